@@ -1,0 +1,73 @@
+"""Settings and folders shared by widget, command line and API.
+
+The defaults stand here and nowhere else; a test compares the three interfaces against them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+DEFAULT_MODEL = "swintormer-small"
+
+Blend = Literal["uniform", "smooth"]
+Device = str  # "auto", "cpu", "cuda", "cuda:1", "mps"
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class DeblurSettings:
+    """How an image is deblurred; None means "as the model says".
+
+    Attributes
+    ----------
+    model
+        Name in the catalogue or path of a weights file.
+    axes
+        One letter of ``TCZYXS`` per image dimension, None to guess from the shape.
+    tile_size, overlap
+        Side of the square tiles and overlap of neighbours, in pixels. The paper's best is 512
+        with 292 (stride 220).
+    blend
+        Weights where tiles overlap: ``"uniform"`` as in the paper, ``"smooth"`` falls off
+        towards the border of the tile.
+    batch_size
+        Tiles in one forward pass; None chooses by device.
+    device
+        ``"auto"`` takes CUDA, then MPS, then the CPU.
+    precision
+        ``"auto"`` takes the fastest that the device computes well.
+    seed
+        Seed of everything that is sampled.
+    """
+
+    model: str | None = None
+    axes: str | None = None
+    tile_size: int | None = None
+    overlap: int | None = None
+    blend: Blend | None = None
+    batch_size: int | None = None
+    device: Device = "auto"
+    precision: Precision = "auto"
+    seed: int = 0
+
+
+def home() -> Path:
+    """Folder of everything the user owns; ``SWINTORMER_HOME`` moves it."""
+    override = os.environ.get("SWINTORMER_HOME")
+    return Path(override) if override else Path(platformdirs.user_data_dir("napari-swintormer"))
+
+
+def models_folder() -> Path:
+    """Folder of the user's own models: copying a weights file into it imports the model."""
+    return home() / "models"
+
+
+def cache_folder() -> Path:
+    """Folder of what can be deleted without loss: measured speeds, pyramids."""
+    override = os.environ.get("SWINTORMER_HOME")
+    return Path(override) / "cache" if override else Path(platformdirs.user_cache_dir("napari-swintormer"))

@@ -1,0 +1,81 @@
+"""One language for what happens during a run, spoken by the engine and by training.
+
+A run is a generator of events: whoever starts it (widget, command line, API) iterates, shows
+what it likes, and stops the run by closing the generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Work done so far, reported after every batch of tiles or training step.
+
+    Attributes
+    ----------
+    done, total
+        Counted in `unit`.
+    unit
+        ``"tiles"`` or ``"steps"``.
+    elapsed
+        Seconds since the run began, without the part that an earlier run had finished.
+    eta
+        Seconds to go, or None while unknown.
+    """
+
+    done: int
+    total: int
+    unit: str
+    elapsed: float
+    eta: float | None = None
+
+
+@dataclass(frozen=True)
+class ChunkFinished:
+    """A region of the result is final and stored.
+
+    Attributes
+    ----------
+    plane
+        Number of the plane, see `napari_swintormer.imaging.planes.Planes`.
+    y, x
+        ``(start, stop)`` in pixels of the plane.
+    """
+
+    plane: int
+    y: tuple[int, int]
+    x: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know although the run goes on; one sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A line of the training log.
+
+    Attributes
+    ----------
+    step, steps
+        Steps done and to do.
+    loss
+        Mean training loss since the last report.
+    psnr, psnr_blurred
+        Validation PSNR in dB of the restored and of the blurred images, or None when this
+        report has no validation.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    psnr: float | None = None
+    psnr_blurred: float | None = None
+
+
+Event = Progress | ChunkFinished | Notice | Trained
