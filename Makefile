@@ -1,0 +1,40 @@
+# Two commands do everything: `make demo` deblurs a bundled image, `make test` checks the project.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types pytest wheel screenshots clean
+
+demo: $(READY)
+	$(BIN)/swintormer demo --out demo
+
+test: lint types pytest wheel
+
+# The environment is made again when the dependencies change.
+$(READY): pyproject.toml constraints.txt
+	.ci/system-libraries
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Formatting, lint and file hygiene: the same hooks that run before a commit.
+lint: $(READY)
+	$(BIN)/pre-commit run --all-files
+
+types: $(READY)
+	$(BIN)/mypy
+
+pytest: $(READY)
+	QT_QPA_PLATFORM=offscreen $(BIN)/pytest
+
+# What a user gets: the wheel, installed away from the source tree, seen by npe2, run once.
+wheel: $(READY)
+	.ci/check-wheel $(BIN)
+
+screenshots: $(READY)
+	$(BIN)/python docs/make_screenshots.py
+
+clean:
+	rm -rf $(VENV) build dist demo
