@@ -1,0 +1,80 @@
+"""The sizes of a Swintormer network; imports no torch, so that a model's card can hold them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SoftmaxForm = Literal["plain", "released"]
+
+# The settings are read from weights files, so every number is bounded: a file of a few bytes must
+# not be able to ask for a network that fills the memory.
+_Blocks = Annotated[int, Field(ge=1, le=16)]
+_Heads = Annotated[int, Field(ge=1, le=32)]
+
+
+class SwintormerSettings(BaseModel):
+    """Sizes of a Swintormer network; the defaults are those of the paper's 25.2 M parameters.
+
+    Attributes
+    ----------
+    channels
+        Channels of one view, and of the restored image.
+    views
+        Inputs of one scene: 1, or 2 for the left and right image of a dual-pixel camera.
+    prior_channels
+        Channels of the prior that follow the views; 0 for a network without prior.
+    dim
+        Channels at the first level (half the resolution); level ``i`` has ``dim * 2**i``.
+    num_blocks, num_heads
+        Transformer blocks and attention heads of the four levels, finest first.
+    num_refinement_blocks
+        Blocks after the decoder, with ``2 * dim`` channels.
+    ffn_expansion
+        Hidden channels of the feed-forward part, relative to those of the level.
+    window_size
+        Side of the attention windows, in pixels of the level.
+    softmax
+        ``"plain"``, or ``"released"`` for weights trained with the authors' code, which divides by
+        ``1 + sum(exp(x - max(x)))``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    channels: int = Field(3, ge=1, le=16)
+    views: int = Field(1, ge=1, le=8)
+    prior_channels: int = Field(0, ge=0, le=64)
+    dim: int = Field(48, ge=2, le=192)
+    num_blocks: tuple[_Blocks, _Blocks, _Blocks, _Blocks] = (2, 4, 6, 8)
+    num_heads: tuple[_Heads, _Heads, _Heads, _Heads] = (1, 2, 4, 8)
+    num_refinement_blocks: int = Field(4, ge=0, le=16)
+    ffn_expansion: float = Field(2.66, ge=0.5, le=8)
+    window_size: int = Field(16, ge=2, le=32, multiple_of=2)
+    softmax: SoftmaxForm = "plain"
+
+    @model_validator(mode="after")
+    def _heads_divide_channels(self) -> Self:
+        for level, (dim, heads) in enumerate(zip(self.dims, self.num_heads, strict=True), start=1):
+            if dim % (2 * heads):
+                raise ValueError(
+                    f"half the channels of a level must divide into its heads (got {dim} channels "
+                    f"and num_heads={heads} at level {level}). "
+                    f"Use a dim that is a multiple of {2 * heads}."
+                )
+        return self
+
+    @property
+    def dims(self) -> tuple[int, int, int, int]:
+        """Channels of the four levels, finest first."""
+        return (self.dim, 2 * self.dim, 4 * self.dim, 8 * self.dim)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the network's input: the views, first view first, then the prior."""
+        return self.channels * self.views + self.prior_channels
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of the input must be multiples of this: whole windows at level 4."""
+        return 2 * 8 * self.window_size
