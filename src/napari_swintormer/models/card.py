@@ -1,0 +1,101 @@
+"""The model card: the whole description of a model, kept inside its weights file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from napari_swintormer import __version__
+from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.models.settings import SwintormerSettings  # noqa: TC001 (pydantic reads it)
+
+FORMAT_VERSION = 1
+
+# A card is data from a stranger's file: every field has a bound.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Line = Annotated[str, Field(max_length=300)]
+Text = Annotated[str, Field(max_length=5000)]
+
+
+class TrainingData(BaseModel):
+    """One source of training images.
+
+    Attributes
+    ----------
+    name
+        Where the images come from.
+    licence
+        Under which licence they may be used.
+    images
+        How many were used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Line
+    licence: Line
+    images: int = Field(ge=0)
+
+
+class ModelCard(BaseModel):
+    """What a weights file says about itself; one JSON in the header of the file.
+
+    Attributes
+    ----------
+    format_version
+        Version of this description; a newer one than ours is refused.
+    name
+        Name in the catalogue: letters, digits, ``.``, ``_`` and ``-``.
+    version
+        Version of the weights.
+    title, summary
+        What a user reads: one line, and what the model is good for and what not.
+    architecture, network
+        The network and its sizes.
+    tile_size, overlap
+        Side of the tiles that the model works best on and their overlap, in pixels.
+    blend
+        Weights where tiles overlap, see `napari_swintormer.config.DeblurSettings`.
+    intensity
+        How intensities of an image become the unit range that the model was trained on.
+    clip_output
+        Whether restored tiles are cut to [0, 1]; the released models were trained so, ours
+        are not, and keep what is brighter than the range.
+    training_data
+        Where the training images come from.
+    licence
+        Licence of the weights.
+    metrics
+        What was measured on the model: name of the figure → value.
+    created_with
+        Software that wrote the file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: Name
+    version: Line = "1"
+    title: Line = ""
+    summary: Text = ""
+    architecture: Literal["swintormer"] = "swintormer"
+    network: SwintormerSettings
+    tile_size: int = Field(ge=16, le=16384)
+    overlap: int = Field(ge=0, le=16383)
+    blend: Literal["uniform", "smooth"] = "smooth"
+    intensity: IntensityConvention = IntensityConvention()
+    clip_output: bool = False
+    training_data: Annotated[tuple[TrainingData, ...], Field(max_length=1000)] = ()
+    licence: Line = ""
+    metrics: Annotated[dict[Line, FiniteFloat], Field(max_length=1000)] = {}
+    created_with: Line = f"napari-swintormer {__version__}"
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Self:
+        if self.overlap >= self.tile_size:
+            raise ValueError(
+                f"overlap must be smaller than tile_size "
+                f"(got overlap={self.overlap}, tile_size={self.tile_size})"
+            )
+        return self
