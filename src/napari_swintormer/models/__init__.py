@@ -1,1 +1,1 @@
-"""The networks, their weights files and the catalogue of models; knows no tiles and no files of images."""
+"""The networks, their weights files and the catalogue of models; knows no tiles and no images."""

@@ -60,7 +60,7 @@ class SwintormerSettings(BaseModel):
                 raise ValueError(
                     f"half the channels of a level must divide into its heads (got {dim} channels "
                     f"and num_heads={heads} at level {level}). "
-                    f"Use a dim that is a multiple of {2 * heads}."
+                    f"Use a number of heads that divides {dim // 2}, or another dim."
                 )
         return self
 
