@@ -40,7 +40,7 @@ def sample_images() -> list[SampleImage]:
         ),
         SampleImage(
             name="microtubules",
-            title="Microtubules slightly out of focus, light-sheet fluorescence (768 × 192, 16 bit)",
+            title="Microtubules slightly out of focus, light sheet (768 × 192, 16 bit)",
             path=folder / "microtubules.tif",
             source="github.com/ZJUOPTKuangLab/DFNN",
             licence="MIT",
