@@ -44,7 +44,8 @@ def shift_mask(height: int, width: int, window_size: int, device: torch.device) 
     Returns
     -------
     Tensor
-        To add to the logits, ``(H/w * W/w, w*w, w*w)``: 0 within a region of the image, -100 between regions.
+        ``(H/w * W/w, w*w, w*w)``, to add to the logits: 0 within a region of the image, -100
+        between regions.
     """
 
     def regions(length: int) -> Tensor:
