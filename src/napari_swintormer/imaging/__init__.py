@@ -1,0 +1,1 @@
+"""Images as the rest sees them: axes, planes, intensity ranges, files and result stores."""

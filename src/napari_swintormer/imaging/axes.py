@@ -1,0 +1,116 @@
+"""Which dimension of an image is what: one letter of ``TCZYXS`` per dimension."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swintormer.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike
+
+AXES = "TCZYXS"
+
+_KINDS_REFUSED = {
+    "b": "a mask of True and False has no blur to remove; convert it to numbers first",
+    "c": "take its absolute value, or its real and imaginary part, first",
+}
+
+
+def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
+    """Refuse what is not an image of real numbers.
+
+    Parameters
+    ----------
+    shape
+        Two to six sizes, none of them zero.
+    dtype
+        Signed or unsigned integers, or floats of 16, 32 or 64 bits, in any byte order.
+
+    Raises
+    ------
+    ImageError
+        For everything else: one sentence with the reason.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "uif" or dtype.itemsize > 8:
+        advice = _KINDS_REFUSED.get(
+            dtype.kind, "use integers, or floats of 16, 32 or 64 bits, instead"
+        )
+        raise ImageError(f"An image of data type {dtype} cannot be deblurred: {advice}.")
+    if not 2 <= len(shape) <= len(AXES):
+        raise ImageError(
+            f"An image has 2 to {len(AXES)} dimensions, letters of {AXES} "
+            f"(got {len(shape)}: shape {tuple(shape)})."
+        )
+    if 0 in shape:
+        raise ImageError(f"The image is empty: its shape is {tuple(shape)}.")
+
+
+def resolve_axes(shape: Sequence[int], dtype: DTypeLike, axes: str | None = None) -> str:
+    """Check the given axes, or guess them from the shape.
+
+    The guess is ``YX``; ``YXS`` or ``ZYX``; ``ZYXS`` or ``TZYX``: a last dimension of 3 or 4 in an
+    unsigned or float image is taken for the samples of a colour. Five dimensions are never guessed.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the image, see `check_image`.
+    axes
+        Letters of ``TCZYXS`` in any order and case, Y and X among them; S has the size 1 to 4.
+
+    Returns
+    -------
+    str
+        One upper-case letter per dimension.
+
+    Raises
+    ------
+    ImageError
+        When the image is none (`check_image`) or the axes do not fit it.
+
+    Examples
+    --------
+    >>> resolve_axes((40, 512, 512), "uint16")
+    'ZYX'
+    >>> resolve_axes((3, 512, 512), "uint16", "cyx")
+    'CYX'
+    """
+    check_image(shape, dtype)
+    if axes is None:
+        return _guess(shape, np.dtype(dtype))
+    letters = axes.upper()
+    given = f"(got axes={axes!r} for shape {tuple(shape)})"
+    if unknown := sorted(set(letters) - set(AXES)):
+        raise ImageError(f"Axes are letters of {AXES}, {unknown[0]!r} is none of them {given}.")
+    if len(set(letters)) < len(letters):
+        raise ImageError(f"Every axis may be named only once {given}.")
+    if len(letters) != len(shape):
+        raise ImageError(f"The image needs one letter for each of its {len(shape)} axes {given}.")
+    if not {"Y", "X"} <= set(letters):
+        raise ImageError(f"Y and X must be among the axes {given}.")
+    if "S" in letters and not 1 <= shape[letters.index("S")] <= 4:
+        raise ImageError(
+            f"S, the samples of a colour, has the size 1 to 4 {given}; name channels C instead."
+        )
+    return letters
+
+
+def _guess(shape: Sequence[int], dtype: np.dtype) -> str:
+    colour = shape[-1] in (3, 4) and dtype.kind in "uf"
+    if len(shape) == 2:
+        return "YX"
+    if len(shape) == 3:
+        return "YXS" if colour else "ZYX"
+    if len(shape) == 4:
+        return "ZYXS" if colour else "TZYX"
+    example = "TCZYX" if len(shape) == 5 else AXES
+    raise ImageError(
+        f"The axes of an image with {len(shape)} dimensions cannot be guessed "
+        f"(got shape {tuple(shape)}); give them, for example axes={example!r}."
+    )

@@ -1,0 +1,305 @@
+"""From the intensities of an image to the unit range of a network, and exactly back.
+
+Most photographs fill their range; microscopy rarely does: a camera offset of 100, a background that
+fills 99.95 % of the pixels, beads at 5000, a few hot pixels at 65535. The range is therefore
+measured on the image, on a sample that does not depend on how the image is stored, by three rules:
+
+1. A pixel counts at most as bright as its brightest neighbour (`_despeckle`): hot pixels stand
+   alone, structure in a blurred image never does.
+2. The range ends where 99.9 % of the pixels lie below (`IntensityConvention.high`) ...
+3. ... or where 99 % of the *structure* lies below, whichever is more (`_upper_end`). Structure is
+   what rises above its surroundings by more than five times the noise. Without this rule, 99.9 % of
+   an image of sparse beads is background, the range spans only its noise, and the beads pass the
+   network clipped. In photographs, and wherever structure covers a tenth of the image or more, the
+   rule adds nothing.
+
+The lower end follows from the same rules on the negated image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_swintormer.imaging.planes import Scope  # noqa: TC001 (pydantic reads it)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.imaging.planes import Planes
+
+# The sample: at most this many regions of this side from a group of planes, fewer when there are
+# many groups.
+_REGIONS = 64
+_REGIONS_OF_ALL_GROUPS = 1024
+_REGIONS_AT_LEAST = 4
+_SIDE = 192
+# Structure rises above its surroundings by this many standard deviations of the noise.
+_STRUCTURE_SIGMAS = 5.0
+_STRUCTURE_PERCENTILE = 99.0
+# Unit intensities are held within this: float32 then resolves a change to 1e-6, and the network
+# sees nothing outside [0, 1] anyway.
+_UNIT_LIMIT = 16.0
+# A sensor of 10, 12 or 14 bits saturates below the maximum of uint16; believed when this share of
+# the sample sits exactly there and nothing above.
+_SENSOR_BITS = (10, 12, 14)
+_SATURATED_SHARE = 1e-4
+
+
+class IntensityConvention(BaseModel):
+    """How a model wants intensities brought to the unit range; part of its card.
+
+    Attributes
+    ----------
+    scope
+        Which planes share a range: all of the ``"image"``, those of a ``"channel"``, or each
+        ``"plane"`` has its own.
+    low, high
+        Percentiles that become 0 and 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scope: Scope = "channel"
+    low: float = Field(default=0.1, ge=0, lt=50)
+    high: float = Field(default=99.9, gt=50, le=100)
+
+
+@dataclass(frozen=True)
+class IntensityRange:
+    """What unit intensities mean in an image.
+
+    Attributes
+    ----------
+    low, high
+        Intensities that become 0 and 1. Equal in an image without structure, which stays as it is.
+    floor, ceiling
+        A change leads to no intensity outside these, but leaves alone what lies there already.
+    saturation
+        Pixels of at least this intensity carry no information and are not changed; None for none.
+    """
+
+    low: float
+    high: float
+    floor: float
+    ceiling: float
+    saturation: int | None = None
+
+    @property
+    def gain(self) -> float:
+        """Intensity per unit."""
+        return self.high - self.low
+
+    def to_unit(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """Bring a region to unit intensities.
+
+        Parameters
+        ----------
+        raw
+            ``(C, h, w)`` in the dtype of the image.
+
+        Returns
+        -------
+        NDArray
+            ``(C, h, w)``, ``(raw - low) / (high - low)``, limited to ±16; NaN and infinite pixels
+            take the value of the nearest finite pixel of the region, 0 where there is none.
+        """
+        if self.gain == 0:
+            return np.zeros(raw.shape, np.float32)
+        unit = np.asarray(raw, _working_type(raw.dtype))
+        if raw.dtype.kind == "f":
+            unit = _fill_nonfinite(unit, self.low)
+        with np.errstate(over="ignore"):
+            unit = (unit - self.low) / self.gain
+        return np.clip(unit, -_UNIT_LIMIT, _UNIT_LIMIT).astype(np.float32, copy=False)
+
+    def apply(self, raw: NDArray[Any], change: NDArray[np.float32]) -> NDArray[Any]:
+        """Add a change in unit intensities to a region of the image.
+
+        Parameters
+        ----------
+        raw
+            ``(C, h, w)`` in the dtype of the image.
+        change
+            ``(C, h, w)`` in unit intensities.
+
+        Returns
+        -------
+        NDArray
+            ``raw + gain * change`` in the dtype of `raw`, integers rounded half to even, within
+            `floor` and `ceiling`. Pixels without change, and saturated, NaN and infinite ones, keep
+            every bit.
+        """
+        working = _working_type(raw.dtype)
+        with np.errstate(invalid="ignore", over="ignore"):
+            value = raw.astype(working) + working.type(self.gain) * change
+            keep = (change == 0) | ~np.isfinite(raw)
+        if self.saturation is not None:
+            keep |= raw >= self.saturation
+        if raw.dtype.kind == "f":
+            value = np.clip(value, np.minimum(raw, self.floor), np.maximum(raw, self.ceiling))
+        else:
+            value = np.clip(np.rint(value), self.floor, self.ceiling)
+        return np.where(keep, raw, np.where(keep, 0, value).astype(raw.dtype))
+
+
+def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[IntensityRange]:
+    """Measure the intensity ranges of an image, see the module for the rules.
+
+    Reads a fixed sample: at most 64 regions of 192 x 192 pixels per group of planes (4 where every
+    plane of a long stack is a group), spread over planes and pixels. Its positions depend on the
+    shape alone.
+
+    Parameters
+    ----------
+    planes
+        The image.
+    convention
+        What the model wants.
+
+    Returns
+    -------
+    list[IntensityRange]
+        One per plane; planes of one group share the object.
+    """
+    groups: dict[int, list[int]] = {}
+    for plane in range(len(planes)):
+        groups.setdefault(planes.group(plane, convention.scope), []).append(plane)
+    count = min(_REGIONS, max(_REGIONS_AT_LEAST, _REGIONS_OF_ALL_GROUPS // len(groups)))
+    ranges: dict[int, IntensityRange] = {}
+    for members in groups.values():
+        regions = _sample_regions(members, planes.shape, count)
+        sample = [planes.read(plane, y, x) for plane, y, x in regions]
+        ranges.update(dict.fromkeys(members, _measure(sample, convention)))
+    return [ranges[plane] for plane in range(len(planes))]
+
+
+def _sample_regions(
+    members: list[int], shape: tuple[int, int], count: int
+) -> Iterator[tuple[int, slice, slice]]:
+    """At most `count` regions ``(plane, y, x)``; together everything, where that is no more."""
+    height, width = shape
+    down, across = ceil(height / _SIDE), ceil(width / _SIDE)
+    if len(members) * down * across <= count:
+        for plane in members:
+            for row in range(down):
+                for column in range(across):
+                    y = slice(row * _SIDE, min((row + 1) * _SIDE, height))
+                    x = slice(column * _SIDE, min((column + 1) * _SIDE, width))
+                    yield plane, y, x
+        return
+    # A region of a narrow image is as long as it takes to have as many pixels.
+    side_y = min(height, _SIDE)
+    side_x = min(width, _SIDE**2 // side_y)
+    side_y = min(height, _SIDE**2 // side_x)
+    for k in range(count):
+        # The R2 sequence covers the plane evenly and falls in step with no tiling of the image.
+        y0 = int((0.5 + k * 0.7548776662466927) % 1 * (height - side_y + 1))
+        x0 = int((0.5 + k * 0.5698402909980532) % 1 * (width - side_x + 1))
+        plane = members[k * len(members) // count]
+        yield plane, slice(y0, y0 + side_y), slice(x0, x0 + side_x)
+
+
+def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> IntensityRange:
+    """Range of a group of planes from regions ``(C, h, w)`` of it."""
+    dtype = sample[0].dtype
+    floor, ceiling, saturation = _limits(sample)
+    regions = [np.where(np.isfinite(region), region, np.nan).astype(float) for region in sample]
+    noise = _noise(regions)
+    high = _upper_end(regions, convention.high, noise)
+    low = 0.0 - _upper_end([-region for region in regions], 100 - convention.low, noise)
+    # A range that the arithmetic of `to_unit` and `apply` cannot hold counts as flat, too.
+    working = np.finfo(_working_type(dtype))
+    if not working.tiny <= high - low <= working.max:
+        low = high = low if np.isfinite(low) else 0.0
+    return IntensityRange(low, high, floor, ceiling, saturation)
+
+
+def _limits(sample: list[NDArray[Any]]) -> tuple[float, float, int | None]:
+    """Floor, ceiling and saturation of an image, see `IntensityRange`."""
+    dtype = sample[0].dtype
+    pixels = np.concatenate([region.ravel() for region in sample])
+    if dtype.kind == "f":
+        limits = np.finfo(dtype)
+        pixels = pixels[np.isfinite(pixels)]
+        floor = float(limits.min) if pixels.size == 0 or pixels.min() < 0 else 0.0
+        within_unit = floor == 0 and pixels.max() <= 1
+        return floor, 1.0 if within_unit else float(limits.max), None
+    top = int(np.iinfo(dtype).max)
+    # The largest float that is no larger than the largest integer of 64 bits.
+    ceiling = float(top) if float(top) <= top else float(np.nextafter(float(top), 0))
+    brightest = int(pixels.max())
+    sensor_full = dtype.itemsize == 2 and brightest in [2**bits - 1 for bits in _SENSOR_BITS]
+    if sensor_full and np.mean(pixels == brightest) >= _SATURATED_SHARE:
+        top = brightest
+    return float(np.iinfo(dtype).min), ceiling, top
+
+
+def _upper_end(regions: list[NDArray[np.float64]], percentile: float, noise: float) -> float:
+    """Intensity where structure ends upwards, see the module; NaN where nothing is finite."""
+    pixels, structure = [], []
+    for region in regions:
+        for channel in _despeckle(region):
+            finite = channel[np.isfinite(channel)]
+            if finite.size:
+                surroundings = np.median(finite)
+                pixels.append(finite)
+                structure.append(finite[finite > surroundings + _STRUCTURE_SIGMAS * noise])
+    if not pixels:
+        return float("nan")
+    end = float(np.percentile(np.concatenate(pixels), percentile))
+    standing_out = np.concatenate(structure)
+    if standing_out.size:
+        end = max(end, float(np.percentile(standing_out, _STRUCTURE_PERCENTILE)))
+    return end
+
+
+def _despeckle(region: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Limit every pixel of a ``(C, h, w)`` region to the brightest of its eight neighbours."""
+    from scipy.ndimage import maximum_filter
+
+    neighbours = np.ones((1, 3, 3), bool)
+    neighbours[0, 1, 1] = False
+    known = np.where(np.isnan(region), -np.inf, region)
+    brightest: NDArray[np.float64] = maximum_filter(known, footprint=neighbours, mode="mirror")
+    return np.minimum(known, brightest)
+
+
+def _noise(regions: list[NDArray[np.float64]]) -> float:
+    """Estimate the standard deviation of the noise from the differences of neighbours.
+
+    The mean of the smallest 99 %: a median would be zero in images of few photons, and the rest
+    are edges and hot pixels.
+    """
+    axis = 2 if regions[0].shape[2] > 1 else 1
+    differences = np.abs(np.concatenate([np.diff(r, axis=axis).ravel() for r in regions]))
+    differences = np.sort(differences[np.isfinite(differences)])
+    smallest = differences[: ceil(0.99 * differences.size)]
+    return float(smallest.mean() * np.sqrt(np.pi) / 2) if smallest.size else 0.0
+
+
+def _fill_nonfinite(region: NDArray[Any], fallback: float) -> NDArray[Any]:
+    """Replace non-finite pixels of a ``(C, h, w)`` region by the nearest finite of the channel."""
+    finite = np.isfinite(region)
+    if finite.all():
+        return region
+    from scipy.ndimage import distance_transform_edt
+
+    filled = np.full_like(region, fallback)
+    for target, channel, known in zip(filled, region, finite, strict=True):
+        if known.any():
+            nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+            target[:] = channel[tuple(nearest)]
+    return filled
+
+
+def _working_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Float type that holds every intensity of `dtype` and a change of it."""
+    wide = dtype.itemsize == 8 or (dtype.itemsize == 4 and dtype.kind != "f")
+    return np.dtype(np.float64 if wide else np.float32)

@@ -1,0 +1,161 @@
+"""An image seen as numbered planes, the unit that tiles, ranges and results are counted in."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_swintormer.errors import ImageError
+from napari_swintormer.imaging.axes import resolve_axes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Scope = Literal["image", "channel", "plane"]
+
+
+class Planes:
+    """An image of any axes, read and written as ``(C, Y, X)`` planes.
+
+    Red, green and blue form one plane of C = 3 for a model of three channels, and one plane of
+    C = 1 each for a model of one channel. Every index of T, C and Z is a plane of its own, for
+    channels of a microscope show different things and are never mixed. An alpha sample (the last of
+    two or four) is no part of any plane: `write` copies it as it is.
+
+    Nothing is read before `read`, and then only the region asked for.
+
+    Parameters
+    ----------
+    data
+        Array-like with `shape`, `dtype` and slicing: numpy, dask, zarr, memory map.
+    axes
+        One letter of ``TCZYXS`` per dimension, in any order.
+    channels
+        Channels of the model, 1 or 3.
+
+    Attributes
+    ----------
+    axes
+        As given, in upper case.
+    shape
+        ``(Y, X)`` of a plane in pixels.
+    channels
+        C of a plane: 3 for colour on a model of three channels, else 1.
+    dtype
+        Of the image, in the byte order of this machine.
+
+    Raises
+    ------
+    ImageError
+        When image and axes do not fit, or `channels` is neither 1 nor 3.
+    """
+
+    def __init__(self, data: Any, axes: str, channels: int) -> None:
+        if channels not in (1, 3):
+            raise ImageError(f"A model has 1 or 3 channels (got {channels}).")
+        self.axes = resolve_axes(data.shape, data.dtype, axes)
+        self.dtype = np.dtype(data.dtype).newbyteorder("=")
+        self._data = data
+        size: dict[str, int] = dict(zip(self.axes, data.shape, strict=True))
+        self.shape: tuple[int, int] = (size["Y"], size["X"])
+        samples = size.get("S", 1)
+        colours = 3 if samples >= 3 else 1
+        self._alpha = samples - 1 if samples in (2, 4) else None
+        self.channels = 3 if colours == channels == 3 else 1
+        self._planes_per_position = colours // self.channels
+        self._stack_axes = [a for a in self.axes if a in "TCZ"]
+        self._stack_shape: list[int] = [size[a] for a in self._stack_axes]
+        # The dimensions that a region keeps, S among them, move to (S, Y, X).
+        kept = [a for a in self.axes if a in "SYX"]
+        self._to_plane = [kept.index(a) for a in ("S", "Y", "X") if a in kept]
+
+    def __len__(self) -> int:
+        return prod(self._stack_shape) * self._planes_per_position
+
+    def read(self, plane: int, y: slice, x: slice) -> NDArray[Any]:
+        """Read a region of a plane.
+
+        Parameters
+        ----------
+        plane
+            Number of the plane, from 0.
+        y, x
+            The region in pixels, inside the plane.
+
+        Returns
+        -------
+        NDArray
+            ``(C, h, w)`` in the dtype of the image; may share memory with it.
+        """
+        first = self._first_sample(plane)
+        return self._read_samples(plane, y, x, slice(first, first + self.channels))
+
+    def write(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:
+        """Write a region of a plane, and the alpha sample of these pixels with it.
+
+        Parameters
+        ----------
+        out
+            Array-like of the image's shape and axes that takes slices.
+        plane, y, x
+            As in `read`.
+        block
+            ``(C, h, w)``, what becomes of the region.
+        """
+        first = self._first_sample(plane)
+        stop = first + self.channels
+        if self._alpha is not None and first == 0:
+            alpha = slice(self._alpha, self._alpha + 1)
+            values = self._read_samples(plane, y, x, alpha)
+            if self._alpha == stop:  # one write instead of two into the same chunk
+                block, stop = np.concatenate([block, values]), stop + 1
+            else:
+                out[self._index(plane, y, x, alpha)] = self._from_plane(values)
+        out[self._index(plane, y, x, slice(first, stop))] = self._from_plane(block)
+
+    def group(self, plane: int, scope: Scope) -> int:
+        """Give the number of the group that a plane belongs to; a group shares an intensity range.
+
+        The colours of one pixel are always in one group, so that their ratios are kept.
+
+        Parameters
+        ----------
+        plane
+            Number of the plane.
+        scope
+            ``"image"``: all planes; ``"channel"``: all planes of one index of C; ``"plane"``: the
+            plane alone.
+        """
+        if scope == "plane":
+            return plane // self._planes_per_position
+        if scope == "channel" and "C" in self._stack_axes:
+            return self._position(plane)[self._stack_axes.index("C")]
+        return 0
+
+    def _position(self, plane: int) -> tuple[int, ...]:
+        """Give the indices along the axes other than Y, X and S."""
+        if not 0 <= plane < len(self):
+            raise IndexError(f"plane {plane} of {len(self)}")
+        place = np.unravel_index(plane // self._planes_per_position, self._stack_shape or [1])
+        return tuple(int(i) for i in place[: len(self._stack_shape)])
+
+    def _first_sample(self, plane: int) -> int:
+        return plane % self._planes_per_position
+
+    def _index(self, plane: int, y: slice, x: slice, samples: slice) -> tuple[int | slice, ...]:
+        index: dict[str, int | slice] = {"Y": y, "X": x, "S": samples}
+        index.update(zip(self._stack_axes, self._position(plane), strict=True))
+        return tuple(index[a] for a in self.axes)
+
+    def _read_samples(self, plane: int, y: slice, x: slice, samples: slice) -> NDArray[Any]:
+        region = np.asarray(self._data[self._index(plane, y, x, samples)])
+        region = region.astype(self.dtype, copy=False).transpose(self._to_plane)
+        return region if "S" in self.axes else region[np.newaxis]
+
+    def _from_plane(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Turn ``(C, h, w)`` into the order of the image's own axes."""
+        if "S" not in self.axes:
+            block = block[0]
+        return block.transpose(np.argsort(self._to_plane))
