@@ -1,0 +1,202 @@
+"""What a model is judged on: images blurred with a fixed seed, real pairs, and blank fields.
+
+Everything is deterministic: the blur and noise of an image follow from the seed and its file name,
+whatever else lies in the folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.errors import FileError
+from napari_swintormer.imaging.files import open_image
+from napari_swintormer.training import psf
+from napari_swintormer.training.degradations import Degradation, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+SEED = 20240107
+CROP = 512  # the centre that is scored, in pixels
+RADII = (1.5, 3.5)  # of the blur circle, in pixels: moderate defocus
+STRONGEST_NOISE = 0.006  # standard deviation at white, in unit intensity
+GAMMA = 2.2  # of photos
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A blurred image and its sharp reference.
+
+    Attributes
+    ----------
+    set, name
+        Of the data set and of the image in it.
+    axes
+        ``YX`` or ``YXS``.
+    blurred, sharp
+        Equal shapes, data types as in the files.
+    fit_intensity
+        Whether the two are different exposures, to be compared after one gain and one offset.
+    """
+
+    set: str
+    name: str
+    axes: str
+    blurred: NDArray[Any]
+    sharp: NDArray[Any]
+    fit_intensity: bool
+
+
+@dataclass(frozen=True)
+class Field:
+    """An image without detail, to see whether a model invents some.
+
+    Attributes
+    ----------
+    name
+        What the image shows.
+    image, clean
+        ``(Y, X)`` uint16, with noise, and float64, what it would be without.
+    """
+
+    name: str
+    image: NDArray[np.uint16]
+    clean: NDArray[np.float64]
+
+
+def blurred_pairs(folder: Path, kind: Kind, *, seed: int = SEED) -> Iterator[Pair]:
+    """Blur every sharp image of a folder by a moderate defocus, the same at every call.
+
+    Disk, Gaussian, polygon or wave-optics point-spread function of `RADII` pixels, one per image,
+    in linear light for photos and in the intensities as they are for microscopy; then
+    Poisson-Gaussian noise and the rounding of the file's data type. The whole image is blurred,
+    the centre of `CROP` pixels is kept.
+
+    Parameters
+    ----------
+    folder
+        Of PNG, JPEG and TIFF files, grey or RGB.
+    kind
+        ``"photo"`` or ``"microscopy"``; also the name of the set.
+    seed
+        Of blur and noise.
+
+    Raises
+    ------
+    FileError
+        If the folder holds no image.
+    """
+    files = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in SUFFIXES)
+    if not files:
+        raise FileError(
+            f"There is no image in {folder}. Give a folder with {', '.join(SUFFIXES)} files."
+        )
+    for file in files:
+        sharp, axes = _read(file)
+        rng = np.random.default_rng([seed, zlib.crc32(file.name.encode())])
+        blurred = _degrade(sharp, axes, kind, rng)
+        yield Pair(kind, file.stem, axes, _centre(blurred), _centre(sharp), fit_intensity=False)
+
+
+def real_pairs(table: Path) -> Iterator[Pair]:
+    """Read the centres of real blurred and sharp images.
+
+    Parameters
+    ----------
+    table
+        CSV file with the columns ``blurred`` and ``sharp``, paths relative to its folder, and
+        ``set``.
+
+    Raises
+    ------
+    FileError
+        If a column is missing or the two images of a pair differ in shape.
+    """
+    table = Path(table)
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        missing = {"blurred", "sharp", "set"} - set(rows.fieldnames or ())
+        if missing:
+            raise FileError(
+                f"{table} has no column {sorted(missing)[0]!r} (got {rows.fieldnames}). "
+                "The first line must name the columns blurred, sharp and set."
+            )
+        for row in rows:
+            blurred, axes = _read(table.parent / row["blurred"])
+            sharp, _ = _read(table.parent / row["sharp"])
+            if blurred.shape != sharp.shape:
+                raise FileError(
+                    f"{row['blurred']} and {row['sharp']} must have the same shape (got "
+                    f"{blurred.shape} and {sharp.shape}). Register and crop them first."
+                )
+            name = Path(row["blurred"]).stem.removesuffix("_blurred")
+            yield Pair(row["set"], name, axes, _centre(blurred), _centre(sharp), True)
+
+
+def blank_fields(side: int = 256, seed: int = SEED) -> Iterator[Field]:
+    """Yield a constant, an uneven illumination with noise, and nothing but noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    constant = np.full((side, side), 1000.0)
+    uneven = 100 + 3000 * (1 - 0.3 * (x**2 + y**2))
+    dark = np.full((side, side), 100.0)
+    for name, clean, noise in [
+        ("constant", constant, 0.0),
+        ("uneven illumination, noise 0.6 %", uneven, 18.0),
+        ("dark frame, noise only", dark, 5.0),
+    ]:
+        image = clean + noise * rng.standard_normal(clean.shape)
+        yield Field(name, np.rint(image).astype(np.uint16), clean)
+
+
+def _read(file: Path) -> tuple[NDArray[Any], str]:
+    with open_image(file) as image:
+        return np.asarray(image.data[...]), image.axes
+
+
+def _centre(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the middle `CROP` pixels of the first two axes, or all where there are fewer."""
+    start = [max(0, (n - CROP) // 2) for n in image.shape[:2]]
+    return image[start[0] : start[0] + CROP, start[1] : start[1] + CROP]
+
+
+def _degrade(sharp: NDArray[Any], axes: str, kind: Kind, rng: np.random.Generator) -> NDArray[Any]:
+    """Blur, noise and rounding of a whole image, in its own units and data type."""
+    low, high = (0.0, 255.0) if kind == "photo" else np.percentile(sharp, (0.1, 99.9))
+    noise = rng.uniform(0, STRONGEST_NOISE)
+    degradation = Degradation(
+        psfs=(_draw_psf(rng),),
+        gamma=GAMMA if kind == "photo" else 1.0,
+        read_noise=noise / np.sqrt(2),
+        shot_noise=noise**2 / 2,
+    )
+    unit = ((sharp - low) / (high - low)).astype(np.float32)
+    planes = np.moveaxis(unit, 2, 0) if "S" in axes else unit[None]
+    margin = degradation.margin
+    padded = np.pad(planes, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
+    blurred = degradation.apply(padded, rng)
+    blurred = np.moveaxis(blurred, 0, 2) if "S" in axes else blurred[0]
+    limits = np.iinfo(sharp.dtype)
+    counts = np.rint(blurred.astype(np.float64) * (high - low) + low)
+    return np.clip(counts, limits.min, limits.max).astype(sharp.dtype)
+
+
+def _draw_psf(rng: np.random.Generator) -> NDArray[np.float32]:
+    radius = rng.uniform(*RADII)
+    family = rng.integers(4)
+    if family == 0:
+        return psf.disk(radius)
+    if family == 1:
+        return psf.gaussian(radius)
+    if family == 2:
+        return psf.polygon(radius, int(rng.integers(5, 9)), rng.uniform(0, 2 * np.pi))
+    return psf.defocus(radius, cutoff=rng.uniform(0.35, 0.8))

@@ -1,0 +1,98 @@
+import csv
+import math
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from napari_swintormer.errors import FileError
+from napari_swintormer.evaluation import datasets
+from napari_swintormer.evaluation.metrics import psnr
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        image = gaussian_filter(rng.random((40, 60, 3)), (0.7, 0.7, 0)) * 255
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_the_blur_of_an_image_depends_on_seed_and_name_alone(photos, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(photos / "b.png", alone)
+    among = {p.name: p for p in datasets.blurred_pairs(photos, "photo")}
+    (only,) = datasets.blurred_pairs(alone, "photo")
+    np.testing.assert_array_equal(among["b"].blurred, only.blurred)
+    (reseeded,) = datasets.blurred_pairs(alone, "photo", seed=1)
+    assert (reseeded.blurred != only.blurred).any()
+
+
+@pytest.mark.parametrize("kind", ["photo", "microscopy"])
+def test_blurred_pairs_are_moderately_blurred_and_stay_in_place(photos, kind):
+    for pair in datasets.blurred_pairs(photos, kind):
+        assert pair.blurred.dtype == pair.sharp.dtype == np.uint8
+        assert pair.axes == "YXS"
+        unchanged = psnr(pair.blurred, pair.sharp, data_range=255)
+        assert 10 < unchanged < 40
+        # A blur that shifts the image would punish every method that does its work well.
+        shifts = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
+        inner = gaussian_filter(pair.sharp.astype(float), (1, 1, 0))[2:-2, 2:-2]
+        moved = [np.roll(pair.blurred, s, (0, 1)).astype(float)[2:-2, 2:-2] for s in shifts]
+        errors = [np.mean((m - inner) ** 2) for m in moved]
+        assert np.argmin(errors) == 0
+
+
+def test_photos_are_blurred_in_linear_light(tmp_path):
+    board = np.kron(np.indices((20, 20)).sum(0) % 2, np.ones((2, 2))).astype(np.uint8) * 255
+    Image.fromarray(board).save(tmp_path / "board.png")
+    (photo,) = datasets.blurred_pairs(tmp_path, "photo")
+    (micrograph,) = datasets.blurred_pairs(tmp_path, "microscopy")
+    half_the_light = 255 * 0.5 ** (1 / 2.2)
+    assert np.median(photo.blurred) == pytest.approx(half_the_light, abs=12)
+    assert np.median(micrograph.blurred) == pytest.approx(127.5, abs=12)
+
+
+def test_large_images_are_cut_to_their_centre(tmp_path):
+    image = np.zeros((530, 520), np.uint8)
+    image[265, 260] = 255
+    Image.fromarray(image).save(tmp_path / "dot.png")
+    (pair,) = datasets.blurred_pairs(tmp_path, "photo")
+    assert pair.sharp.shape == (512, 512)
+    assert pair.sharp[256, 256] == 255
+
+
+def test_real_pairs_come_from_their_table(photos):
+    table = photos / "pairs.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([["blurred", "sharp", "set"], ["a.png", "b.png", "leaves"]])
+    (pair,) = datasets.real_pairs(table)
+    assert (pair.set, pair.name, pair.axes, pair.fit_intensity) == ("leaves", "a", "YXS", True)
+    np.testing.assert_array_equal(pair.sharp, np.asarray(Image.open(photos / "b.png")))
+
+
+def test_bad_input_is_named(photos, tmp_path):
+    with pytest.raises(FileError, match=r"There is no image in .*\.tif"):
+        next(datasets.blurred_pairs(tmp_path / "nothing", "photo"))
+    table = tmp_path / "pairs.csv"
+    table.write_text("blurred,reference,set\n")
+    with pytest.raises(FileError, match=r"no column 'sharp' \(got \['blurred', 'reference'"):
+        next(datasets.real_pairs(table))
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "small.png")
+    table.write_text(f"blurred,sharp,set\n{photos / 'a.png'},small.png,leaves\n")
+    with pytest.raises(FileError, match=r"same shape \(got \(40, 60, 3\) and \(9, 9\)\)"):
+        next(datasets.real_pairs(table))
+
+
+def test_blank_fields_hold_the_noise_that_they_claim():
+    fields = {f.name: f for f in datasets.blank_fields()}
+    noise = [np.std(f.image - f.clean) for f in fields.values()]
+    assert noise[0] == 0
+    assert noise[1] == pytest.approx(18, rel=0.02)
+    assert noise[2] == pytest.approx(math.hypot(5, 1 / math.sqrt(12)), rel=0.02)  # rounded

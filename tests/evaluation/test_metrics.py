@@ -1,0 +1,90 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from napari_swintormer.errors import ImageError
+from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr, ssim
+
+
+def _image(shape=(40, 52), seed=0):
+    return gaussian_filter(np.random.default_rng(seed).random(shape), 1.5)
+
+
+def test_psnr_of_a_known_error():
+    # One pixel in four is off by 3 of 255: mse 2.25.
+    sharp = np.full((8, 8), 100, np.uint8)
+    blurred = sharp.copy()
+    blurred[::2, ::2] = 97
+    expected = 20 * math.log10(255 / 1.5)
+    assert psnr(blurred, sharp, data_range=255) == pytest.approx(expected)
+    assert psnr(sharp, blurred, data_range=255) == pytest.approx(expected)  # no uint8 wrap-around
+
+
+def test_equal_images_are_infinitely_close():
+    assert psnr(_image(), _image(), data_range=1) == math.inf
+    assert ssim(_image(), _image(), data_range=1) == pytest.approx(1)
+
+
+def test_border_is_left_out_on_all_four_sides():
+    sharp = _image()
+    blurred = sharp + 0.01
+    blurred[:3] = blurred[-3:] = 9
+    blurred[:, :3] = blurred[:, -3:] = 9
+    assert psnr(blurred, sharp, data_range=1, border=3) == pytest.approx(40)
+    assert psnr(blurred, sharp, data_range=1, border=2) < 20
+
+
+def test_ssim_agrees_with_its_definition():
+    a, b = _image(seed=1), _image(seed=2)
+    window = {"sigma": 1.5, "truncate": 3.5}  # 11 × 11 pixels
+    mean_a, mean_b = gaussian_filter(a, **window), gaussian_filter(b, **window)
+    var_a = gaussian_filter(a * a, **window) - mean_a**2
+    var_b = gaussian_filter(b * b, **window) - mean_b**2
+    cov = gaussian_filter(a * b, **window) - mean_a * mean_b
+    c1, c2 = (0.01 * 0.7) ** 2, (0.03 * 0.7) ** 2
+    value = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
+    value /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    expected = value[5:-5, 5:-5].mean()  # windows that lie inside
+    assert ssim(a, b, data_range=0.7) == pytest.approx(expected, abs=1e-9)
+
+
+def test_ssim_of_colours_is_the_mean_of_the_channels():
+    a, b = (np.stack([_image(seed=s + k) for s in range(3)], -1) for k in (0, 10))
+    channels = [ssim(a[..., c], b[..., c], data_range=1) for c in range(3)]
+    assert ssim(a, b, data_range=1, channel_axis=2) == pytest.approx(np.mean(channels))
+
+
+@given(gain=st.floats(0.1, 50), offset=st.floats(-1000, 1000))
+def test_affine_fit_undoes_gain_and_offset(gain, offset):
+    sharp = _image()
+    np.testing.assert_allclose(affine_fit(gain * sharp + offset, sharp), sharp, atol=1e-9)
+
+
+@given(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2))
+def test_no_other_gain_and_offset_fit_better(d_gain, d_offset):
+    sharp = _image(seed=3)
+    fitted = affine_fit(np.random.default_rng(5).random(sharp.shape) + sharp, sharp)
+    best = np.mean((fitted - sharp) ** 2)
+    other = np.mean(((1 + d_gain) * fitted + d_offset - sharp) ** 2)
+    assert other >= best - 1e-12
+
+
+def test_a_constant_image_fits_as_the_mean():
+    sharp = _image()
+    np.testing.assert_allclose(affine_fit(np.zeros_like(sharp), sharp), sharp.mean())
+
+
+def test_span_ignores_a_hot_pixel_and_survives_a_constant():
+    sharp = np.linspace(100, 300, 10_000).reshape(100, 100)
+    sharp[0, 0] = 65535
+    assert intensity_span(sharp) == pytest.approx(200, rel=0.01)
+    assert intensity_span(np.ones((4, 4))) > 0
+
+
+def test_different_shapes_are_refused():
+    with pytest.raises(ImageError, match=r"same shape \(got \(40, 52\) and \(40, 50\)\)"):
+        psnr(_image(), _image()[:, :50], data_range=1)
