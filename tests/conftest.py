@@ -1,0 +1,78 @@
+"""Fixtures that several parts share: tiny random weights, a home of one's own, fixed seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_swintormer.models.card import ModelCard
+from napari_swintormer.models.settings import SwintormerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 (libraries use the old one)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep models and caches of the tests apart from the user's."""
+    folder = tmp_path / "swintormer-home"
+    monkeypatch.setenv("SWINTORMER_HOME", str(folder))
+    return folder
+
+
+def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
+    """Describe the smallest network: 32-pixel multiple, 10 000 parameters."""
+    network = SwintormerSettings(
+        channels=channels,
+        dim=4,
+        num_blocks=(1, 1, 1, 1),
+        num_heads=(1, 1, 1, 1),
+        num_refinement_blocks=1,
+        window_size=2,
+    )
+    card = ModelCard(name="tiny", title="Tiny", network=network, tile_size=64, overlap=16)
+    return card.model_copy(update=changes)
+
+
+@pytest.fixture(scope="session")
+def make_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write a weights file of a tiny random network that changes what it is given."""
+
+    def make(name: str = "tiny", channels: int = 3, **changes: object) -> Path:
+        import torch
+
+        from napari_swintormer.models.swintormer import Swintormer
+        from napari_swintormer.models.weights import save_weights
+
+        card = tiny_card(channels, name=name, **changes)
+        torch.manual_seed(1)
+        network = Swintormer(card.network)
+        path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
+        save_weights(path, network.state_dict(), card)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(make_weights: Callable[..., Path]) -> Path:
+    """Weights file of a tiny model for RGB and grey images."""
+    return make_weights()

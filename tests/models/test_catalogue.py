@@ -1,0 +1,94 @@
+"""The catalogue: names and paths become models, and one damaged file spoils nothing."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from napari_swintormer.config import models_folder
+from napari_swintormer.errors import ModelNotFoundError, OutputError, WeightsError
+from napari_swintormer.models import catalogue
+from napari_swintormer.models.catalogue import (
+    describe_model,
+    find_model,
+    import_model,
+    list_models,
+    load_model,
+)
+from napari_swintormer.models.weights import file_sha256
+
+
+@pytest.fixture(autouse=True)
+def built_in(tmp_path, monkeypatch, tiny_weights):
+    """Stand in for the package's folder, with one model in it."""
+    folder = tmp_path / "built-in"
+    folder.mkdir()
+    shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
+    monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
+    return folder
+
+
+@pytest.fixture
+def user_folder():
+    models_folder().mkdir(parents=True)
+    return models_folder()
+
+
+def test_a_copied_file_is_a_model(user_folder, tiny_weights):
+    shutil.copy(tiny_weights, user_folder / "mine.safetensors")
+    listed = [(info.name, info.source, info.problem) for info in list_models()]
+    assert listed == [("mine", "user", None), ("swintormer-small", "built-in", None)]
+    assert load_model("mine").sha256 == file_sha256(tiny_weights)
+    assert describe_model("mine").source == "user"
+    assert describe_model().name == "swintormer-small"
+    assert describe_model(tiny_weights).source == "path"
+
+
+def test_the_users_model_hides_the_built_in_one_unless_it_is_damaged(user_folder, tiny_weights):
+    own = user_folder / "swintormer-small.safetensors"
+    shutil.copy(tiny_weights, own)
+    assert find_model("swintormer-small") == own
+    own.write_bytes(b"damaged")
+    (info,) = list_models()
+    assert info.source == "built-in"
+
+
+def test_a_damaged_file_does_not_break_the_list(user_folder):
+    (user_folder / "broken.safetensors").write_bytes(b"not weights")
+    (user_folder / "notes.txt").write_text("no model")
+    broken, small = list_models()
+    assert broken.name == "broken"
+    assert broken.card is None
+    assert "broken.safetensors" in broken.problem
+    assert small.problem is None
+    with pytest.raises(WeightsError, match=r"broken\.safetensors"):
+        load_model("broken")
+
+
+def test_an_unknown_name_tells_the_nearest(tmp_path):
+    with pytest.raises(ModelNotFoundError) as caught:
+        load_model("swintormer-smal")
+    assert "Did you mean 'swintormer-small'?" in str(caught.value)
+    assert str(models_folder()) in str(caught.value)
+
+
+def test_import_checks_and_converts(tmp_path, tiny_weights, user_folder):
+    imported = import_model(tiny_weights)
+    assert imported == user_folder / "tiny.safetensors"
+    assert imported.read_bytes() == tiny_weights.read_bytes()
+    with pytest.raises(OutputError, match="--overwrite"):
+        import_model(tiny_weights)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(tiny_weights.read_bytes()[:-1])
+    with pytest.raises(WeightsError):
+        import_model(broken)
+    assert [info.name for info in list_models()] == ["swintormer-small", "tiny"]
+
+
+def test_a_pickle_in_the_folder_says_how_to_import_it(user_folder):
+    torch.save({"params": {}}, user_folder / "GoPro.pth")
+    info = list_models()[0]
+    assert info.name == "GoPro"
+    assert "swintormer models import" in info.problem
