@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
@@ -10,7 +10,7 @@ from napari_swintormer import __version__
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.settings import SwintormerSettings  # noqa: TC001 (pydantic reads it)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 
 # A card is data from a stranger's file: every field has a bound.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
