@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from napari_swintormer import __version__
+from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.settings import SwintormerSettings  # noqa: TC001 (pydantic reads it)
 
@@ -99,3 +100,23 @@ class ModelCard(BaseModel):
                 f"(got overlap={self.overlap}, tile_size={self.tile_size})"
             )
         return self
+
+    def check_single_image(self) -> None:
+        """Refuse a model that needs more than one image.
+
+        Raises
+        ------
+        SettingsError
+            The network takes several views, or a prior beside the image.
+        """
+        if self.network.views != 1:
+            raise SettingsError(
+                f"The model {self.name!r} restores a scene from {self.network.views} views "
+                "(a dual-pixel camera's left and right) and cannot deblur a single image. "
+                "Use a model with one view."
+            )
+        if self.network.prior_channels:
+            raise SettingsError(
+                f"The model {self.name!r} needs a prior of {self.network.prior_channels} channels "
+                "beside the image, which this version cannot sample. Use a model without prior."
+            )

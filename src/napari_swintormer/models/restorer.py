@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_swintormer.errors import SettingsError
 from napari_swintormer.models.swintormer import Swintormer
 
 if TYPE_CHECKING:
@@ -50,17 +49,7 @@ class Restorer(nn.Module):
 
     def __init__(self, card: ModelCard, state_dict: Mapping[str, Tensor], sha256: str = "") -> None:
         super().__init__()
-        if card.network.views != 1:
-            raise SettingsError(
-                f"The model {card.name!r} restores a scene from {card.network.views} views "
-                "(a dual-pixel camera's left and right) and cannot deblur a single image. "
-                "Use a model with one view."
-            )
-        if card.network.prior_channels:
-            raise SettingsError(
-                f"The model {card.name!r} needs a prior of {card.network.prior_channels} channels "
-                "beside the image, which this version cannot sample. Use a model without prior."
-            )
+        card.check_single_image()
         self.card = card
         self.sha256 = sha256
         self.channels = card.network.channels
@@ -83,8 +72,8 @@ class Restorer(nn.Module):
         Returns
         -------
         Tensor
-            The restored tiles: same shape, float32, finite where `tiles` is. Where the network
-            overflows, which half precision can do, the pixel stays as it was.
+            The restored tiles: same shape, float32. Not finite where half precision made the
+            network overflow: whoever runs it refuses that, as the engine does.
 
         Raises
         ------
@@ -100,13 +89,12 @@ class Restorer(nn.Module):
         grey = tiles.shape[1] < self.channels
         views = unit.expand(-1, self.channels, -1, -1) if grey else unit
         padded = pad_to_multiple(views, self.multiple)
-        restored = self.network(padded.contiguous(memory_format=torch.channels_last))
+        restored: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
         restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
         if grey:
             restored = restored.mean(dim=1, keepdim=True)
         if self.card.clip_output:
             restored = restored.clamp(0, 1)
-        restored = torch.where(restored.isfinite(), restored, unit)
         return restored + (tiles - unit)
 
 

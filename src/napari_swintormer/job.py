@@ -1,0 +1,223 @@
+"""From an image and settings to a planned run: what widget, command line and API share.
+
+`prepare` imports no torch, so that a plan can be shown before anything is loaded; `Job.run` does
+the work, in the worker or the command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from napari_swintormer import __version__
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
+from napari_swintormer.imaging.axes import resolve_axes
+from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
+from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
+from napari_swintormer.models.weights import file_sha256
+from napari_swintormer.tiling.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_swintormer.config import Blend
+    from napari_swintormer.engine.blocks import TileRestorer
+    from napari_swintormer.engine.local import Journal
+    from napari_swintormer.events import Event
+    from napari_swintormer.models.card import ModelCard
+
+# For a restorer without a card, such as the identity or a function of the user's own.
+_TILE_SIZE, _OVERLAP = 512, 64
+_BLEND: Blend = "smooth"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned run; made by `prepare`.
+
+    Attributes
+    ----------
+    planes
+        The image; nothing of it has been read.
+    plan
+        Tiles, memory, disk and time.
+    settings
+        Complete: axes, tiles and blending are filled in as the model says.
+    model
+        The model in the catalogue, or None if a restorer was given.
+    convention
+        How the model wants intensities.
+    restorer
+        The restorer that was given, or None if the model is still to be loaded.
+    """
+
+    planes: Planes
+    plan: Plan
+    settings: DeblurSettings
+    model: ModelInfo | None
+    convention: IntensityConvention
+    restorer: TileRestorer | None = None
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model, for people."""
+        return self.model.name if self.model is not None else type(self.restorer).__name__
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights file; empty for a restorer that comes from no file."""
+        return _weights_sha256(self.model, self.restorer)
+
+    def describe(self) -> str:
+        """Say the plan in one line."""
+        device = self.settings.device
+        return self.plan.describe("the fastest device" if device == "auto" else device)
+
+    def run(self, out: Any, journal: Journal | None = None) -> Generator[Event, None, None]:
+        """Load the model and restore the image; imports torch.
+
+        Nothing happens before the first event is asked for; closing the generator stops the run.
+
+        Parameters
+        ----------
+        out
+            Array-like of the image's shape and dtype, written chunk by chunk.
+        journal
+            Chunks that are finished already, see `napari_swintormer.engine.local.run`.
+
+        Yields
+        ------
+        Event
+            `Progress` after every batch of tiles, `ChunkFinished` after every chunk.
+
+        Raises
+        ------
+        SettingsError
+            The device or the precision is not there.
+        """
+        from torch import nn
+
+        from napari_swintormer.engine import devices, local
+
+        device = devices.resolve_device(self.settings.device)
+        dtype = devices.resolve_precision(self.settings.precision, device)
+        restorer = self._load()
+        if isinstance(restorer, nn.Module):
+            restorer = restorer.to(device)
+        plan = self.plan
+        if self.settings.batch_size is None:
+            plan = replace(plan, batch_size=devices.default_batch_size(device))
+        ranges = measure_ranges(self.planes, self.convention)
+        events = local.run(
+            plan, self.planes, ranges, restorer, out, journal, device=device, dtype=dtype
+        )
+        yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
+
+    def provenance(self) -> dict[str, Any]:
+        """Say how the result is made, for the metadata of layer and file; imports torch.
+
+        Holds no time: equal runs write equal bytes.
+        """
+        import torch
+
+        from napari_swintormer.engine import devices
+
+        device = devices.resolve_device(self.settings.device)
+        dtype = devices.resolve_precision(self.settings.precision, device)
+        settings = dataclasses.asdict(self.settings)
+        for computed in ("model", "batch_size"):  # the result does not depend on the batch size
+            del settings[computed]
+        return {
+            "software": f"napari-swintormer {__version__}",
+            "model": self.model_name,
+            "weights_sha256": self.weights_sha256,
+            "settings": settings
+            | {"device": device.type, "precision": devices.precision_name(dtype)},
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        }
+
+    def _load(self) -> TileRestorer:
+        if self.model is None:
+            assert self.restorer is not None
+            return self.restorer
+        return load_model(self.model.path)
+
+
+def prepare(
+    image: Any, settings: DeblurSettings | None = None, restorer: TileRestorer | None = None
+) -> Job:
+    """Plan a run; reads no pixel and imports no torch.
+
+    Parameters
+    ----------
+    image
+        Array-like with `shape`, `dtype` and slicing: numpy, dask, zarr, memory map.
+    settings
+        What the user chose; None stands for the defaults.
+    restorer
+        Takes the place of ``settings.model``: anything with `channels` and `multiple` that maps
+        ``(B, C, H, W)`` to the same, see `napari_swintormer.models.restorer.Restorer`.
+
+    Raises
+    ------
+    SwintormerError
+        Image, model and settings do not fit; one sentence says what would work.
+    """
+    settings = settings or DeblurSettings()
+    axes = resolve_axes(image.shape, image.dtype, settings.axes)
+    model = describe_model(settings.model) if restorer is None else None
+    card = model.card if model is not None else getattr(restorer, "card", None)
+    if card is not None:
+        card.check_single_image()
+        channels, multiple = card.network.channels, card.network.multiple
+    else:
+        channels, multiple = restorer.channels, restorer.multiple  # type: ignore[union-attr]
+    tile_size, overlap, blend = _tiles(settings, card)
+    settings = replace(settings, axes=axes, tile_size=tile_size, overlap=overlap, blend=blend)
+    planes = Planes(image, axes, channels)
+    sha256 = _weights_sha256(model, restorer)
+    plan = make_plan(
+        planes.shape,
+        dtype=planes.dtype,
+        n_planes=len(planes),
+        channels=planes.channels,
+        tile_size=tile_size,
+        overlap=overlap,
+        blend=blend,
+        batch_size=1 if settings.batch_size is None else settings.batch_size,
+        minimum_tile_size=multiple,
+        rate=recall_speed(_speed_key(sha256, settings)),
+    )
+    convention = IntensityConvention() if card is None else card.intensity
+    return Job(planes, plan, settings, model, convention, restorer)
+
+
+def _tiles(settings: DeblurSettings, card: ModelCard | None) -> tuple[int, int, Blend]:
+    """Tile size, overlap and blending as the user says, and else as the model says.
+
+    Who changes the tile size alone keeps the model's share of overlap.
+    """
+    if card is None:
+        own_size, own_overlap, own_blend = _TILE_SIZE, _OVERLAP, _BLEND
+    else:
+        own_size, own_overlap, own_blend = card.tile_size, card.overlap, card.blend
+    tile_size = own_size if settings.tile_size is None else settings.tile_size
+    overlap = own_overlap * tile_size // own_size if settings.overlap is None else settings.overlap
+    return tile_size, overlap, settings.blend or own_blend
+
+
+def _weights_sha256(model: ModelInfo | None, restorer: TileRestorer | None) -> str:
+    return str(getattr(restorer, "sha256", "")) if model is None else file_sha256(model.path)
+
+
+def _speed_key(sha256: str, settings: DeblurSettings) -> str:
+    """Name the speed by what was asked for: what it becomes is known only with torch at hand."""
+    assert settings.tile_size is not None
+    return speed_key(
+        sha256, settings.device, settings.precision, settings.tile_size, settings.batch_size or 0
+    )
