@@ -211,9 +211,10 @@ def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> Int
     dtype = sample[0].dtype
     floor, ceiling, saturation = _limits(sample)
     regions = [np.where(np.isfinite(region), region, np.nan).astype(float) for region in sample]
-    noise = _noise(regions)
-    high = _upper_end(regions, convention.high, noise)
-    low = 0.0 - _upper_end([-region for region in regions], 100 - convention.low, noise)
+    with np.errstate(over="ignore", invalid="ignore"):  # intensities near the end of float64
+        noise = _noise(regions)
+        high = _upper_end(regions, convention.high, noise)
+        low = 0.0 - _upper_end([-region for region in regions], 100 - convention.low, noise)
     # A range that the arithmetic of `to_unit` and `apply` cannot hold counts as flat, too.
     working = np.finfo(_working_type(dtype))
     if not working.tiny <= high - low <= working.max:
