@@ -13,8 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from conftest import tiny_card
 from napari_swintormer.errors import FileError, OutputError, WeightsError
 from napari_swintormer.models.card import TrainingData
+from napari_swintormer.models.released import released_name
+from napari_swintormer.models.swintormer import Swintormer
 from napari_swintormer.models.weights import load_weights, read_card, save_weights
 
 if TYPE_CHECKING:
@@ -202,3 +205,16 @@ def test_full_disk_leaves_the_old_file(tiny_weights, tmp_path, monkeypatch):
         save_weights(path, state, card)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["out.safetensors"]
+
+
+def test_released_weights_load_with_a_card_made_up(tmp_path):
+    settings = tiny_card().network.model_copy(update={"window_size": 16, "softmax": "released"})
+    network = Swintormer(settings)
+    released = {released_name(key): value for key, value in network.state_dict().items()}
+    path = tmp_path / "Go Pro+1.pth"
+    torch.save({"params": released}, path)
+    card, state = load_weights(path)
+    assert card.name == "Go-Pro-1"
+    assert card.clip_output
+    assert card.network == settings
+    assert torch.equal(state[KEY], network.state_dict()[KEY])

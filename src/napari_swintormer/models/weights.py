@@ -222,7 +222,7 @@ def _load_released(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
             f"{path} is damaged, or holds more than plain weights and is not opened for safety. "
             "Use a file of the released code that holds tensors only."
         ) from error
-    settings, state = convert_released(content, path.name)
+    settings, state = convert_released(content, str(path))
     _check_finite(path, state)
     return _released_card(path, settings), state
 

@@ -1,0 +1,121 @@
+"""Arrows point down, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import napari_swintormer
+
+PACKAGE = Path(napari_swintormer.__file__).parent
+
+# Each part may import the parts of the lines above it, see docs/architecture.md. Parts of one
+# line do not know each other, but for the pairs in BESIDE.
+LINES = [
+    {"errors", "events", "config", "sample"},
+    {"imaging", "tiling"},
+    {"models"},
+    {"engine"},
+    {"job", "console"},
+    {"evaluation", "training"},
+    {"api"},
+    {"demo"},
+    {"cli", "plugin"},
+]
+BESIDE = {("evaluation", "training")}
+RANK = {part: rank for rank, line in enumerate(LINES) for part in line}
+# Only the plugin knows napari and Qt; tiles know no tensors.
+FORBIDDEN = {
+    part: {"napari", "qtpy", "magicgui", "superqt"} for part in RANK if part != "plugin"
+} | {"tiling": {"napari", "qtpy", "magicgui", "superqt", "torch", "zarr", "dask", "pydantic"}}
+HEAVY = {"torch", "zarr", "dask", "skimage", "tifffile", "napari", "qtpy", "matplotlib"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path, *, top_level: bool = False) -> set[str]:
+    """Full names of the modules that a file imports; `top_level`: those it imports at once."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]])
+    found: set[str] = set()
+    nodes = [tree] if top_level else list(ast.walk(tree))
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            name = resolve_name("." * node.level + (node.module or ""), package)
+            found |= {name} | {f"{name}.{alias.name}" for alias in node.names}
+        elif top_level and isinstance(node, (ast.Module, ast.Try, ast.ClassDef)):
+            nodes += node.body
+    return found
+
+
+def part(name: str) -> str | None:
+    """Name the part of the package that a module belongs to; None for modules of others."""
+    names = name.split(".")
+    return names[1] if names[0] == PACKAGE.name and len(names) > 1 and names[1] in RANK else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_down(path):
+    relative = path.relative_to(PACKAGE)
+    own = relative.parts[0].removesuffix(".py")
+    if own == "__init__":  # the public names
+        return
+    names = imports(path)
+    for other in {part(name) for name in names} - {None, own}:
+        assert RANK[other] < RANK[own] or (own, other) in BESIDE, f"{own} imports {other}"
+    foreign = {name.split(".")[0] for name in names} & FORBIDDEN.get(own, set())
+    assert not foreign, f"{own} imports {foreign}"
+
+
+@pytest.mark.parametrize("name", ["training", "evaluation"])
+def test_training_imports_heavy_libraries_late(name):
+    for path in (PACKAGE / name).rglob("*.py"):
+        heavy = {module.split(".")[0] for module in imports(path, top_level=True)}
+        assert not heavy & {"zarr", "dask", "skimage", "napari"}, path
+
+
+LIGHT = [
+    "napari_swintormer",
+    "napari_swintormer.cli",
+    "napari_swintormer.job",
+    "napari_swintormer.models.catalogue",
+    "napari_swintormer.sample",
+    *(
+        ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
+        for path in sorted((PACKAGE / "plugin").glob("*.py"))
+    ),
+]
+
+
+def test_light_modules_leave_torch_out():
+    program = (
+        "import importlib, sys\n"
+        f"for name in {LIGHT!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'torch' not in sys.modules, f'{name} imports torch'\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import napari_swintormer",
+        "from napari_swintormer import list_models; list_models()",
+        "import napari_swintormer.cli",
+    ],
+)
+def test_opening_costs_little(statement):
+    program = f"import sys; {statement}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert not HEAVY & set(done.stdout.split())
