@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,10 +14,13 @@ from napari_swintormer.imaging.flat import FlatArray
 from napari_swintormer.imaging.image import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+_JPEG_QUALITY = 95
+_BAND_BYTES = 64 * 2**20
 # Deflate cannot compress further than this.
 _DEFLATE_RATIO = 1032
 
@@ -91,3 +95,39 @@ def _check_memory(path: Path, nbytes: int) -> None:
             f"{path} would take {nbytes / 1e9:.1f} GB of memory to decode, and "
             f"{available / 1e9:.1f} GB are free; convert it to a tiled TIFF or OME-Zarr first."
         )
+
+
+def write_picture(path: Path, data: Any, suffix: str) -> None:
+    """Write one ``(Y, X)`` or ``(Y, X, S)`` picture, leading dimensions of size 1 aside."""
+    import imagecodecs
+
+    pixels = np.ascontiguousarray(data[(0,) * data.axes.index("Y")])
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if suffix == ".png":
+        encoded = imagecodecs.png_encode(pixels)
+    else:
+        encoded = imagecodecs.jpeg_encode(pixels, level=_JPEG_QUALITY)
+    path.write_bytes(encoded)
+
+
+def write_npy(path: Path, data: Any) -> None:
+    """Write a NumPy file band by band."""
+    dtype = np.dtype(data.dtype)
+    header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, data.shape))}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for band in _bands(data.shape, dtype.itemsize):
+            file.write(np.ascontiguousarray(data[band], dtype).data)
+
+
+def _bands(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[int | slice, ...]]:
+    """Give indices of consecutive parts of an array, each one row or at most `_BAND_BYTES`."""
+    axis = 0
+    while axis < len(shape) - 1 and prod(shape[axis + 1 :]) * itemsize > _BAND_BYTES:
+        axis += 1
+    rows = max(1, _BAND_BYTES // (prod(shape[axis + 1 :]) * itemsize))
+    for place in np.ndindex(*shape[:axis]):
+        for start in range(0, shape[axis], rows):
+            yield (*place, slice(start, start + rows))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.image import Image
+from napari_swintormer.imaging.writing import check_fits, check_output, write_image
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-__all__ = ["Image", "open_image"]
+__all__ = ["Image", "check_fits", "check_output", "open_image", "write_image"]
 
 _READABLE = "TIFF, OME-Zarr and Zarr, NPY, PNG and JPEG"
 

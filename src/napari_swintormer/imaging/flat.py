@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_swintormer.imaging.ordered import expand_index
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -55,9 +57,8 @@ class FlatArray:
         leading = self.offsets.ndim
         offsets = np.asarray(self.offsets[index[:leading]])
         pages = [self._read(int(offset), index[leading:]) for offset in offsets.flat]
-        if not pages:
-            return np.empty(self.shape, self.dtype)[index]
-        return np.stack(pages).reshape(offsets.shape + pages[0].shape)
+        page_shape = pages[0].shape if pages else self._read(0, index[leading:]).shape
+        return np.array(pages, self.dtype).reshape(offsets.shape + page_shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype)
@@ -68,13 +69,3 @@ class FlatArray:
         )
         region: NDArray[Any] = np.array(page[index])
         return region
-
-
-def expand_index(index: Any, ndim: int) -> tuple[int | slice, ...]:
-    """Write an index of integers, slices and at most one ellipsis out for every dimension."""
-    index = index if isinstance(index, tuple) else (index,)
-    if Ellipsis in index:
-        place = index.index(Ellipsis)
-        missing = ndim - len(index) + 1
-        index = index[:place] + (slice(None),) * missing + index[place + 1 :]
-    return tuple(index) + (slice(None),) * (ndim - len(index))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
-from napari_swintormer.imaging.flat import expand_index
 from napari_swintormer.imaging.image import Image, unit_name
+from napari_swintormer.imaging.ordered import Ordered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
 
 # The attribute that keeps what OME-Zarr has no word for: the axes of the image it was made from.
 OWN_ATTRIBUTE = "swintormer"
@@ -49,7 +47,7 @@ def open_zarr(path: Path, axes: str | None = None) -> Image:
     unit = {a: name for a in known if (name := unit_name(names[a]))}
     own = attributes.get(OWN_ATTRIBUTE, {}).get("axes")
     if own is not None:
-        data = Reordered(data, disk_order(own), own)
+        data = Ordered(data, disk_order(own), own)
         letters = own
     axes = resolve_axes(data.shape, data.dtype, axes or letters)
     return Image(data, axes, path, {a: known[a] for a in axes if a in known}, unit)
@@ -85,54 +83,3 @@ def disk_order(axes: str) -> str:
     Colour samples S count as channels there.
     """
     return "".join(a for a in "TCSZYX" if a in axes)
-
-
-@dataclass(frozen=True, eq=False)
-class Reordered:
-    """An array seen with its axes in another order; reads and writes go through.
-
-    Attributes
-    ----------
-    stored
-        Array-like with slicing, a zarr array.
-    stored_axes, axes
-        Letters of its axes, and the same letters in the order to show.
-    """
-
-    stored: Any
-    stored_axes: str
-    axes: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """In the order of `axes`."""
-        return tuple(self.stored.shape[self.stored_axes.index(a)] for a in self.axes)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the stored array."""
-        dtype: np.dtype[Any] = np.dtype(self.stored.dtype)
-        return dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.axes)
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        inner, order = self._translate(index)
-        return np.asarray(self.stored[inner]).transpose(order)
-
-    def __setitem__(self, index: Any, value: NDArray[Any]) -> None:
-        inner, order = self._translate(index)
-        self.stored[inner] = np.asarray(value).transpose(np.argsort(order))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype)
-
-    def _translate(self, index: Any) -> tuple[tuple[int | slice, ...], list[int]]:
-        """Index into the stored array, and the order that brings its dimensions to `axes`."""
-        by_axis = dict(zip(self.axes, expand_index(index, self.ndim), strict=True))
-        kept = [a for a in self.stored_axes if isinstance(by_axis[a], slice)]
-        order = [kept.index(a) for a in self.axes if a in kept]
-        return tuple(by_axis[a] for a in self.stored_axes), order
