@@ -201,7 +201,7 @@ def test_full_disk_leaves_the_old_file(tiny_weights, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OutputError, match="the disk is full"):
+    with pytest.raises(OutputError, match="The disk is full"):
         save_weights(path, state, card)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["out.safetensors"]

@@ -7,7 +7,6 @@ whatever is wrong is said in one sentence with the file and the key.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from napari_swintormer.errors import FileError, OutputError, WeightsError
 from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.imaging.writing import disk_errors
 from napari_swintormer.models.card import FORMAT_VERSION, ModelCard
 
 if TYPE_CHECKING:
@@ -292,19 +292,16 @@ def _one_line(message: object) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Write beside, then rename: a reader sees the old file or the new one, never a half."""
-    try:
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        beside = Path(name)
         try:
             with open(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(beside, 0o644)
-            os.replace(beside, path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        raise OutputError(f"The weights cannot be written to {path}: {reason}.") from error
+            beside.chmod(0o644)  # mkstemp lets nobody else read
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
