@@ -1,0 +1,1 @@
+"""The napari plugin: widgets, reader and sample data. Opening any of them imports no torch."""
