@@ -1,0 +1,101 @@
+"""Which device does the work, and in which precision."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from napari_swintormer.errors import SettingsError
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_BATCH_SIZES = {"cpu": 1, "cuda": 4, "mps": 2}  # more than one tile at once is slower on a CPU
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Find the device with this name.
+
+    Parameters
+    ----------
+    name
+        ``"auto"`` (CUDA, then MPS, then the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such device here; names those that are.
+    """
+    there = _devices()
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in there))
+    if name not in there:
+        known = ", ".join(repr(device) for device in ("auto", *there))
+        raise SettingsError(
+            f"there is no such device on this computer (got device={name!r}). Use one of {known}."
+        )
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Find the precision with this name.
+
+    Parameters
+    ----------
+    name
+        ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 where the device has instructions
+        for it (CUDA, some CPUs), else fp32.
+    device
+        Where the restorer will work.
+
+    Raises
+    ------
+    SettingsError
+        If the name is unknown or the device cannot compute in this precision.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _has_bf16(device) else torch.float32
+    if name not in _PRECISIONS:
+        raise SettingsError(
+            f"there is no such precision (got precision={name!r}). "
+            "Use one of 'auto', 'fp32', 'bf16', 'fp16'."
+        )
+    if name == "fp16" and device.type == "cpu":
+        raise SettingsError(
+            "a CPU does not compute well in fp16 (got precision='fp16', device='cpu'). "
+            "Use precision='auto', 'fp32' or 'bf16'."
+        )
+    return _PRECISIONS[name]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """Return the name of a precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``."""
+    return next(name for name, known in _PRECISIONS.items() if known == dtype)
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Return how many tiles to restore at once on this device."""
+    return _BATCH_SIZES[device.type]
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device for people: ``"CPU"``, ``"NVIDIA H100"``, ``"Apple GPU"``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device.type == "mps" else "CPU"
+
+
+def _devices() -> list[str]:
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*(["cuda", *cuda] if cuda else []), *mps, "cpu"]
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
+        # torch asks the CPU but has no public name for the answer; older releases lack it
+        has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        return bool(has())
+    return False

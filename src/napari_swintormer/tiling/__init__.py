@@ -1,0 +1,1 @@
+"""Tiles, their weights and the plan of a run: standard library and numpy only."""

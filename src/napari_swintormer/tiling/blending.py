@@ -1,0 +1,112 @@
+"""How much each tile counts where tiles overlap.
+
+Weights are separable: a tile's weight is the product of one weight per row and one per column,
+so the sum over all tiles of the grid is the product of two sums along the axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swintormer.errors import TilingError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_swintormer.config import Blend
+    from napari_swintormer.tiling.grid import Region, TileGrid
+
+
+@lru_cache(maxsize=64)
+def weights_1d(
+    length: int, overlap: int, blend: Blend, *, first: bool, last: bool
+) -> NDArray[np.float32]:
+    """Weights along one axis of a tile.
+
+    Parameters
+    ----------
+    length, overlap
+        Of the tile along this axis, in pixels.
+    blend
+        ``"uniform"``: ones. ``"smooth"``: rises as a squared sine over the overlap, so that
+        the weights of two neighbours sum to one; always positive.
+    first, last
+        Whether the tile is the first or the last along the axis: nothing falls off towards the
+        border of the image.
+
+    Returns
+    -------
+    NDArray
+        float32 of shape (length,), read-only.
+    """
+    weights = np.ones(length)
+    if blend == "smooth" and overlap > 0:
+        depth = np.arange(length) + 0.5
+        for distance, falls in ((depth, not first), (depth[::-1], not last)):
+            if falls:
+                ramp = np.sin(np.pi / 2 * np.minimum(distance / overlap, 1)) ** 2
+                weights = np.minimum(weights, ramp)
+    result = weights.astype(np.float32)
+    result.flags.writeable = False
+    return result
+
+
+@dataclass(frozen=True)
+class Blending:
+    """Weights of the tiles of a grid, and their sum at every pixel.
+
+    Parameters
+    ----------
+    grid
+        The tiles.
+    blend
+        ``"uniform"`` (the mean of all tiles, as in the paper) or ``"smooth"``.
+
+    Raises
+    ------
+    TilingError
+        If `blend` is neither.
+    """
+
+    grid: TileGrid
+    blend: Blend = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.blend not in ("uniform", "smooth"):
+            raise TilingError(
+                f"there is no such way of blending tiles (got blend={self.blend!r}). "
+                "Use 'uniform' or 'smooth'."
+            )
+
+    def weights(self, tile: Region) -> NDArray[np.float32] | None:
+        """Weights of one tile, float32 (h, w); None where every weight is one."""
+        if self.blend == "uniform":
+            return None
+        y, x = self._along(0, tile.y0), self._along(1, tile.x0)
+        return np.multiply.outer(y, x)
+
+    def sum_inverse(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One over the sum of weights: float32 (h, 1) and (1, w), to be multiplied."""
+        y, x = self._sum_inverse
+        return y[region.y0 : region.y1, np.newaxis], x[np.newaxis, region.x0 : region.x1]
+
+    @cached_property
+    def _sum_inverse(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        y, x = (self._sum_inverse_along(axis) for axis in (0, 1))
+        return y, x
+
+    def _along(self, axis: int, start: int) -> NDArray[np.float32]:
+        starts, length = self.grid.starts[axis], self.grid.tile_shape[axis]
+        first, last = start == 0, start == starts[-1]
+        return weights_1d(length, self.grid.overlap, self.blend, first=first, last=last)
+
+    def _sum_inverse_along(self, axis: int) -> NDArray[np.float32]:
+        total = np.zeros(self.grid.shape[axis])
+        length = self.grid.tile_shape[axis]
+        for start in self.grid.starts[axis]:
+            total[start : start + length] += self._along(axis, start)
+        return (1 / total).astype(np.float32)

@@ -1,0 +1,279 @@
+"""Where the tiles, blocks and chunks of a plane lie.
+
+Everything is in pixels of the plane and depends on nothing but the four numbers of `TileGrid`:
+not on how the image is stored, nor on the batch size or the order of work.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from napari_swintormer.errors import TilingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BlockIndex = tuple[int, int]
+"""(row, column) of a block, and of the chunk that lies at the same place."""
+
+_PAPER_TILE_SIZE, _PAPER_OVERLAP = 512, 292
+_SMALLEST_BLOCK = 1024
+_BLOCK_MULTIPLE = 256
+
+
+class Region(NamedTuple):
+    """A rectangle of a plane: rows ``y0 <= y < y1``, columns ``x0 <= x < x1``."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns as an index into the plane."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def within(self, outer: Region) -> tuple[slice, slice]:
+        """Rows and columns as an index into an array that holds `outer`."""
+        return (
+            slice(self.y0 - outer.y0, self.y1 - outer.y0),
+            slice(self.x0 - outer.x0, self.x1 - outer.x0),
+        )
+
+    def intersection(self, other: Region) -> Region:
+        """Return the common rectangle of two that meet."""
+        return Region(
+            max(self.y0, other.y0),
+            min(self.y1, other.y1),
+            max(self.x0, other.x0),
+            min(self.x1, other.x1),
+        )
+
+    def hull(self, other: Region) -> Region:
+        """Return the smallest rectangle around both."""
+        return Region(
+            min(self.y0, other.y0),
+            max(self.y1, other.y1),
+            min(self.x0, other.x0),
+            max(self.x1, other.x1),
+        )
+
+
+def check_tiling(tile_size: int, overlap: int, minimum: int = 1) -> None:
+    """Refuse a tile size and an overlap that do not fit together or do not fit the model.
+
+    Parameters
+    ----------
+    tile_size, overlap
+        In pixels.
+    minimum
+        Smallest tile size that the model works with.
+
+    Raises
+    ------
+    TilingError
+        With the values that would work.
+    """
+    if tile_size < minimum:
+        raise TilingError(
+            f"tile_size is too small for this model (got tile_size={tile_size}). "
+            f"Use tile_size >= {minimum}."
+        )
+    if overlap < 0:
+        raise TilingError(
+            f"overlap must not be negative (got overlap={overlap}). "
+            f"Use overlap between 0 and {tile_size - 1}."
+        )
+    if overlap >= tile_size:
+        paper = f"; the paper's best is {_PAPER_OVERLAP}" * (tile_size == _PAPER_TILE_SIZE)
+        raise TilingError(
+            f"overlap must be smaller than tile_size (got overlap={overlap}, "
+            f"tile_size={tile_size}). Use overlap <= {tile_size - 1}{paper}."
+        )
+
+
+def default_block_size(tile_size: int) -> int:
+    """Side of the blocks for tiles of `tile_size` pixels.
+
+    It depends on nothing else, so that two runs with the same tiles write the same chunks.
+    1024 keeps the margins, which are read twice, small against the block, and makes
+    chunks of 2 to 12 MB.
+    """
+    return max(_SMALLEST_BLOCK, -(-tile_size // _BLOCK_MULTIPLE) * _BLOCK_MULTIPLE)
+
+
+def tile_starts(length: int, tile_size: int, overlap: int) -> tuple[int, ...]:
+    """First pixels of the tiles along an axis of `length` pixels.
+
+    The first is 0, the step ``tile_size - overlap``, and the last tile is pushed inside. An axis
+    no longer than a tile has one tile of the axis's own length.
+    """
+    if length <= tile_size:
+        return (0,)
+    return (*range(0, length - tile_size, tile_size - overlap), length - tile_size)
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of one plane, grouped into blocks.
+
+    A tile belongs to the block that holds its first pixel, so it reaches at most into the next
+    block to the right, below, and diagonally::
+
+              |<- block_size ->|
+              +----------------+----------------+
+              | block (0, 0)   |                |
+              |          +-----|------+ a tile of block (0, 0)
+              |          |     |      |         |
+              +----------|-----+------|---------+
+              |          +-----|------+         |
+
+    Parameters
+    ----------
+    shape
+        Height and width of the plane, in pixels.
+    tile_size
+        Side of the tiles; along a shorter axis the tiles have the length of the axis.
+    overlap
+        Pixels that neighbouring tiles share (more, for the last two).
+    block_size
+        Side of the blocks, at least `tile_size`; 0 takes `default_block_size`.
+
+    Raises
+    ------
+    TilingError
+        If the numbers do not fit together.
+    """
+
+    shape: tuple[int, int]
+    tile_size: int
+    overlap: int
+    block_size: int = 0
+
+    def __post_init__(self) -> None:
+        check_tiling(self.tile_size, self.overlap)
+        if min(self.shape) < 1:
+            raise TilingError(
+                f"a plane needs at least one pixel (got shape={self.shape}). "
+                "Use an image without empty axes."
+            )
+        if self.block_size == 0:
+            object.__setattr__(self, "block_size", default_block_size(self.tile_size))
+        if self.block_size < self.tile_size:
+            raise TilingError(
+                f"block_size must not be smaller than tile_size (got block_size={self.block_size}, "
+                f"tile_size={self.tile_size}). Use block_size >= {self.tile_size}."
+            )
+        for length, starts, tile in zip(self.shape, self.starts, self.tile_shape, strict=True):
+            _prove_cover(length, starts, tile)
+
+    @cached_property
+    def starts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """First rows and first columns of the tiles; every pair is a tile."""
+        y, x = (tile_starts(length, self.tile_size, self.overlap) for length in self.shape)
+        return y, x
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """Height and width that all tiles have."""
+        return min(self.tile_size, self.shape[0]), min(self.tile_size, self.shape[1])
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+        return len(self.starts[0]) * len(self.starts[1])
+
+    @property
+    def n_blocks(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        return -(-self.shape[0] // self.block_size), -(-self.shape[1] // self.block_size)
+
+    def blocks(self) -> Iterator[BlockIndex]:
+        """Yield all blocks in raster order."""
+        rows, columns = self.n_blocks
+        return ((row, column) for row in range(rows) for column in range(columns))
+
+    def tiles(self) -> Iterator[Region]:
+        """Yield all tiles in raster order."""
+        return self._tiles(*self.starts)
+
+    def tiles_of(self, block: BlockIndex) -> list[Region]:
+        """Tiles that begin in `block`, in raster order; there may be none."""
+        return list(self._tiles(*self._starts_in(block)))
+
+    def count_tiles(self, block: BlockIndex) -> int:
+        """Count the tiles that begin in `block`."""
+        y, x = self._starts_in(block)
+        return len(y) * len(x)
+
+    def chunk(self, block: BlockIndex) -> Region:
+        """Return the part of the plane that lies in `block`: one chunk of the result."""
+        (y, x), size = block, self.block_size
+        return Region(
+            y * size,
+            min((y + 1) * size, self.shape[0]),
+            x * size,
+            min((x + 1) * size, self.shape[1]),
+        )
+
+    def reach(self, block: BlockIndex) -> Region:
+        """Return the rectangle around the tiles of `block`, empty if it has none."""
+        y, x = self._starts_in(block)
+        if not y or not x:
+            corner = self.chunk(block)
+            return Region(corner.y0, corner.y0, corner.x0, corner.x0)
+        height, width = self.tile_shape
+        return Region(y[0], y[-1] + height, x[0], x[-1] + width)
+
+    def source(self, block: BlockIndex) -> Region:
+        """Return the part of the plane to read for `block`: its chunk and its tiles."""
+        return self.chunk(block).hull(self.reach(block))
+
+    def reached(self, block: BlockIndex) -> list[BlockIndex]:
+        """Chunks that the tiles of `block` touch, at most four, in raster order."""
+        reach, size = self.reach(block), self.block_size
+        if 0 in reach.shape:
+            return []
+        return [
+            (row, column)
+            for row in range(reach.y0 // size, (reach.y1 - 1) // size + 1)
+            for column in range(reach.x0 // size, (reach.x1 - 1) // size + 1)
+        ]
+
+    def contributors(self, chunk: BlockIndex) -> list[BlockIndex]:
+        """Blocks whose tiles touch `chunk`, at most four, in raster order."""
+        row, column = chunk
+        neighbours = [(r, c) for r in (row - 1, row) for c in (column - 1, column)]
+        return [block for block in neighbours if min(block) >= 0 and chunk in self.reached(block)]
+
+    def _starts_in(self, block: BlockIndex) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        y, x = (
+            starts[
+                bisect_left(starts, index * self.block_size) : bisect_left(
+                    starts, (index + 1) * self.block_size
+                )
+            ]
+            for starts, index in zip(self.starts, block, strict=True)
+        )
+        return y, x
+
+    def _tiles(self, y: tuple[int, ...], x: tuple[int, ...]) -> Iterator[Region]:
+        height, width = self.tile_shape
+        return (Region(y0, y0 + height, x0, x0 + width) for y0 in y for x0 in x)
+
+
+def _prove_cover(length: int, starts: tuple[int, ...], tile: int) -> None:
+    """Prove that tiles of `tile` pixels cover the axis, in order, without leaving it."""
+    assert starts[0] == 0
+    assert starts[-1] + tile == length
+    assert all(0 < b - a <= tile for a, b in pairwise(starts))

@@ -1,0 +1,215 @@
+"""What a run will do, known before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.tiling.blending import Blending
+from napari_swintormer.tiling.grid import TileGrid, check_tiling
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from napari_swintormer.config import Blend
+
+_FLOAT = 4  # bytes of a float32
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """What the restorer needs while it works, as measured on small batches.
+
+    Attributes
+    ----------
+    fixed
+        Bytes for the weights.
+    per_pixel
+        Bytes per pixel of a batch, of all channels together.
+    on_host
+        Whether the device uses the computer's main memory, as a CPU does.
+    """
+
+    fixed: float
+    per_pixel: float
+    on_host: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run does, before it runs; made by `make_plan`.
+
+    Attributes
+    ----------
+    blending
+        The tile grid of a plane and how tiles are blended.
+    n_planes, channels
+        Number of planes and channels of a plane.
+    batch_size
+        Tiles in one forward pass.
+    host_bytes
+        Most main memory that the run takes beside the interpreter and its libraries.
+    device_bytes
+        Memory on the device; None while unknown or part of `host_bytes`.
+    disk_bytes
+        Size of the result with its coarser levels, uncompressed.
+    seconds
+        Expected duration; None while the speed is unknown.
+    """
+
+    blending: Blending
+    n_planes: int
+    channels: int
+    batch_size: int
+    host_bytes: int
+    device_bytes: int | None
+    disk_bytes: int
+    seconds: float | None
+
+    @property
+    def grid(self) -> TileGrid:
+        """The tiles of every plane."""
+        return self.blending.grid
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all planes together."""
+        return self.n_planes * self.grid.n_tiles
+
+    def describe(self, device_name: str) -> str:
+        """Say the plan in one line.
+
+        Examples
+        --------
+        >>> plan = make_plan((6000, 4000), dtype="uint16", tile_size=512, overlap=64, rate=400_000)
+        >>> plan.describe("CPU")
+        '126 tiles of 512 px, about 83 s on CPU, 0.1 GB of memory, 0.1 GB on disk'
+        """
+        height, width = self.grid.tile_shape
+        size = f"{width}" if height == width else f"{width} × {height}"
+        tiles = f"{self.n_tiles:,} tile{'s' * (self.n_tiles != 1)} of {size} px"
+        parts = [
+            f"{tiles} on {device_name}"
+            if self.seconds is None
+            else f"{tiles}, {_duration(self.seconds)} on {device_name}",
+            f"{_bytes(self.host_bytes)} of memory",
+        ]
+        if self.device_bytes is not None:
+            parts.append(f"{_bytes(self.device_bytes)} on the device")
+        parts.append(f"{_bytes(self.disk_bytes)} on disk")
+        return ", ".join(parts)
+
+
+def make_plan(
+    shape: tuple[int, int],
+    *,
+    dtype: DTypeLike,
+    tile_size: int,
+    overlap: int,
+    n_planes: int = 1,
+    channels: int = 1,
+    blend: Blend = "uniform",
+    batch_size: int = 1,
+    minimum_tile_size: int = 1,
+    device_memory: DeviceMemory | None = None,
+    rate: float | None = None,
+) -> Plan:
+    """Plan a run over `n_planes` planes.
+
+    Host memory, in bytes, with C channels, rows of X pixels, tiles of T pixels, blocks of B pixels
+    whose tiles reach over an area S and m rows below the block::
+
+        4·C·m·(X + margins)            sums of one row of blocks that reach into the next row
+        C·S·(itemsize + 4 + 4)         a block in hand: as read, in unit intensities, its sums
+        C·B·(2·itemsize + 16)          a chunk being finished
+        3·4·C·T·batch_size             a batch: tiles, restored tiles, changes
+
+    plus what the restorer needs if it works in the same memory.
+
+    Parameters
+    ----------
+    shape
+        Height and width of a plane, in pixels.
+    dtype
+        Of the image, and so of the result.
+    tile_size, overlap, blend
+        See `TileGrid` and `Blending`.
+    n_planes, channels
+        Number of planes, and channels of each.
+    batch_size
+        Tiles in one forward pass.
+    minimum_tile_size
+        Smallest that the model works with.
+    device_memory
+        What the restorer needs, if it has been measured.
+    rate
+        Speed of the restorer in pixels of tiles per second, if it has been measured.
+
+    Returns
+    -------
+    Plan
+        Nothing has been computed or allocated.
+
+    Raises
+    ------
+    TilingError, SettingsError
+        If the settings do not fit together or do not fit the model.
+    """
+    check_tiling(tile_size, overlap, minimum_tile_size)
+    if batch_size < 1:
+        raise SettingsError(
+            f"batch_size must be at least 1 (got batch_size={batch_size}). "
+            "Use 1 on a CPU, more on a GPU."
+        )
+    grid = TileGrid(shape, tile_size, overlap)
+    tile_pixels = grid.tile_shape[0] * grid.tile_shape[1]
+    itemsize = np.dtype(dtype).itemsize
+    host = (
+        _engine_bytes(grid, channels, itemsize) + 3 * _FLOAT * channels * tile_pixels * batch_size
+    )
+    device = None
+    if device_memory is not None:
+        device = int(device_memory.fixed + device_memory.per_pixel * tile_pixels * batch_size)
+        if device_memory.on_host:
+            host, device = host + device, None
+    return Plan(
+        blending=Blending(grid, blend),
+        n_planes=n_planes,
+        channels=channels,
+        batch_size=batch_size,
+        host_bytes=host,
+        device_bytes=device,
+        # each coarser level has a quarter of the pixels: 1 + 1/4 + 1/16 + … = 4/3
+        disk_bytes=n_planes * channels * shape[0] * shape[1] * itemsize * 4 // 3,
+        seconds=None if rate is None else n_planes * grid.n_tiles * tile_pixels / rate,
+    )
+
+
+def _engine_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
+    """Count the first three lines of the formula in `make_plan`."""
+    rows, columns = grid.n_blocks
+    down = [(grid.source((row, 0)), grid.chunk((row, 0))) for row in range(rows)]
+    across = [grid.source((0, column)).shape[1] for column in range(columns)]
+    source = max(region.shape[0] for region, _ in down) * max(across)
+    below = max(region.y1 - chunk.y1 for region, chunk in down)
+    chunk = grid.chunk((0, 0))
+    chunk_pixels = chunk.shape[0] * chunk.shape[1]
+    return channels * (
+        _FLOAT * below * (sum(across) + max(across))
+        + source * (itemsize + 2 * _FLOAT)
+        + chunk_pixels * (2 * itemsize + 4 * _FLOAT)
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("hours", 3600, 48)):
+        if seconds < limit * length:
+            return f"about {max(1, round(seconds / length))} {unit}"
+    return f"about {round(seconds / 86400)} days"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 0.5e8 else f"{max(1, round(count / 1e6))} MB"

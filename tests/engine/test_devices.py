@@ -1,0 +1,70 @@
+"""Names of devices and precisions, and the sentences for those that are not here."""
+
+import pytest
+import torch
+
+from napari_swintormer.engine import devices
+from napari_swintormer.engine.devices import (
+    device_name,
+    precision_name,
+    resolve_device,
+    resolve_precision,
+)
+from napari_swintormer.errors import SettingsError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("name", ["cuda", "mps", "gpu", "cuda:x", ""])
+def test_device_that_is_not_here(name: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        resolve_device(name)
+    assert str(error.value) == (
+        f"there is no such device on this computer (got device={name!r}). Use one of 'auto', 'cpu'."
+    )
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_second_gpu_but_no_third() -> None:
+    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(SettingsError, match="'auto', 'cuda', 'cuda:0', 'cuda:1', 'cpu'"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_auto_falls_back_to_the_cpu() -> None:
+    assert resolve_device("auto") == CPU
+    assert device_name(CPU) == "CPU"
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_precision_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    assert resolve_precision("auto", CPU) == dtype
+
+
+def test_precisions() -> None:
+    assert resolve_precision("auto", torch.device("mps")) == torch.float32
+    for name in ("fp32", "bf16"):
+        assert precision_name(resolve_precision(name, CPU)) == name
+    with pytest.raises(SettingsError, match="Use one of 'auto', 'fp32', 'bf16', 'fp16'"):
+        resolve_precision("int8", CPU)
+    with pytest.raises(SettingsError, match="a CPU does not compute well in fp16"):
+        resolve_precision("fp16", CPU)
