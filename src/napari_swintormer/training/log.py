@@ -1,0 +1,85 @@
+"""The log of a training: one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import TYPE_CHECKING
+
+from napari_swintormer.errors import OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_swintormer.events import Trained
+
+FILE_NAME = "log.jsonl"
+
+
+class TrainingLog:
+    """Writes what `Trained` events say, and knows the best validation so far.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run, created if need be.
+    done
+        Steps done before; lines of later steps, written after the last checkpoint by a run that
+        was killed, are dropped.
+
+    Attributes
+    ----------
+    best
+        Highest validation PSNR in dB so far.
+    """
+
+    def __init__(self, folder: Path, done: int) -> None:
+        self._path = folder / FILE_NAME
+        self.best = -math.inf
+        kept = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if done and self._path.is_file():
+                kept = [line for line in self._read() if line["step"] <= done]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            self._path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"The log {self._path} cannot be written ({error.strerror})."
+            ) from error
+        for line in kept:
+            self.best = max(self.best, line.get("psnr", -math.inf))
+
+    def write(self, report: Trained, learning_rate: float) -> bool:
+        """Add a line; return whether its validation is the best so far."""
+        line = {
+            "step": report.step,
+            "steps": report.steps,
+            "loss": round(report.loss, 6),
+            "learning_rate": learning_rate,
+            "time": round(time.time(), 1),
+        }
+        if report.psnr is not None and report.psnr_blurred is not None:
+            line |= {"psnr": round(report.psnr, 4), "psnr_blurred": round(report.psnr_blurred, 4)}
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"The log {self._path} cannot be written ({error.strerror}). Make room, then go on "
+                "with --resume."
+            ) from error
+        if report.psnr is None or report.psnr <= self.best:
+            return False
+        self.best = report.psnr
+        return True
+
+    def _read(self) -> list[dict[str, float]]:
+        lines = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:  # the line that a killed run was writing
+                break
+        return lines

@@ -1,0 +1,187 @@
+"""What a training is told: one frozen set of settings, checked before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.models.settings import SwintormerSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_swintormer.models.card import TrainingData
+    from napari_swintormer.training.degradations import Kind
+
+NETWORKS = {
+    "small": SwintormerSettings(
+        dim=16,
+        num_blocks=(1, 2, 2, 2),
+        num_heads=(1, 2, 4, 8),
+        num_refinement_blocks=1,
+        window_size=8,
+    ),
+    "paper": SwintormerSettings(),
+}
+"""Networks to train from scratch: 1.2 M parameters for any computer, 25.2 M for a GPU."""
+
+# The result depends on neither of these.
+_FREE_ON_RESUME = (
+    *("out", "resume", "device", "validate_every", "checkpoint_every", "workers"),
+    *("title", "summary", "licence", "training_data"),
+)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    sharp
+        Folders of sharp images; each is drawn from equally often.
+    out
+        Weights file to write, ending in ``.safetensors``. Checkpoint and log lie beside it, in a
+        folder of the same name ending in ``.run``.
+    blurred
+        Folder with the blurred partner of every sharp image, of the same name.
+    synthesize
+        ``"defocus"`` makes the blurred images from the sharp ones instead.
+    kinds
+        One per folder in `sharp`, or a single one for all: ``"photo"``, ``"microscopy"``, or
+        ``"auto"`` for photos where an image has 8-bit colours. Synthetic blur happens in linear
+        light, and a photo does not store it.
+    steps
+        Training steps, of `batch_size` patches each.
+    batch_size, patch_size
+        Patches in a step, and their side in pixels.
+    learning_rate
+        At its peak: rises for `warmup` steps, then falls to 1e-6 as a cosine.
+    warmup
+        Steps until the peak.
+    weight_decay, clip
+        Of AdamW, and the norm that gradients are cut to, as in the paper.
+    ema
+        Decay of the moving average of the parameters, which is what gets written; smaller in the
+        first steps.
+    network
+        Sizes of the network, or None for those of `from_model`.
+    from_model
+        Name or path of the model to start from.
+    resume
+        Go on from the checkpoint of an interrupted training with the same settings.
+    held_out
+        Share of the images that is kept for validation.
+    seed
+        Of everything random.
+    device, precision
+        See `napari_swintormer.config.DeblurSettings`; training has no fp16.
+    validate_every, checkpoint_every
+        Steps between two validations and between two checkpoints.
+    workers
+        Threads that prepare patches.
+    title, summary, licence, training_data
+        For the model card.
+    """
+
+    sharp: tuple[Path, ...]
+    out: Path
+    blurred: Path | None = None
+    synthesize: Literal["defocus"] | None = None
+    kinds: tuple[Kind | Literal["auto"], ...] = ("auto",)
+    steps: int = 10_000
+    batch_size: int = 8
+    patch_size: int = 128
+    learning_rate: float = 3e-4
+    warmup: int = 200
+    weight_decay: float = 1e-4
+    clip: float = 0.01
+    ema: float = 0.999
+    network: SwintormerSettings | None = None
+    from_model: str | None = None
+    resume: bool = False
+    held_out: float = 0.05
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    validate_every: int = 500
+    checkpoint_every: int = 100
+    workers: int = 2
+    title: str = ""
+    summary: str = ""
+    licence: str = ""
+    training_data: tuple[TrainingData, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "checkpoint_every", "workers"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be at least 1 (got {getattr(self, name)}).")
+        if self.learning_rate <= 0:
+            raise TrainingError(
+                f"learning_rate must be positive (got {self.learning_rate}). The paper's is 3e-4."
+            )
+        if not 0 <= self.held_out < 1 or not 0 <= self.ema < 1:
+            raise TrainingError(
+                f"held_out and ema must be at least 0 and less than 1 "
+                f"(got held_out={self.held_out}, ema={self.ema})."
+            )
+        if self.out.suffix != ".safetensors":
+            raise TrainingError(f"The weights file must end in .safetensors (got {self.out.name}).")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise TrainingError(
+                f"Training works in 'fp32' or 'bf16', or 'auto' (got precision={self.precision!r})."
+            )
+        self._check_data()
+
+    def _check_data(self) -> None:
+        if not self.sharp:
+            raise TrainingError("Training needs sharp images. Give a folder of them with --sharp.")
+        if self.synthesize not in (None, "defocus"):
+            raise TrainingError(
+                f"This blur cannot be synthesized (got synthesize={self.synthesize!r}). "
+                "Use 'defocus'."
+            )
+        if (self.blurred is None) == (self.synthesize is None):
+            given = "neither" if self.blurred is None else "both"
+            raise TrainingError(
+                f"Training needs either a folder of blurred images or a blur to synthesize (got "
+                f"{given}). Use --blurred DIR or --synthesize defocus."
+            )
+        if self.blurred is not None and len(self.sharp) != 1:
+            raise TrainingError(
+                f"A folder of blurred images goes with one folder of sharp ones (got "
+                f"{len(self.sharp)})."
+            )
+        if len(self.kinds) not in (1, len(self.sharp)):
+            raise TrainingError(
+                f"Give one kind for all folders of sharp images or one for each (got "
+                f"{len(self.kinds)} kinds for {len(self.sharp)} folders)."
+            )
+        for kind in self.kinds:
+            if kind not in ("auto", "photo", "microscopy"):
+                raise TrainingError(
+                    f"There is no such kind of image (got kind={kind!r}). Use 'photo', "
+                    "'microscopy' or 'auto'."
+                )
+
+    @property
+    def kind_of_folder(self) -> tuple[Kind | Literal["auto"], ...]:
+        """`kinds`, one per folder in `sharp`."""
+        return self.kinds * len(self.sharp) if len(self.kinds) == 1 else self.kinds
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the checkpoint and the log, beside the weights file."""
+        return self.out.with_suffix(".run")
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the settings that the result depends on, as plain JSON values.
+
+        Folders are left out: training compares what is in them.
+        """
+        left_out = (*_FREE_ON_RESUME, "sharp", "blurred", "network")
+        fields = (f.name for f in dataclasses.fields(self))
+        values = {name: getattr(self, name) for name in fields if name not in left_out}
+        return values | {"kinds": list(self.kinds)}

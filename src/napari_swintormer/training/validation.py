@@ -1,0 +1,67 @@
+"""Validation on images that training never sees, blurred in one fixed way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_swintormer.training.losses import psnr
+from napari_swintormer.training.patches import PatchSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.training.pairs import Scene
+
+_PATCHES = 48
+# Not the training's seed: trainings of different seeds are compared on the same patches.
+_SEED = 20_240_107
+
+
+class Validation:
+    """Measures a network on a fixed set of patches, all of them blurred.
+
+    Parameters
+    ----------
+    held_out
+        Scenes to take the patches from, in turn; may be empty.
+    patch_size
+        Side of the patches in pixels.
+    batch_size
+        Patches restored at once.
+    card
+        Says the channels and the intensity convention.
+    """
+
+    def __init__(
+        self, held_out: Sequence[Scene], patch_size: int, batch_size: int, card: ModelCard
+    ) -> None:
+        self._batch_size = batch_size
+        self._pairs: tuple[torch.Tensor, torch.Tensor] | None = None
+        if held_out:
+            sampler = PatchSampler(
+                held_out, patch_size, card.network.channels, card.intensity, _SEED
+            )
+            blurred, sharp = sampler.draw_all(_PATCHES)
+            self._pairs = torch.from_numpy(blurred), torch.from_numpy(sharp)
+
+    def run(
+        self, network: nn.Module, device: torch.device, precision: torch.dtype
+    ) -> tuple[float, float] | None:
+        """Measure the mean PSNR in dB of the restored and of the blurred patches.
+
+        Returns None when there is nothing held out.
+        """
+        if self._pairs is None:
+            return None
+        blurred, sharp = self._pairs
+        mixed = precision != torch.float32
+        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=mixed):
+            restored = [
+                network(b.to(device)).float().cpu() for b in blurred.split(self._batch_size)
+            ]
+        return psnr(torch.cat(restored), sharp), psnr(blurred, sharp)
