@@ -26,20 +26,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_swintormer.imaging.planes import Scope  # noqa: TC001 (pydantic reads it)
+from napari_swintormer.imaging.sample import sample_regions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.planes import Planes
 
-# The sample: at most this many regions of this side from a group of planes, fewer when there are
-# many groups.
+# Regions of the sample from a group of planes; fewer when there are many groups.
 _REGIONS = 64
 _REGIONS_OF_ALL_GROUPS = 1024
 _REGIONS_AT_LEAST = 4
-_SIDE = 192
 # Structure rises above its surroundings by this many standard deviations of the noise.
 _STRUCTURE_SIGMAS = 5.0
 _STRUCTURE_PERCENTILE = 99.0
@@ -174,36 +171,10 @@ def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[Inte
     count = min(_REGIONS, max(_REGIONS_AT_LEAST, _REGIONS_OF_ALL_GROUPS // len(groups)))
     ranges: dict[int, IntensityRange] = {}
     for members in groups.values():
-        regions = _sample_regions(members, planes.shape, count)
+        regions = sample_regions(members, planes.shape, count)
         sample = [planes.read(plane, y, x) for plane, y, x in regions]
         ranges.update(dict.fromkeys(members, _measure(sample, convention)))
     return [ranges[plane] for plane in range(len(planes))]
-
-
-def _sample_regions(
-    members: list[int], shape: tuple[int, int], count: int
-) -> Iterator[tuple[int, slice, slice]]:
-    """At most `count` regions ``(plane, y, x)``; together everything, where that is no more."""
-    height, width = shape
-    down, across = ceil(height / _SIDE), ceil(width / _SIDE)
-    if len(members) * down * across <= count:
-        for plane in members:
-            for row in range(down):
-                for column in range(across):
-                    y = slice(row * _SIDE, min((row + 1) * _SIDE, height))
-                    x = slice(column * _SIDE, min((column + 1) * _SIDE, width))
-                    yield plane, y, x
-        return
-    # A region of a narrow image is as long as it takes to have as many pixels.
-    side_y = min(height, _SIDE)
-    side_x = min(width, _SIDE**2 // side_y)
-    side_y = min(height, _SIDE**2 // side_x)
-    for k in range(count):
-        # The R2 sequence covers the plane evenly and falls in step with no tiling of the image.
-        y0 = int((0.5 + k * 0.7548776662466927) % 1 * (height - side_y + 1))
-        x0 = int((0.5 + k * 0.5698402909980532) % 1 * (width - side_x + 1))
-        plane = members[k * len(members) // count]
-        yield plane, slice(y0, y0 + side_y), slice(x0, x0 + side_x)
 
 
 def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> IntensityRange:

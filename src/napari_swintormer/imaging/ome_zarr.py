@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swintormer.errors import FileError
+from napari_swintormer.errors import FileError, ImageError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
 from napari_swintormer.imaging.image import Image, unit_name
 from napari_swintormer.imaging.ordered import Ordered
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -30,27 +31,39 @@ def open_zarr(path: Path, axes: str | None = None) -> Image:
         raise FileError(f"{path} is a folder without a Zarr array or OME-Zarr image.") from error
     if isinstance(node, zarr.Array):
         return Image(node, resolve_axes(node.shape, node.dtype, axes or _named_axes(node)), path)
-    attributes: dict[str, Any] = dict(node.attrs)
-    described = attributes.get("ome", attributes)
     try:
-        multiscale = described["multiscales"][0]
-        dataset = multiscale["datasets"][0]
-        data: Any = node[dataset["path"]]
-        letters, names = _described_axes(multiscale, data.ndim)
-        scale = _scale(multiscale, dataset, data.ndim)
+        return _open_multiscale(path, node, axes)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ImageError):
+            raise
         raise FileError(
             f"{path} is a Zarr group, but no OME-Zarr image of version 0.4 or 0.5."
         ) from error
-    sizes = dict(zip(letters, scale, strict=True)) if names else {}
-    known = {a: size for a, size in sizes.items() if a in "TZYX"}
-    unit = {a: name for a in known if (name := unit_name(names[a]))}
-    own = attributes.get(OWN_ATTRIBUTE, {}).get("axes")
-    if own is not None:
-        data = Ordered(data, disk_order(own), own)
-        letters = own
+
+
+def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
+    attributes: dict[str, Any] = dict(group.attrs)
+    multiscale = attributes.get("ome", attributes)["multiscales"][0]
+    dataset = multiscale["datasets"][0]
+    data = group[dataset["path"]]
+    # The earliest versions had no axes, they were always these.
+    described = multiscale.get("axes", list("tczyx"))
+    described = [axis if isinstance(axis, dict) else {"name": axis} for axis in described]
+    letters = "".join(str(axis["name"]).upper() for axis in described)
+    pixel_size: dict[str, float] = {}
+    unit: dict[str, str] = {}
+    for letter, axis, size in zip(letters, described, _scale(multiscale, dataset), strict=True):
+        name = unit_name(str(axis.get("unit", "")))
+        if letter in "TZYX" and (name or size != 1):  # else 1 stands for an unknown size
+            pixel_size[letter] = size
+            if name:
+                unit[letter] = name
+    if own := attributes.get(OWN_ATTRIBUTE):
+        letters = str(own["axes"])
+        data = Ordered(data, disk_order(letters), letters)
     axes = resolve_axes(data.shape, data.dtype, axes or letters)
-    return Image(data, axes, path, {a: known[a] for a in axes if a in known}, unit)
+    pixel_size = {a: pixel_size[a] for a in axes if a in pixel_size}
+    return Image(data, axes, path, pixel_size, {a: unit[a] for a in pixel_size if a in unit})
 
 
 def _named_axes(array: Any) -> str | None:
@@ -60,21 +73,14 @@ def _named_axes(array: Any) -> str | None:
     return "".join(names).upper()
 
 
-def _described_axes(multiscale: dict[str, Any], ndim: int) -> tuple[str, dict[str, str]]:
-    """Letters of the axes, and the names of their units; the earliest versions had TCZYX only."""
-    described = multiscale.get("axes", list("tczyx")[-ndim:])
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in described]
-    letters = "".join(str(axis["name"]).upper() for axis in axes)
-    return letters, {str(a["name"]).upper(): str(a.get("unit", "")) for a in axes}
-
-
-def _scale(multiscale: dict[str, Any], dataset: dict[str, Any], ndim: int) -> list[float]:
-    scale = np.ones(ndim)
-    for level in (multiscale, dataset):
-        for transformation in level.get("coordinateTransformations", []):
-            if transformation.get("type") == "scale":
-                scale *= np.array(transformation["scale"], float)
-    return [float(size) for size in scale]
+def _scale(multiscale: dict[str, Any], dataset: dict[str, Any]) -> list[float]:
+    """Scale of a level, times that of the whole image."""
+    steps = [
+        *multiscale.get("coordinateTransformations", ()),
+        *dataset["coordinateTransformations"],
+    ]
+    scales = [np.array(step["scale"], float) for step in steps if step["type"] == "scale"]
+    return [float(size) for size in np.prod(scales, axis=0)]
 
 
 def disk_order(axes: str) -> str:
@@ -83,3 +89,48 @@ def disk_order(axes: str) -> str:
     Colour samples S count as channels there.
     """
     return "".join(a for a in "TCSZYX" if a in axes)
+
+
+def describe(
+    name: str,
+    axes: str,
+    pixel_size: Mapping[str, float],
+    unit: Mapping[str, str],
+    levels: Sequence[Sequence[int]],
+) -> dict[str, Any]:
+    """Make the attribute ``ome`` of an OME-Zarr image of version 0.5.
+
+    Parameters
+    ----------
+    name
+        Of the image.
+    axes
+        Letters in `disk_order`.
+    pixel_size, unit
+        Of level 0; 1 without a unit stands for an unknown size.
+    levels
+        How many pixels of level 0 one pixel of each level covers, per axis.
+    """
+    described: list[dict[str, str]] = []
+    for axis, letter in zip(axis_names(axes), axes, strict=True):
+        kind = {"T": "time", "C": "channel", "S": "channel"}.get(letter, "space")
+        described.append({"name": axis, "type": kind})
+        if letter in unit:
+            described[-1]["unit"] = unit[letter]
+    size = [pixel_size.get(letter, 1.0) for letter in axes]
+    datasets = []
+    for level, factors in enumerate(levels):
+        scale = [s * f for s, f in zip(size, factors, strict=True)]
+        # The centre of the first pixel lies between those of the pixels that it covers.
+        offset = [s * (f - 1) / 2 for s, f in zip(size, factors, strict=True)]
+        steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+        if any(offset):
+            steps.append({"type": "translation", "translation": offset})
+        datasets.append({"path": str(level), "coordinateTransformations": steps})
+    multiscale = {"name": name, "type": "mean", "axes": described, "datasets": datasets}
+    return {"version": "0.5", "multiscales": [multiscale]}
+
+
+def axis_names(axes: str) -> list[str]:
+    """Give the names of axes in OME-Zarr: colour samples are the channels of a colour image."""
+    return ["c" if a == "S" and "C" not in axes else a.lower() for a in axes]

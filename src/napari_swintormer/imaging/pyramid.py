@@ -1,0 +1,99 @@
+"""Coarser levels of an OME-Zarr image, for viewers."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.imaging.ome_zarr import axis_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+# The coarsest level is no longer than this along Y and X.
+_COARSEST = 1024
+
+
+def build_pyramid(group: Any, axes: str) -> list[list[int]]:
+    """Add the levels 1, 2, … to the group of an image, each half the size of the one before.
+
+    Every pixel is the mean of the 2 x 2 pixels that it covers, or of those that exist at the lower
+    and right border. One chunk is in memory at a time; a level that exists is made anew.
+
+    Parameters
+    ----------
+    group
+        Writable zarr group with level 0 in the array ``"0"``.
+    axes
+        Letters of its axes, in the order of the array.
+
+    Returns
+    -------
+    list[list[int]]
+        How many pixels of level 0 one pixel of each level covers, per axis.
+    """
+    factors = [[1] * len(axes)]
+    fine = group["0"]
+    halved = [a in "YX" for a in axes]
+    while max(n for n, h in zip(fine.shape, halved, strict=True) if h) > _COARSEST:
+        shape = tuple(-(-n // 2) if h else n for n, h in zip(fine.shape, halved, strict=True))
+        coarse = create_level(group, len(factors), shape, fine.dtype, fine.chunks, axes)
+        for region in _chunk_regions(shape, coarse.chunks):
+            finer = tuple(
+                slice(2 * r.start, 2 * r.stop) if h else r
+                for r, h in zip(region, halved, strict=True)
+            )
+            coarse[region] = _mean(np.asarray(fine[finer]), axes)
+        factors.append([2 * f if h else f for f, h in zip(factors[-1], halved, strict=True)])
+        fine = coarse
+    return factors
+
+
+def create_level(
+    group: Any,
+    level: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+    axes: str,
+) -> Any:
+    """Create the empty zarr array of one level; the same bytes for the same pixels, always."""
+    from zarr.codecs import ZstdCodec
+
+    return group.create_array(
+        str(level),
+        shape=shape,
+        dtype=dtype,
+        chunks=tuple(min(c, n) for c, n in zip(chunks, shape, strict=True)),
+        compressors=ZstdCodec(level=1),
+        dimension_names=axis_names(axes),
+        # A chunk of -0.0 would count as empty, and come back as 0.0.
+        config={"write_empty_chunks": True},
+        overwrite=True,
+    )
+
+
+def _chunk_regions(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    starts = [range(0, n, c) for n, c in zip(shape, chunks, strict=True)]
+    for corner in product(*starts):
+        yield tuple(
+            slice(start, min(start + c, n))
+            for start, c, n in zip(corner, chunks, shape, strict=True)
+        )
+
+
+def _mean(pixels: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Mean of 2 x 2 pixels along Y and X; integers are rounded half to even."""
+    mean: NDArray[Any] = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)
+    for axis in (axes.index("Y"), axes.index("X")):
+        n = mean.shape[axis]
+        first = mean.take(range(0, n, 2), axis)
+        # An odd border pixel is averaged with itself.
+        second = mean.take([min(i, n - 1) for i in range(1, n + 1, 2)], axis)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = (first + second) / 2
+    return (mean if pixels.dtype.kind == "f" else np.rint(mean)).astype(pixels.dtype)
