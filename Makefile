@@ -27,7 +27,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 pytest: $(READY)
-	QT_QPA_PLATFORM=offscreen $(BIN)/pytest
+	$(BIN)/pytest
 
 # What a user gets: the wheel, installed away from the source tree, seen by npe2, run once.
 wheel: $(READY)
