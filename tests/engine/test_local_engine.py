@@ -104,12 +104,13 @@ def events(
     restorer: nn.Module,
     out: Any,
     journal: Journal | None = None,
+    dtype: torch.dtype = torch.float32,
     **settings: Any,
 ) -> Generator[Event, None, None]:
     planes = Planes(data, axes, getattr(restorer, "channels", 1))
     ranges = measure_ranges(planes, IntensityConvention())
     plan = plan_for(planes, **settings)
-    return run(plan, planes, ranges, restorer, out, journal, device=CPU, dtype=torch.float32)
+    return run(plan, planes, ranges, restorer, out, journal, device=CPU, dtype=dtype)
 
 
 def deblur(data: Any, axes: str, restorer: nn.Module, **settings: Any) -> np.ndarray:
@@ -225,6 +226,13 @@ def test_order_of_work_changes_no_bit() -> None:
         values = finish_chunk(planes.read(0, *region), chunk, parts, blending, intensity)
         result[region] = values[0]
     assert result.tobytes() == deblur(image, "YX", restorer).tobytes()
+
+
+def test_lower_precision_is_close() -> None:
+    image = noise((100, 100), "float32")
+    full = deblur(image, "YX", Sharpen())
+    lower = deblur(image, "YX", Sharpen(), dtype=torch.bfloat16)
+    assert 0 < np.abs(lower - full).max() < 0.02 * np.abs(full - image).max()
 
 
 # --- Stop and go ---------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from napari_swintormer.engine.devices import device_name, precision_name
 from napari_swintormer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class TileRunner:
     dtype: torch.dtype
     batch_size: int
 
-    def changes(self, tiles: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def changes(self, tiles: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return what the restorer adds to each tile of one batch.
 
         Parameters
@@ -82,28 +83,28 @@ class TileRunner:
 
         Returns
         -------
-        NDArray
-            float32 (B, C, h, w).
+        list of NDArray
+            (C, h, w) float32 each.
 
         Raises
         ------
         SettingsError
             If the restorer answers with values that are not numbers.
         """
-        batch = torch.stack([torch.from_numpy(tile) for tile in tiles]).to(self.device)
         lower = self.dtype != torch.float32
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=self.dtype if lower else None, enabled=lower),
-        ):
-            change = self.restorer(batch).float() - batch
-            if not bool(torch.isfinite(change).all()):
-                raise SettingsError(
-                    "the model answered with values that are not numbers "
-                    f"(got precision={str(self.dtype).removeprefix('torch.')} on {self.device}). "
-                    "Use precision='fp32'."
-                )
-            return change.cpu().numpy()
+        autocast = torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower)
+        with torch.inference_mode(), autocast:
+            batch = torch.from_numpy(np.stack(tiles)).to(self.device)
+            restored = self.restorer(batch).float().cpu().numpy()
+        # numpy from here on: on busy cores, the threads of such small torch operations cost
+        # more than they give
+        if not np.isfinite(restored).all():
+            raise SettingsError(
+                "the model answered with values that are not numbers "
+                f"(got precision={precision_name(self.dtype)!r} on {device_name(self.device)}). "
+                "Use precision='fp32'."
+            )
+        return [new - tile for new, tile in zip(restored, tiles, strict=True)]
 
 
 class BlockRestoration:

@@ -1,0 +1,174 @@
+"""A huge TIFF from file to OME-Zarr: peak memory, time, and a kill in the middle.
+
+    python benchmarks/huge_image.py FOLDER [--size 20000] [--layout flat|tiled]
+
+Everything but the network runs: an identity restorer takes its place. Three child processes: one
+run without interruption, one that is killed with SIGKILL when half of the chunks are written, and
+one that resumes it. The two results must have the same files with the same bytes. FOLDER takes
+about three times the size of the image, and is left as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swintormer.imaging.store import partial_folder
+from napari_swintormer.tiling.grid import TileGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMORY_LIMIT = 1.5e9  # bytes, the interpreter, torch and all libraries included
+TILE_SIZE, OVERLAP = 512, 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, add_help=True)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", type=int, default=20_000, help="side of the image in pixels")
+    parser.add_argument("--layout", choices=["flat", "tiled"], default="flat")
+    parser.add_argument("--worker", nargs=2, metavar=("SOURCE", "RESULT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(*arguments.worker)
+        return
+    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+    try:
+        source = folder / "huge.tif"
+        write_tiff(source, arguments.size, tiled=arguments.layout == "tiled")
+        print(f"{arguments.size} x {arguments.size} uint16, {arguments.layout} TIFF, "
+              f"{source.stat().st_size / 1e6:.0f} MB")  # fmt: skip
+        report("uninterrupted", run(source, folder / "whole.ome.zarr"), arguments.size)
+        rows, columns = TileGrid((arguments.size,) * 2, TILE_SIZE, OVERLAP).n_blocks
+        killed = kill_in_the_middle(source, folder / "resumed.ome.zarr", rows * columns)
+        print(f"killed with SIGKILL after {killed} of {rows * columns} chunks")
+        report("resumed", run(source, folder / "resumed.ome.zarr"), arguments.size)
+        compare(folder / "whole.ome.zarr", folder / "resumed.ome.zarr")
+    finally:
+        shutil.rmtree(folder)
+
+
+def write_tiff(path: Path, size: int, *, tiled: bool) -> None:
+    """Write smooth shapes and noise, with a camera offset of 100, strip by strip."""
+    import tifffile
+
+    side = 256
+    rng = np.random.default_rng(0)
+    noise = rng.poisson(30, (side, size)).astype(np.uint16)
+    waves = 2000 * (1 + np.sin(np.arange(size) / 61))
+
+    def strips() -> Iterator[np.ndarray]:
+        for top in range(0, size, side):
+            rows = np.arange(top, min(top + side, size))
+            shapes = (1 + np.sin(rows / 47))[:, None] * waves
+            yield 100 + shapes.astype(np.uint16) + np.roll(noise, 37 * top, 1)[: len(rows)]
+
+    def tiles() -> Iterator[np.ndarray]:
+        for strip in strips():
+            for left in range(0, size, side):
+                yield strip[:, left : left + side]
+
+    if tiled:
+        layout = {"tile": (side, side), "compression": "zlib", "compressionargs": {"level": 1}}
+        tifffile.imwrite(path, tiles(), shape=(size, size), dtype=np.uint16, **layout)
+    else:
+        tifffile.imwrite(path, strips(), shape=(size, size), dtype=np.uint16, rowsperstrip=side)
+
+
+def work(source: str, result: str) -> None:
+    """Deblur in this process and print what it took."""
+    start = time.perf_counter()
+    from napari_swintormer import deblur_file
+    from napari_swintormer.models.restorer import IdentityRestorer
+
+    deblur_file(
+        source,
+        result,
+        model=IdentityRestorer(),
+        tile_size=TILE_SIZE,
+        overlap=OVERLAP,
+        device="cpu",
+        resume=True,
+    )
+    print(json.dumps({"seconds": time.perf_counter() - start, "peak": peak_memory()}))
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, in bytes."""
+    try:  # unlike ru_maxrss, this does not count what the parent had before the exec
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * float(status.split("VmHWM:")[1].split()[0])
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def start_worker(source: Path, result: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, ".", "--worker", str(source), str(result)]
+    home = os.environ | {"SWINTORMER_HOME": str(source.parent / "home")}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=home)
+
+
+def run(source: Path, result: Path) -> dict[str, float]:
+    worker = start_worker(source, result)
+    output, _ = worker.communicate()
+    if worker.returncode != 0:
+        raise SystemExit(f"the run into {result.name} failed with code {worker.returncode}")
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+def kill_in_the_middle(source: Path, result: Path, chunks: int) -> int:
+    """Start a run, kill it when half of its chunks are written, and count these."""
+    journal = partial_folder(result) / "journal.txt"
+    worker = start_worker(source, result)
+    while worker.poll() is None:
+        written = journal.read_text().count("\n") if journal.exists() else 0
+        if written >= chunks // 2:
+            worker.send_signal(signal.SIGKILL)
+            worker.communicate()
+            return written
+        time.sleep(0.01)
+    raise SystemExit("the run ended before it could be killed")
+
+
+def report(title: str, figures: dict[str, float], size: int) -> None:
+    per_megapixel = figures["seconds"] / size**2 * 1e9
+    print(
+        f"{title}: peak memory {figures['peak'] / 1e9:.2f} GB, {figures['seconds']:.1f} s with "
+        f"imports and pyramid, {per_megapixel:.0f} ms per megapixel of the image"
+    )
+    if figures["peak"] > MEMORY_LIMIT:
+        raise SystemExit(f"peak memory is above {MEMORY_LIMIT / 1e9} GB")
+
+
+def compare(whole: Path, resumed: Path) -> None:
+    files = hashes(whole)
+    if files != hashes(resumed):
+        raise SystemExit("the resumed result differs from the uninterrupted one")
+    print(f"both results have the same {len(files)} files with the same bytes")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+if __name__ == "__main__":
+    main()
