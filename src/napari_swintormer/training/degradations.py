@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
-from scipy import fft, ndimage
+from scipy import fft, ndimage, special
 
 from napari_swintormer.training import psf
 
@@ -188,18 +188,12 @@ def blur(image: FloatArray, kernel: FloatArray, margin: int) -> FloatArray:
 
     `margin` is at least half the kernel, so that no pixel of the result saw the border.
     """
-    _, height, width = image.shape
-    inner = slice(margin, height - margin), slice(margin, width - margin)
     half = len(kernel) // 2
-    if half == 0:
-        return image[:, *inner] * kernel[0, 0]
-    # A circular convolution of the image's own size wraps around only in the margin.
-    shape = fft.next_fast_len(height, real=True), fft.next_fast_len(width, real=True)
+    # With the kernel at the origin the result lies `half` further down and right, and what wraps
+    # around a circular convolution of the image's own size stays within the margin.
+    shape = [fft.next_fast_len(n, real=True) for n in image.shape[1:]]
     spectrum = fft.rfft2(image, shape, axes=(1, 2)) * fft.rfft2(kernel, shape)
-    rows, columns = (
-        slice(inner[0].start + half, inner[0].stop + half),
-        slice(inner[1].start + half, inner[1].stop + half),
-    )
+    rows, columns = (slice(margin + half, n - margin + half) for n in image.shape[1:])
     convolved: FloatArray = fft.irfft2(spectrum, shape, axes=(1, 2))[:, rows, columns]
     return convolved
 
@@ -211,8 +205,8 @@ def smooth_mask(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
         coarse, [n / m for n, m in zip(shape, coarse.shape, strict=True)], order=3
     )
     steepness = math.exp(rng.uniform(math.log(1.5), math.log(20)))
-    mask = 1 / (1 + np.exp(-steepness * (smooth - rng.normal(0, 0.4))))
-    return mask.astype(np.float32)
+    mask: FloatArray = special.expit(steepness * (smooth - rng.normal(0, 0.4))).astype(np.float32)
+    return mask
 
 
 def through_jpeg(image: FloatArray, quality: int) -> FloatArray:
@@ -221,7 +215,7 @@ def through_jpeg(image: FloatArray, quality: int) -> FloatArray:
     picture = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
-    read = np.atleast_3d(np.asarray(Image.open(buffer), dtype=np.float32)) / 255
+    read: FloatArray = np.atleast_3d(np.asarray(Image.open(buffer), np.float32)) / np.float32(255)
     return np.moveaxis(read, 2, 0)
 
 

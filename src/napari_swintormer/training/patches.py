@@ -21,7 +21,7 @@ from napari_swintormer.training.degradations import draw_defocus, draw_range
 from napari_swintormer.training.pairs import drawing_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -197,7 +197,7 @@ class ImageCache:
 
 def batches(
     sampler: PatchSampler, batch_size: int, start: int, stop: int, workers: int
-) -> Iterator[Patch]:
+) -> Generator[Patch]:
     """Yield the batches of the steps `start` to `stop`, prepared ahead by threads.
 
     Yields

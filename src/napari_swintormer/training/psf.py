@@ -122,7 +122,8 @@ def _summed_over_pixels(points: NDArray[np.float64]) -> FloatArray:
 
 
 def _normalised(psf: NDArray[np.float64]) -> FloatArray:
-    return (psf / psf.sum()).astype(np.float32)
+    normalised: FloatArray = (psf / psf.sum()).astype(np.float32)
+    return normalised
 
 
 def _padded(psf: FloatArray, side: int) -> FloatArray:

@@ -23,7 +23,7 @@ from napari_swintormer.training.log import TrainingLog
 from napari_swintormer.training.settings import NETWORKS, TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Self
 
     import torch
@@ -138,7 +138,7 @@ def train(
     return settings.out
 
 
-def iter_train(settings: TrainSettings) -> Iterator[Event]:
+def iter_train(settings: TrainSettings) -> Generator[Event]:
     """Train as `train` does, reporting every step.
 
     Closing the iterator stops the training after the step it is in, and writes a checkpoint from

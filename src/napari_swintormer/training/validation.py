@@ -62,6 +62,6 @@ class Validation:
         mixed = precision != torch.float32
         with torch.inference_mode(), torch.autocast(device.type, precision, enabled=mixed):
             restored = [
-                network(b.to(device)).float().cpu() for b in blurred.split(self._batch_size)
+                network(b.to(device)).float().cpu() for b in torch.split(blurred, self._batch_size)
             ]
         return psnr(torch.cat(restored), sharp), psnr(blurred, sharp)

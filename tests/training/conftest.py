@@ -1,0 +1,33 @@
+"""Folders of small images to train on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def write_images(tmp_path: Path) -> Callable[..., Path]:
+    """Write 8-bit PNG images of smooth blobs into a folder, and return it."""
+
+    def write(
+        folder: str, names: list[str], size: tuple[int, ...] = (48, 56, 3), sigma: float = 1.5
+    ) -> Path:
+        target = tmp_path / folder
+        target.mkdir(exist_ok=True)
+        for number, name in enumerate(names):
+            image = np.random.default_rng(number).standard_normal(size)
+            image = ndimage.gaussian_filter(image, (sigma, sigma, 0)[: len(size)])
+            image = (image - image.min()) / np.ptp(image)
+            Image.fromarray(np.round(255 * image).astype(np.uint8)).save(target / name)
+        return target
+
+    return write

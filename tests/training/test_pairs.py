@@ -1,0 +1,111 @@
+"""Images are found, checked and split by source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.training.pairs import (
+    Scene,
+    drawing_weights,
+    find_scenes,
+    fingerprint,
+    split_scenes,
+)
+
+
+def scene(name: str, folder: str = "a") -> Scene:
+    file = Path(folder) / name
+    group, source = name.split("_")[0], name.rsplit("_t", 1)[0]
+    return Scene(file, None, 0, (9, 9), "photo", f"{folder}/{group}", f"{folder}/{source}")
+
+
+def test_pairs_are_matched_by_name(write_images):
+    sharp = write_images("sharp", ["b.png", "a.png"])
+    blurred = write_images("blurred", ["a.png", "b.jpg"])
+    scenes = find_scenes([sharp], blurred, ["auto"], 3)
+    assert [(s.sharp.name, s.blurred.name) for s in scenes] == [
+        ("a.png", "a.png"),
+        ("b.png", "b.jpg"),
+    ]
+    assert scenes[0].shape == (48, 56)
+
+
+def test_every_plane_of_a_stack_is_a_scene(tmp_path):
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 20, 30), np.uint16))
+    scenes = find_scenes([tmp_path], None, ["auto"], 3)
+    assert [s.plane for s in scenes] == [0, 1, 2, 3, 4]
+    assert {s.source for s in scenes} == {f"{tmp_path}/stack"}
+    assert {s.kind for s in scenes} == {"microscopy"}
+
+
+def test_kinds_are_guessed_only_where_asked(write_images):
+    colour, grey = write_images("colour", ["a.png"]), write_images("grey", ["a.png"], (48, 56))
+    found = find_scenes([colour, grey, colour], None, ["auto", "auto", "microscopy"], 3)
+    assert [s.kind for s in found] == ["photo", "microscopy", "microscopy"]
+
+
+@pytest.mark.parametrize(
+    ("sharp", "blurred", "message"),
+    [
+        (["a.png", "b.png"], ["a.png"], "b.png has no partner in"),
+        (["a.png"], ["a.png", "c.png"], "c.png has no partner in"),
+        (["a.png"], ["a.png", "a.jpg"], "a.png has 2 partners in"),
+    ],
+)
+def test_a_missing_partner_is_named(write_images, sharp, blurred, message):
+    folders = write_images("sharp", sharp), write_images("blurred", blurred)
+    with pytest.raises(TrainingError, match=message):
+        find_scenes([folders[0]], folders[1], ["auto"], 3)
+
+
+def test_partners_of_another_size_are_named(write_images):
+    sharp = write_images("sharp", ["a.png"])
+    blurred = write_images("blurred", ["a.png"], (48, 50, 3))
+    with pytest.raises(TrainingError, match=r"must have the same size: .*48 x 50.*48 x 56"):
+        find_scenes([sharp], blurred, ["auto"], 3)
+
+
+def test_folders_that_cannot_be_used_are_named(tmp_path):
+    with pytest.raises(TrainingError, match=r"There is no folder .*nowhere"):
+        find_scenes([tmp_path / "nowhere"], None, ["auto"], 3)
+    with pytest.raises(TrainingError, match="has no images"):
+        find_scenes([tmp_path], None, ["auto"], 3)
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    with pytest.raises(TrainingError, match=r"Training cannot use .*broken\.png"):
+        find_scenes([tmp_path], None, ["auto"], 3)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=30), st.floats(0, 0.99))
+def test_crops_of_one_source_stay_together(crops, share):
+    scenes = [scene(f"x_{i}_t{k}.png") for i, n in enumerate(crops) for k in range(n)]
+    train, held_out = split_scenes(scenes, share)
+    assert Counter(train + held_out) == Counter(scenes)
+    assert train
+    assert not {s.source for s in train} & {s.source for s in held_out}
+    assert split_scenes(scenes, share) == (train, held_out)
+    assert len({s.source for s in held_out}) == min(
+        int(np.ceil(share * len(crops))), len(crops) - 1
+    )
+
+
+def test_a_large_series_does_not_drown_the_others():
+    scenes = [scene(f"nuclei_{i}.png") for i in range(100)] + [scene("worms_0.png")]
+    scenes += [scene(f"photo_{i}.png", "b") for i in range(7)]
+    weights = drawing_weights(scenes)
+    assert sum(weights) == pytest.approx(1)
+    assert sum(weights[101:]) == pytest.approx(0.5)
+    assert sum(weights[:100]) == pytest.approx(10 * weights[100])
+
+
+def test_a_fingerprint_tells_other_images():
+    scenes = [scene("a.png"), scene("b.png")]
+    assert fingerprint(scenes) == fingerprint(list(scenes))
+    assert fingerprint(scenes) != fingerprint(scenes[:1])
