@@ -5,7 +5,7 @@
 The same training on the command line:
 
     swintormer train --sharp PHOTOS --kind photo --sharp MICROSCOPY --kind microscopy \
-        --synthesize defocus --learning-rate 1e-3 --steps 6000 --out swintormer-small.safetensors
+        --synthesize defocus --lr 1e-3 --steps 6000 --out swintormer-small.safetensors
 
 `recipes/README.md` says which images it was trained on, and for how long.
 """
