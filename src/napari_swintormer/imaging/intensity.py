@@ -19,7 +19,6 @@ The lower end follows from the same rules on the negated image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +28,8 @@ from napari_swintormer.imaging.planes import Scope  # noqa: TC001 (pydantic read
 from napari_swintormer.imaging.sample import sample_regions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.planes import Planes
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 _REGIONS = 64
 _REGIONS_OF_ALL_GROUPS = 1024
 _REGIONS_AT_LEAST = 4
-# Structure rises above its surroundings by this many standard deviations of the noise.
+# Structure rises above the median of its surroundings, a square of this side, by this many
+# standard deviations of the noise.
+_SURROUNDINGS = 48
 _STRUCTURE_SIGMAS = 5.0
 _STRUCTURE_PERCENTILE = 99.0
 # Unit intensities are held within this: float32 then resolves a change to 1e-6, and the network
@@ -216,13 +219,11 @@ def _limits(sample: list[NDArray[Any]]) -> tuple[float, float, int | None]:
 def _upper_end(regions: list[NDArray[np.float64]], percentile: float, noise: float) -> float:
     """Intensity where structure ends upwards, see the module; NaN where nothing is finite."""
     pixels, structure = [], []
-    for region in regions:
-        for channel in _despeckle(region):
-            finite = channel[np.isfinite(channel)]
-            if finite.size:
-                surroundings = np.median(finite)
-                pixels.append(finite)
-                structure.append(finite[finite > surroundings + _STRUCTURE_SIGMAS * noise])
+    for surroundings in _neighbourhoods(map(_despeckle, regions)):
+        finite = surroundings[np.isfinite(surroundings)]
+        if finite.size:
+            pixels.append(finite)
+            structure.append(finite[finite > np.median(finite) + _STRUCTURE_SIGMAS * noise])
     if not pixels:
         return float("nan")
     end = float(np.percentile(np.concatenate(pixels), percentile))
@@ -230,6 +231,19 @@ def _upper_end(regions: list[NDArray[np.float64]], percentile: float, noise: flo
     if standing_out.size:
         end = max(end, float(np.percentile(standing_out, _STRUCTURE_PERCENTILE)))
     return end
+
+
+def _neighbourhoods(
+    regions: Iterable[NDArray[np.float64]],
+) -> Iterator[NDArray[np.float64]]:
+    """Cut ``(C, h, w)`` regions into squares of one channel, small enough to be evenly lit."""
+    for region in regions:
+        height = min(_SURROUNDINGS, region.shape[1])
+        width = _SURROUNDINGS**2 // height
+        for channel in region:
+            for top in range(0, channel.shape[0], height):
+                for left in range(0, channel.shape[1], width):
+                    yield channel[top : top + height, left : left + width]
 
 
 def _despeckle(region: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -251,9 +265,11 @@ def _noise(regions: list[NDArray[np.float64]]) -> float:
     """
     axis = 2 if regions[0].shape[2] > 1 else 1
     differences = np.abs(np.concatenate([np.diff(r, axis=axis).ravel() for r in regions]))
-    differences = np.sort(differences[np.isfinite(differences)])
-    smallest = differences[: ceil(0.99 * differences.size)]
-    return float(smallest.mean() * np.sqrt(np.pi) / 2) if smallest.size else 0.0
+    differences = differences[np.isfinite(differences)]
+    if not differences.size:
+        return 0.0
+    smallest = differences[differences <= np.percentile(differences, 99)]
+    return float(smallest.mean() * np.sqrt(np.pi) / 2)
 
 
 def _fill_nonfinite(region: NDArray[Any], fallback: float) -> NDArray[Any]:
