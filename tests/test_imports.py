@@ -23,9 +23,10 @@ LINES = [
     {"engine"},
     {"job", "console"},
     {"evaluation", "training"},
-    {"api"},
-    {"demo"},
+    {"file_run"},
+    {"api", "demo"},
     {"cli", "plugin"},
+    {"__main__"},
 ]
 BESIDE = {("evaluation", "training")}
 RANK = {part: rank for rank, line in enumerate(LINES) for part in line}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from napari_swintormer.events import Notice, Progress, Trained
@@ -32,21 +33,26 @@ def finish(events: Generator[Event, None, None], title: str, *, show: bool) -> N
     show
         Whether to draw a progress bar and to print notices, on standard error.
     """
-    with closing(events), _interruption() as interrupted:
-        if not show:
-            for _ in events:
-                if interrupted():
-                    raise KeyboardInterrupt
-            return
-        with _bar() as bar:
-            task = bar.add_task(title, total=None, unit="")
-            for event in events:
-                if isinstance(event, Progress):
-                    bar.update(task, completed=event.done, total=event.total, unit=event.unit)
-                elif (line := _line(event)) is not None:
-                    bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-                if interrupted():
-                    raise KeyboardInterrupt
+    with closing(events), _interruption() as interrupted, ExitStack() as stack:
+        bar = None
+        for event in events:
+            if show and isinstance(event, Progress):
+                if bar is None:  # not before: an error needs no bar
+                    bar = stack.enter_context(_bar())
+                    task = bar.add_task(title, unit=event.unit)
+                bar.update(task, completed=event.done, total=event.total)
+            elif show and (line := _line(event)) is not None:
+                _print(line, bar)
+            if interrupted():
+                raise KeyboardInterrupt
+
+
+def _print(line: str, bar: Bar | None) -> None:
+    """Print a line, above the bar if there is one."""
+    if bar is None:
+        sys.stderr.write(line + "\n")
+    else:
+        bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _bar() -> Bar:

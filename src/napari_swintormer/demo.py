@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swintormer.api import deblur_file
+from napari_swintormer.console import finish
+from napari_swintormer.file_run import FileRun
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.sample import sample_images
 
@@ -25,7 +26,7 @@ _INK, _PAPER, _FRAME = (238, 240, 243), (27, 31, 38), (255, 196, 61)
 
 
 def make_demo(
-    folder: Path, settings: DeblurSettings | None = None, *, overwrite: bool, progress: bool
+    folder: Path, settings: DeblurSettings, *, overwrite: bool, progress: bool
 ) -> list[Path]:
     """Deblur the bundled images into a folder.
 
@@ -34,7 +35,7 @@ def make_demo(
     folder
         Where the results go; created if it is not there.
     settings
-        How to deblur; None for the defaults.
+        How to deblur.
     overwrite
         Whether results of an earlier demo may be replaced.
     progress
@@ -49,13 +50,8 @@ def make_demo(
     folder.mkdir(parents=True, exist_ok=True)
     for sample in sample_images():
         result = folder / f"{sample.path.stem}_deblurred{sample.path.suffix}"
-        deblur_file(
-            sample.path,
-            result,
-            settings=settings,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        run = FileRun(sample.path, result, settings, overwrite=overwrite)
+        finish(run.events(), sample.name, show=progress)
         picture = folder / f"{sample.path.stem}_before_after.png"
         with open_image(sample.path) as before, open_image(result) as after:
             before_after(np.asarray(before.data[...]), np.asarray(after.data[...])).save(picture)
@@ -117,14 +113,9 @@ def _most_changed(before: NDArray[Any], after: NDArray[Any]) -> tuple[slice, sli
     change = np.abs(after.astype(float) - before.astype(float)).reshape(*before.shape[:2], -1)
     height, width = before.shape[:2]
     side = min(_DETAIL, height, width)
-    corners = [
-        (y, x)
+    squares = [
+        (slice(y, y + side), slice(x, x + side))
         for y in range(0, height - side + 1, side // 2)
         for x in range(0, width - side + 1, side // 2)
     ]
-    y, x = max(corners, key=lambda corner: change[_square(*corner, side)].sum())
-    return _square(y, x, side)
-
-
-def _square(y: int, x: int, side: int) -> tuple[slice, slice]:
-    return slice(y, y + side), slice(x, x + side)
+    return max(squares, key=lambda square: change[square].sum())

@@ -16,7 +16,11 @@ from napari_swintormer import __version__
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
 from napari_swintormer.imaging.axes import resolve_axes
-from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
+from napari_swintormer.imaging.intensity import (
+    IntensityConvention,
+    IntensityRange,
+    measure_ranges,
+)
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
 from napari_swintormer.models.weights import file_sha256
@@ -53,7 +57,7 @@ class Job:
     convention
         How the model wants intensities.
     restorer
-        The restorer that was given, or None if the model is still to be loaded.
+        The restorer that was given or loaded, or None if the model is still to be loaded.
     """
 
     planes: Planes
@@ -73,10 +77,28 @@ class Job:
         """SHA-256 of the weights file; empty for a restorer that comes from no file."""
         return _weights_sha256(self.model, self.restorer)
 
+    @cached_property
+    def ranges(self) -> list[IntensityRange]:
+        """Intensity range of every plane; measured when first asked for, on a fixed sample."""
+        return measure_ranges(self.planes, self.convention)
+
     def describe(self) -> str:
         """Say the plan in one line."""
         device = self.settings.device
         return self.plan.describe("the fastest device" if device == "auto" else device)
+
+    def load(self) -> Job:
+        """Load the model, unless a restorer is there already; imports torch.
+
+        Raises
+        ------
+        WeightsError, FileError
+            The weights file is damaged or gone.
+        """
+        if self.restorer is not None:
+            return self
+        assert self.model is not None
+        return replace(self, restorer=load_model(self.model.path))
 
     def run(self, out: Any, journal: Journal | None = None) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
@@ -106,15 +128,15 @@ class Job:
 
         device = devices.resolve_device(self.settings.device)
         dtype = devices.resolve_precision(self.settings.precision, device)
-        restorer = self._load()
+        restorer = self.load().restorer
+        assert restorer is not None
         if isinstance(restorer, nn.Module):
             restorer = restorer.to(device)
         plan = self.plan
         if self.settings.batch_size is None:
             plan = replace(plan, batch_size=devices.default_batch_size(device))
-        ranges = measure_ranges(self.planes, self.convention)
         events = local.run(
-            plan, self.planes, ranges, restorer, out, journal, device=device, dtype=dtype
+            plan, self.planes, self.ranges, restorer, out, journal, device=device, dtype=dtype
         )
         yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
 
@@ -140,12 +162,6 @@ class Job:
             | {"device": device.type, "precision": devices.precision_name(dtype)},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
-
-    def _load(self) -> TileRestorer:
-        if self.model is None:
-            assert self.restorer is not None
-            return self.restorer
-        return load_model(self.model.path)
 
 
 def prepare(

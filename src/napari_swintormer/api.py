@@ -1,0 +1,221 @@
+"""The public interface: deblur an array, deblur a file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.console import finish
+from napari_swintormer.file_run import FileRun
+from napari_swintormer.job import Job, prepare
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_swintormer.config import Blend, Device, Precision
+    from napari_swintormer.engine.blocks import TileRestorer
+    from napari_swintormer.imaging.writing import Compression
+
+__all__ = ["Job", "deblur", "deblur_file", "prepare"]
+
+_TITLE = "Deblurring"
+
+
+def deblur(
+    image: Any,
+    model: str | Path | TileRestorer | None = None,
+    *,
+    axes: str | None = None,
+    tile_size: int | None = None,
+    overlap: int | None = None,
+    blend: Blend | None = None,
+    batch_size: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    progress: bool = False,
+) -> Any:
+    """Deblur an image.
+
+    Parameters
+    ----------
+    image
+        Array of integers or floats, any intensities. A dask array is computed block by block,
+        at once and on this machine, into a temporary Zarr store.
+    model
+        Name in the catalogue, path of a weights file, or a restorer that `load_model` gave; None
+        for the default model.
+    axes
+        One letter of ``TCZYXS`` per dimension (S: colours of a pixel); None to guess from the
+        shape. Planes of a stack are deblurred one by one.
+    tile_size, overlap
+        Side of the tiles and overlap of neighbours in pixels; None as the model says.
+    blend
+        ``"uniform"`` or ``"smooth"`` weights where tiles overlap; None as the model says.
+    batch_size
+        Tiles at once; None chooses by device.
+    device
+        ``"auto"`` (CUDA, then MPS, then the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    precision
+        ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+    seed
+        Seed of everything that is sampled.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    numpy.ndarray or dask.array.Array
+        The deblurred image: same shape and data type, intensities in the same units. Dask in, dask
+        out; its temporary store is removed with the last array that needs it.
+
+    Raises
+    ------
+    SwintormerError
+        Image, model and settings do not fit; the message says what would work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_swintormer import deblur
+    >>> image = np.zeros((64, 64), np.uint16)
+    >>> deblur(image).dtype  # doctest: +SKIP
+    dtype('uint16')
+    """
+    settings, restorer = _choose(
+        model,
+        axes=axes,
+        tile_size=tile_size,
+        overlap=overlap,
+        blend=blend,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
+    if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
+        image = np.asarray(image)
+    job = prepare(image, settings, restorer)
+    lazy = hasattr(image, "dask")
+    out = _TemporaryArray(image.shape, job) if lazy else np.empty(image.shape, image.dtype)
+    finish(job.run(out), _TITLE, show=progress)
+    return out.as_dask() if isinstance(out, _TemporaryArray) else out
+
+
+def deblur_file(
+    src: str | Path,
+    dst: str | Path,
+    model: str | Path | TileRestorer | None = None,
+    *,
+    axes: str | None = None,
+    tile_size: int | None = None,
+    overlap: int | None = None,
+    blend: Blend | None = None,
+    batch_size: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    compression: Compression | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Deblur an image file of any size; neither the image nor the result is held in memory.
+
+    The run writes into the folder ``.<name>.partial`` beside `dst`, a Zarr store that holds every
+    finished chunk. In the end it becomes the OME-Zarr image, or is streamed into the format of
+    `dst` and removed. A run that was stopped, or killed, leaves it to be completed by `resume`.
+
+    Parameters
+    ----------
+    src
+        TIFF, OME-TIFF, BigTIFF, Zarr, OME-Zarr, NPY, PNG or JPEG.
+    dst
+        ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
+    model, axes, tile_size, overlap, blend, batch_size, device, precision, seed
+        As in `deblur`; `axes` of None takes those of the file.
+    compression
+        Of a TIFF: ``"deflate"``, ``"zstd"`` or None.
+    overwrite
+        Replace `dst`, and throw an interrupted run away unless `resume` is asked for.
+    resume
+        Go on with the interrupted run of `dst`; starts from the beginning if there is none. The
+        result has the same bytes as that of an uninterrupted run.
+    progress
+        Show the plan and a progress bar.
+
+    Returns
+    -------
+    Path
+        `dst`, with axes, pixel sizes and data type of `src`.
+
+    Raises
+    ------
+    SwintormerError
+        File, model and settings do not fit, or the disk is too small; says what would work.
+
+    Examples
+    --------
+    >>> from napari_swintormer import deblur_file
+    >>> deblur_file("stack.tif", "sharp.ome.zarr", axes="ZYX")  # doctest: +SKIP
+    """
+    settings, restorer = _choose(
+        model,
+        axes=axes,
+        tile_size=tile_size,
+        overlap=overlap,
+        blend=blend,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
+    run = FileRun(Path(src), Path(dst), settings, restorer, compression, overwrite, resume)
+    finish(run.events(), _TITLE, show=progress)
+    return run.dst
+
+
+def _choose(
+    model: str | Path | TileRestorer | None, **settings: Any
+) -> tuple[DeblurSettings, TileRestorer | None]:
+    """Sort a model, which may be a name, a path or a restorer, into settings or beside them."""
+    if model is None or isinstance(model, (str, Path)):
+        return DeblurSettings(model=None if model is None else str(model), **settings), None
+    return DeblurSettings(**settings), model
+
+
+class _TemporaryArray:
+    """A Zarr array in a temporary folder, which goes with the last dask array over it."""
+
+    def __init__(self, shape: tuple[int, ...], job: Job) -> None:
+        import zarr
+
+        folder = tempfile.mkdtemp(prefix="swintormer-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        block = job.plan.grid.block_size
+        wanted = {"Y": block, "X": block, "S": 4}
+        chunks = tuple(
+            min(size, wanted.get(axis, 1))
+            for axis, size in zip(job.planes.axes, shape, strict=True)
+        )
+        self._array = zarr.create_array(folder, shape=shape, chunks=chunks, dtype=job.planes.dtype)
+        self.shape, self.dtype, self.ndim = shape, job.planes.dtype, len(shape)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return np.asarray(self._array[index])
+
+    def __setitem__(self, index: Any, value: NDArray[Any]) -> None:
+        self._array[index] = value
+
+    def as_dask(self) -> Any:
+        """Make a dask array; its graph holds this object, and so does every array made of it."""
+        import dask.array as da
+
+        chunks = self._array.chunks
+        return da.from_array(self, chunks, asarray=False, name=False)  # type: ignore[no-untyped-call]

@@ -1,0 +1,295 @@
+"""The command line: ``swintormer deblur | train | models | info | demo``.
+
+Nothing here imports torch; the commands do, when they run. Every mistake of the user ends in one
+line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on how to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from napari_swintormer import __version__
+from napari_swintormer.config import DeblurSettings, models_folder
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.training.settings import TrainSettings
+
+_BAD_INPUT, _STOPPED = 2, 130
+
+
+class _Group(TyperGroup):
+    """Commands whose errors are sentences."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; turn what the user can put right into an exit code."""
+        try:
+            return super().invoke(ctx)
+        except SwintormerError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(_BAD_INPUT) from error
+        except KeyboardInterrupt as error:
+            typer.echo("Stopped.", err=True)
+            raise typer.Exit(_STOPPED) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Remove defocus and motion blur from images of any size.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(cls=_Group, help="List, show and import models.")
+app.add_typer(models_app, name="models")
+
+_DEFAULT = DeblurSettings()
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Name of a model, or path of a weights file."),
+]
+TileSize = Annotated[
+    int | None, typer.Option(help="Side of the tiles in pixels; the model's if left out.")
+]
+Overlap = Annotated[
+    int | None, typer.Option(help="Overlap of neighbouring tiles; the model's if left out.")
+]
+Blend = Annotated[
+    str | None, typer.Option(help="smooth or uniform weights; the model's if left out.")
+]
+BatchSize = Annotated[int | None, typer.Option(help="Tiles at once; chosen by device if left out.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"swintormer {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def deblur(
+    src: Annotated[Path, typer.Argument(help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG.")],
+    dst: Annotated[Path, typer.Argument(help="Result; .ome.zarr for images of any size.")],
+    model: Model = _DEFAULT.model,
+    axes: Annotated[
+        str | None, typer.Option(help="One letter of TCZYXS per dimension; guessed if left out.")
+    ] = _DEFAULT.axes,
+    tile_size: TileSize = _DEFAULT.tile_size,
+    overlap: Overlap = _DEFAULT.overlap,
+    blend: Blend = _DEFAULT.blend,
+    batch_size: BatchSize = _DEFAULT.batch_size,
+    device: Device = _DEFAULT.device,
+    precision: Precision = _DEFAULT.precision,
+    seed: Seed = _DEFAULT.seed,
+    compression: Annotated[
+        str | None, typer.Option(help="Of a TIFF: deflate or zstd; none if left out.")
+    ] = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
+    ] = False,
+) -> None:
+    """Deblur an image of any size from file to file."""
+    from napari_swintormer.console import finish
+    from napari_swintormer.file_run import FileRun
+
+    settings = DeblurSettings(
+        model=model,
+        axes=axes,
+        tile_size=tile_size,
+        overlap=overlap,
+        blend=blend,  # type: ignore[arg-type] # the run refuses other words, as in the API
+        batch_size=batch_size,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    run = FileRun(
+        src,
+        dst,
+        settings,
+        compression=compression,  # type: ignore[arg-type]
+        overwrite=overwrite,
+        resume=resume,
+    )
+    if dry_run:
+        typer.echo(run.describe())
+        return
+    with _resumable():
+        finish(run.events(), "Deblurring", show=True)
+    typer.echo(str(dst))
+
+
+@app.command()
+def train(
+    sharp: Annotated[list[Path], typer.Option(help="Folder of sharp images; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write, .safetensors.")],
+    blurred: Annotated[
+        Path | None, typer.Option(help="Folder with the blurred partner of each, of equal name.")
+    ] = TrainSettings.blurred,
+    synthesize: Annotated[
+        str | None, typer.Option(help="defocus: make the blurred images instead.")
+    ] = TrainSettings.synthesize,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="auto, photo or microscopy; one for all or one per folder --sharp."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = TrainSettings.steps,
+    from_model: Annotated[
+        str | None, typer.Option("--from", help="Model to start from, by name or path.")
+    ] = TrainSettings.from_model,
+    network: Annotated[
+        str | None, typer.Option(help="small or paper: network to train from nothing.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Patches in a step.")] = TrainSettings.batch_size,
+    patch_size: Annotated[
+        int, typer.Option(help="Side of the patches in pixels.")
+    ] = TrainSettings.patch_size,
+    learning_rate: Annotated[
+        float, typer.Option("--lr", help="Learning rate at its peak.")
+    ] = TrainSettings.learning_rate,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted training.")
+    ] = TrainSettings.resume,
+    seed: Seed = TrainSettings.seed,
+    device: Device = TrainSettings.device,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = TrainSettings.precision,
+    title: Annotated[str, typer.Option(help="For the model card.")] = TrainSettings.title,
+    summary: Annotated[
+        str, typer.Option(help="For the model card: what the model is good for.")
+    ] = TrainSettings.summary,
+    licence: Annotated[
+        str, typer.Option(help="For the model card: of the weights.")
+    ] = TrainSettings.licence,
+) -> None:
+    """Train a model on pairs of blurred and sharp images, or on sharp images alone."""
+    from napari_swintormer.training.train import train as run_training
+
+    with _resumable():
+        made = run_training(
+            blurred,
+            sharp,
+            out,
+            synthesize=synthesize,  # type: ignore[arg-type] # refused there
+            kind=kind or "auto",
+            steps=steps,
+            from_model=from_model,
+            network=network,
+            resume=resume,
+            seed=seed,
+            device=device,
+            precision=precision,
+            progress=True,
+            batch_size=batch_size,
+            patch_size=patch_size,
+            learning_rate=learning_rate,
+            title=title,
+            summary=summary,
+            licence=licence,
+        )
+    typer.echo(str(made))
+
+
+@models_app.callback(invoke_without_command=True)
+def models(ctx: typer.Context) -> None:
+    """List the models."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_swintormer.models.catalogue import list_models
+
+    table = Table("name", "source", "title", "tiles", box=None, pad_edge=False)
+    for info in list_models():
+        if info.card is None:
+            table.add_row(info.name, info.source, f"[red]cannot be used:[/] {info.problem}")
+        else:
+            tiles = f"{info.card.tile_size}, overlap {info.card.overlap}"
+            table.add_row(info.name, info.source, info.card.title, tiles)
+    Console().print(table)
+    typer.echo(f"\nOwn models: {models_folder()}")
+
+
+@models_app.command("show")
+def show_model(name: Annotated[str, typer.Argument(help="Name or path of a model.")]) -> None:
+    """Show the card of a model."""
+    from napari_swintormer.models.catalogue import describe_model
+
+    info = describe_model(name)
+    assert info.card is not None
+    typer.echo(f"{info.path}\n{info.card.model_dump_json(indent=2)}")
+
+
+@models_app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="Weights file, also .pth of the released code.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Check a weights file and copy it into the folder of your models."""
+    from napari_swintormer.models.catalogue import import_model
+
+    typer.echo(str(import_model(file, overwrite=overwrite)))
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="Image or weights file.")]) -> None:
+    """Tell what an image or a weights file holds."""
+    from napari_swintormer.imaging.files import open_image
+    from napari_swintormer.models.weights import RELEASED_SUFFIXES
+
+    if file.suffix.lower() in (".safetensors", *RELEASED_SUFFIXES):
+        show_model(str(file))
+        return
+    with open_image(file) as image:
+        sizes = " × ".join(
+            f"{axis} {size}" for axis, size in zip(image.axes, image.data.shape, strict=True)
+        )
+        typer.echo(f"axes        {sizes}\ndata type   {image.data.dtype}")
+        for axis, size in image.pixel_size.items():
+            typer.echo(f"pixel size  {axis} {size:g} {image.unit.get(axis, '(unit unknown)')}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = Path("demo"),
+    model: Model = _DEFAULT.model,
+    device: Device = _DEFAULT.device,
+    overwrite: Overwrite = False,
+) -> None:
+    """Deblur the bundled images, and draw before and after."""
+    from napari_swintormer.demo import make_demo
+
+    settings = DeblurSettings(model, device=device)
+    for path in make_demo(out, settings, overwrite=overwrite, progress=True):
+        typer.echo(str(path))
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("Stopped; the same command with --resume goes on where it was.", err=True)
+        raise typer.Exit(_STOPPED) from error
+
+
+def main() -> None:
+    """Entry point of the command ``swintormer``."""
+    app()

@@ -1,0 +1,148 @@
+"""From file to file: a run that is planned, stopped, completed later, and put in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from napari_swintormer.errors import OutputError, SettingsError
+from napari_swintormer.events import Notice
+from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.store import ResultStore
+from napari_swintormer.imaging.writing import (
+    TIFF_SUFFIXES,
+    ZARR_SUFFIX,
+    Compression,
+    check_fits,
+    check_output,
+)
+from napari_swintormer.job import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from napari_swintormer.config import DeblurSettings
+    from napari_swintormer.engine.blocks import TileRestorer
+    from napari_swintormer.events import Event
+    from napari_swintormer.imaging.image import Image
+    from napari_swintormer.job import Job
+
+
+@dataclass(frozen=True)
+class FileRun:
+    """Deblurs an image file; see `napari_swintormer.api.deblur_file` for the attributes.
+
+    Attributes
+    ----------
+    src, dst
+        Files or folders.
+    settings
+        What the user chose.
+    restorer
+        Takes the place of ``settings.model``, or None.
+    compression, overwrite, resume
+        See there.
+    """
+
+    src: Path
+    dst: Path
+    settings: DeblurSettings
+    restorer: TileRestorer | None = None
+    compression: Compression | None = None
+    overwrite: bool = False
+    resume: bool = False
+
+    def describe(self) -> str:
+        """Check everything and say the plan in one line; imports no torch and writes nothing."""
+        with self._planned() as (_, job):
+            return job.describe()
+
+    def events(self) -> Generator[Event, None, None]:
+        """Run; closing the generator leaves what `resume` goes on with.
+
+        Yields
+        ------
+        Event
+            A `Notice` with the plan first, then those of `napari_swintormer.job.Job.run`.
+        """
+        with self._planned() as (image, job):
+            yield Notice(job.describe())
+            job = job.load()
+            store = self._open_store(image, job)
+            try:
+                yield from job.run(store.array, store)
+            except BaseException:
+                if not store.finished():  # nothing to go on with
+                    store.discard()
+                raise
+            store.finish(compression=self.compression, overwrite=self.overwrite)
+
+    @contextmanager
+    def _planned(self) -> Iterator[tuple[Image, Job]]:
+        """Open the image and plan the run; refuse early what could not be written in the end."""
+        check_output(self.dst, self.src, self.overwrite)
+        self._check_compression()
+        with open_image(self.src, self.settings.axes) as image:
+            check_fits(self.dst, image.axes, image.data.shape, image.data.dtype)
+            yield image, prepare(image.data, replace(self.settings, axes=image.axes), self.restorer)
+
+    def _check_compression(self) -> None:
+        if self.compression is None:
+            return
+        if self.compression not in get_args(Compression):
+            raise SettingsError(
+                f"There is no such compression (got compression={self.compression!r}). "
+                f"Use one of {', '.join(map(repr, get_args(Compression)))}."
+            )
+        if self.dst.suffix.lower() not in TIFF_SUFFIXES:
+            raise SettingsError(
+                f"Only a TIFF takes a compression (got compression={self.compression!r} for "
+                f"{self.dst.name}). Leave it out; OME-Zarr is always compressed."
+            )
+
+    def _open_store(self, image: Image, job: Job) -> ResultStore:
+        run = job.provenance() | {"input": _fingerprint(image, job)}
+        if self.resume and ResultStore.is_unfinished(self.dst):
+            return ResultStore.resume(self.dst, run)
+        self._check_space(image)
+        return ResultStore.create(
+            self.dst,
+            image.data.shape,
+            job.planes.dtype,
+            image.axes,
+            job.plan.grid.block_size,
+            run,
+            pixel_size=image.pixel_size,
+            unit=image.unit,
+            overwrite=self.overwrite,
+        )
+
+    def _check_space(self, image: Image) -> None:
+        """Refuse a run whose result, uncompressed, is larger than the free space."""
+        size = prod(image.data.shape) * np.dtype(image.data.dtype).itemsize
+        # a Zarr result has coarser levels; any other is written a second time, into its format
+        needed = size * 4 // 3 if self.dst.suffix.lower() == ZARR_SUFFIX else 2 * size
+        free = shutil.disk_usage(self.dst.absolute().parent).free
+        if free < needed:
+            raise OutputError(
+                f"The disk is too full for {self.dst}: it may take {needed / 1e9:.2g} GB, and "
+                f"{free / 1e9:.2g} GB are free. Free some space, or write to another disk."
+            )
+
+
+def _fingerprint(image: Image, job: Job) -> dict[str, Any]:
+    """Tell one input from another, by its form and by the intensities of a sample."""
+    intensities = repr([(r.low, r.high, r.saturation) for r in job.ranges])
+    return {
+        "name": image.path.name,
+        "shape": list(image.data.shape),
+        "dtype": str(np.dtype(image.data.dtype)),
+        "intensities": hashlib.sha256(intensities.encode()).hexdigest()[:16],
+    }

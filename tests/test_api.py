@@ -1,0 +1,150 @@
+"""The public interface: arrays in, arrays of the same kind out; files that stop and go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import inspect
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import dask.array as da
+import numpy as np
+import pytest
+import typer
+
+from napari_swintormer import deblur, load_model
+from napari_swintormer.api import deblur_file
+from napari_swintormer.cli import app
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.job import prepare
+from napari_swintormer.models.restorer import IdentityRestorer
+from napari_swintormer.models.weights import file_sha256
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights):
+    return load_model(tiny_weights)
+
+
+def noise(shape, dtype):
+    rng = np.random.default_rng(3)
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(5, 2, shape).astype(dtype)
+    return rng.integers(0, 250, shape).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "axes"),
+    [
+        ((70, 150, 3), "uint8", None),
+        ((70, 90), ">u2", None),
+        ((2, 50, 40), "float32", None),
+        ((40, 50, 4), "uint16", None),
+        ((30, 3, 40), "int16", "YCX"),
+    ],
+)
+def test_the_result_is_of_the_same_kind_and_lies_where_the_image_lies(model, shape, dtype, axes):
+    image = noise(shape, dtype)
+    before = image.copy()
+    result = deblur(image, model, axes=axes, precision="fp32")
+    assert result.shape == image.shape
+    assert result.dtype == image.dtype
+    assert (result != image).any()
+    assert np.abs(result.astype(float) - image).max() < 30
+    np.testing.assert_array_equal(image, before)
+    unchanged = deblur(image, IdentityRestorer(), axes=axes, tile_size=33, overlap=7)
+    assert unchanged.tobytes() == image.tobytes()
+
+
+def test_alpha_stays_and_colours_go_together(model):
+    image = noise((40, 50, 4), "uint8")
+    result = deblur(image, model, precision="fp32")
+    np.testing.assert_array_equal(result[..., 3], image[..., 3])
+    np.testing.assert_array_equal(
+        result[..., :3], deblur(image[..., :3].copy(), model, precision="fp32")
+    )
+
+
+def test_names_paths_and_restorers_are_one_model(model, tiny_weights):
+    image = noise((60, 60), "uint8")
+    expected = deblur(image, model, precision="fp32")
+    np.testing.assert_array_equal(deblur(image, str(tiny_weights), precision="fp32"), expected)
+    np.testing.assert_array_equal(deblur(image, tiny_weights, precision="fp32"), expected)
+    lists = (image / 255).tolist()
+    np.testing.assert_array_equal(
+        deblur(lists, model, precision="fp32"), deblur(image / 255, model, precision="fp32")
+    )
+
+
+def test_a_function_with_channels_and_multiple_is_a_restorer():
+    class Brighter:
+        channels, multiple = 1, 1
+
+        def __call__(self, tiles):
+            return tiles + 0.5
+
+    image = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    result = deblur(image, Brighter(), tile_size=32)
+    assert (result[image < 0.4] > image[image < 0.4]).all()
+
+
+def test_dask_in_dask_out_for_any_chunks(model):
+    image = noise((3, 70, 90), "uint16")
+    expected = deblur(image, model, axes="CYX", precision="fp32")
+    folders = set(Path(tempfile.gettempdir()).glob("swintormer-*"))
+    result = deblur(da.from_array(image, chunks=(2, 13, 90)), model, axes="CYX", precision="fp32")
+    assert isinstance(result, da.Array)
+    np.testing.assert_array_equal(result.compute(), expected)
+    part = result[1, 5:]
+    del result
+    gc.collect()
+    np.testing.assert_array_equal(part.compute(), expected[1, 5:])
+    del part
+    gc.collect()
+    assert set(Path(tempfile.gettempdir()).glob("swintormer-*")) == folders
+
+
+def test_defaults_are_the_same_everywhere():
+    settings = {f.name: f.default for f in dataclasses.fields(DeblurSettings)}
+    command = next(c for c in app.registered_commands if c.callback.__name__ == "deblur").callback
+    for function in (deblur, deblur_file, command):
+        given = {
+            name: parameter.default
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name in settings
+        }
+        assert given == settings, function
+    assert isinstance(app, typer.Typer)
+
+
+def test_the_plan_follows_model_and_user(tiny_weights):
+    image = SimpleNamespace(shape=(1000, 2000), dtype=np.dtype("uint16"))
+
+    def tiles(**changes):
+        job = prepare(image, DeblurSettings(model=str(tiny_weights), **changes))
+        return job.settings.tile_size, job.settings.overlap, job.settings.blend
+
+    assert tiles() == (64, 16, "smooth")
+    assert tiles(tile_size=128) == (128, 32, "smooth")
+    assert tiles(tile_size=128, overlap=5, blend="uniform") == (128, 5, "uniform")
+
+
+def test_provenance_says_how_the_result_was_made(tiny_weights):
+    image = np.zeros((40, 40), np.uint8)
+    job = prepare(image, DeblurSettings(model=str(tiny_weights), device="cpu", precision="fp32"))
+    made = job.provenance()
+    assert made["model"] == "tiny"
+    assert made["weights_sha256"] == file_sha256(tiny_weights)
+    assert made["settings"]["overlap"] == 16
+    assert made["settings"]["precision"] == "fp32"
+    assert made == job.provenance()
+
+
+def test_a_model_that_overflows_is_refused_in_one_sentence(tiny_weights):
+    restorer = load_model(tiny_weights)
+    restorer.network.output.weight.fill_(float("inf"))
+    with pytest.raises(SettingsError, match="not numbers"):
+        deblur(noise((40, 40), "uint8"), restorer)

@@ -1,0 +1,342 @@
+"""The command line: what it does, and that every mistake of the user ends in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from napari_swintormer.api import deblur_file
+from napari_swintormer.cli import app
+from napari_swintormer.config import models_folder
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.imaging.ordered import Ordered
+from napari_swintormer.models.catalogue import import_model, list_models
+from napari_swintormer.models.weights import read_card
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEMO_FILES = [
+    "circuit_board_deblurred.png",
+    "circuit_board_before_after.png",
+    "microtubules_deblurred.tif",
+    "microtubules_before_after.png",
+]
+COMMAND = [sys.executable, "-W", "error", "-m", "napari_swintormer"]
+
+
+def swintormer(*args: object) -> tuple[int, str, str]:
+    """Run the command line in this process; give exit code, output and errors."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """An RGB image of three tiles and a half."""
+    path = tmp_path / "photo.tif"
+    image = np.random.default_rng(0).integers(0, 256, (70, 150, 3), np.uint8)
+    tifffile.imwrite(path, image, photometric="rgb")
+    return path
+
+
+def test_help_and_version_import_no_torch():
+    for args in (["--help"], ["--version"], ["deblur", "--help"], ["models"]):
+        program = (
+            f"import sys; sys.argv = ['swintormer', *{args!r}]\n"
+            "from napari_swintormer.cli import main\n"
+            "try: main()\n"
+            "finally: assert 'torch' not in sys.modules and 'zarr' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_deblur_equals_the_api(photo, tiny_weights, tmp_path):
+    from napari_swintormer import deblur
+
+    out = tmp_path / "out.tif"
+    code, printed, _ = swintormer(
+        "deblur", photo, out, "--model", tiny_weights, "--precision", "fp32"
+    )
+    assert code == 0
+    assert printed.strip() == str(out)
+    expected = deblur(tifffile.imread(photo), tiny_weights, precision="fp32")
+    np.testing.assert_array_equal(tifffile.imread(out), expected)
+    assert (expected != tifffile.imread(photo)).any()
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(photo, tiny_weights, tmp_path):
+    out = tmp_path / "out.ome.zarr"
+    code, printed, _ = swintormer("deblur", photo, out, "--model", tiny_weights, "--dry-run")
+    assert code == 0
+    assert "6 tiles of 64 px" in printed
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == []
+
+
+def test_models_list_show_and_import(tiny_weights, tmp_path):
+    code, _, _ = swintormer("models", "import", tiny_weights)
+    assert code == 0
+    assert [info.source for info in list_models() if info.name == "tiny"] == ["user"]
+    _, table, _ = swintormer("models")
+    assert "tiny" in table
+    _, card, _ = swintormer("models", "show", "tiny")
+    assert '"tile_size": 64' in card
+    code, _, error = swintormer("models", "import", tiny_weights)
+    assert code == 2
+    assert "--overwrite" in error
+
+
+def test_info_tells_what_a_file_holds(photo, tiny_weights):
+    _, printed, _ = swintormer("info", photo)
+    assert "Y 70 × X 150 × S 3" in printed
+    assert "uint8" in printed
+    _, printed, _ = swintormer("info", tiny_weights)
+    assert '"name": "tiny"' in printed
+
+
+# ---- bad input: one sentence, exit code 2, the same as in the API ------------------------------
+
+
+def missing_file(folder):
+    return [folder / "nothing.tif", folder / "out.tif"], {}, "nothing.tif does not exist"
+
+
+def truncated_tiff(folder):
+    path = folder / "cut.tif"
+    tifffile.imwrite(path, np.ones((200, 200), np.uint16))
+    path.write_bytes(path.read_bytes()[:5000])
+    return [path, folder / "out.tif"], {}, "cut.tif"
+
+
+def save(folder, array):
+    np.save(folder / "image.npy", array)
+    return [folder / "image.npy", folder / "out.tif"]
+
+
+def five_dimensions(folder):
+    return save(folder, np.zeros((2, 2, 2, 20, 20), np.uint8)), {}, "5 dimensions cannot be guessed"
+
+
+def complex_data(folder):
+    return save(folder, np.zeros((20, 20), np.complex64)), {}, "data type complex64"
+
+
+def empty_array(folder):
+    return save(folder, np.zeros((0, 20), np.uint8)), {}, "is empty: its shape is (0, 20)"
+
+
+def small_tiles(folder):
+    return save(folder, np.zeros((20, 20), np.uint8)), {"tile_size": 8}, "Use tile_size >= 32"
+
+
+def large_overlap(folder):
+    settings = {"tile_size": 64, "overlap": 64}
+    return save(folder, np.zeros((20, 20), np.uint8)), settings, "Use overlap <= 63"
+
+
+def unknown_model(folder):
+    image = save(folder, np.zeros((20, 20), np.uint8))
+    return image, {"model": "tinny"}, "Did you mean 'tiny'?"
+
+
+def weights_with_a_missing_key(folder):
+    tensors = load_file(models_folder() / "tiny.safetensors")
+    del tensors["embed.weight"]
+    card = read_card(models_folder() / "tiny.safetensors").model_dump_json()
+    save_file(tensors, models_folder() / "broken.safetensors", {"swintormer": card})
+    image = save(folder, np.zeros((20, 20), np.uint8))
+    return image, {"model": "broken"}, "broken.safetensors lack the key 'embed.weight'"
+
+
+def full_disk(folder):
+    return save(folder, np.zeros((20, 20), np.uint8)), {}, "The disk is too full for"
+
+
+def existing_output(folder):
+    (folder / "out.tif").write_bytes(b"precious")
+    return save(folder, np.zeros((20, 20), np.uint8)), {}, "out.tif exists already"
+
+
+def output_is_the_input(folder):
+    image = save(folder, np.zeros((20, 20), np.uint8))[0]
+    return [image, image], {"overwrite": True}, "is the input itself"
+
+
+def no_device(folder):
+    image = save(folder, np.zeros((20, 20), np.uint8))
+    return image, {"device": "abacus"}, "device='abacus'"
+
+
+def no_blend(folder):
+    image = save(folder, np.zeros((20, 20), np.uint8))
+    return image, {"blend": "feather"}, "blend='feather'"
+
+
+def no_compression(folder):
+    image = save(folder, np.zeros((20, 20), np.uint8))
+    return image, {"compression": "rar"}, "compression='rar'"
+
+
+BAD = [
+    missing_file,
+    truncated_tiff,
+    five_dimensions,
+    complex_data,
+    empty_array,
+    small_tiles,
+    large_overlap,
+    unknown_model,
+    weights_with_a_missing_key,
+    full_disk,
+    existing_output,
+    output_is_the_input,
+    no_device,
+    no_blend,
+    no_compression,
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_input_is_one_sentence_everywhere(bad, tmp_path, tiny_weights, monkeypatch):
+    import_model(tiny_weights)
+    paths, settings, says = bad(tmp_path)
+    settings = {"model": "tiny"} | settings
+    if bad is full_disk:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SwintormerError) as caught:
+        deblur_file(*paths, **settings)
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
+    options = [option.removesuffix("=True") for option in options]
+    code, printed, errors = swintormer("deblur", *paths, *options)
+    assert code == 2
+    assert printed == ""
+    assert errors.splitlines()[-1] == f"error: {caught.value}"
+    assert says in errors
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is left behind
+
+
+@pytest.mark.parametrize("bad", [missing_file, unknown_model])
+def test_bad_input_in_a_real_process(bad, tmp_path, tiny_weights):
+    import_model(tiny_weights)
+    paths, settings, says = bad(tmp_path)
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
+    done = subprocess.run(
+        [*COMMAND, "deblur", *paths, *options], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
+
+
+# ---- stop and go -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stack(tmp_path) -> Path:
+    """Forty planes, each a chunk of the result."""
+    path = tmp_path / "stack.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 4000, (40, 70, 90), np.uint16))
+    return path
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder, by relative path."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_disk_that_fills_up_leaves_what_can_be_resumed(
+    stack, tiny_weights, tmp_path, monkeypatch
+):
+    out, whole = tmp_path / "out.ome.zarr", tmp_path / "whole" / "out.ome.zarr"
+    whole.parent.mkdir()
+    options = ["--model", tiny_weights, "--precision", "fp32"]
+    assert swintormer("deblur", stack, whole, *options)[0] == 0
+    room, write = iter(range(7)), Ordered.__setitem__
+
+    def write_while_there_is_room(array, index, value):
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(array, index, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ordered, "__setitem__", write_while_there_is_room)
+        code, _, errors = swintormer("deblur", stack, out, *options)
+    assert code == 2
+    assert "error: The disk is full" in errors
+    assert not out.exists()
+    code, _, errors = swintormer("deblur", stack, out, *options)
+    assert code == 2
+    assert "unfinished run" in errors
+    code, _, errors = swintormer("deblur", stack, out, *options, "--resume", "--overlap", 20)
+    assert code == 2
+    assert "settings.overlap" in errors
+    assert swintormer("deblur", stack, out, *options, "--resume")[0] == 0
+    assert content(out) == content(whole)
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_stopped_process_goes_on_to_the_same_bytes(number, stack, tiny_weights, tmp_path):
+    out, whole = tmp_path / "out.ome.zarr", tmp_path / "whole" / "out.ome.zarr"
+    whole.parent.mkdir()
+    options = ["--model", str(tiny_weights), "--precision", "fp32"]
+    process = subprocess.Popen(
+        [*COMMAND, "deblur", stack, out, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    journal = tmp_path / ".out.ome.zarr.partial" / "journal.txt"
+    while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    if number == signal.SIGINT:
+        assert "--resume" in errors
+        assert "Traceback" not in errors
+    assert not out.exists()
+    assert len(journal.read_text().splitlines()) < 40
+    assert swintormer("deblur", stack, out, *options, "--resume")[0] == 0
+    assert swintormer("deblur", stack, whole, *options)[0] == 0
+    assert content(out) == content(whole)
+
+
+def test_unexpected_errors_keep_their_traceback(photo, tmp_path, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("napari_swintormer.file_run.prepare", fail)
+    with pytest.raises(RuntimeError, match="of ours"):
+        swintormer("deblur", photo, tmp_path / "out.tif")
+
+
+def test_demo_draws_before_and_after(tiny_weights, tmp_path):
+    out = tmp_path / "demo"
+    code, printed, _ = swintormer("demo", "--out", out, "--model", tiny_weights)
+    assert code == 0
+    assert printed.split() == [str(out / name) for name in DEMO_FILES]
+    with PIL.Image.open(out / "circuit_board_before_after.png") as picture:
+        assert min(picture.size) > 600
+    result = tifffile.imread(out / "microtubules_deblurred.tif")
+    assert result.shape == (768, 192)
+    assert result.dtype == np.uint16
