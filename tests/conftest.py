@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_swintormer.models.card import ModelCard
-from napari_swintormer.models.settings import SwintormerSettings
+from tiny import tiny_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,20 +35,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "swintormer-home"
     monkeypatch.setenv("SWINTORMER_HOME", str(folder))
     return folder
-
-
-def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
-    """Describe the smallest network: 32-pixel multiple, 10 000 parameters."""
-    network = SwintormerSettings(
-        channels=channels,
-        dim=4,
-        num_blocks=(1, 1, 1, 1),
-        num_heads=(1, 1, 1, 1),
-        num_refinement_blocks=1,
-        window_size=2,
-    )
-    card = ModelCard(name="tiny", title="Tiny", network=network, tile_size=64, overlap=16)
-    return card.model_copy(update=changes)
 
 
 @pytest.fixture(scope="session")

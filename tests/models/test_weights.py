@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import tiny_card
 from napari_swintormer.errors import FileError, OutputError, WeightsError
 from napari_swintormer.models.card import TrainingData
 from napari_swintormer.models.released import released_name
 from napari_swintormer.models.swintormer import Swintormer
 from napari_swintormer.models.weights import load_weights, read_card, save_weights
+from tiny import tiny_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,10 +6,10 @@ import copy
 import math
 import re
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_swintormer.console import finish
 from napari_swintormer.errors import OutputError, TrainingError
 from napari_swintormer.events import Event, Notice, Progress, Trained
 from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
@@ -23,7 +23,7 @@ from napari_swintormer.training.log import TrainingLog
 from napari_swintormer.training.settings import NETWORKS, TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from typing import Self
 
     import torch
@@ -129,12 +129,7 @@ def train(
         precision=precision,  # type: ignore[arg-type]
         **more,
     )
-    with closing(iter_train(settings)) as events:
-        if progress:
-            show_progress(events)
-        else:
-            for _ in events:
-                pass
+    finish(iter_train(settings), "Training", show=progress)
     return settings.out
 
 
@@ -222,27 +217,6 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     way = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     cosine = (1 + math.cos(math.pi * way)) / 2
     return _FINAL_LEARNING_RATE + (settings.learning_rate - _FINAL_LEARNING_RATE) * cosine
-
-
-def show_progress(events: Iterator[Event]) -> None:
-    """Show the events of a training as a progress bar with the time to go, on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import TextColumn, TimeRemainingColumn
-
-    columns = (*Bar.get_default_columns()[:-1], TextColumn("{task.completed}/{task.total}"))
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("Training", total=None)
-        for event in events:
-            if isinstance(event, Progress):
-                bar.update(task, completed=event.done, total=event.total)
-            elif isinstance(event, Trained) and event.psnr is not None:
-                bar.console.print(
-                    f"step {event.step}: loss {event.loss:.4f}, validation {event.psnr:.2f} dB "
-                    f"(blurred {event.psnr_blurred:.2f} dB)"
-                )
-            elif isinstance(event, Notice):
-                bar.console.print(event.message)
 
 
 class _State:

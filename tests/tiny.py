@@ -1,0 +1,20 @@
+"""The smallest network that is still a Swintormer."""
+
+from __future__ import annotations
+
+from napari_swintormer.models.card import ModelCard
+from napari_swintormer.models.settings import SwintormerSettings
+
+
+def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
+    """Describe the smallest network: multiple 32, 70 000 parameters."""
+    network = SwintormerSettings(
+        channels=channels,
+        dim=4,
+        num_blocks=(1, 1, 1, 1),
+        num_heads=(1, 1, 1, 1),
+        num_refinement_blocks=1,
+        window_size=2,
+    )
+    card = ModelCard(name="tiny", title="Tiny", network=network, tile_size=64, overlap=16)
+    return card.model_copy(update=changes)
