@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import struct
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from napari_swintormer.errors import FileError
-from napari_swintormer.imaging.axes import AXES, resolve_axes
+from napari_swintormer.errors import FileError, SwintormerError
+from napari_swintormer.imaging.axes import AXES, check_image, resolve_axes
 from napari_swintormer.imaging.flat import FlatArray
 from napari_swintormer.imaging.image import Image, unit_name
 
@@ -33,34 +33,25 @@ def open_tiff(path: Path, axes: str | None = None) -> Image:
     """Open the largest image of a TIFF file; see `napari_swintormer.imaging.files.open_image`."""
     import tifffile
 
-    try:
+    with ExitStack() as opened:
         with _complaints_are_errors(path):
-            tiff = tifffile.TiffFile(path)
-            try:
-                series = max(tiff.series, key=lambda s: s.size)
-                _check_complete(path, tiff, series)
-            except BaseException:
-                tiff.close()
-                raise
-    except (tifffile.TiffFileError, struct.error, ValueError, IndexError, MemoryError) as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{path} is a damaged TIFF file ({error}).") from error
-    try:
+            tiff = opened.enter_context(tifffile.TiffFile(path))
+            series = max(tiff.series, key=lambda s: s.size)
+            check_image(series.shape, series.dtype or object)
+            _check_complete(path, tiff, series)
         axes = resolve_axes(series.shape, series.dtype, axes or _axes(series))
         pixel_size, unit = _pixel_size(tiff, series, axes)
-        if flat := _flat_array(path, tiff, series):
-            tiff.close()
+        if (flat := _flat_array(path, tiff, series)) is not None:
             return Image(flat, axes, path, pixel_size, unit)
-        return Image(_segmented(path, series), axes, path, pixel_size, unit, tiff.close)
-    except BaseException:
-        tiff.close()
-        raise
+        data = _segmented(path, series)
+        return Image(data, axes, path, pixel_size, unit, opened.pop_all().close)
 
 
 @contextmanager
 def _complaints_are_errors(path: Path) -> Iterator[None]:
-    """Turn what tifffile merely logs about a file cut off in its tables into a `FileError`."""
+    """Turn what tifffile raises or merely logs about damaged tables into a `FileError`."""
+    import tifffile
+
     complaints: list[str] = []
 
     class Collector(logging.Handler):
@@ -71,6 +62,10 @@ def _complaints_are_errors(path: Path) -> Iterator[None]:
     logger.addHandler(collector)
     try:
         yield
+    except SwintormerError:
+        raise
+    except (tifffile.TiffFileError, struct.error, ValueError, IndexError, MemoryError) as error:
+        raise FileError(f"{path} is a damaged TIFF file ({error}).") from error
     finally:
         logger.removeHandler(collector)
     for complaint in complaints:
