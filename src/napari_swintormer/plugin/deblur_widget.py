@@ -122,7 +122,6 @@ class DeblurWidget(QWidget):
         if self._worker is not None or (planned := self.update_plan()) is None:
             return
         self._source, job = planned
-        self._new_layer = None
         self._activity = progress(total=job.plan.n_tiles, desc=f"Deblurring {self._source.name}")
         self._worker = worker = DeblurWorker(job, self._source.data.shape)
         worker.progressed.connect(self._show_progress)
@@ -150,7 +149,7 @@ class DeblurWidget(QWidget):
 
     def _add_result(self, outcome: Outcome) -> None:
         assert self._source is not None
-        layer = self._source.result_layer(outcome.result.shown, outcome.provenance)
+        layer = self._source.result_layer(outcome.shown, outcome.provenance)
         outcome.result.keep_while(layer)
         self._viewer.add_layer(layer)
         self._new_layer = layer
@@ -172,7 +171,8 @@ class DeblurWidget(QWidget):
             self._activity = None
         self.run_panel.set_running(False)
         self.update_plan()
-        self.finished.emit(self._new_layer)
+        layer, self._new_layer = self._new_layer, None
+        self.finished.emit(layer)
 
     # ---- the window --------------------------------------------------------------------------
 

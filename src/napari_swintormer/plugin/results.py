@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import weakref
-from dataclasses import dataclass
 from math import prod
-from tempfile import TemporaryDirectory
-from typing import Any, Self
+from pathlib import Path
+from typing import Any
 
+import dask.array as da
 import numpy as np
 import psutil
 from napari.layers import Image
 
 from napari_swintormer.config import cache_folder
+from napari_swintormer.imaging.ome_zarr import disk_order
+from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.job import Job
 
 # Above the texture size of the graphics card napari allocates the whole image again, in pieces.
@@ -22,44 +26,70 @@ LARGEST_TEXTURE = 8192
 _SHARE_OF_MEMORY = 0.25
 
 
-@dataclass
 class Result:
-    """A result that a run fills.
+    """Room for a result, which a run fills: in memory where it fits comfortably, else on disk.
+
+    What lies on disk goes with this object, or with the layer that `keep_while` names.
+
+    Parameters
+    ----------
+    job
+        The planned run.
+    shape
+        Of the image.
 
     Attributes
     ----------
     array
-        What the run writes: numpy, or zarr in a temporary folder that goes with this object.
-    shown
-        What the layer shows: the array, or its levels as dask arrays, finest first.
+        What the run writes.
+
+    Raises
+    ------
+    OutputError
+        If the result is too large for memory and the disk cannot be written.
     """
 
-    array: Any
-    shown: Any
-    _folder: TemporaryDirectory[str] | None = None
-
-    @classmethod
-    def for_job(cls, job: Job, shape: tuple[int, ...]) -> Self:
-        """Make room for the result of a job, in memory where it fits comfortably.
-
-        Parameters
-        ----------
-        job
-            The planned run.
-        shape
-            Of the image.
-        """
-        n_bytes = prod(shape) * job.planes.dtype.itemsize
-        fits = n_bytes <= _SHARE_OF_MEMORY * psutil.virtual_memory().available
+    def __init__(self, job: Job, shape: tuple[int, ...]) -> None:
+        self._axes, dtype = job.planes.axes, job.planes.dtype
+        self._store: ResultStore | None = None
+        fits = prod(shape) * dtype.itemsize <= _SHARE_OF_MEMORY * psutil.virtual_memory().available
         if fits and max(job.planes.shape) <= LARGEST_TEXTURE:
-            array = np.zeros(shape, job.planes.dtype)
-            return cls(array, array)
-        raise NotImplementedError
+            self.array: Any = np.zeros(shape, dtype)
+            return
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="result-", dir=cache_folder()))
+        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._store = ResultStore.create(
+            self._folder / "result.zarr", shape, dtype, self._axes, job.plan.grid.block_size, {}
+        )
+        self.array = self._store.array
 
-    def finish(self) -> None:
-        """Make the coarser levels of a large result."""
+    def finish(self) -> Any:
+        """Complete the result after the run; may take a while for a large one.
+
+        Returns
+        -------
+        array or list of arrays
+            What a layer shows: the image, or its levels, finest first. Levels are made here, for
+            napari would read the whole image on the GUI thread to make its own.
+        """
+        if self._store is None:
+            return self.array
+        import zarr
+
+        self._store.finish()
+        group = zarr.open_group(self._store.destination, mode="r")
+        order = disk_order(self._axes)
+        levels = [
+            da.from_array(group[str(level)], name=False).transpose(
+                [order.index(axis) for axis in self._axes]
+            )
+            for level in range(len(list(group.array_keys())))
+        ]
+        return levels if len(levels) > 1 else levels[0]
 
     def keep_while(self, layer: Image) -> None:
-        """Delete the temporary folder when the layer is gone."""
-        if self._folder is not None:
-            weakref.finalize(layer, self._folder.cleanup)
+        """Remove what lies on disk when the layer is gone."""
+        if self._store is not None:
+            self._remove.detach()
+            weakref.finalize(layer, shutil.rmtree, self._folder, ignore_errors=True)

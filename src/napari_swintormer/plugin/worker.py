@@ -25,7 +25,9 @@ class Outcome:
     Attributes
     ----------
     result
-        The deblurred image.
+        The room that the deblurred image takes.
+    shown
+        The deblurred image as a layer shows it, see `Result.finish`.
     provenance
         How it was made.
     seconds
@@ -33,6 +35,7 @@ class Outcome:
     """
 
     result: Result
+    shown: Any
     provenance: dict[str, Any]
     seconds: float
 
@@ -65,15 +68,15 @@ class DeblurWorker(WorkerBase[Outcome | None]):
     def work(self) -> Outcome | None:
         """Deblur; None after an abort, with nothing left behind."""
         start = time.monotonic()
-        result = Result.for_job(self._job, self._shape)
+        result = Result(self._job, self._shape)
         with closing(self._job.run(result.array)) as events:
             for event in events:
                 if self.abort_requested:
                     return None
                 self._report(event)
-        result.finish()
+        shown = result.finish()
         made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
-        return Outcome(result, self._job.provenance() | made, time.monotonic() - start)
+        return Outcome(result, shown, self._job.provenance() | made, time.monotonic() - start)
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Notice):

@@ -1,0 +1,61 @@
+"""A real viewer with the Deblur widget open, and a tiny model to run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings of napari
+
+PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
+
+
+@pytest.fixture
+def model(home, tiny_weights):
+    """Put a tiny model where the default model is looked for."""
+    folder = home / "models"
+    folder.mkdir(parents=True)
+    return shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
+
+
+@pytest.fixture(scope="session")
+def qapp_args():
+    """Without any display Qt would end the process, so draw nothing instead."""
+    if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    return []
+
+
+@pytest.fixture
+def display(qapp):
+    """Skip where the layers of a viewer cannot be drawn."""
+    if qapp.platformName() in ("offscreen", "minimal"):
+        pytest.skip("the layers of a viewer need OpenGL: install Xvfb or set DISPLAY")
+
+
+@pytest.fixture
+def viewer(display, request):
+    """Open a real viewer."""
+    return request.getfixturevalue("make_napari_viewer")()
+
+
+@pytest.fixture
+def deblur(viewer, model, qtbot):
+    """Open the Deblur widget, and give ways to run it."""
+    _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Deblur")
+    widget.form.device.value = "cpu"
+    widget.form.precision.value = "fp32"
+
+    def run():
+        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+            widget.run()
+        return blocker.args[0]
+
+    yield SimpleNamespace(widget=widget, form=widget.form, run=run)
+    if (worker := widget._worker) is not None:
+        worker.quit()
+        qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)

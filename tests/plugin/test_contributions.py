@@ -1,0 +1,116 @@
+"""What the manifest promises: menus, samples, reader."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from napari._app_model import get_app_model
+from npe2 import PluginManifest
+
+import napari_swintormer
+from napari_swintormer.config import Blend, DeblurSettings, Precision
+from napari_swintormer.errors import FileError
+from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.flat import FlatArray
+from napari_swintormer.models.catalogue import list_models
+from napari_swintormer.plugin import deblur_form, reader
+from napari_swintormer.sample import sample_images
+
+PLUGIN = "napari-swintormer"
+MANIFEST = Path(napari_swintormer.__file__).parent / "napari.yaml"
+
+
+def test_the_manifest_is_valid_and_its_copy_at_the_top_is_the_same():
+    PluginManifest.from_file(MANIFEST)
+    top = Path(__file__).parents[2] / "napari.yaml"
+    assert top.read_bytes() == MANIFEST.read_bytes()
+
+
+def test_every_command_leads_to_a_callable():
+    commands = yaml.safe_load(MANIFEST.read_text())["contributions"]["commands"]
+    for command in commands:
+        module, name = command["python_name"].split(":")
+        assert callable(getattr(import_module(module), name))
+
+
+def test_defaults_and_choices_are_those_of_the_settings(qtbot, model):
+    form = deblur_form.DeblurForm(lambda: [], list_models)
+    qtbot.addWidget(form)
+    card = list_models()[0].card
+    assert form.settings() == DeblurSettings(
+        model="swintormer-small", tile_size=card.tile_size, overlap=card.overlap, blend=card.blend
+    )
+    assert {value for _, value in deblur_form.BLENDS} == set(get_args(Blend))
+    assert {value for _, value in deblur_form.PRECISIONS} == set(get_args(Precision))
+
+
+@pytest.mark.gui
+def test_the_menu_opens_the_widget_and_every_sample_opens(viewer, model):
+    menus = get_app_model().menus
+    for menu in ("napari/plugins", "napari/layers/filter"):
+        titles = [getattr(item, "command", item).title for item in menus.get_menu(menu)]
+        assert any("Deblur" in title and "Swintormer" in title for title in titles), titles
+    get_app_model().commands.execute_command(f"{PLUGIN}.deblur").result()
+    (widget,) = viewer.window.dock_widgets.values()
+    for sample in sample_images():
+        (layer,) = viewer.open_sample(PLUGIN, sample.name)
+        with open_image(sample.path) as image:
+            np.testing.assert_array_equal(layer.data, image.data[...])
+        assert widget.form.layer in viewer.layers
+
+
+def test_a_large_flat_tiff_is_read_only_where_it_is_looked_at(tmp_path, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 9999, (300, 200)).astype("uint16")
+    tifffile.imwrite(tmp_path / "flat.tif", image)
+    monkeypatch.setattr(reader, "LARGEST_TEXTURE", 250)
+    monkeypatch.setattr(reader, "_OVERVIEW", 80)
+    monkeypatch.setattr(reader, "_CHUNK", 64)
+    pixels, get = [], FlatArray.__getitem__
+
+    def counting(self, index):
+        pixels.append(get(self, index).size)
+        return get(self, index)
+
+    monkeypatch.setattr(FlatArray, "__getitem__", counting)
+    ((levels, arguments, kind),) = reader.get_reader(str(tmp_path / "flat.tif"))(
+        str(tmp_path / "flat.tif")
+    )
+    assert not pixels
+    assert kind == "image"
+    assert arguments["multiscale"]
+    assert [level.shape for level in levels] == [(300, 200), (150, 100), (75, 50)]
+    np.testing.assert_array_equal(levels[0][:10, :10], image[:10, :10])
+    assert sum(pixels) <= 64 * 64
+    np.testing.assert_array_equal(levels[2], image[::4, ::4])
+
+
+def test_axes_pixel_sizes_and_channels_of_an_ome_tiff_are_carried_over(tmp_path):
+    image = np.random.default_rng(0).integers(0, 99, (2, 3, 4, 20, 30)).astype("uint16")
+    sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, "PhysicalSizeZ": 0.5}
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", image, metadata={"axes": "TCZYX", **sizes}, compression="zlib"
+    )
+    ((data, arguments, _),) = reader.read(str(tmp_path / "a.ome.tif"))
+    np.testing.assert_array_equal(data, image)
+    assert arguments == {
+        "name": "a",
+        "scale": [1.0, 0.5, 0.1, 0.1],
+        "units": ["pixel", "micrometer", "micrometer", "micrometer"],
+        "axis_labels": ["t", "z", "y", "x"],
+        "channel_axis": 1,
+        "cache": False,
+        "multiscale": False,
+    }
+
+
+def test_a_damaged_file_says_so_and_a_list_of_files_is_left_to_others(tmp_path):
+    (tmp_path / "bad.tif").write_bytes(b"II*\0 not a TIFF")
+    with pytest.raises(FileError, match="damaged"):
+        reader.read(str(tmp_path / "bad.tif"))
+    assert reader.get_reader(["a.tif", "b.tif"]) is None

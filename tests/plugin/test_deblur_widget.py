@@ -1,0 +1,297 @@
+"""The Deblur widget in a real viewer, from choosing a layer to the new one."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QTimer
+
+import napari_swintormer
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.job import prepare
+from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.plugin import results
+from napari_swintormer.plugin.deblur_form import CURRENT_PLANE
+
+pytestmark = pytest.mark.gui
+PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
+
+
+def noise(*shape, dtype="uint16"):
+    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
+
+
+def expected(image, **settings):
+    return napari_swintormer.deblur(image, device="cpu", precision="fp32", **settings)
+
+
+def test_opening_the_widget_imports_no_torch(display, model):
+    script = (
+        "import sys, napari\n"
+        "viewer = napari.Viewer(show=False)\n"
+        "viewer.open_sample('napari-swintormer', 'circuit-board')\n"
+        "_, widget = viewer.window.add_plugin_dock_widget('napari-swintormer', 'Deblur')\n"
+        "assert widget.run_panel.run.isEnabled(), widget.plan_panel.sentence.text()\n"
+        "assert 'torch' not in sys.modules\n"
+        "viewer.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer, deblur):
+    look = {
+        "scale": (2.0, 0.5, 0.25),
+        "translate": (3.0, -1.0, 4.0),
+        "rotate": 30.0,
+        "shear": (0.1, 0.0, 0.2),
+        "affine": np.diag([1.0, 2.0, 1.0, 1.0]),
+        "units": ("um", "um", "um"),
+        "axis_labels": ("z", "y", "x"),
+        "colormap": "magma",
+        "contrast_limits": (10, 200),
+        "blending": "additive",
+        "gamma": 0.7,
+        "interpolation2d": "linear",
+    }
+    image = noise(3, 96, 70)
+    layer = viewer.add_image(image, name="cells", **look)
+    deblur.form.overlap.value = 8
+
+    result = deblur.run()
+
+    assert result is viewer.layers[-1]
+    assert result.name == "cells deblurred"
+    assert result.dtype == image.dtype
+    assert not np.array_equal(result.data, image)
+    np.testing.assert_array_equal(result.data, expected(image, axes="ZYX", overlap=8))
+    for point in np.random.default_rng(0).uniform(0, 50, (4, 3)):
+        np.testing.assert_allclose(result.data_to_world(point), layer.data_to_world(point))
+    for name in look.keys() - {"scale", "translate", "rotate", "shear", "affine"}:
+        assert getattr(result, name) == getattr(layer, name), name
+    assert result.contrast_limits_range == layer.contrast_limits_range
+    made = result.metadata["swintormer"]
+    assert made["model"] == "swintormer-small"
+    assert made["settings"]["axes"] == "ZYX"
+    assert made["settings"]["overlap"] == 8
+    assert len(made["weights_sha256"]) == 64
+    assert {"software", "versions", "time"} <= made.keys()
+
+
+def test_the_current_plane_alone_stays_in_its_place(viewer, deblur):
+    stack = noise(4, 80, 64)
+    layer = viewer.add_image(stack, scale=(2, 1, 1), translate=(5, 0, 0), rotate=30)
+    viewer.dims.set_point(0, layer.data_to_world((2, 0, 0))[0])
+    plane = round(layer.world_to_data(viewer.dims.point)[0])
+    deblur.form.planes.value = CURRENT_PLANE
+
+    result = deblur.run()
+
+    np.testing.assert_array_equal(result.data, expected(stack[plane : plane + 1], axes="ZYX"))
+    np.testing.assert_allclose(
+        result.data_to_world((0, 7, 9)), layer.data_to_world((plane, 7, 9)), atol=1e-9
+    )
+
+
+def test_colours_and_the_finest_level_of_a_pyramid(viewer, deblur):
+    photo = noise(90, 70, 3, dtype="uint8")
+    viewer.add_image([da.from_array(photo), da.from_array(photo[::2, ::2])], rgb=True, name="photo")
+    assert deblur.form.axes.value == "YXS"
+
+    result = deblur.run()
+
+    assert result.rgb
+    assert not result.multiscale
+    np.testing.assert_array_equal(result.data, expected(photo, axes="YXS"))
+
+
+def test_a_large_result_is_a_pyramid_on_disk_that_goes_with_its_layer(
+    viewer, deblur, home, monkeypatch
+):
+    monkeypatch.setattr(results, "LARGEST_TEXTURE", 1000)
+    image = noise(1100, 40)
+    viewer.add_image(image)
+
+    result = deblur.run()
+
+    assert result.multiscale
+    assert [level.shape for level in result.data] == [(1100, 40), (550, 20)]
+    np.testing.assert_array_equal(np.asarray(result.data[0]), expected(image))
+    assert len(list((home / "cache").glob("result-*"))) == 1
+    viewer.layers.remove(result)
+    del result
+    gc.collect()
+    assert not list((home / "cache").glob("result-*"))
+
+
+def test_cancel_stops_within_a_batch_and_leaves_the_viewer_as_it_was(
+    viewer, deblur, qtbot, monkeypatch
+):
+    forward, batches = Restorer.forward, []
+
+    def counting(self, tiles):
+        batches.append(len(tiles))
+        time.sleep(0.01)
+        return forward(self, tiles)
+
+    monkeypatch.setattr(Restorer, "forward", counting)
+    viewer.add_image(noise(5, 128, 128))
+    before = list(viewer.layers)
+    at_cancel = []
+
+    def cancel(_):
+        if not at_cancel:
+            at_cancel.append(len(batches))
+            deblur.widget.run_panel.cancel.click()
+
+    deblur.widget.run()
+    assert not deblur.widget.run_panel.run.isEnabled()
+    deblur.widget._worker.progressed.connect(cancel)
+    with qtbot.waitSignal(deblur.widget.finished, timeout=PATIENCE) as blocker:
+        pass
+
+    assert blocker.args == [None]
+    assert len(batches) <= at_cancel[0] + 1
+    assert list(viewer.layers) == before
+    assert deblur.widget.run_panel.run.isEnabled()
+    assert not deblur.widget.run_panel.cancel.isEnabled()
+    assert deblur.run() is viewer.layers[-1]
+
+
+def test_the_window_stays_alive_during_a_run(viewer, deblur, monkeypatch):
+    forward = Restorer.forward
+
+    def slow(self, tiles):
+        result = forward(self, tiles)
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            torch.randn(300, 300) @ torch.randn(300, 300)
+        return result
+
+    monkeypatch.setattr(Restorer, "forward", slow)
+    viewer.add_image(noise(10, 112, 112))
+    progressed, beats = [], []
+    timer = QTimer()
+    timer.setInterval(50)
+    timer.timeout.connect(lambda: beats.append(time.monotonic()))
+
+    started = time.monotonic()
+    timer.start()
+    deblur.widget.form.overlap.value = 16
+    original = deblur.widget._show_progress
+    monkeypatch.setattr(
+        deblur.widget, "_show_progress", lambda e: (progressed.append(e.done), original(e))
+    )
+    result = deblur.run()
+    took = time.monotonic() - started
+
+    assert result is not None
+    assert took > 2  # 40 tiles of 0.05 s at least
+    assert len(beats) >= 10, f"{len(beats)} beats in {took:.1f} s"
+    assert progressed[-1] == 40
+    assert len(progressed) <= took / 0.1 + 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("tile_size", 7), ("overlap", 64), ("axes", "YQ"), ("axes", "ZYX")],
+)
+def test_a_wrong_setting_shows_the_sentence_of_the_api(viewer, deblur, qtbot, field, value):
+    image = noise(80, 80)
+    viewer.add_image(image)
+    form, widget = deblur.form, deblur.widget
+    qtbot.waitUntil(widget.run_panel.run.isEnabled)
+    before = getattr(form, field).value
+    getattr(form, field).value = value
+    with pytest.raises(SwintormerError) as error:
+        prepare(image, form.settings())
+    qtbot.waitUntil(lambda: not widget.run_panel.run.isEnabled())
+    assert widget.plan_panel.sentence.text() == str(error.value)
+    widget.run()
+    assert widget._worker is None
+
+    getattr(form, field).value = before
+    qtbot.waitUntil(widget.run_panel.run.isEnabled)
+
+
+def test_an_image_of_true_and_false_is_refused_as_in_the_api(viewer, deblur):
+    mask = noise(40, 40) > 100
+    deblur.form.image.value = viewer.add_image(mask)
+    deblur.widget.update_plan()
+    with pytest.raises(SwintormerError) as error:
+        prepare(mask)
+    assert deblur.widget.plan_panel.sentence.text() == str(error.value)
+
+
+def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(viewer, deblur):
+    viewer.add_image(noise(64, 64))
+    deblur.form.device.value = missing = "mps" if torch.cuda.is_available() else "cuda"
+
+    assert deblur.run() is None
+
+    assert f"device='{missing}'" in deblur.widget.run_panel.message.text()
+    assert len(viewer.layers) == 1
+    assert deblur.widget.run_panel.run.isEnabled()
+
+
+def test_an_unforeseen_error_keeps_its_traceback(viewer, deblur, monkeypatch):
+    def broken(self, tiles):
+        raise RuntimeError("the network is broken")
+
+    monkeypatch.setattr(Restorer, "forward", broken)
+    received = []
+    monkeypatch.setattr(
+        notification_manager, "receive_error", lambda *error: received.append(error)
+    )
+    viewer.add_image(noise(64, 64))
+
+    assert deblur.run() is None
+
+    assert deblur.widget.run_panel.message.text() == "RuntimeError: the network is broken"
+    ((kind, error, traceback),) = received
+    assert kind is RuntimeError
+    assert traceback is error.__traceback__ is not None
+    assert len(viewer.layers) == 1
+
+
+def test_the_input_may_go_while_the_run_goes_on(viewer, deblur, qtbot):
+    image = noise(3, 100, 100)
+    layer = viewer.add_image(image, name="gone")
+    with qtbot.waitSignal(deblur.widget.finished, timeout=PATIENCE) as blocker:
+        deblur.widget.run()
+        viewer.layers.remove(layer)
+    (result,) = viewer.layers
+    assert blocker.args == [result]
+    np.testing.assert_array_equal(result.data, expected(image))
+
+
+@pytest.mark.parametrize("close", ["dock widget", "viewer"])
+def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, close):
+    forward = Restorer.forward
+
+    def slow(self, tiles):
+        time.sleep(0.02)
+        return forward(self, tiles)
+
+    monkeypatch.setattr(Restorer, "forward", slow)
+    viewer.add_image(noise(50, 128, 128))
+    deblur.widget.run()
+    worker, n_tiles = deblur.widget._worker, []
+    worker.progressed.connect(lambda event: n_tiles.append(event.done))
+    qtbot.waitUntil(lambda: bool(n_tiles), timeout=PATIENCE)
+    if close == "viewer":
+        viewer.close()
+    else:
+        viewer.window.remove_dock_widget(deblur.widget)
+    assert worker.abort_requested
+    qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
+    assert n_tiles[-1] < 450
+    assert not [layer for layer in viewer.layers if "deblurred" in layer.name]
