@@ -55,8 +55,12 @@ def check_output(
         raise OutputError(f"The folder {folder} for {dst.name} does not exist; create it first.")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder {folder} for {dst.name} may not be written to.")
-    if src is not None and dst.resolve() == Path(src).resolve():
-        raise OutputError(f"{dst} is the input itself; give the output another name.")
+    if src is not None:
+        input_path, output_path = Path(src).resolve(), dst.resolve()
+        if output_path == input_path:
+            raise OutputError(f"{dst} is the input itself; give the output another name.")
+        if input_path in output_path.parents:
+            raise OutputError(f"{dst} lies inside the input {src}; put the output beside it.")
     if dst.exists() and not overwrite:
         raise OutputError(f"{dst} exists already; choose another name, or overwrite it on purpose.")
     if dst.is_dir() and _suffix(dst) != ZARR_SUFFIX:
