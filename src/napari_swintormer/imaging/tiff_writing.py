@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 
@@ -63,6 +64,9 @@ def write_tiff(
         metadata, options = _imagej_metadata(axes, known, unit)
     elif ome or (says_something and dtype.name not in ("int64", "uint64", "float16")):
         ome, metadata = True, _ome_metadata(axes, known, unit)
+        # Equal results are equal bytes; the default is made of the time and this machine.
+        about = f"{path.name} {axes} {data.shape} {dtype} {metadata}"
+        metadata["UUID"] = f"urn:uuid:{uuid5(NAMESPACE_URL, about)}"
     else:
         metadata = {"axes": axes}
     if axes[-1] == "S":
