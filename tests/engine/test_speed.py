@@ -13,9 +13,8 @@ from napari_swintormer.tiling.plan import make_plan
 KEY = speed_key("abc", "CPU", "bf16", 512, 1)
 
 
-@pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("SWINTORMER_HOME", str(tmp_path))
+@pytest.fixture
+def folder() -> Path:
     return cache_folder()
 
 
@@ -30,7 +29,7 @@ def test_remember_and_recall(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", '{"%s": "fast"}', '{"%s": -1.0}', "\ud83d"])
 def test_damaged_file_is_forgotten(folder: Path, damage: str) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     text = damage.replace("%s", KEY)
     (folder / "speeds.json").write_bytes(text.encode("utf-16", "surrogatepass"))
     assert recall_speed(KEY) is None
@@ -40,8 +39,8 @@ def test_damaged_file_is_forgotten(folder: Path, damage: str) -> None:
     assert recall_speed(KEY) == 3.0
 
 
-def test_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file where the folder should be")
+def test_folder_that_cannot_be_made_is_no_error(home: Path) -> None:
+    home.write_text("a file where the folder should be")
     remember_speed(KEY, 3.0)
     assert recall_speed(KEY) is None
 
