@@ -29,7 +29,7 @@ def speed_key(model: str, device: str, precision: str, tile_size: int, batch_siz
     model
         SHA-256 of the weights, or another name that changes with them.
     device, precision
-        As `device_name` and `precision_name` say.
+        As asked for or as resolved; a plan and its run name them alike.
     tile_size, batch_size
         Of the plan.
     """
