@@ -218,4 +218,4 @@ class _TemporaryArray:
         import dask.array as da
 
         chunks = self._array.chunks
-        return da.from_array(self, chunks, asarray=False, name=False)  # type: ignore[no-untyped-call]
+        return da.from_array(self, chunks, asarray=False, name=False)

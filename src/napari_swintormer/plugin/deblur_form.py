@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -82,7 +83,7 @@ class DeblurForm(QWidget):
         return bool(self.planes.value == CURRENT_PLANE)
 
     def settings(self) -> DeblurSettings:
-        """Settings of the run, as the fields say now."""
+        """Read the settings of the run off the fields."""
         return DeblurSettings(
             model=self.model.value,
             axes=self.axes.value.strip() or None,
@@ -212,7 +213,7 @@ class DeblurForm(QWidget):
         layout.addWidget(self.more)
         layout.addStretch(1)
         natives = [field.native for field in self.fields()]
-        for before, after in zip(natives, natives[1:], strict=False):
+        for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
@@ -272,7 +273,9 @@ class FormArea(QScrollArea):
         width = form.minimumSizeHint().width()
         shown = max(self.viewport().width(), width) if self.isVisible() else width
         border = self.height() - self.viewport().height() if self.isVisible() else 0
-        return QSize(width, max(form.heightForWidth(shown), form.minimumSizeHint().height()) + border)
+        return QSize(
+            width, max(form.heightForWidth(shown), form.minimumSizeHint().height()) + border
+        )
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Never narrower than the form, for it scrolls up and down only."""
@@ -330,9 +333,7 @@ def _add_row(
     native = field.native
     native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     if isinstance(native, QComboBox):  # a long layer name must not widen the window
-        native.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         native.setMinimumContentsLength(16)
     label = QLabel(text)
     label.setBuddy(native)

@@ -1,4 +1,4 @@
-"""From an image layer to the array that is deblurred, and back to a layer that lies in the same place."""
+"""From an image layer to the array that is deblurred, and back to a layer in the same place."""
 
 from __future__ import annotations
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_swintormer.imaging.files import Image, open_image
 from napari_swintormer.plugin.results import LARGEST_TEXTURE
@@ -41,7 +43,7 @@ def read(path: str) -> list[LayerData]:
     FileError, ImageError
         As `napari_swintormer.imaging.files.open_image`; one sentence.
     """
-    image = open_image(path)  # stays open as long as the layer needs it
+    image = open_image(path)
     data, axes = _ordered(_as_dask(image), image.axes)
     rgb = axes.endswith("S")
     spatial = axes.removesuffix("S")
@@ -62,16 +64,28 @@ def read(path: str) -> list[LayerData]:
     return [(levels if len(levels) > 1 else levels[0], arguments, "image")]
 
 
+class _OpenFile:
+    """The pixels of an open file, which is closed when the last array over them is gone."""
+
+    def __init__(self, image: Image) -> None:
+        self._data = image.data
+        self.shape, self.dtype, self.ndim = image.data.shape, image.data.dtype, image.data.ndim
+        weakref.finalize(self, image.close)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return np.asarray(self._data[index])
+
+
 def _as_dask(image: Image) -> da.Array:
     """View a file as a dask array whose chunks are whole chunks of the file."""
-    data = image.data
-    stored = getattr(data, "chunks", None) or (1,) * data.ndim
+    stored = getattr(image.data, "chunks", None) or (1,) * image.data.ndim
     chunks = tuple(
         {"S": size}.get(axis, chunk * -(-_CHUNK // chunk) if axis in "YX" else 1)
-        for axis, size, chunk in zip(image.axes, data.shape, stored, strict=True)
+        for axis, size, chunk in zip(image.axes, image.data.shape, stored, strict=True)
     )
-    meta = np.empty((0,) * data.ndim, data.dtype)
-    return da.from_array(data, chunks=chunks, name=False, meta=meta)
+    meta = np.empty((0,) * image.data.ndim, image.data.dtype)
+    array: da.Array = da.from_array(_OpenFile(image), chunks=chunks, name=False, meta=meta)
+    return array
 
 
 def _ordered(data: da.Array, axes: str) -> tuple[da.Array, str]:
@@ -92,6 +106,8 @@ def _levels(data: da.Array, axes: str) -> list[da.Array]:
         step = 1
         while max(levels[-1].shape[y], levels[-1].shape[x]) > _OVERVIEW:
             step *= 2
-            every = tuple(slice(None, None, step if axis in (y, x) else 1) for axis in range(len(data.shape)))
+            every = tuple(
+                slice(None, None, step if axis in (y, x) else 1) for axis in range(len(data.shape))
+            )
             levels.append(data[every])
     return levels

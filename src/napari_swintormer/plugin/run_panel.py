@@ -57,7 +57,9 @@ class PlanPanel(QFrame):
             ("—" if plan.seconds is None else f"≈ {clock(plan.seconds)}", "time"),
             (byte_count(plan.host_bytes), "memory"),
         ]
-        for (figure, caption), over, under in zip(facts, self._figures, self._captions, strict=True):
+        for (figure, caption), over, under in zip(
+            facts, self._figures, self._captions, strict=True
+        ):
             over.setText(figure)
             under.setText(caption)
         unknown = "\nThe first run with these settings measures the speed."
