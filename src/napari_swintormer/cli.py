@@ -6,7 +6,7 @@ line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -233,7 +233,7 @@ def show_model(name: Annotated[str, typer.Argument(help="Name or path of a model
 
     info = describe_model(name)
     assert info.card is not None
-    typer.echo(f"{info.path}\n{info.card.model_dump_json(indent=2)}")
+    _echo({"file": info.path} | info.card.model_dump(exclude={"format_version"}))
 
 
 @models_app.command("import")
@@ -257,12 +257,14 @@ def info(file: Annotated[Path, typer.Argument(help="Image or weights file.")]) -
         show_model(str(file))
         return
     with open_image(file) as image:
-        sizes = " × ".join(
-            f"{axis} {size}" for axis, size in zip(image.axes, image.data.shape, strict=True)
-        )
-        typer.echo(f"axes        {sizes}\ndata type   {image.data.dtype}")
+        sizes = zip(image.axes, image.data.shape, strict=True)
+        facts = {
+            "axes": " × ".join(f"{axis} {size}" for axis, size in sizes),
+            "data type": image.data.dtype,
+        }
         for axis, size in image.pixel_size.items():
-            typer.echo(f"pixel size  {axis} {size:g} {image.unit.get(axis, '(unit unknown)')}")
+            facts[f"pixel size {axis}"] = f"{size:g} {image.unit.get(axis, '(unit unknown)')}"
+        _echo(facts)
 
 
 @app.command()
@@ -278,6 +280,21 @@ def demo(
     settings = DeblurSettings(model, device=device)
     for path in make_demo(out, settings, overwrite=overwrite, progress=True):
         typer.echo(str(path))
+
+
+def _echo(facts: Mapping[str, Any], indent: str = "") -> None:
+    """Print facts one a line; those of facts indented below them."""
+    for name, fact in facts.items():
+        title = f"{indent}{name.replace('_', ' ')}"
+        if isinstance(fact, Mapping) and fact:
+            typer.echo(title)
+            _echo(fact, indent + "  ")
+        elif isinstance(fact, tuple) and fact and isinstance(fact[0], Mapping):
+            typer.echo(title)
+            for one in fact:
+                typer.echo(f"{indent}  " + ", ".join(str(value) for value in one.values()))
+        elif fact not in ("", (), {}):
+            typer.echo(f"{title:<22} {fact}")
 
 
 @contextmanager
