@@ -248,6 +248,13 @@ def test_ome_zarr_images(tmp_path, version):
         assert np.array_equal(image.data[1, 0], STACK[1])
 
 
+def test_the_first_image_of_a_collection_is_opened(tmp_path):
+    ome_zarr(tmp_path / "a.zarr" / "0", "0.5")
+    collection = zarr.open_group(tmp_path / "a.zarr", mode="a")
+    collection.attrs["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
+    assert np.array_equal(pixels(tmp_path / "a.zarr"), STACK[:, np.newaxis])
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"datasets": []}, {"datasets": [{"path": "none"}]}, {"axes": 3}, {"axes": [{"name": "y"}]}],

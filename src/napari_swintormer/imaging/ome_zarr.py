@@ -42,6 +42,8 @@ def open_zarr(path: Path, axes: str | None = None) -> Image:
 
 
 def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
+    if "bioformats2raw.layout" in group.attrs.get("ome", group.attrs):
+        group = group["0"]  # a collection of images
     attributes: dict[str, Any] = dict(group.attrs)
     multiscale = attributes.get("ome", attributes)["multiscales"][0]
     dataset = multiscale["datasets"][0]

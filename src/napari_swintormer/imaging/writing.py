@@ -24,6 +24,8 @@ Compression = Literal["deflate", "zstd"]
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# No room on the disk, or in the quota where the system has one.
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _WRITABLE = ".tif, .ome.tif, .ome.zarr, .zarr, .npy, .png or .jpg"
 
 
@@ -176,7 +178,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             free = shutil.disk_usage(path.absolute().parent).free
             raise OutputError(
                 f"The disk is full: {path} cannot be written ({free / 1e9:.1f} GB are free)."
