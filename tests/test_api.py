@@ -19,6 +19,8 @@ from napari_swintormer.api import deblur_file
 from napari_swintormer.cli import app
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.writing import write_image
 from napari_swintormer.job import prepare
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.models.weights import file_sha256
@@ -148,3 +150,36 @@ def test_a_model_that_overflows_is_refused_in_one_sentence(tiny_weights):
     restorer.network.output.weight.fill_(float("inf"))
     with pytest.raises(SettingsError, match="not numbers"):
         deblur(noise((40, 40), "uint8"), restorer)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("out.ome.zarr", {}), ("out.ome.tif", {"compression": "zstd"}), ("out.npy", {})],
+)
+def test_a_file_keeps_pixels_axes_and_sizes(name, options, tmp_path):
+    image = noise((2, 3, 50, 40), "uint16")
+    source = tmp_path / "in.ome.tif"
+    sizes, units = {"Y": 0.2, "X": 0.2}, {"Y": "micrometer", "X": "micrometer"}
+    write_image(source, image, "ZCYX", sizes, units)
+    made = deblur_file(source, tmp_path / name, IdentityRestorer(1), **options)
+    assert made == tmp_path / name
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == sorted(
+        {"in.ome.tif", name} - {"out.ome.zarr"}
+    )
+    with open_image(made, "ZCYX" if name == "out.npy" else None) as result:
+        assert result.axes == "ZCYX"
+        np.testing.assert_array_equal(result.data[...], image)
+        if name != "out.npy":
+            assert result.pixel_size == pytest.approx(sizes)
+
+
+def test_a_run_without_a_finished_chunk_leaves_nothing(tiny_weights, tmp_path):
+    broken = load_model(tiny_weights)
+    broken.network.output.weight.fill_(float("inf"))
+    np.save(tmp_path / "in.npy", noise((40, 40), "uint8"))
+    out = tmp_path / "out.ome.zarr"
+    with pytest.raises(SettingsError, match="not numbers"):
+        deblur_file(tmp_path / "in.npy", out, broken)
+    assert list(tmp_path.glob("*out*")) == []
+    deblur_file(tmp_path / "in.npy", out, tiny_weights, resume=True)
+    assert out.is_dir()

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from napari_swintormer import __version__
+from napari_swintormer.config import Blend  # noqa: TC001 (pydantic reads it)
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.settings import SwintormerSettings  # noqa: TC001 (pydantic reads it)
@@ -84,7 +85,7 @@ class ModelCard(BaseModel):
     network: SwintormerSettings
     tile_size: int = Field(ge=16, le=16384)
     overlap: int = Field(ge=0, le=16383)
-    blend: Literal["uniform", "smooth"] = "smooth"
+    blend: Blend = "smooth"
     intensity: IntensityConvention = IntensityConvention()
     clip_output: bool = False
     training_data: Annotated[tuple[TrainingData, ...], Field(max_length=1000)] = ()
