@@ -1,13 +1,14 @@
 """Shifted-window attention with a depthwise convolution.
 
-Half of the channels attends over the pixels of a window, the other half over the channels.
-Tensors are NHWC.
+Half of the channels attends over the pixels of a window, the other half over the channels. Every
+operation stays inside its window. Images are NHWC here, windows ``(n, p, C)`` with ``p`` pixels.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,44 +21,61 @@ if TYPE_CHECKING:
 _LOGIT_SCALE_MAX = math.log(100.0)
 _MASKED = -100.0
 _BIAS_HIDDEN = 512
+_EPS = 1e-12  # beside squared lengths
 
 
 def partition_windows(x: Tensor, window_size: int) -> Tensor:
-    """Cut ``(B, H, W, C)`` into windows ``(B * H/w * W/w, w, w, C)``, rows of windows first."""
-    return rearrange(x, "b (ny wy) (nx wx) c -> (b ny nx) wy wx c", wy=window_size, wx=window_size)
-
-
-def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """Put windows ``(B * H/w * W/w, w, w, C)`` together again to ``(B, H, W, C)``."""
-    size = windows.shape[1]
+    """Cut ``(B, H, W, C)`` into windows ``(n, w*w, C)``, row by row of windows."""
     return rearrange(
-        windows,
-        "(b ny nx) wy wx c -> b (ny wy) (nx wx) c",
-        ny=height // size,
-        nx=width // size,
+        x, "b (ny wy) (nx wx) c -> (b ny nx) (wy wx) c", wy=window_size, wx=window_size
     )
 
 
-def shift_mask(height: int, width: int, window_size: int, device: torch.device) -> Tensor:
+def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
+    """Put windows ``(n, w*w, C)`` together again to ``(B, H, W, C)``."""
+    size = math.isqrt(windows.shape[1])
+    return rearrange(
+        windows,
+        "(b ny nx) (wy wx) c -> b (ny wy) (nx wx) c",
+        ny=height // size,
+        nx=width // size,
+        wy=size,
+    )
+
+
+@lru_cache(maxsize=64)
+def window_kinds(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """Tell which windows of a shifted partition hold pixels from opposite borders.
+
+    Returns
+    -------
+    Tensor
+        One index per window into what `shift_masks` returns: 0 inside, +1 in the last column,
+        +2 in the last row.
+    """
+    with torch.inference_mode(False):  # training may meet the same tensor later
+        kinds = torch.zeros(batch, rows, columns, dtype=torch.long, device=device)
+        kinds[:, :, -1] += 1
+        kinds[:, -1, :] += 2
+        return kinds.flatten()
+
+
+def shift_masks(window_size: int) -> Tensor:
     """Keep pixels apart that only the cyclic shift brought into one window.
 
     Returns
     -------
     Tensor
-        ``(H/w * W/w, w*w, w*w)``, to add to the logits: 0 within a region of the image, -100
-        between regions.
+        ``(4, w*w, w*w)``, to add to the logits of the four `window_kinds`: 0 between pixels from
+        the same side of the image, -100 else.
     """
-
-    def regions(length: int) -> Tensor:
-        # the last window holds, after the shift, the old end and the old beginning of the axis
-        ids = torch.zeros(length, device=device)
-        ids[-window_size:] = 1
-        ids[-(window_size // 2) :] = 2
-        return ids
-
-    region = 3 * regions(height)[:, None] + regions(width)
-    region = partition_windows(region[None, :, :, None], window_size).flatten(1)
-    return (region[:, :, None] != region[:, None, :]) * _MASKED
+    wrapped = torch.arange(window_size) >= window_size // 2
+    inside = torch.zeros_like(wrapped)
+    masks = []
+    for y, x in ((inside, inside), (inside, wrapped), (wrapped, inside), (wrapped, wrapped)):
+        side = (2 * y[:, None] + x).flatten()
+        masks.append((side[:, None] != side) * _MASKED)
+    return torch.stack(masks)
 
 
 class PositionBias(nn.Module):
@@ -98,8 +116,18 @@ class PositionBias(nn.Module):
         return 16 * torch.sigmoid(bias).t()[:, self.pairs].view(-1, pixels, pixels)
 
 
+class AttentionWeights(NamedTuple):
+    """What `WindowAttention` multiplies with, in the precision of the products."""
+
+    qkv: Tensor
+    depthwise: Tensor
+    qk_scale: Tensor  # (2, h, c)
+    bias: Tensor  # (h, p, p)
+    merge: Tensor
+
+
 class WindowAttention(nn.Module):
-    """Shifted-window attention with a depthwise convolution.
+    """Attention within windows, over pixels and over channels.
 
     Parameters
     ----------
@@ -109,19 +137,15 @@ class WindowAttention(nn.Module):
         Heads of either half of the channels.
     window_size
         Side of the windows.
-    shifted
-        Whether the windows are shifted cyclically by half their size.
     softmax
         See `SwintormerSettings`.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, window_size: int, *, shifted: bool, softmax: SoftmaxForm
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, window_size: int, softmax: SoftmaxForm) -> None:
         super().__init__()
+        self.dim = dim
         self.num_heads = num_heads
         self.window_size = window_size
-        self.shift_size = window_size // 2 if shifted else 0
         self.softmax = softmax
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.depthwise = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
@@ -129,66 +153,89 @@ class WindowAttention(nn.Module):
         self.logit_scale = nn.Parameter(torch.full((num_heads,), math.log(10.0)))
         self.position_bias = PositionBias(window_size, num_heads)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within windows; ``(B, H, W, C)`` in and out."""
-        height, width = x.shape[1:3]
-        if self.shift_size:
-            x = x.roll((-self.shift_size, -self.shift_size), (1, 2))
-        windows = partition_windows(x, self.window_size)
-        qkv = self.depthwise(self.qkv(windows).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        over_pixels, over_channels = qkv.flatten(1, 2).chunk(2, dim=-1)
+    def prepare(self, dtype: torch.dtype) -> AttentionWeights:
+        """Derive from the parameters what `forward` needs; differentiable."""
+        per_head = self.dim // 2 // self.num_heads
+        scale = self.logit_scale.clamp(max=_LOGIT_SCALE_MAX).exp() / per_head
+        qk_scale = torch.stack([scale, torch.ones_like(scale)])[:, :, None]
+        bias: Tensor = self.position_bias()
+        # the softmax does not see a shift of a whole row, half precision is finest around zero
+        bias = bias - bias.amax(dim=-1, keepdim=True)
+        return AttentionWeights(
+            self.qkv.weight.to(dtype),
+            self.depthwise.weight.to(dtype),
+            qk_scale.expand(-1, -1, per_head).to(dtype),
+            bias.to(dtype),
+            self.merge.weight.to(dtype),
+        )
+
+    def forward(self, windows: Tensor, weights: AttentionWeights, mask: Tensor | None) -> Tensor:
+        """Attend within windows.
+
+        Parameters
+        ----------
+        windows
+            ``(n, p, C)``, normalised.
+        weights
+            From `prepare`.
+        mask
+            ``(n, p, p)`` to add to the logits between pixels, None for none.
+
+        Returns
+        -------
+        Tensor
+            ``(n, p, C)``.
+        """
+        size = self.window_size
+        qkv = F.linear(windows, weights.qkv).unflatten(1, (size, size)).permute(0, 3, 1, 2)
+        qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
+        # the first half of the channels is q, k, v over pixels, the second over channels
+        over_pixels, over_channels = rearrange(
+            qkv,
+            "n (half three h c) y x -> half n (y x) three h c",
+            half=2,
+            three=3,
+            h=self.num_heads,
+        )
+        bias = weights.bias[None] if mask is None else weights.bias + mask[:, None]
         attended = torch.cat(
             [
-                self._attend_pixels(over_pixels, height, width),
+                self._attend_pixels(over_pixels, weights.qk_scale, bias),
                 self._attend_channels(over_channels),
             ],
             dim=-1,
         )
-        x = merge_windows(self.merge(attended).unflatten(1, windows.shape[1:3]), height, width)
-        if self.shift_size:
-            x = x.roll((self.shift_size, self.shift_size), (1, 2))
-        return x
+        return F.linear(attended, weights.merge)
 
-    def _attend_pixels(self, qkv: Tensor, height: int, width: int) -> Tensor:
-        """Cosine attention between the pixels of a window; ``(n, w*w, 3c)`` to ``(n, w*w, c)``."""
-        q, k, v = rearrange(qkv, "n p (three h c) -> three n h p c", three=3, h=self.num_heads)
-        with torch.autocast(qkv.device.type, enabled=False):
-            scale = self.logit_scale.float().clamp(max=_LOGIT_SCALE_MAX).exp()
-            q = F.normalize(q.float(), dim=-1) * scale[:, None, None]
-            k = F.normalize(k.float(), dim=-1)
-            bias = self._bias(height, width, len(q))
-            if self.softmax == "plain":
-                q, k, bias = q.to(v.dtype), k.to(v.dtype), bias.to(v.dtype)
-                out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-            else:
-                logits = q @ k.transpose(-2, -1) + bias
-                out = _released_softmax(logits).to(v.dtype) @ v
+    def _attend_pixels(self, qkv: Tensor, qk_scale: Tensor, bias: Tensor) -> Tensor:
+        """Cosine attention between pixels; ``(n, p, 3, h, c)`` to ``(n, p, h*c)``."""
+        qk = F.rms_norm(qkv[:, :, :2], qkv.shape[-1:], eps=_EPS) * qk_scale
+        q, k = rearrange(qk, "n p two h c -> two n h p c")
+        v = rearrange(qkv[:, :, 2], "n p h c -> n h p c")
+        if self.softmax == "plain":
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+        else:
+            logits = (q @ k.transpose(-2, -1)).float() + bias
+            out = released_softmax(logits).to(v.dtype) @ v
         return rearrange(out, "n h p c -> n p (h c)")
 
     def _attend_channels(self, qkv: Tensor) -> Tensor:
-        """Cosine attention between channels; ``(n, w*w, 3c)`` to ``(n, w*w, c)``."""
-        q, k, v = rearrange(qkv, "n p (three h c) -> three n h c p", three=3, h=self.num_heads)
-        with torch.autocast(qkv.device.type, enabled=False):
-            q = F.normalize(q.float(), dim=-1)
-            k = F.normalize(k.float(), dim=-1)
-            logits = q @ k.transpose(-2, -1)
-            if self.softmax == "plain":
-                weights = logits.softmax(dim=-1)
-            else:
-                weights = _released_softmax(logits)
-            out = weights.to(v.dtype) @ v
-        return rearrange(out, "n h c p -> n p (h c)")
-
-    def _bias(self, height: int, width: int, windows: int) -> Tensor:
-        """Position bias and shift mask, ``(n or 1, h, w*w, w*w)``."""
-        bias: Tensor = self.position_bias()[None]
-        if not self.shift_size:
-            return bias
-        mask = shift_mask(height, width, self.window_size, bias.device)
-        return (bias + mask[:, None]).repeat(windows // len(mask), 1, 1, 1)
+        """Cosine attention between channels; ``(n, p, 3, h, c)`` to ``(n, p, h*c)``."""
+        qk = qkv[:, :, :2]
+        length = qk.float().square().sum(dim=1, keepdim=True)
+        qk = qk * (length + _EPS).rsqrt().to(qk.dtype)
+        logits = rearrange(qk[:, :, 0], "n p h c -> n h c p") @ rearrange(
+            qk[:, :, 1], "n p h c -> n h p c"
+        )
+        if self.softmax == "plain":
+            weights = logits.float().softmax(dim=-1)
+        else:
+            weights = released_softmax(logits.float())
+        v = rearrange(qkv[:, :, 2], "n p h c -> n h p c")
+        return rearrange(v @ weights.to(v.dtype).transpose(-2, -1), "n h p c -> n p (h c)")
 
 
-def _released_softmax(logits: Tensor) -> Tensor:
+def released_softmax(logits: Tensor) -> Tensor:
     """``exp(x - max) / (1 + sum(exp(x - max)))``, the form of the authors' released code."""
     weights: Tensor = (logits - logits.amax(dim=-1, keepdim=True).detach()).exp()
     return weights / (1 + weights.sum(dim=-1, keepdim=True))

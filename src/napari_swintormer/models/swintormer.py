@@ -5,60 +5,14 @@ Follows *Efficient Image Deblurring Networks based on Diffusion Models* (arXiv 2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_swintormer.models.attention import WindowAttention
+from napari_swintormer.models.block import Block
 from napari_swintormer.models.settings import SwintormerSettings
 
-if TYPE_CHECKING:
-    from napari_swintormer.models.settings import SoftmaxForm
-
 __all__ = ["Swintormer", "SwintormerSettings"]
-
-
-class FeedForward(nn.Module):
-    """Two linear maps around the product of the two halves of the hidden channels."""
-
-    def __init__(self, dim: int, expansion: float) -> None:
-        super().__init__()
-        hidden = int(dim * expansion)
-        self.expand = nn.Linear(dim, 2 * hidden, bias=False)
-        self.project = nn.Linear(hidden, dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = self.expand(x).chunk(2, dim=-1)
-        return self.project(left * right)  # type: ignore[no-any-return]
-
-
-class Block(nn.Module):
-    """Attention, then feed-forward, each on normalised input and added to it; NHWC."""
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        window_size: int,
-        ffn_expansion: float,
-        *,
-        shifted: bool,
-        softmax: SoftmaxForm,
-    ) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(dim)
-        self.attention = WindowAttention(
-            dim, num_heads, window_size, shifted=shifted, softmax=softmax
-        )
-        self.ffn_norm = nn.LayerNorm(dim)
-        self.ffn = FeedForward(dim, ffn_expansion)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
-        x = x + self.ffn(self.ffn_norm(x))
-        return x
 
 
 class Conv3x3(nn.Conv2d):
