@@ -272,13 +272,12 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = Path("demo"),
     model: Model = _DEFAULT.model,
     device: Device = _DEFAULT.device,
-    overwrite: Overwrite = False,
 ) -> None:
     """Deblur the bundled images, and draw before and after."""
     from napari_swintormer.demo import make_demo
 
     settings = DeblurSettings(model, device=device)
-    for path in make_demo(out, settings, overwrite=overwrite, progress=True):
+    for path in make_demo(out, settings, progress=True):
         typer.echo(str(path))
 
 

@@ -25,10 +25,8 @@ _DETAIL = 128  # pixels of the image, side of the detail
 _INK, _PAPER, _FRAME = (238, 240, 243), (27, 31, 38), (255, 196, 61)
 
 
-def make_demo(
-    folder: Path, settings: DeblurSettings, *, overwrite: bool, progress: bool
-) -> list[Path]:
-    """Deblur the bundled images into a folder.
+def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list[Path]:
+    """Deblur the bundled images into a folder; replaces what an earlier demo left there.
 
     Parameters
     ----------
@@ -36,8 +34,6 @@ def make_demo(
         Where the results go; created if it is not there.
     settings
         How to deblur.
-    overwrite
-        Whether results of an earlier demo may be replaced.
     progress
         Show a progress bar.
 
@@ -50,7 +46,7 @@ def make_demo(
     folder.mkdir(parents=True, exist_ok=True)
     for sample in sample_images():
         result = folder / f"{sample.path.stem}_deblurred{sample.path.suffix}"
-        run = FileRun(sample.path, result, settings, overwrite=overwrite)
+        run = FileRun(sample.path, result, settings, overwrite=True)
         finish(run.events(), sample.name, show=progress)
         picture = folder / f"{sample.path.stem}_before_after.png"
         with open_image(sample.path) as before, open_image(result) as after:
