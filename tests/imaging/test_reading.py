@@ -117,6 +117,11 @@ def test_axes_of_tiffs(tmp_path, shape, options, axes):
         assert np.array_equal(image.data[...], data)
 
 
+def test_packed_12_bit_tiffs_are_whole(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", STACK[0], bitspersample=12, metadata=None)
+    assert np.array_equal(pixels(tmp_path / "a.tif"), STACK[0])
+
+
 def test_the_largest_image_of_a_tiff_is_opened(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(STACK[0, :9, :9], photometric="minisblack")
@@ -160,6 +165,13 @@ def test_pixel_sizes_of_tiffs(tmp_path, options, size, unit):
     with open_image(tmp_path / "a.tif") as image:
         assert image.pixel_size == pytest.approx(size)
         assert set(image.unit.values()) == ({unit} if unit else set())
+
+
+def test_a_size_that_is_no_number_gets_a_sentence(tmp_path):
+    metadata = {"axes": "ZYX", "PhysicalSizeX": "wide"}
+    tifffile.imwrite(tmp_path / "a.tif", STACK, ome=True, metadata=metadata)
+    with pytest.raises(FileError, match=r"a\.tif is a damaged TIFF file .*wide"):
+        open_image(tmp_path / "a.tif")
 
 
 def test_an_ome_tiff_without_all_its_pages_is_refused(tmp_path):

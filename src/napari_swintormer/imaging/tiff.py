@@ -39,12 +39,12 @@ def open_tiff(path: Path, axes: str | None = None) -> Image:
             series = max(tiff.series, key=lambda s: s.size)
             check_image(series.shape, series.dtype or object)
             _check_complete(path, tiff, series)
-        axes = resolve_axes(series.shape, series.dtype, axes or _axes(series))
-        pixel_size, unit = _pixel_size(tiff, series, axes)
-        if (flat := _flat_array(path, tiff, series)) is not None:
-            return Image(flat, axes, path, pixel_size, unit)
-        data = _segmented(path, series)
-        return Image(data, axes, path, pixel_size, unit, opened.pop_all().close)
+            axes = resolve_axes(series.shape, series.dtype, axes or _axes(series))
+            pixel_size, unit = _pixel_size(tiff, series, axes)
+            flat = _flat_array(path, tiff, series)
+            data = _segmented(path, series) if flat is None else flat
+        close = opened.pop_all().close if flat is None else None
+        return Image(data, axes, path, pixel_size, unit, close)
 
 
 @contextmanager
@@ -88,6 +88,7 @@ def _check_complete(path: Path, tiff: Any, series: Any) -> None:
             raise FileError(f"{path} is truncated: {missing} bytes of pixels are missing.")
         return
     expected = prod(page.chunked)
+    uncompressed = page.compression == 1 and page.photometric != PHOTOMETRIC.YCBCR
     for number, frame in enumerate(series.pages):
         if frame is None:
             raise FileError(
@@ -98,8 +99,9 @@ def _check_complete(path: Path, tiff: Any, series: Any) -> None:
             raise FileError(f"{path} is damaged: page {number} lacks some of its pixels.")
         if any(o + n > size for o, n in zip(offsets, counts, strict=False)):
             raise FileError(f"{path} is truncated: pixels of page {number} are missing.")
-        stored = sum(counts)  # nothing stored at all means zeros, as in sparse files
-        if page.compression == 1 and 0 < stored < page.nbytes and all(counts):
+        # Nothing stored at all means zeros, as in sparse files.
+        stored_bits, all_bits = 8 * sum(counts), prod(page.shape) * page.bitspersample
+        if uncompressed and all(counts) and stored_bits < all_bits:
             raise FileError(f"{path} is damaged: page {number} lacks some of its pixels.")
     chunk_bytes = prod(page.chunks) * series.dtype.itemsize
     if chunk_bytes > _BOMB_BYTES and chunk_bytes > _BOMB_RATIO * max(page.databytecounts):
