@@ -1,6 +1,6 @@
 """Train the model that the package ships, `swintormer-small`.
 
-    python recipes/swintormer_small.py --photo DIR --microscopy DIR --out swintormer-small.safetensors
+    python recipes/swintormer_small.py --photo DIR --microscopy DIR --out FILE
 
 The same training on the command line:
 

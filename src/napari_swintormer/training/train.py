@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import time
@@ -13,20 +12,12 @@ from napari_swintormer.console import finish
 from napari_swintormer.errors import OutputError, TrainingError
 from napari_swintormer.events import Event, Notice, Progress, Trained
 from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
-from napari_swintormer.training.checkpoint import (
-    Checkpoint,
-    check_same_settings,
-    load_checkpoint,
-    save_checkpoint,
-)
 from napari_swintormer.training.log import TrainingLog
 from napari_swintormer.training.settings import NETWORKS, TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-    from typing import Self
 
-    import torch
     from torch import Tensor
 
     from napari_swintormer.models.card import ModelCard
@@ -149,6 +140,7 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
     from napari_swintormer.training.losses import l1
     from napari_swintormer.training.patches import PatchSampler, batches
+    from napari_swintormer.training.state import LossMean, TrainingState
     from napari_swintormer.training.validation import Validation
 
     device = resolve_device(settings.device)
@@ -159,7 +151,7 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
         yield Notice("No image is held out for validation: the training reports its loss only.")
 
     # Network, moving average and optimizer, fresh or as the checkpoint left them.
-    state = _State.build(card, start_weights, settings, device)
+    state = TrainingState.build(card, start_weights, settings, device)
     decisive = settings.decisive() | {"images": images, "network": card.network.model_dump()}
     first_step = state.restore(decisive) if settings.resume else 0
     log = TrainingLog(settings.run_folder, first_step)
@@ -169,7 +161,7 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
         scenes, settings.patch_size, card.network.channels, card.intensity, settings.seed
     )
     source = batches(sampler, settings.batch_size, first_step, settings.steps, settings.workers)
-    step, losses, began = first_step, _Mean(), time.perf_counter()
+    step, losses, began = first_step, LossMean(), time.perf_counter()
     rate = learning_rate(step, settings)
     try:
         for blurred, sharp in source:
@@ -217,92 +209,6 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     way = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     cosine = (1 + math.cos(math.pi * way)) / 2
     return _FINAL_LEARNING_RATE + (settings.learning_rate - _FINAL_LEARNING_RATE) * cosine
-
-
-class _State:
-    """Everything that a step changes."""
-
-    def __init__(self, network: Swintormer, settings: TrainSettings) -> None:
-        import torch
-
-        self.network = network
-        self.ema = copy.deepcopy(network).eval().requires_grad_(False)
-        self._settings = settings
-        self._optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-
-    @classmethod
-    def build(
-        cls,
-        card: ModelCard,
-        weights: Mapping[str, Tensor] | None,
-        settings: TrainSettings,
-        device: torch.device,
-    ) -> Self:
-        """Build the network of `card` with the weights of a model, or with random ones."""
-        import torch
-
-        from napari_swintormer.models.swintormer import Swintormer
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            network = Swintormer(card.network)
-        if weights is not None:
-            network.load_state_dict(dict(weights))
-        return cls(network.to(device).train(), settings)
-
-    def update(self, loss: Tensor, learning_rate: float, step: int) -> None:
-        """Make one step down the gradient of `loss`, and move the average along."""
-        import torch
-
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.clip)
-        self._optimizer.step()
-        # The first averages forget fast, or the random start would stay in them for long.
-        decay = min(self._settings.ema, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for average, new in zip(self.ema.parameters(), self.network.parameters(), strict=True):
-                average.lerp_(new, 1 - decay)
-
-    def save(self, step: int, decisive: Mapping[str, Any]) -> None:
-        """Write a checkpoint."""
-        checkpoint = Checkpoint(
-            step,
-            decisive,
-            self.network.state_dict(),
-            self.ema.state_dict(),
-            self._optimizer.state_dict(),
-        )
-        save_checkpoint(self._settings.run_folder, checkpoint)
-
-    def restore(self, decisive: Mapping[str, Any]) -> int:
-        """Take the state of the checkpoint and return the steps that it has done."""
-        folder = self._settings.run_folder
-        checkpoint = load_checkpoint(folder)
-        check_same_settings(folder, checkpoint, decisive)
-        self.network.load_state_dict(dict(checkpoint.network))
-        self.ema.load_state_dict(dict(checkpoint.ema))
-        self._optimizer.load_state_dict(dict(checkpoint.optimizer))
-        return checkpoint.step
-
-
-class _Mean:
-    """Mean of the losses since it was last taken; asks the device for them only then."""
-
-    def __init__(self) -> None:
-        self._losses: list[Tensor] = []
-
-    def add(self, loss: Tensor) -> None:
-        self._losses.append(loss.detach())
-
-    def take(self) -> float:
-        values = [float(loss) for loss in self._losses]
-        self._losses.clear()
-        return math.fsum(values) / len(values) if values else math.nan
 
 
 def _network_settings(network: str | SwintormerSettings | None) -> SwintormerSettings | None:
