@@ -27,6 +27,7 @@ from superqt import QCollapsible
 from napari_swintormer.config import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.layers import full_resolution, guess_axes
+from napari_swintormer.plugin.style import form_layout, text_label
 
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
@@ -178,8 +179,8 @@ class DeblurForm(QWidget):
         )
 
     def _lay_out(self) -> None:
-        self.image_facts, self.model_facts = _caption(), _caption()
-        main = _form()
+        self.image_facts, self.model_facts = text_label("caption"), text_label("caption")
+        main = form_layout()
         self._labels = [
             _add_row(main, "Image", self.image, self.image_facts),
             _add_row(main, "Axes", self.axes),
@@ -188,7 +189,7 @@ class DeblurForm(QWidget):
             _add_row(main, "Device", self.device),
         ]
         folded = QWidget()
-        rest = _form(folded)
+        rest = form_layout(folded)
         self._labels += [
             _add_row(rest, "Tile size", self.tile_size),
             _add_row(rest, "Overlap", self.overlap),
@@ -295,14 +296,6 @@ class FormArea(QScrollArea):
             self.updateGeometry()
 
 
-def _caption() -> QLabel:
-    """Make a line of small print that wraps."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setProperty("role", "caption")
-    return label
-
-
 def _describe_image(layer: Image) -> str:
     data = full_resolution(layer)
     size = " × ".join(str(n) for n in (data.shape[:-1] if layer.rgb else data.shape))
@@ -314,16 +307,6 @@ def _describe_model(info: ModelInfo) -> str:
     if info.card is None:
         return info.problem or ""
     return info.card.title or info.card.summary
-
-
-def _form(parent: QWidget | None = None) -> QFormLayout:
-    form = QFormLayout(parent) if parent is not None else QFormLayout()
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setVerticalSpacing(6)
-    form.setHorizontalSpacing(10)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
-    return form
 
 
 def _add_row(

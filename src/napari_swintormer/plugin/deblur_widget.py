@@ -17,7 +17,8 @@ from napari_swintormer.job import Job, prepare
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur_form import DeblurForm, FormArea
 from napari_swintormer.plugin.layers import LayerSource
-from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel, clock, style_sheet
+from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel, clock
+from napari_swintormer.plugin.style import style_sheet
 from napari_swintormer.plugin.worker import DeblurWorker, Outcome
 
 _PLAN_DELAY = 250  # milliseconds without a change before the plan is made again
@@ -181,6 +182,11 @@ class DeblurWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.cancel()
         return bool(super().event(event))
+
+    def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
+        """List the models again: one may have been added since."""
+        self.form.refresh()
+        super().enterEvent(event)
 
     def _use_theme(self, *_: Any) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFrame,
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_swintormer.events import Progress
 from napari_swintormer.job import Job
+from napari_swintormer.plugin.style import set_role, text_label
 
 
 class PlanPanel(QFrame):
@@ -41,8 +41,7 @@ class PlanPanel(QFrame):
             grid.setColumnStretch(column, 1)
             self._figures.append(figure)
             self._captions.append(caption)
-        self.sentence = QLabel()
-        self.sentence.setWordWrap(True)
+        self.sentence = text_label("caption")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.addWidget(self._facts)
@@ -91,8 +90,7 @@ class RunPanel(QWidget):
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(8)
         self.progress_text = QLabel()
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = text_label("message")
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
 
         buttons = QHBoxLayout()
@@ -171,34 +169,3 @@ def byte_count(count: int) -> str:
     ('1.2 GB', '8 MB')
     """
     return f"{count / 1e9:.1f} GB" if count >= 0.5e8 else f"{max(1, round(count / 1e6))} MB"
-
-
-def set_role(label: QLabel, role: str) -> None:
-    """Give a label another role of the style sheet."""
-    label.setProperty("role", role)
-    label.style().unpolish(label)
-    label.style().polish(label)
-
-
-def style_sheet(theme_id: str) -> str:
-    """Colours and sizes of the widget in a theme of napari."""
-    theme = get_theme(theme_id)
-    # the theme's own `error` is a background colour: too dark to read as text
-    error = "#ff8a80" if theme.type == "dark" else "#b3261e"
-    caption = "#a9b0bb" if theme.type == "dark" else "#56585c"
-    size = int(str(theme.font_size).removesuffix("pt"))
-    return f"""
-    QLabel[role="caption"] {{ color: {caption}; font-size: {size}pt; }}
-    QLabel[role="error"] {{ color: {error}; }}
-    QLabel[role="figure"] {{ font-size: {size + 3}pt; font-weight: 600; }}
-    #swintormer-plan, #swintormer-plan QWidget {{
-        background-color: {theme.foreground.as_hex()};
-    }}
-    #swintormer-plan {{ border-radius: 4px; }}
-    #swintormer-more {{ background: transparent; text-align: left; padding-left: 0px; }}
-    #swintormer-more:hover {{ background-color: {theme.foreground.as_hex()}; }}
-    #swintormer-run, #swintormer-cancel {{ min-height: 20px; }}
-    #swintormer-run {{ font-weight: 600; }}
-    #swintormer-run:enabled {{ background-color: {theme.current.as_hex()}; }}
-    #swintormer-run:enabled:hover {{ background-color: {theme.highlight.as_hex()}; }}
-    """

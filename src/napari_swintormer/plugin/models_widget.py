@@ -1,0 +1,181 @@
+"""The Models widget: which models there are, what each is good for, and adding one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.qt.threading import FunctionWorker, create_worker
+from qtpy.QtCore import Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QShowEvent
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_swintormer.config import DEFAULT_MODEL, models_folder
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.models.card import ModelCard
+from napari_swintormer.models.catalogue import ModelInfo, import_model, list_models
+from napari_swintormer.plugin.style import form_layout, set_role, style_sheet, text_label
+
+_KINDS = "Weights (*.safetensors *.pth *.pt *.ckpt)"
+
+
+class ModelsWidget(QWidget):
+    """Lists the models of the catalogue with their cards, and copies new ones into it.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that the widget belongs to.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._worker: FunctionWorker[Path] | None = None
+        self.list = QListWidget()
+        self.list.setToolTip("Built-in models, and files in the models folder.")
+        self.title = text_label("title")
+        self.summary = text_label("message")
+        self.facts = form_layout()
+        self.add = QPushButton("Add model …")
+        self.add.setToolTip("Check a weights file and copy it into the models folder.")
+        self.open_folder = QPushButton("Open folder")
+        self.open_folder.setToolTip("Files copied into this folder are models at once.")
+        self.message = text_label("message")
+        self._lay_out()
+        self.list.currentItemChanged.connect(self._show_current)
+        self.add.clicked.connect(self._choose_file)
+        self.open_folder.clicked.connect(_show_folder)
+        napari_viewer.events.theme.connect(self._use_theme)
+        self._use_theme()
+        self.refresh()
+
+    def refresh(self, select: str = DEFAULT_MODEL) -> None:
+        """List the models again.
+
+        Parameters
+        ----------
+        select
+            Name of the model to show.
+        """
+        self.list.clear()
+        for info in list_models():
+            item = QListWidgetItem(info.name)
+            item.setData(Qt.ItemDataRole.UserRole, info)
+            self.list.addItem(item)
+            if info.name == select or self.list.count() == 1:
+                self.list.setCurrentItem(item)
+
+    def add_model(self, file: str | Path) -> None:
+        """Check a weights file and copy it into the models folder, in a worker: it needs torch.
+
+        Parameters
+        ----------
+        file
+            A ``.safetensors`` file, or weights of the released code.
+        """
+        self.add.setEnabled(False)
+        self._say("Checking the file …")
+        self._worker = create_worker(import_model, file, _start_thread=False, _ignore_errors=True)
+        self._worker.returned.connect(self._show_added)
+        self._worker.errored.connect(self._show_error)
+        self._worker.finished.connect(self._reset)
+        self._worker.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
+        """List the models again: files may have been copied into the folder."""
+        current = self.list.currentItem()
+        self.refresh(DEFAULT_MODEL if current is None else current.text())
+        super().showEvent(event)
+
+    def _choose_file(self) -> None:
+        file, _ = QFileDialog.getOpenFileName(self, "Add a model", "", _KINDS)
+        if file:
+            self.add_model(file)
+
+    def _show_added(self, path: Path) -> None:
+        self._say(f"Added {path.stem}.")
+        self.refresh(path.stem)
+
+    def _show_error(self, error: Exception) -> None:
+        known = isinstance(error, SwintormerError)
+        self._say(str(error) if known else f"{type(error).__name__}: {error}", error=True)
+
+    def _reset(self) -> None:
+        self._worker = None
+        self.add.setEnabled(True)
+
+    def _show_current(self, item: QListWidgetItem | None, *_: Any) -> None:
+        while self.facts.rowCount():
+            self.facts.removeRow(0)
+        if item is None:
+            self.title.setText("")
+            self.summary.setText("No models yet. Add a weights file to begin.")
+            return
+        info: ModelInfo = item.data(Qt.ItemDataRole.UserRole)
+        card = info.card
+        self.title.setText((card and card.title) or info.name)
+        set_role(self.summary, "error" if card is None else "message")
+        self.summary.setText(info.problem or "" if card is None else card.summary)
+        self.summary.setVisible(bool(self.summary.text()))
+        for name, value in [*([] if card is None else _facts(card)), ("File", str(info.path))]:
+            shown = text_label("message")
+            shown.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            shown.setText(value)
+            label = QLabel(name)
+            label.setAlignment(Qt.AlignmentFlag.AlignTop)
+            label.setProperty("role", "caption")
+            self.facts.addRow(label, shown)
+
+    def _say(self, text: str, *, error: bool = False) -> None:
+        set_role(self.message, "error" if error else "message")
+        self.message.setText(text)
+
+    def _use_theme(self, *_: Any) -> None:
+        self.setStyleSheet(style_sheet(self._viewer.theme))
+
+    def _lay_out(self) -> None:
+        self.list.setMaximumHeight(130)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(8)
+        buttons.addWidget(self.add)
+        buttons.addWidget(self.open_folder)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(10, 8, 10, 8)
+        layout.setSpacing(8)
+        for part in (self.list, self.title, self.summary):
+            layout.addWidget(part)
+        layout.addLayout(self.facts)
+        layout.addLayout(buttons)
+        layout.addWidget(self.message)
+        layout.addStretch(1)
+
+
+def _facts(card: ModelCard) -> list[tuple[str, str]]:
+    """Say what a card says, in rows of a name and a value; empty ones are left out."""
+    images = sum(data.images for data in card.training_data)
+    sources = ", ".join(f"{data.name} ({data.licence})" for data in card.training_data)
+    rows = [
+        ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, colours one by one"),
+        ("Tiles", f"{card.tile_size} px, overlap {card.overlap}"),
+        ("Trained on", f"{images:,} images: {sources}" if card.training_data else ""),
+        ("Measured", "\n".join(f"{name}: {value:g}" for name, value in card.metrics.items())),
+        ("Licence", card.licence),
+        ("Version", card.version),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _show_folder() -> None:
+    models_folder().mkdir(parents=True, exist_ok=True)
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(models_folder())))

@@ -1,0 +1,60 @@
+"""Looks of the widgets in the light and the dark theme of napari."""
+
+from __future__ import annotations
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+
+
+def form_layout(parent: QWidget | None = None) -> QFormLayout:
+    """Make rows of a label and a field that takes the rest of the width."""
+    form = QFormLayout() if parent is None else QFormLayout(parent)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setVerticalSpacing(6)
+    form.setHorizontalSpacing(10)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+    return form
+
+
+def text_label(role: str) -> QLabel:
+    """Make a label that wraps, for text from elsewhere: never read as markup."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setProperty("role", role)
+    return label
+
+
+def set_role(label: QLabel, role: str) -> None:
+    """Give a label another role of the style sheet."""
+    label.setProperty("role", role)
+    label.style().unpolish(label)
+    label.style().polish(label)
+
+
+def style_sheet(theme_id: str) -> str:
+    """Give the colours and sizes of our widgets in a theme of napari."""
+    theme = get_theme(theme_id)
+    # the theme's own `error` is a background colour: too dark to read as text
+    error = "#ff8a80" if theme.type == "dark" else "#b3261e"
+    caption = "#a9b0bb" if theme.type == "dark" else "#56585c"
+    size = int(str(theme.font_size).removesuffix("pt"))
+    return f"""
+    QLabel[role="caption"] {{ color: {caption}; font-size: {size}pt; }}
+    QLabel[role="error"] {{ color: {error}; }}
+    QListWidget::item {{ padding: 3px; }}
+    QLabel[role="title"] {{ font-size: {size + 2}pt; font-weight: 600; }}
+    QLabel[role="figure"] {{ font-size: {size + 3}pt; font-weight: 600; }}
+    #swintormer-plan, #swintormer-plan QWidget {{
+        background-color: {theme.foreground.as_hex()};
+    }}
+    #swintormer-plan {{ border-radius: 4px; }}
+    #swintormer-more {{ background: transparent; text-align: left; padding-left: 0px; }}
+    #swintormer-more:hover {{ background-color: {theme.foreground.as_hex()}; }}
+    #swintormer-run, #swintormer-cancel {{ min-height: 20px; }}
+    #swintormer-run {{ font-weight: 600; }}
+    #swintormer-run:enabled {{ background-color: {theme.current.as_hex()}; }}
+    #swintormer-run:enabled:hover {{ background-color: {theme.highlight.as_hex()}; }}
+    """
