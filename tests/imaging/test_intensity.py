@@ -72,10 +72,25 @@ def test_unit_and_back_is_exact_for_16_bits(raw, wanted):
     assert np.array_equal(span.apply(raw, change), wanted)
 
 
-def test_integers_round_half_to_even():
+def test_changes_of_integers_round_half_to_even():
     span = IntensityRange(low=0, high=1, floor=0, ceiling=255, saturation=255)
-    raw = np.array([[[10, 11, 12, 13]]], np.uint8)
-    assert span.apply(raw, np.full(raw.shape, 0.5, np.float32)).tolist() == [[[10, 12, 12, 14]]]
+    raw = np.full((1, 1, 5), 10, np.uint8)
+    change = np.array([[[0.5, 1.5, 2.5, -0.5, -1.5]]], np.float32)
+    assert span.apply(raw, change).tolist() == [[[10, 12, 12, 10, 8]]]
+
+
+@quick
+@given(
+    hnp.arrays(st.sampled_from(["i1", "u2", "i4", "u8", "i8"]).map(np.dtype), (1, 2, 3)),
+    st.integers(-(2**63), 2**63),
+)
+def test_integers_are_added_exactly_and_end_with_their_dtype(raw, step):
+    step = int(np.float32(step))  # a change is float32
+    ends = np.iinfo(raw.dtype)
+    span = IntensityRange(low=0, high=1, floor=ends.min, ceiling=ends.max)
+    expected = np.clip(raw.astype(object) + step, ends.min, ends.max)
+    changed = span.apply(raw, np.full(raw.shape, step, np.float32))
+    assert changed.astype(object).tolist() == expected.tolist()
 
 
 def background(shape=(600, 600), offset=100.0, noise=4.0):
@@ -189,6 +204,8 @@ def test_a_12_bit_sensor_saturates_at_4095():
         np.full((9, 9), 7, np.uint16),
         np.full((9, 9), np.nan, np.float32),
         np.full((1, 1), -3.5),
+        np.full((2, 2), -0.0),
+        np.full((2, 2), 2**63 + 1025, np.uint64),
         np.array([[-1.7e308, 1.7e308]] * 2),
     ],
 )

@@ -80,7 +80,8 @@ class IntensityRange:
     low, high
         Intensities that become 0 and 1. Equal in an image without structure, which stays as it is.
     floor, ceiling
-        A change leads to no intensity outside these, but leaves alone what lies there already.
+        In a float image a change leads to no intensity outside these, but leaves alone what lies
+        there already.
     saturation
         Pixels of at least this intensity carry no information and are not changed; None for none.
     """
@@ -132,21 +133,23 @@ class IntensityRange:
         Returns
         -------
         NDArray
-            ``raw + gain * change`` in the dtype of `raw`, integers rounded half to even, within
-            `floor` and `ceiling`. Pixels without change, and saturated, NaN and infinite ones, keep
-            every bit.
+            ``raw + gain * change`` in the dtype of `raw`, within `floor` and `ceiling`; integers
+            move by ``gain * change`` rounded half to even, up to the ends of their dtype. Pixels
+            without change, and saturated, NaN and infinite ones, keep every bit.
         """
         working = _working_type(raw.dtype)
         with np.errstate(invalid="ignore", over="ignore"):
-            value = raw.astype(working) + working.type(self.gain) * change
-            keep = (change == 0) | ~np.isfinite(raw)
+            step = working.type(self.gain) * change
+            if raw.dtype.kind == "f":
+                floor, ceiling = np.minimum(raw, self.floor), np.maximum(raw, self.ceiling)
+                changed = np.clip(raw.astype(working) + step, floor, ceiling).astype(raw.dtype)
+            else:
+                step = np.rint(step)
+                changed = _add(raw, step)
+        keep = (step == 0) | ~np.isfinite(raw)
         if self.saturation is not None:
             keep |= raw >= self.saturation
-        if raw.dtype.kind == "f":
-            value = np.clip(value, np.minimum(raw, self.floor), np.maximum(raw, self.ceiling))
-        else:
-            value = np.clip(np.rint(value), self.floor, self.ceiling)
-        return np.where(keep, raw, np.where(keep, 0, value).astype(raw.dtype))
+        return np.where(keep, raw, changed)
 
 
 def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[IntensityRange]:
@@ -206,14 +209,12 @@ def _limits(sample: list[NDArray[Any]]) -> tuple[float, float, int | None]:
         floor = float(limits.min) if pixels.size == 0 or pixels.min() < 0 else 0.0
         within_unit = floor == 0 and pixels.max() <= 1
         return floor, 1.0 if within_unit else float(limits.max), None
-    top = int(np.iinfo(dtype).max)
-    # The largest float that is no larger than the largest integer of 64 bits.
-    ceiling = float(top) if float(top) <= top else float(np.nextafter(float(top), 0))
-    brightest = int(pixels.max())
+    ends = np.iinfo(dtype)
+    saturation, brightest = int(ends.max), int(pixels.max())
     sensor_full = dtype.itemsize == 2 and brightest in [2**bits - 1 for bits in _SENSOR_BITS]
     if sensor_full and np.mean(pixels == brightest) >= _SATURATED_SHARE:
-        top = brightest
-    return float(np.iinfo(dtype).min), ceiling, top
+        saturation = brightest
+    return float(ends.min), float(ends.max), saturation
 
 
 def _upper_end(regions: list[NDArray[np.float64]], percentile: float, noise: float) -> float:
@@ -270,6 +271,23 @@ def _noise(regions: list[NDArray[np.float64]]) -> float:
         return 0.0
     smallest = differences[differences <= np.percentile(differences, 99)]
     return float(smallest.mean() * np.sqrt(np.pi) / 2)
+
+
+def _add(raw: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
+    """Add whole steps to integers, exactly and up to the ends of their dtype.
+
+    Float arithmetic would lose the last digits of 64-bit integers.
+    """
+    ends, unsigned = np.iinfo(raw.dtype), np.dtype(f"u{raw.dtype.itemsize}")
+    # Modular arithmetic: distances are right although signed pixels and ends wrap around.
+    place = raw.astype(unsigned)
+    room_up = np.array(ends.max).astype(unsigned) - place
+    room_down = place - np.array(ends.min).astype(unsigned)
+    largest = np.nextafter(step.dtype.type(2.0 ** (8 * unsigned.itemsize)), step.dtype.type(0))
+    distance = np.minimum(np.abs(step), np.floor(largest)).astype(unsigned)
+    up, down = place + np.minimum(distance, room_up), place - np.minimum(distance, room_down)
+    added: NDArray[Any] = np.where(step > 0, up, down).astype(raw.dtype)
+    return added
 
 
 def _fill_nonfinite(region: NDArray[Any], fallback: float) -> NDArray[Any]:
