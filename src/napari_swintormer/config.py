@@ -70,4 +70,8 @@ def models_folder() -> Path:
 def cache_folder() -> Path:
     """Folder of what can be deleted without loss: measured speeds, pyramids."""
     override = os.environ.get("SWINTORMER_HOME")
-    return Path(override) / "cache" if override else Path(platformdirs.user_cache_dir("napari-swintormer"))
+    return (
+        Path(override) / "cache"
+        if override
+        else Path(platformdirs.user_cache_dir("napari-swintormer"))
+    )
