@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,12 @@ def read_card(path: str | Path) -> ModelCard:
 
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file in hexadecimal digits; the identity of a model in provenance."""
+    stat = os.stat(path)
+    return _file_sha256(str(path), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)  # a widget plans anew whenever a field changes
+def _file_sha256(path: str, _changed: int, _size: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
