@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_swintormer.imaging.planes import Scope  # noqa: TC001 (pydantic reads it)
+from napari_swintormer.imaging.planes import Scope
 from napari_swintormer.imaging.sample import sample_regions
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from napari_swintormer import __version__
-from napari_swintormer.config import Blend  # noqa: TC001 (pydantic reads it)
+from napari_swintormer.config import Blend
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.models.settings import SwintormerSettings  # noqa: TC001 (pydantic reads it)
+from napari_swintormer.models.settings import SwintormerSettings
 
 FORMAT_VERSION: Final = 1
 
