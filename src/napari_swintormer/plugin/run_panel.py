@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from napari_swintormer.events import Progress
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.style import set_role, text_label
+from napari_swintormer.tiling.plan import duration_text, size_text
 
 
 class PlanPanel(QFrame):
@@ -53,8 +54,8 @@ class PlanPanel(QFrame):
         height, width = plan.grid.tile_shape
         facts = [
             (f"{plan.n_tiles:,}", f"tile{'s' * (plan.n_tiles != 1)} of {max(height, width)} px"),
-            ("—" if plan.seconds is None else f"≈ {clock(plan.seconds)}", "time"),
-            (byte_count(plan.host_bytes), "memory"),
+            ("—" if plan.seconds is None else f"≈ {duration_text(plan.seconds)}", "time"),
+            (size_text(plan.host_bytes), "memory"),
         ]
         for (figure, caption), over, under in zip(
             facts, self._figures, self._captions, strict=True
@@ -158,14 +159,3 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def byte_count(count: int) -> str:
-    """Write a number of bytes.
-
-    Examples
-    --------
-    >>> byte_count(1_240_000_000), byte_count(8_000_000)
-    ('1.2 GB', '8 MB')
-    """
-    return f"{count / 1e9:.1f} GB" if count >= 0.5e8 else f"{max(1, round(count / 1e6))} MB"

@@ -94,12 +94,12 @@ class Plan:
         parts = [
             f"{tiles} on {device_name}"
             if self.seconds is None
-            else f"{tiles}, {_duration(self.seconds)} on {device_name}",
-            f"{_bytes(self.host_bytes)} of memory",
+            else f"{tiles}, about {duration_text(self.seconds)} on {device_name}",
+            f"{size_text(self.host_bytes)} of memory",
         ]
         if self.device_bytes is not None:
-            parts.append(f"{_bytes(self.device_bytes)} on the device")
-        parts.append(f"{_bytes(self.disk_bytes)} on disk")
+            parts.append(f"{size_text(self.device_bytes)} on the device")
+        parts.append(f"{size_text(self.disk_bytes)} on disk")
         return ", ".join(parts)
 
 
@@ -204,12 +204,26 @@ def _engine_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Write an estimated duration, rounded as estimates should be.
+
+    Examples
+    --------
+    >>> duration_text(83.4), duration_text(200)
+    ('83 s', '3 min')
+    """
     for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("hours", 3600, 48)):
         if seconds < limit * length:
-            return f"about {max(1, round(seconds / length))} {unit}"
-    return f"about {round(seconds / 86400)} days"
+            return f"{max(1, round(seconds / length))} {unit}"
+    return f"{round(seconds / 86400)} days"
 
 
-def _bytes(count: int) -> str:
+def size_text(count: int) -> str:
+    """Write a number of bytes.
+
+    Examples
+    --------
+    >>> size_text(1_240_000_000), size_text(8_000_000)
+    ('1.2 GB', '8 MB')
+    """
     return f"{count / 1e9:.1f} GB" if count >= 0.5e8 else f"{max(1, round(count / 1e6))} MB"
