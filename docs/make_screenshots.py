@@ -1,0 +1,99 @@
+"""Make the screenshots of the documentation: ``python docs/make_screenshots.py``.
+
+Opens a real window of napari, a sample and the Deblur widget from the menu, saves the window before
+and after the run, and a light one with all settings unfolded. Draws on a virtual display where
+there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+SIZE = (1280, 800)
+CENTER, ZOOM = (400, 210), 1.9  # the letters on the board, half in focus
+IMAGES = Path(__file__).parent / "images"
+
+
+def start_virtual_display(exits: ExitStack) -> None:
+    """Start Xvfb and let Qt draw on it, so that no window of the user's is in the picture."""
+    if sys.platform != "linux" or shutil.which("Xvfb") is None:
+        return
+    reading, writing = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{SIZE[0]}x{SIZE[1]}x24"]
+    server = subprocess.Popen([*command, "-nolisten", "tcp"], pass_fds=[writing])
+    exits.callback(server.terminate)
+    os.close(writing)
+    with os.fdopen(reading) as number:
+        os.environ["DISPLAY"] = f":{number.readline().strip()}"
+    os.environ["QT_QPA_PLATFORM"] = "xcb"
+
+
+def take_pictures() -> None:
+    """Do what a user does, and take pictures on the way."""
+    import napari
+    from napari._app_model import get_app_model
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*SIZE)
+    viewer.window._qt_window.move(0, 0)
+    viewer.open_sample("napari-swintormer", "circuit-board")
+    get_app_model().commands.execute_command("napari-swintormer.deblur").result()
+    (widget,) = viewer.window.dock_widgets.values()
+    widget.run()  # measures the speed, so that the plan can say the time
+    wait_for_result(widget)
+    viewer.layers.remove(viewer.layers[-1])
+    viewer.layers.selection.active = viewer.layers[0]
+    viewer.status = "Ready"
+    widget.run_panel.show_message("")
+    save(viewer, "deblur-widget")
+
+    widget.run()
+    wait_for_result(widget)
+    for layer in viewer.layers:
+        layer.name_overlay.visible = True
+    viewer.canvas.grid.enabled = True  # the blurred image above, the deblurred one below
+    viewer.canvas.grid.shape = (2, 1)
+    viewer.canvas.grid.stride = 1
+    viewer.scene.camera.center = CENTER
+    viewer.scene.camera.zoom = ZOOM
+    viewer.status = "Ready"
+    save(viewer, "deblur-result")
+
+    viewer.canvas.grid.enabled = False
+    viewer.reset_view()
+    for layer in viewer.layers:
+        layer.name_overlay.visible = False
+    viewer.theme = "light"
+    widget.form.more.expand(animate=False)
+    save(viewer, "deblur-settings")
+    viewer.close()
+
+
+def wait_for_result(widget: object) -> None:
+    """Let the viewer live until the run has ended."""
+    from qtpy.QtCore import QEventLoop
+
+    loop = QEventLoop()
+    widget.finished.connect(loop.quit)
+    loop.exec()
+
+
+def save(viewer: object, name: str) -> None:
+    """Save the whole window when everything is drawn."""
+    from qtpy.QtTest import QTest
+
+    QTest.qWait(1000)
+    IMAGES.mkdir(exist_ok=True)
+    viewer.screenshot(str(IMAGES / f"{name}.png"), canvas_only=False, flash=False)
+
+
+if __name__ == "__main__":
+    os.environ["NAPARI_CONFIG"] = ""  # napari as it is after installation
+    with ExitStack() as exits:
+        start_virtual_display(exits)
+        take_pictures()
