@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
     from napari_swintormer.events import Event
+
+_WRITING = "Writing the result"
 
 
 def finish(events: Generator[Event, None, None], title: str, *, show: bool) -> None:
@@ -29,18 +32,21 @@ def finish(events: Generator[Event, None, None], title: str, *, show: bool) -> N
     events
         The run; closed in every case.
     title
-        What is done, in a word or two, before the bar.
+        What is done, in a word or two, before the bar of tiles or steps.
     show
         Whether to draw a progress bar and to print notices, on standard error.
     """
     with closing(events), _interruption() as interrupted, ExitStack() as stack:
         bar = None
+        tasks: dict[str, TaskID] = {}
         for event in events:
             if show and isinstance(event, Progress):
                 if bar is None:  # not before: an error needs no bar
                     bar = stack.enter_context(_bar())
-                    task = bar.add_task(title, unit=event.unit)
-                bar.update(task, completed=event.done, total=event.total)
+                if event.unit not in tasks:
+                    name = _WRITING if event.unit == "chunks" else title
+                    tasks[event.unit] = bar.add_task(name, unit=event.unit)
+                bar.update(tasks[event.unit], completed=event.done, total=event.total)
             elif show and (line := _line(event)) is not None:
                 _print(line, bar)
             if interrupted():

@@ -6,19 +6,20 @@ what it likes, and stops the run by closing the generator.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Work done so far, reported after every batch of tiles or training step.
+    """Work done so far, reported after every batch of tiles, training step or written chunk.
 
     Attributes
     ----------
     done, total
         Counted in `unit`.
     unit
-        ``"tiles"`` or ``"steps"``.
+        ``"tiles"``, ``"steps"``, or ``"chunks"`` while the finished result is put in its place.
     elapsed
         Seconds since the run began, without the part that an earlier run had finished.
     eta
@@ -30,6 +31,30 @@ class Progress:
     unit: str
     elapsed: float
     eta: float | None = None
+
+
+class Clock:
+    """Counts work; speed and ETA come from the work of this run alone.
+
+    Parameters
+    ----------
+    total, unit
+        As in `Progress`.
+    done_before
+        What an earlier run had finished.
+    """
+
+    def __init__(self, total: int, unit: str, done_before: int = 0) -> None:
+        self._total, self._unit = total, unit
+        self._done_before = self._done = done_before
+        self._start = time.monotonic()
+
+    def after(self, n: int) -> Progress:
+        """Count `n` more, at least one."""
+        self._done += n
+        elapsed = time.monotonic() - self._start
+        eta = elapsed / (self._done - self._done_before) * (self._total - self._done)
+        return Progress(self._done, self._total, self._unit, elapsed, eta)
 
 
 @dataclass(frozen=True)

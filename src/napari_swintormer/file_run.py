@@ -70,7 +70,8 @@ class FileRun:
         Yields
         ------
         Event
-            A `Notice` with the plan first, then those of `napari_swintormer.job.Job.run`.
+            A `Notice` with the plan first, then those of `napari_swintormer.job.Job.run`, then
+            `Progress` in chunks while the result is put in its place.
         """
         with self._planned() as (image, job):
             yield Notice(job.describe())
@@ -82,7 +83,7 @@ class FileRun:
                 if not store.finished():  # nothing to go on with
                     store.discard()
                 raise
-            store.finish(compression=self.compression, overwrite=self.overwrite)
+            yield from store.finishing(compression=self.compression, overwrite=self.overwrite)
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Image, Job]]:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import zarr.storage
 from skimage.measure import block_reduce
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging import pyramid
+from napari_swintormer.imaging import bitmap, pyramid
 from napari_swintormer.imaging.files import open_image, write_image
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import identify
@@ -156,6 +157,33 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, name):
             store = ResultStore.resume(folder / name, RUN)
             copy(image, "ZYXS", store, limit)
         store.finish()
+    assert files_of(stopped) == files_of(at_once)
+
+
+@pytest.mark.parametrize("name", ["a.ome.zarr", "a.ome.tif", "a.npy"])
+def test_finishing_tells_its_progress_and_can_be_stopped(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(pyramid, "_COARSEST", 20)
+    monkeypatch.setattr(bitmap, "_BAND_BYTES", 4000)
+    image = image_of("ZYXS", "uint8")
+    at_once, stopped = tmp_path / "at once", tmp_path / "stopped"
+    for folder in (at_once, stopped):
+        folder.mkdir()
+        store = begin(folder / name, image, "ZYXS")
+        copy(image, "ZYXS", store)
+        if folder == stopped:
+            for n in (1, 2):
+                with closing(store.finishing()) as finishing:
+                    for _ in range(n):
+                        next(finishing)
+                assert os.listdir(folder) == [partial_folder(folder / name).name]
+                store = ResultStore.resume(folder / name, RUN)
+        told = list(store.finishing())
+        assert {event.unit for event in told} == {"chunks"}
+        done = [event.done for event in told]
+        assert len(done) > 1
+        assert done == sorted(set(done))
+        assert {event.total for event in told} == {done[-1]}
+        assert (told[-1].eta, os.listdir(folder)) == (0, [name])
     assert files_of(stopped) == files_of(at_once)
 
 

@@ -6,12 +6,11 @@ all that stays in memory are the sums that reach into the next row of blocks and
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 from napari_swintormer.engine.blocks import BlockRestoration, TileRunner, finish_chunk
-from napari_swintormer.events import ChunkFinished, Progress
+from napari_swintormer.events import ChunkFinished, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
@@ -107,7 +106,7 @@ class _Run:
             grid.n_tiles - sum(map(grid.count_tiles, _needed(grid, finished)))
             for finished in self.finished.values()
         )
-        self.clock = _Clock(total, done_before)
+        self.clock = Clock(total, "tiles", done_before)
         for plane in range(self.plan.n_planes):
             yield from self._restore_plane(plane, self.finished[plane])
 
@@ -152,20 +151,6 @@ class _Run:
         if self.journal is not None:
             self.journal.mark(plane, *chunk)
         return ChunkFinished(plane, (region.y0, region.y1), (region.x0, region.x1))
-
-
-class _Clock:
-    """Counts tiles; speed and ETA come from the work of this run alone."""
-
-    def __init__(self, total: int, done_before: int) -> None:
-        self.total, self.done_before, self.done = total, done_before, done_before
-        self.start = time.monotonic()
-
-    def after(self, n_tiles: int) -> Progress:
-        self.done += n_tiles
-        elapsed = time.monotonic() - self.start
-        eta = elapsed / (self.done - self.done_before) * (self.total - self.done)
-        return Progress(self.done, self.total, "tiles", elapsed, eta)
 
 
 def _needed(grid: TileGrid, finished: Collection[BlockIndex]) -> set[BlockIndex]:

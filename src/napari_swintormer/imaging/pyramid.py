@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_swintormer.events import Clock
 from napari_swintormer.imaging.ome_zarr import axis_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
+
+    from napari_swintormer.events import Progress
 
 # The coarsest level is no longer than this along Y and X.
 _COARSEST = 1024
 
 
-def build_pyramid(group: Any, axes: str) -> list[list[int]]:
+def build_pyramid(group: Any, axes: str) -> Generator[Progress, None, list[list[int]]]:
     """Add the levels 1, 2, … to the group of an image, each half the size of the one before.
 
     Every pixel is the mean of the 2 x 2 pixels that it covers, or of those that exist at the lower
@@ -31,26 +35,45 @@ def build_pyramid(group: Any, axes: str) -> list[list[int]]:
     axes
         Letters of its axes, in the order of the array.
 
+    Yields
+    ------
+    Progress
+        After every chunk of every level.
+
     Returns
     -------
     list[list[int]]
         How many pixels of level 0 one pixel of each level covers, per axis.
     """
-    factors = [[1] * len(axes)]
     fine = group["0"]
     halved = [a in "YX" for a in axes]
-    while max(n for n, h in zip(fine.shape, halved, strict=True) if h) > _COARSEST:
-        shape = tuple(-(-n // 2) if h else n for n, h in zip(fine.shape, halved, strict=True))
-        coarse = create_level(group, len(factors), shape, fine.dtype, fine.chunks, axes)
+    shapes = _coarser_shapes(fine.shape, halved)
+    clock = Clock(sum(count_chunks(shape, fine.chunks) for shape in shapes), "chunks")
+    for level, shape in enumerate(shapes, start=1):
+        coarse = create_level(group, level, shape, fine.dtype, fine.chunks, axes)
         for region in _chunk_regions(shape, coarse.chunks):
             finer = tuple(
                 slice(2 * r.start, 2 * r.stop) if h else r
                 for r, h in zip(region, halved, strict=True)
             )
             coarse[region] = _mean(np.asarray(fine[finer]), axes)
-        factors.append([2 * f if h else f for f, h in zip(factors[-1], halved, strict=True)])
+            yield clock.after(1)
         fine = coarse
-    return factors
+    return [[2**level if h else 1 for h in halved] for level in range(len(shapes) + 1)]
+
+
+def _coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int, ...]]:
+    """Shapes of the levels 1, 2, …, the last no longer than `_COARSEST`."""
+    shapes = []
+    while max(n for n, h in zip(shape, halved, strict=True) if h) > _COARSEST:
+        shape = tuple(-(-n // 2) if h else n for n, h in zip(shape, halved, strict=True))
+        shapes.append(shape)
+    return shapes
+
+
+def count_chunks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> int:
+    """Count the chunks of an array."""
+    return prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
 
 
 def create_level(

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_swintormer.errors import OutputError
+from napari_swintormer.events import Clock
 from napari_swintormer.imaging.ome_zarr import OWN_ATTRIBUTE, describe, disk_order
 from napari_swintormer.imaging.ordered import Ordered
-from napari_swintormer.imaging.pyramid import build_pyramid, create_level
+from napari_swintormer.imaging.pyramid import build_pyramid, count_chunks, create_level
+from napari_swintormer.imaging.watching import watch_reads
 from napari_swintormer.imaging.writing import ZARR_SUFFIX, check_output, disk_errors, write_image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_swintormer.events import Progress
     from napari_swintormer.imaging.writing import Compression
 
 _JOURNAL = "journal.txt"
@@ -181,10 +185,18 @@ class ResultStore:
             journal.write(f"{plane} {row} {column}\n".encode("ascii"))
 
     def finish(self, *, compression: Compression | None = None, overwrite: bool = False) -> None:
-        """Put the complete result in its place, and remove the journal.
+        """Put the complete result in its place; see `finishing`, which tells how far it is."""
+        for _ in self.finishing(compression=compression, overwrite=overwrite):
+            pass
+
+    def finishing(
+        self, *, compression: Compression | None = None, overwrite: bool = False
+    ) -> Generator[Progress, None, None]:
+        """Put the complete result in its place, chunk by chunk, and remove the journal.
 
         A Zarr destination gets its pyramid and becomes an OME-Zarr image of version 0.5; any other
-        is streamed into its format.
+        is streamed into its format. Nothing happens before the first event is asked for. Closing
+        the generator stops after the chunk at hand; the unfinished run stays, and can be resumed.
 
         Parameters
         ----------
@@ -193,27 +205,26 @@ class ResultStore:
         overwrite
             Whether an existing destination may be replaced.
 
+        Yields
+        ------
+        Progress
+            In chunks: written, of the coarser levels; or read, to be streamed.
+
         Raises
         ------
         OutputError
             When it cannot be written; the unfinished run stays, and can be resumed.
         """
         check_output(self.destination, overwrite=overwrite)
-        if self.destination.suffix.lower() != ZARR_SUFFIX:
-            write_image(
-                self.destination,
-                self.array,
-                self._axes,
-                self._pixel_size,
-                self._unit,
-                compression=compression,
-                overwrite=overwrite,
-            )
-            self.discard()
-            return
+        if self.destination.suffix.lower() == ZARR_SUFFIX:
+            yield from self._finish_zarr()
+        else:
+            yield from self._finish_file(compression, overwrite)
+
+    def _finish_zarr(self) -> Generator[Progress, None, None]:
         with disk_errors(self.destination):
             order = disk_order(self._axes)
-            levels = build_pyramid(self._group, order)
+            levels = yield from build_pyramid(self._group, order)
             name = _name(self.destination)
             described = describe(name, order, self._pixel_size, self._unit, levels)
             self._group.attrs["ome"] = described
@@ -221,6 +232,33 @@ class ResultStore:
                 stray.unlink()
             (self._folder / _JOURNAL).unlink()
             _replace_folder(self._folder, self.destination)
+
+    def _finish_file(
+        self, compression: Compression | None, overwrite: bool
+    ) -> Generator[Progress, None, None]:
+        def write(array: Any) -> None:
+            write_image(
+                self.destination,
+                array,
+                self._axes,
+                self._pixel_size,
+                self._unit,
+                compression=compression,
+                overwrite=overwrite,
+            )
+
+        # Writers read bands of rows: what they have read is told in chunks.
+        level: Any = self._group["0"]
+        total, done, pixels = count_chunks(level.shape, level.chunks), 0, 0
+        clock = Clock(total, "chunks")
+        with closing(watch_reads(write, self.array)) as reads:
+            for n in reads:
+                pixels += n
+                new = pixels * total // level.size - done
+                if new:
+                    done += new
+                    yield clock.after(new)
+        self.discard()
 
     def discard(self) -> None:
         """Remove the unfinished run."""
