@@ -18,6 +18,7 @@ from napari_swintormer.config import Blend, DeblurSettings, Precision
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.imaging.flat import FlatArray
+from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin import deblur_form, reader
 from napari_swintormer.sample import sample_images
@@ -108,6 +109,35 @@ def test_axes_pixel_sizes_and_channels_of_an_ome_tiff_are_carried_over(tmp_path)
         "cache": False,
         "multiscale": False,
     }
+
+
+def test_the_pyramid_of_a_file_is_taken(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 255, (256, 192, 3)).astype("uint8")
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as tiff:
+        options = {"photometric": "rgb", "tile": (64, 64), "compression": "zlib"}
+        tiff.write(photo, subifds=1, **options)
+        tiff.write(photo[::4, ::4], subfiletype=1, **options)
+    stack = np.random.default_rng(1).integers(0, 255, (2, 1500, 40)).astype("uint16")
+    store = ResultStore.create(
+        tmp_path / "stack.zarr", stack.shape, stack.dtype, "ZYX", 512, {}, pixel_size={"Z": 2.0}
+    )
+    store.array[:] = stack
+    store.finish()
+
+    for path, image, coarse in (
+        (tmp_path / "slide.tif", photo, photo[::4, ::4]),
+        (tmp_path / "stack.zarr", stack, None),
+    ):
+        ((levels, arguments, _),) = reader.read(str(path))
+        assert arguments["multiscale"]
+        assert len(levels) == 2
+        np.testing.assert_array_equal(levels[0], image)
+        if coarse is not None:
+            np.testing.assert_array_equal(levels[1], coarse)
+            assert arguments["rgb"]
+        else:
+            assert levels[1].shape == (2, 750, 20)
+            assert arguments["scale"] == [2.0, 1.0, 1.0]
 
 
 def test_a_damaged_file_says_so_and_a_list_of_files_is_left_to_others(tmp_path):

@@ -60,6 +60,8 @@ class Image:
         has an axis that is absent here, the unit is unknown.
     path
         The file or folder.
+    levels
+        Where the file has a pyramid: arrays like `data` of its coarser levels, finest first.
     """
 
     data: Any
@@ -68,6 +70,7 @@ class Image:
     pixel_size: dict[str, float] = field(default_factory=dict)
     unit: dict[str, str] = field(default_factory=dict)
     _close: Callable[[], None] | None = None
+    levels: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:

@@ -46,8 +46,9 @@ def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
         group = group["0"]  # a collection of images
     attributes: dict[str, Any] = dict(group.attrs)
     multiscale = attributes.get("ome", attributes)["multiscales"][0]
-    dataset = multiscale["datasets"][0]
+    dataset, *coarser = multiscale["datasets"]
     data = group[dataset["path"]]
+    levels = [group[level["path"]] for level in coarser]
     # The earliest versions had no axes, they were always these.
     described = multiscale.get("axes", list("tczyx"))
     described = [axis if isinstance(axis, dict) else {"name": axis} for axis in described]
@@ -62,10 +63,11 @@ def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
                 unit[letter] = name
     if own := attributes.get(OWN_ATTRIBUTE):
         letters = str(own["axes"])
-        data = Ordered(data, disk_order(letters), letters)
+        data, *levels = (Ordered(d, disk_order(letters), letters) for d in (data, *levels))
     axes = resolve_axes(data.shape, data.dtype, axes or letters)
     pixel_size = {a: pixel_size[a] for a in axes if a in pixel_size}
-    return Image(data, axes, path, pixel_size, {a: unit[a] for a in pixel_size if a in unit})
+    unit = {a: unit[a] for a in pixel_size if a in unit}
+    return Image(data, axes, path, pixel_size, unit, levels=tuple(levels))
 
 
 def _named_axes(array: Any) -> str | None:

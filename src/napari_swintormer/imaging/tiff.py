@@ -43,8 +43,9 @@ def open_tiff(path: Path, axes: str | None = None) -> Image:
             pixel_size, unit = _pixel_size(tiff, series, axes)
             flat = _flat_array(path, tiff, series)
             data = _segmented(path, series) if flat is None else flat
-        close = opened.pop_all().close if flat is None else None
-        return Image(data, axes, path, pixel_size, unit, close)
+            levels = tuple(_coarser_levels(path, tiff, series))
+        close = opened.pop_all().close if flat is None or levels else None
+        return Image(data, axes, path, pixel_size, unit, close, levels)
 
 
 @contextmanager
@@ -150,6 +151,21 @@ def _segmented(path: Path, series: Any) -> Any:
     import zarr
 
     return zarr.open_array(_decoded_segments(path, series.aszarr(level=0)), mode="r", zarr_format=2)
+
+
+def _coarser_levels(path: Path, tiff: Any, series: Any) -> Iterator[Any]:
+    """Give the coarser levels of a pyramid, up to the first that is damaged or makes no sense."""
+    finer = series
+    for level in series.levels[1:]:
+        smaller = all(n <= finer_n for n, finer_n in zip(level.shape, finer.shape, strict=False))
+        if level.ndim != series.ndim or level.dtype != series.dtype or not smaller:
+            return
+        try:
+            _check_complete(path, tiff, level)
+        except FileError:
+            return
+        yield _segmented(path, level)
+        finer = level
 
 
 def _decoded_segments(path: Path, store: Any) -> Store:

@@ -15,7 +15,6 @@ from napari_swintormer.plugin.results import LARGEST_TEXTURE
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-_ORDER = "TCZYXS"  # as napari wants it: the plane in view last, then the colours of a pixel
 _CHUNK = 1024  # pixels, side of what is read at once, at least
 _OVERVIEW = 2048  # pixels, longest side of the coarsest level
 
@@ -36,7 +35,7 @@ def read(path: str) -> list[LayerData]:
     Returns
     -------
     list of (data, arguments of the layer, "image")
-        Data are dask arrays, of several levels where a plane is larger than a texture.
+        Data are dask arrays: several levels where the file has a pyramid or needs one.
 
     Raises
     ------
@@ -44,10 +43,9 @@ def read(path: str) -> list[LayerData]:
         As `napari_swintormer.imaging.files.open_image`; one sentence.
     """
     image = open_image(path)
-    data, axes = _ordered(_as_dask(image), image.axes)
+    levels, axes = _levels(image)
     rgb = axes.endswith("S")
     spatial = axes.removesuffix("S")
-    levels = _levels(data, spatial)
     shown = spatial.replace("C", "")
     arguments: dict[str, Any] = {
         "name": image.name,
@@ -65,49 +63,52 @@ def read(path: str) -> list[LayerData]:
 
 
 class _OpenFile:
-    """The pixels of an open file, which is closed when the last array over them is gone."""
+    """Closes a file when the last array over it is gone."""
 
     def __init__(self, image: Image) -> None:
-        self._data = image.data
-        self.shape, self.dtype, self.ndim = image.data.shape, image.data.dtype, image.data.ndim
         weakref.finalize(self, image.close)
+
+
+class _Level:
+    """The pixels of one level of an open file."""
+
+    def __init__(self, data: Any, file: _OpenFile) -> None:
+        self._data, self._file = data, file
+        self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         return np.asarray(self._data[index])
 
 
-def _as_dask(image: Image) -> da.Array:
-    """View a file as a dask array whose chunks are whole chunks of the file."""
-    stored = getattr(image.data, "chunks", None) or (1,) * image.data.ndim
+def _levels(image: Image) -> tuple[list[da.Array], str]:
+    """View the pyramid of a file as dask arrays in napari's order of axes, and give that order.
+
+    A plane larger than a texture that has no pyramid gets coarser levels from every second, fourth
+    … pixel. They are as lazy as the image: zoomed in, napari reads only the part in view.
+    """
+    file = _OpenFile(image)
+    arrays = [_as_dask(data, image.axes, file) for data in (image.data, *image.levels)]
+    size = dict(zip(image.axes, image.data.shape, strict=True))
+    colours = size.get("S", 0) in (3, 4)  # one or two samples are no colours to napari
+    order = "".join(axis for axis in ("TCZYXS" if colours else "TCSZYX") if axis in image.axes)
+    levels = [array.transpose([image.axes.index(axis) for axis in order]) for array in arrays]
+    longest = max(size["Y"], size["X"])
+    if len(levels) == 1 and longest > LARGEST_TEXTURE:
+        step = 2
+        while longest > _OVERVIEW * step // 2:
+            every = tuple(slice(None, None, step if axis in "YX" else 1) for axis in order)
+            levels.append(levels[0][every])
+            step *= 2
+    return levels, order
+
+
+def _as_dask(data: Any, axes: str, file: _OpenFile) -> da.Array:
+    """View an array of a file as a dask array whose chunks are whole chunks of the file."""
+    stored = getattr(data, "chunks", None) or (1,) * data.ndim
     chunks = tuple(
         {"S": size}.get(axis, chunk * -(-_CHUNK // chunk) if axis in "YX" else 1)
-        for axis, size, chunk in zip(image.axes, image.data.shape, stored, strict=True)
+        for axis, size, chunk in zip(axes, data.shape, stored, strict=True)
     )
-    meta = np.empty((0,) * image.data.ndim, image.data.dtype)
-    array: da.Array = da.from_array(_OpenFile(image), chunks=chunks, name=False, meta=meta)
+    meta = np.empty((0,) * data.ndim, data.dtype)
+    array: da.Array = da.from_array(_Level(data, file), chunks=chunks, name=False, meta=meta)
     return array
-
-
-def _ordered(data: da.Array, axes: str) -> tuple[da.Array, str]:
-    """Bring the axes into the order of napari; one or two samples are no colours to napari."""
-    colours = "S" in axes and data.shape[axes.index("S")] in (3, 4)
-    order = "".join(a for a in (_ORDER if colours else "TCSZYX") if a in axes)
-    return data.transpose([axes.index(a) for a in order]), order
-
-
-def _levels(data: da.Array, axes: str) -> list[da.Array]:
-    """Make coarser levels of planes larger than a texture, from every second, fourth … pixel.
-
-    They are as lazy as the image: zoomed in, napari reads only the part of the level in view.
-    """
-    y, x = axes.index("Y"), axes.index("X")
-    levels = [data]
-    if max(data.shape[y], data.shape[x]) > LARGEST_TEXTURE:
-        step = 1
-        while max(levels[-1].shape[y], levels[-1].shape[x]) > _OVERVIEW:
-            step *= 2
-            every = tuple(
-                slice(None, None, step if axis in (y, x) else 1) for axis in range(len(data.shape))
-            )
-            levels.append(data[every])
-    return levels
