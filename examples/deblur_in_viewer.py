@@ -16,7 +16,7 @@ def deblur_sample(viewer, sample="circuit-board"):
     (blurred,) = viewer.open_sample("napari-swintormer", sample)
     _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Deblur")
     widget.form.image.value = blurred
-    widget.form.overlap.value = 64  # every field of the widget can be set like this
+    widget.form.precision.value = "fp32"  # every field of the widget can be set like this
     widget.finished.connect(describe)
     widget.run()
     return widget

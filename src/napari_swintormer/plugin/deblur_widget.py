@@ -11,7 +11,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_swintormer.errors import SwintormerError
+from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.events import Progress
 from napari_swintormer.job import Job, prepare
 from napari_swintormer.models.catalogue import list_models
@@ -64,7 +64,7 @@ class DeblurWidget(QWidget):
         self._choose_active_layer()
         self.form.changed.connect(self._plan_timer.start)
         self._plan_timer.timeout.connect(self.update_plan)
-        self.run_panel.run.clicked.connect(self.run)
+        self.run_panel.run.clicked.connect(self._run_if_possible)
         self.run_panel.cancel.clicked.connect(self.cancel)
         napari_viewer.events.theme.connect(self._use_theme)
         self._use_theme()
@@ -77,32 +77,35 @@ class DeblurWidget(QWidget):
         self.form.refresh()
         self._plan_timer.start()
 
-    def update_plan(self) -> tuple[LayerSource, Job] | None:
-        """Plan the run that the fields describe, and show the plan or why there is none.
+    def update_plan(self) -> bool:
+        """Plan the run that the fields describe, and show the plan or why there can be no run.
 
         Returns
         -------
-        (LayerSource, Job) or None
-            What is worked on and the planned run, or None if there can be none.
+        bool
+            Whether the run is possible.
         """
         self._plan_timer.stop()
-        planned = None
+        possible = False
         try:
-            if (source := self._take_source()) is None:
+            if self.form.layer is None:
                 self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
             else:
-                job = prepare(source.data, self.form.settings())
-                self.plan_panel.show_job(job)
-                planned = source, job
+                self.plan_panel.show_job(self._plan()[1])
+                possible = True
         except SwintormerError as error:
             self.plan_panel.show_sentence(str(error), error=True)
-        self.run_panel.run.setEnabled(planned is not None and self._worker is None)
-        return planned
+        self.run_panel.run.setEnabled(possible and self._worker is None)
+        return possible
 
-    def _take_source(self) -> LayerSource | None:
+    def _plan(self) -> tuple[LayerSource, Job]:
+        source = self._take_source()
+        return source, prepare(source.data, self.form.settings())
+
+    def _take_source(self) -> LayerSource:
         layer = self.form.layer
         if layer is None:
-            return None
+            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
         source = LayerSource.of(layer, self.form.axes.value)
         if self.form.current_plane_only:
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
@@ -119,10 +122,18 @@ class DeblurWidget(QWidget):
     # ---- a run -------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Start the run that the fields describe; the result becomes a new layer."""
-        if self._worker is not None or (planned := self.update_plan()) is None:
+        """Start the run that the fields describe; the result becomes a new layer.
+
+        Does nothing while another run goes on.
+
+        Raises
+        ------
+        SwintormerError
+            Image, model and settings do not fit; one sentence says what would work.
+        """
+        if self._worker is not None:
             return
-        self._source, job = planned
+        self._source, job = self._plan()
         self._activity = progress(total=job.plan.n_tiles, desc=f"Deblurring {self._source.name}")
         self._worker = worker = DeblurWorker(job, self._source.data.shape)
         worker.progressed.connect(self._show_progress)
@@ -136,6 +147,10 @@ class DeblurWidget(QWidget):
         self.run_panel.set_running(True)
         worker.start()
 
+    def _run_if_possible(self) -> None:
+        if self.update_plan():
+            self.run()
+
     def cancel(self) -> None:
         """Stop the run after the batch of tiles at hand; nothing is added to the viewer."""
         if self._worker is not None:
@@ -145,6 +160,8 @@ class DeblurWidget(QWidget):
 
     def _show_progress(self, event: Progress) -> None:
         if self._activity is not None:
+            if self._activity.total != event.total:  # tiles are done, levels are made
+                self._activity.total = event.total
             self._activity.update(event.done - self._activity.n)
         self.run_panel.show_progress(event)
 

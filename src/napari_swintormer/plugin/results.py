@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Generator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import psutil
 from napari.layers import Image
 
 from napari_swintormer.config import cache_folder
+from napari_swintormer.events import Progress
 from napari_swintormer.imaging.ome_zarr import disk_order
 from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.job import Job
@@ -64,20 +66,25 @@ class Result:
         )
         self.array = self._store.array
 
-    def finish(self) -> Any:
-        """Complete the result after the run; may take a while for a large one.
+    def finishing(self) -> Generator[Progress, None, None]:
+        """Complete the result after the run: make the coarser levels of what lies on disk.
 
-        Returns
-        -------
-        array or list of arrays
-            What a layer shows: the image, or its levels, finest first. Levels are made here, for
-            napari would read the whole image on the GUI thread to make its own.
+        Closing the generator stops after the chunk at hand.
+        """
+        if self._store is not None:
+            yield from self._store.finishing()
+
+    @property
+    def shown(self) -> Any:
+        """What a layer shows when all is finished: the image, or its levels, finest first.
+
+        Levels are there for large planes: napari would read the whole image on the GUI thread to
+        make its own.
         """
         if self._store is None:
             return self.array
         import zarr
 
-        self._store.finish()
         group = zarr.open_group(self._store.destination, mode="r")
         order = disk_order(self._axes)
         levels = [

@@ -27,7 +27,7 @@ class Outcome:
     result
         The room that the deblurred image takes.
     shown
-        The deblurred image as a layer shows it, see `Result.finish`.
+        The deblurred image as a layer shows it, see `Result.shown`.
     provenance
         How it was made.
     seconds
@@ -69,14 +69,15 @@ class DeblurWorker(WorkerBase[Outcome | None]):
         """Deblur; None after an abort, with nothing left behind."""
         start = time.monotonic()
         result = Result(self._job, self._shape)
-        with closing(self._job.run(result.array)) as events:
-            for event in events:
-                if self.abort_requested:
-                    return None
-                self._report(event)
-        shown = result.finish()
+        for events in (self._job.run(result.array), result.finishing()):
+            with closing(events):
+                for event in events:
+                    if self.abort_requested:
+                        return None
+                    self._report(event)
         made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
-        return Outcome(result, shown, self._job.provenance() | made, time.monotonic() - start)
+        provenance = self._job.provenance() | made
+        return Outcome(result, result.shown, provenance, time.monotonic() - start)
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Notice):
