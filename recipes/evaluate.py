@@ -3,8 +3,8 @@
     python recipes/evaluate.py --model swintormer-small --photo DIR --microscopy DIR --pairs CSV \
         --out docs/models/swintormer-small/
 
-Writes `evaluation.md` (tables), `scores.csv` (every image and method) and one picture of crops per
-data set. What is measured, and how, is told in docs/models/README.md.
+Writes `evaluation.md` (tables), `scores.csv` (every image and method), `sharp.csv` (how little sharp
+images change) and one picture of crops per data set. What is measured, and how, is told in docs/models/README.md.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ def main() -> None:
         everything += comparisons
     if kept:
         text += ["## Sharp images stay as they are\n", kept_table(kept)]
+        lines = [
+            f"{source},{image},{itself:.2f},{change:.2f}" for source, image, itself, change in kept
+        ]
+        header = "set,image,psnr_to_itself,largest_change_percent"
+        (options.out / "sharp.csv").write_text("\n".join([header, *lines, ""]), encoding="utf-8")
     text += ["## Blank fields\n", fields_table(restore)]
     report.write_scores(options.out / "scores.csv", everything)
     (options.out / "evaluation.md").write_text("\n".join(text), encoding="utf-8")
