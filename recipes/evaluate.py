@@ -3,8 +3,9 @@
     python recipes/evaluate.py --model swintormer-small --photo DIR --microscopy DIR --pairs CSV \
         --out docs/models/swintormer-small/
 
-Writes `evaluation.md` (tables), `scores.csv` (every image and method), `sharp.csv` (how little sharp
-images change) and one picture of crops per data set. What is measured, and how, is told in docs/models/README.md.
+Writes `evaluation.md` (tables), `scores.csv` (every image and method), `sharp.csv` (how little
+sharp images change) and one picture of crops per data set. What is measured, and how, is told in
+docs/models/README.md.
 """
 
 from __future__ import annotations
