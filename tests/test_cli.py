@@ -70,11 +70,13 @@ def test_deblur_equals_the_api(photo, tiny_weights, tmp_path):
     from napari_swintormer import deblur
 
     out = tmp_path / "out.tif"
-    code, printed, _ = swintormer(
+    code, printed, told = swintormer(
         "deblur", photo, out, "--model", tiny_weights, "--precision", "fp32"
     )
     assert code == 0
     assert printed.strip() == str(out)
+    assert "6/6 tiles" in told
+    assert "Writing the result" in told
     expected = deblur(tifffile.imread(photo), tiny_weights, precision="fp32")
     np.testing.assert_array_equal(tifffile.imread(out), expected)
     assert (expected != tifffile.imread(photo)).any()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +13,6 @@ from napari_swintormer.file_run import FileRun
 from napari_swintormer.job import Job, prepare
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_swintormer.config import Blend, Device, Precision
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.imaging.writing import Compression
@@ -46,8 +41,8 @@ def deblur(
     Parameters
     ----------
     image
-        Array of integers or floats, any intensities. A dask array is computed block by block,
-        at once and on this machine, into a temporary Zarr store.
+        Array of integers or floats, any intensities. Of a dask array, in any chunks, no more is
+        computed now than a fixed sample of small regions, to measure its intensity range.
     model
         Name in the catalogue, path of a weights file, or a restorer that `load_model` gave; None
         for the default model.
@@ -61,19 +56,22 @@ def deblur(
     batch_size
         Tiles at once; None chooses by device.
     device
-        ``"auto"`` (CUDA, then MPS, then the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        ``"auto"`` (CUDA, then MPS, then the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``;
+        of the computer that does the work.
     precision
         ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
     seed
         Seed of everything that is sampled.
     progress
-        Show a progress bar.
+        Show a progress bar; for dask arrays `dask.diagnostics` has one.
 
     Returns
     -------
     numpy.ndarray or dask.array.Array
         The deblurred image: same shape and data type, intensities in the same units. Dask in, dask
-        out; its temporary store is removed with the last array that needs it.
+        out: a lazy array with the same values, which computes what is asked of it, block by block,
+        with dask's threads or on a cluster. A weights file must then lie at the same path on every
+        computer; a restorer that `load_model` gave is sent along.
 
     Raises
     ------
@@ -102,10 +100,11 @@ def deblur(
     if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
         image = np.asarray(image)
     job = prepare(image, settings, restorer)
-    lazy = hasattr(image, "dask")
-    out = _TemporaryArray(image.shape, job) if lazy else np.empty(image.shape, image.dtype)
+    if hasattr(image, "dask"):
+        return job.lazy()
+    out = np.empty(image.shape, image.dtype)
     finish(job.run(out), _TITLE, show=progress)
-    return out.as_dask() if isinstance(out, _TemporaryArray) else out
+    return out
 
 
 def deblur_file(
@@ -188,34 +187,3 @@ def _choose(
     if model is None or isinstance(model, (str, Path)):
         return DeblurSettings(model=None if model is None else str(model), **settings), None
     return DeblurSettings(**settings), model
-
-
-class _TemporaryArray:
-    """A Zarr array in a temporary folder, which goes with the last dask array over it."""
-
-    def __init__(self, shape: tuple[int, ...], job: Job) -> None:
-        import zarr
-
-        folder = tempfile.mkdtemp(prefix="swintormer-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        block = job.plan.grid.block_size
-        wanted = {"Y": block, "X": block, "S": 4}
-        chunks = tuple(
-            min(size, wanted.get(axis, 1))
-            for axis, size in zip(job.planes.axes, shape, strict=True)
-        )
-        self._array = zarr.create_array(folder, shape=shape, chunks=chunks, dtype=job.planes.dtype)
-        self.shape, self.dtype, self.ndim = shape, job.planes.dtype, len(shape)
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        return np.asarray(self._array[index])
-
-    def __setitem__(self, index: Any, value: NDArray[Any]) -> None:
-        self._array[index] = value
-
-    def as_dask(self) -> Any:
-        """Make a dask array; its graph holds this object, and so does every array made of it."""
-        import dask.array as da
-
-        chunks = self._array.chunks
-        return da.from_array(self, chunks, asarray=False, name=False)

@@ -11,6 +11,7 @@ import platform
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from napari_swintormer import __version__
 from napari_swintormer.config import DeblurSettings
@@ -28,10 +29,14 @@ from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
+
+    import dask.array as da
 
     from napari_swintormer.config import Blend
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.engine.local import Journal
+    from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.models.card import ModelCard
 
@@ -125,23 +130,44 @@ class Job:
         SettingsError
             The device or the precision is not there.
         """
-        from torch import nn
+        from napari_swintormer.engine import local
 
-        from napari_swintormer.engine import devices, local
-
-        device = devices.resolve_device(self.settings.device)
-        dtype = devices.resolve_precision(self.settings.precision, device)
-        restorer = self.load().restorer
-        assert restorer is not None
-        if isinstance(restorer, nn.Module):
-            restorer = restorer.to(device)
-        plan = self.plan
-        if self.settings.batch_size is None:
-            plan = replace(plan, batch_size=devices.default_batch_size(device))
+        runner = self._recipe().make()
+        plan = replace(self.plan, batch_size=runner.batch_size)
         events = local.run(
-            plan, self.planes, self.ranges, restorer, out, journal, device=device, dtype=dtype
+            plan,
+            self.planes,
+            self.ranges,
+            runner.restorer,
+            out,
+            journal,
+            device=runner.device,
+            dtype=runner.dtype,
         )
         yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
+
+    def lazy(self) -> da.Array:
+        """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
+
+        Of the image no more than the sample for `ranges` is computed now.
+        """
+        from napari_swintormer.engine import graph
+
+        return graph.lazy(self.plan, self.planes, self.ranges, self._recipe())
+
+    def _recipe(self) -> RunnerRecipe:
+        from napari_swintormer.engine.runners import RunnerRecipe
+
+        if self.restorer is not None:
+            restorer: TileRestorer | Path = self.restorer
+            name = uuid4().hex  # its weights may be other ones than when it was loaded
+        else:
+            assert self.model is not None
+            restorer, name = self.model.path.absolute(), self.weights_sha256
+        settings = self.settings
+        return RunnerRecipe(
+            restorer, name, settings.device, settings.precision, settings.batch_size
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Say how the result is made, for the metadata of layer and file; imports torch.

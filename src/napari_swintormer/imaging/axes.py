@@ -47,6 +47,11 @@ def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
             f"An image has 2 to {len(AXES)} dimensions, letters of {AXES} "
             f"(got {len(shape)}: shape {tuple(shape)})."
         )
+    if any(np.isnan(size) for size in shape):
+        raise ImageError(
+            f"The size of the image is not known (got shape {tuple(shape)}); call "
+            "compute_chunk_sizes() of the dask array first."
+        )
     if 0 in shape:
         raise ImageError(f"The image is empty: its shape is {tuple(shape)}.")
 

@@ -177,8 +177,7 @@ def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[Inte
     count = min(_REGIONS, max(_REGIONS_AT_LEAST, _REGIONS_OF_ALL_GROUPS // len(groups)))
     ranges: dict[int, IntensityRange] = {}
     for members in groups.values():
-        regions = sample_regions(members, planes.shape, count)
-        sample = [planes.read(plane, y, x) for plane, y, x in regions]
+        sample = planes.read_all(sample_regions(members, planes.shape, count))
         ranges.update(dict.fromkeys(members, _measure(sample, convention)))
     return [ranges[plane] for plane in range(len(planes))]
 

@@ -11,6 +11,8 @@ from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import resolve_axes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 Scope = Literal["image", "channel", "plane"]
@@ -37,6 +39,8 @@ class Planes:
 
     Attributes
     ----------
+    data
+        As given.
     axes
         As given, in upper case.
     shape
@@ -57,7 +61,7 @@ class Planes:
             raise ImageError(f"A model has 1 or 3 channels (got {channels}).")
         self.axes = resolve_axes(data.shape, data.dtype, axes)
         self.dtype = np.dtype(data.dtype).newbyteorder("=")
-        self._data = data
+        self.data = data
         size: dict[str, int] = dict(zip(self.axes, data.shape, strict=True))
         self.shape: tuple[int, int] = (size["Y"], size["X"])
         samples = size.get("S", 1)
@@ -89,8 +93,22 @@ class Planes:
         NDArray
             ``(C, h, w)`` in the dtype of the image; may share memory with it.
         """
-        first = self._first_sample(plane)
-        return self._read_samples(plane, y, x, slice(first, first + self.channels))
+        return self._from_image(np.asarray(self.data[self._index(plane, y, x)]))
+
+    def read_all(self, regions: Iterable[tuple[int, slice, slice]]) -> list[NDArray[Any]]:
+        """Read several regions, as `read` does; of a dask array all at once.
+
+        Parameters
+        ----------
+        regions
+            ``(plane, y, x)`` of each.
+        """
+        parts = [self.data[self._index(*region)] for region in regions]
+        if hasattr(self.data, "dask"):
+            from dask.base import compute
+
+            parts = compute(*parts)  # what regions have in common is computed once
+        return [self._from_image(np.asarray(part)) for part in parts]
 
     def write(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:
         """Write a region of a plane, and the alpha sample of these pixels with it.
@@ -108,7 +126,7 @@ class Planes:
         stop = first + self.channels
         if self._alpha is not None and first == 0:
             alpha = slice(self._alpha, self._alpha + 1)
-            values = self._read_samples(plane, y, x, alpha)
+            values = self._from_image(np.asarray(self.data[self._index(plane, y, x, alpha)]))
             if self._alpha == stop:  # one write instead of two into the same chunk
                 block, stop = np.concatenate([block, values]), stop + 1
             else:
@@ -144,13 +162,19 @@ class Planes:
     def _first_sample(self, plane: int) -> int:
         return plane % self._planes_per_position
 
-    def _index(self, plane: int, y: slice, x: slice, samples: slice) -> tuple[int | slice, ...]:
+    def _index(
+        self, plane: int, y: slice, x: slice, samples: slice | None = None
+    ) -> tuple[int | slice, ...]:
+        """Index of a region in the image; of the samples that the plane consists of, or others."""
+        if samples is None:
+            first = self._first_sample(plane)
+            samples = slice(first, first + self.channels)
         index: dict[str, int | slice] = {"Y": y, "X": x, "S": samples}
         index.update(zip(self._stack_axes, self._position(plane), strict=True))
         return tuple(index[a] for a in self.axes)
 
-    def _read_samples(self, plane: int, y: slice, x: slice, samples: slice) -> NDArray[Any]:
-        region = np.asarray(self._data[self._index(plane, y, x, samples)])
+    def _from_image(self, region: NDArray[Any]) -> NDArray[Any]:
+        """Turn a region in the order of the image's own axes into ``(C, h, w)``."""
         region = region.astype(self.dtype, copy=False).transpose(self._to_plane)
         return region if "S" in self.axes else region[np.newaxis]
 

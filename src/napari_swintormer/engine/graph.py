@@ -1,0 +1,190 @@
+"""The same two steps as a graph of tasks: a lazy array for dask's threads, or for a cluster.
+
+The image is brought into chunks that are the blocks of the grid. A block's task takes its chunk
+and, of the next chunks, the margins that its tiles reach; it gives its sums by chunk. A chunk of
+the result takes its chunk of the image and the sums that reach it::
+
+    image → chunks ─┬─ margins ─→ restore ─→ sums ─┬─→ finish → result
+                    └─────────────────────────────┘
+
+Nothing is restored twice, and a part of the result asks only for the blocks that reach it.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.engine.blocks import finish_chunk, restore_block
+from napari_swintormer.engine.runners import ALONE, shared_runner
+from napari_swintormer.imaging.planes import Planes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import dask.array as da
+
+    from napari_swintormer.engine.blocks import PartialSums, RawArray
+    from napari_swintormer.engine.runners import RunnerRecipe
+    from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.tiling.blending import Blending
+    from napari_swintormer.tiling.grid import BlockIndex, Region
+    from napari_swintormer.tiling.plan import Plan
+
+    Key = tuple[Any, ...]
+
+
+def lazy(
+    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+) -> da.Array:
+    """Restore all planes when asked for.
+
+    Parameters
+    ----------
+    plan
+        Of `napari_swintormer.tiling.plan.make_plan`, for these planes.
+    planes
+        Of a dask array in any chunks.
+    ranges
+        One per plane.
+    recipe
+        How the processes that do the work make their runner: once each, and it works on one
+        block at a time.
+
+    Returns
+    -------
+    dask.array.Array
+        Of the image's shape and dtype, in chunks of ``plan.grid.block_size`` along Y and X and of 1
+        along T, C and Z; bit for bit what `napari_swintormer.engine.local.run` makes.
+    """
+    import dask.array as da
+    from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
+
+    block = plan.grid.block_size
+    sizes = {"Y": block, "X": block, "S": -1}
+    wanted = {i: sizes.get(axis, 1) for i, axis in enumerate(planes.axes)}
+    # by tasks: the other method computes the whole image before it gives any part
+    image = planes.data.rechunk(wanted, method="tasks")
+    runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size)
+    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
+    work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
+    name = f"deblur-{token}"
+    tasks: dict[Any, Any] = dict(_tasks(work, len(planes), image, name, token))
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[image])
+    meta = np.empty((0,) * image.ndim, image.dtype)
+    return da.Array(graph, name, image.chunks, meta=meta)
+
+
+def _tasks(
+    work: _Work, n_planes: int, image: da.Array, name: str, token: str
+) -> Iterator[tuple[Key | str, Any]]:
+    """Give the tasks by key; a task is a tuple of a function and its arguments or their keys."""
+    grid = work.blending.grid
+    work_key = f"tiles-{token}"
+    yield work_key, work  # sent once to every process
+    stack_axes = [i for i, axis in enumerate(work.axes) if axis in "TCZ"]
+    positions = list(np.ndindex(*(image.shape[i] for i in stack_axes)))
+    each = n_planes // len(positions)  # planes of one chunk: more than one for colours
+    for number, position in enumerate(positions):
+        index = dict(zip(stack_axes, map(int, position), strict=True))
+
+        def key(of: str, chunk: BlockIndex, index: dict[int, int] = index) -> Key:
+            place = {"Y": chunk[0], "X": chunk[1]}
+            return (of, *(index.get(i, place.get(a, 0)) for i, a in enumerate(work.axes)))
+
+        first = number * each
+        for block in grid.blocks():
+            reached = grid.reached(block)
+            if reached:
+                sources = []
+                for chunk in reached:
+                    source, raw = grid.chunk(chunk), key(image.name, chunk)
+                    part = grid.source(block).intersection(source)
+                    if part != source:
+                        margin = (*key(f"margin-{token}", block), reached.index(chunk))
+                        yield margin, (operator.getitem, raw, work.index(part, source))
+                        raw = margin
+                    sources.append(raw)
+                columns = len({column for _, column in reached})
+                restored = key(f"restore-{token}", block)
+                yield restored, (_restore, work_key, first, block, columns, *sources)
+                for i, chunk in enumerate(reached):
+                    yield (*key(f"sums-{token}", block), i), (operator.getitem, restored, chunk)
+            sums = [
+                (*key(f"sums-{token}", other), grid.reached(other).index(block))
+                for other in grid.contributors(block)
+            ]
+            yield key(name, block), (_finish, work_key, first, block, key(image.name, block), *sums)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all tasks have in common.
+
+    Attributes
+    ----------
+    blending, recipe
+        As in `lazy`.
+    axes, channels
+        Of the planes.
+    ranges
+        One per plane.
+    """
+
+    blending: Blending
+    axes: str
+    channels: int
+    ranges: tuple[IntensityRange, ...]
+    recipe: RunnerRecipe
+
+    def index(self, region: Region, outer: Region) -> tuple[slice, ...]:
+        """Index of a region in a chunk that holds `outer`."""
+        rows, columns = region.within(outer)
+        return tuple({"Y": rows, "X": columns}.get(axis, slice(None)) for axis in self.axes)
+
+    def planes(self, chunk: RawArray) -> Planes:
+        """See a chunk of the image as its planes."""
+        return Planes(chunk, self.axes, self.channels)
+
+
+def _restore(
+    work: _Work, first: int, block: BlockIndex, columns: int, *sources: RawArray
+) -> dict[BlockIndex, list[PartialSums]]:
+    """Restore a block of the planes from `first` on; give the sums of every plane by chunk.
+
+    `sources` are the parts of the image that the block's tiles reach, in rows of `columns`.
+    """
+    x, y = work.axes.index("X"), work.axes.index("Y")
+    rows = [
+        np.concatenate(sources[i : i + columns], axis=x) for i in range(0, len(sources), columns)
+    ]
+    planes = work.planes(np.concatenate(rows, axis=y))
+    whole = slice(None)
+    sums: dict[BlockIndex, list[PartialSums]] = {}
+    with ALONE:
+        runner = shared_runner(work.recipe)
+        for plane in range(len(planes)):
+            raw, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
+            parts = restore_block(raw, block, work.blending, intensity, runner)
+            for chunk, part in parts.items():
+                sums.setdefault(chunk, []).append(part)
+    return sums
+
+
+def _finish(
+    work: _Work, first: int, chunk: BlockIndex, raw: RawArray, *sums: list[PartialSums]
+) -> RawArray:
+    """Make a chunk of the result from that of the image and the sums that reach it."""
+    planes, out = work.planes(raw), np.empty(raw.shape, raw.dtype)
+    whole = slice(None)
+    for plane, *parts in zip(range(len(planes)), *sums, strict=True):
+        values = planes.read(plane, whole, whole)
+        intensity = work.ranges[first + plane]
+        planes.write(
+            out, plane, whole, whole, finish_chunk(values, chunk, parts, work.blending, intensity)
+        )
+    return out

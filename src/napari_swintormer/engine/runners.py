@@ -1,0 +1,93 @@
+"""From a model and the wishes of the user to a runner, in the process that does the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from napari_swintormer.engine import devices
+from napari_swintormer.engine.blocks import TileRunner
+from napari_swintormer.errors import WeightsError
+from napari_swintormer.models.catalogue import load_model
+
+if TYPE_CHECKING:
+    from napari_swintormer.engine.blocks import TileRestorer
+
+ALONE = Lock()
+"""Held while a restorer is loaded or works: more than one at a time would only fight for the
+device and its memory."""
+
+
+@dataclass(frozen=True)
+class RunnerRecipe:
+    """How to make a runner; small enough to be sent to the processes of a cluster.
+
+    Attributes
+    ----------
+    restorer
+        A restorer, or the weights file to load it from where the work is done.
+    name
+        Tells restorers apart: for a file the SHA-256 of the weights.
+    device, precision
+        As the user named them; what they stand for is found out where the work is done.
+    batch_size
+        Tiles in one forward pass, or None for what suits the device.
+    """
+
+    restorer: TileRestorer | Path = field(compare=False)
+    name: str
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+
+    def load(self) -> RunnerRecipe:
+        """Load the restorer, unless it is there already.
+
+        Raises
+        ------
+        FileError, WeightsError
+            The weights file is not here, damaged, or another one.
+        """
+        if not isinstance(self.restorer, Path):
+            return self
+        restorer = load_model(self.restorer)
+        if restorer.sha256 != self.name:
+            raise WeightsError(
+                f"{self.restorer} holds other weights than when the work was planned (it has "
+                f"SHA-256 {restorer.sha256[:12]}…, planned was {self.name[:12]}…). Put the same "
+                "file there on every computer, or give a restorer that load_model loaded."
+            )
+        return replace(self, restorer=restorer)
+
+    def make(self) -> TileRunner:
+        """Make the runner; the restorer moves to its device.
+
+        Raises
+        ------
+        SettingsError
+            The device or the precision is not there.
+        FileError, WeightsError
+            As `load`.
+        """
+        device = devices.resolve_device(self.device)
+        dtype = devices.resolve_precision(self.precision, device)
+        restorer = self.load().restorer
+        assert not isinstance(restorer, Path)
+        if isinstance(restorer, nn.Module):
+            restorer = restorer.to(device)
+        batch_size = self.batch_size or devices.default_batch_size(device)
+        return TileRunner(restorer, device, dtype, batch_size)
+
+
+@lru_cache(maxsize=2)
+def shared_runner(recipe: RunnerRecipe) -> TileRunner:
+    """Give the runner of this process, made once; to be called with `ALONE` held.
+
+    The last two stay loaded.
+    """
+    return recipe.make()

@@ -1,0 +1,181 @@
+"""The graph of tasks makes what the local engine makes, and no more of it than is asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+from test_local_engine import BLOCK, CPU, TILE, Sharpen, noise, plan_for
+
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.engine import graph, local
+from napari_swintormer.engine.runners import RunnerRecipe
+from napari_swintormer.errors import ImageError, WeightsError
+from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
+from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.job import Job, prepare
+from napari_swintormer.tiling.blending import Blending
+from napari_swintormer.tiling.grid import TileGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+BATCH = 3
+
+
+def lazy(image: da.Array, axes: str, restorer: Sharpen, channels: int = 1) -> da.Array:
+    planes = Planes(image, axes, channels)
+    ranges = measure_ranges(planes, IntensityConvention())
+    recipe = RunnerRecipe(restorer, uuid4().hex, "cpu", "fp32", BATCH)
+    return graph.lazy(plan_for(planes, blend="smooth"), planes, ranges, recipe)
+
+
+def local_result(image: NDArray[Any], axes: str, restorer: Sharpen, channels: int) -> NDArray[Any]:
+    planes = Planes(image, axes, channels)
+    ranges, out = measure_ranges(planes, IntensityConvention()), np.zeros_like(image)
+    plan = plan_for(planes, blend="smooth", batch_size=BATCH)
+    for _ in local.run(plan, planes, ranges, restorer, out, device=CPU, dtype=torch.float32):
+        pass
+    return out
+
+
+@pytest.fixture(scope="module")
+def grey() -> Sharpen:
+    return Sharpen()
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "chunks", "dtype", "channels"),
+    [
+        ("YX", (300, 400), (300, 400), "uint8", 1),
+        ("YX", (257, 130), (7, 100), "float32", 1),
+        ("YX", (20, 500), (20, 128), ">u2", 1),
+        ("ZYX", (3, 150, 200), (2, 64, 200), "uint16", 1),
+        ("YXS", (150, 200, 3), (128, 128, 2), "uint8", 1),
+        ("TXYCS", (2, 140, 150, 2, 4), (2, 50, 150, 1, 4), "uint8", 3),
+        ("SYX", (2, 100, 200), (1, 100, 70), "int16", 1),
+    ],
+)
+def test_every_bit_is_that_of_the_local_engine(
+    axes: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    channels: int,
+    grey: Sharpen,
+) -> None:
+    image = noise(shape, np.dtype(dtype).name).astype(dtype)
+    restorer = grey if channels == 1 else Sharpen(channels)
+    result = lazy(da.from_array(image, chunks), axes, restorer, channels)
+    assert (result.shape, result.dtype) == (image.shape, image.dtype)
+    assert isinstance(result._meta, np.ndarray)
+    made = result.compute(scheduler="threads", num_workers=3)
+    expected = local_result(image, axes, restorer, channels)
+    assert made.dtype == image.dtype
+    assert made.tobytes() == expected.tobytes()
+    assert (made != image).any()
+    assert [max(c) for c in result.chunks] == [
+        min(n, {"Y": BLOCK, "X": BLOCK, "S": 4}.get(a, 1)) for a, n in zip(axes, shape, strict=True)
+    ]
+
+
+class Counted:
+    """An image that counts which of its chunks are asked for."""
+
+    def __init__(self, shape: tuple[int, int], chunk: int) -> None:
+        self.reads = 0
+        whole = da.from_array(noise(shape, "uint8"), chunk)
+        self.image = whole.map_blocks(self._read, dtype="uint8", meta=np.empty((0, 0), "uint8"))
+
+    def _read(self, chunk: NDArray[Any]) -> NDArray[Any]:
+        self.reads += 1
+        return chunk
+
+
+def test_a_part_asks_only_for_what_reaches_it() -> None:
+    counted, restorer = Counted((600, 900), BLOCK), Sharpen()
+    result = lazy(counted.image, "YX", restorer)
+    assert restorer.calls == 0
+    whole = result.compute(scheduler="sync")
+    counted.reads = restorer.calls = 0
+    part = result.blocks[2, 3].compute(scheduler="sync")
+    np.testing.assert_array_equal(part, whole[256:384, 384:512])
+    grid = plan_for(Planes(counted.image, "YX", 1)).grid
+    blocks = grid.contributors((2, 3))
+    assert len(blocks) == 4
+    assert restorer.calls == sum(ceil(grid.count_tiles(block) / BATCH) for block in blocks)
+    assert counted.reads == 9  # theirs, and the margins of the next
+
+
+def test_making_the_graph_reads_a_sample_and_restores_nothing() -> None:
+    counted, restorer = Counted((3000, 3000), 96), Sharpen()
+    lazy(counted.image, "YX", restorer)
+    assert 0 < counted.reads <= 64 * 9 < 32 * 32
+    assert restorer.calls == 0
+
+
+def test_one_block_at_a_time_in_a_process() -> None:
+    class Jealous(Sharpen):
+        def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+            assert busy.acquire(blocking=False)
+            time.sleep(0.002)
+            restored = super().forward(tiles)
+            busy.release()
+            return restored
+
+    busy = threading.Lock()
+    result = lazy(da.from_array(noise((300, 400), "uint8"), 100), "YX", Jealous())
+    result.compute(scheduler="threads", num_workers=4)
+
+
+def test_an_image_of_unknown_size_is_refused() -> None:
+    image = da.from_array(noise((300, 400), "uint8"), 100)
+    with pytest.raises(ImageError, match=r"call compute_chunk_sizes\(\)"):
+        prepare(image[image[:, 0] > 3], restorer=Sharpen())
+
+
+def job_for(image: Any, weights: Path) -> Job:
+    """A job as the API makes it, in small blocks."""
+    settings = DeblurSettings(model=str(weights), device="cpu", precision="fp32")
+    job = prepare(image, settings)
+    grid = TileGrid(job.planes.shape, TILE, 16, BLOCK)
+    return replace(job, plan=replace(job.plan, blending=Blending(grid, "smooth")))
+
+
+def test_the_weights_of_another_computer_must_be_the_same(
+    make_weights: Callable[..., Path],
+) -> None:
+    weights = make_weights("changing")
+    result = job_for(da.from_array(noise((100, 200), "uint8")), weights).lazy()
+    weights.write_bytes(make_weights("other", channels=1).read_bytes())
+    with pytest.raises(WeightsError, match="Put the same file there"):
+        result.compute()
+
+
+def test_a_cluster_of_processes_makes_the_same_bits(tiny_weights: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    image = noise((200, 300), "uint16")
+    expected = np.zeros_like(image)
+    for _ in job_for(image, tiny_weights).run(expected):
+        pass
+    with (
+        dask.config.set({"distributed.worker.memory.terminate": False}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        result = job_for(da.from_array(image, (90, 300)), tiny_weights).lazy()
+        np.testing.assert_array_equal(result.compute(), expected)
