@@ -11,6 +11,10 @@ import pytest
 
 os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings of napari
 
+from napari.components import ViewerModel
+
+from napari_swintormer.plugin.deblur_widget import DeblurWidget
+
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 
@@ -45,8 +49,23 @@ def viewer(display, request):
 
 @pytest.fixture
 def deblur(viewer, model, qtbot):
-    """Open the Deblur widget, and give ways to run it."""
+    """Open the Deblur widget in a real viewer, and give ways to run it."""
     _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Deblur")
+    yield from _driven(viewer, widget, qtbot)
+
+
+@pytest.fixture
+def deblur_alone(model, qtbot):
+    """Show the Deblur widget beside a viewer without a window: needs no OpenGL and is quick."""
+    viewer = ViewerModel()
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    viewer.layers.events.inserted.connect(widget.reset_choices)
+    viewer.layers.events.removed.connect(widget.reset_choices)
+    yield from _driven(viewer, widget, qtbot)
+
+
+def _driven(viewer, widget, qtbot):
     widget.form.device.value = "cpu"
     widget.form.precision.value = "fp32"
 
@@ -55,7 +74,7 @@ def deblur(viewer, model, qtbot):
             widget.run()
         return blocker.args[0]
 
-    yield SimpleNamespace(widget=widget, form=widget.form, run=run)
+    yield SimpleNamespace(viewer=viewer, widget=widget, form=widget.form, run=run)
     if (worker := widget._worker) is not None:
         worker.quit()
         qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)

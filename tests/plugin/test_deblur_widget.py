@@ -87,14 +87,14 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     assert {"software", "versions", "time"} <= made.keys()
 
 
-def test_the_current_plane_alone_stays_in_its_place(viewer, deblur):
+def test_the_current_plane_alone_stays_in_its_place(deblur_alone):
     stack = noise(4, 80, 64)
-    layer = viewer.add_image(stack, scale=(2, 1, 1), translate=(5, 0, 0), rotate=30)
-    viewer.dims.set_point(0, layer.data_to_world((2, 0, 0))[0])
-    plane = round(layer.world_to_data(viewer.dims.point)[0])
-    deblur.form.planes.value = CURRENT_PLANE
+    layer = deblur_alone.viewer.add_image(stack, scale=(2, 1, 1), translate=(5, 0, 0), rotate=30)
+    deblur_alone.viewer.dims.set_point(0, layer.data_to_world((2, 0, 0))[0])
+    plane = round(layer.world_to_data(deblur_alone.viewer.dims.point)[0])
+    deblur_alone.form.planes.value = CURRENT_PLANE
 
-    result = deblur.run()
+    result = deblur_alone.run()
 
     np.testing.assert_array_equal(result.data, expected(stack[plane : plane + 1], axes="ZYX"))
     np.testing.assert_allclose(
@@ -102,12 +102,14 @@ def test_the_current_plane_alone_stays_in_its_place(viewer, deblur):
     )
 
 
-def test_colours_and_the_finest_level_of_a_pyramid(viewer, deblur):
+def test_colours_and_the_finest_level_of_a_pyramid(deblur_alone):
     photo = noise(90, 70, 3, dtype="uint8")
-    viewer.add_image([da.from_array(photo), da.from_array(photo[::2, ::2])], rgb=True, name="photo")
-    assert deblur.form.axes.value == "YXS"
+    deblur_alone.viewer.add_image(
+        [da.from_array(photo), da.from_array(photo[::2, ::2])], rgb=True, name="photo"
+    )
+    assert deblur_alone.form.axes.value == "YXS"
 
-    result = deblur.run()
+    result = deblur_alone.run()
 
     assert result.rgb
     assert not result.multiscale
@@ -115,19 +117,20 @@ def test_colours_and_the_finest_level_of_a_pyramid(viewer, deblur):
 
 
 def test_a_large_result_is_a_pyramid_on_disk_that_goes_with_its_layer(
-    viewer, deblur, home, monkeypatch
+    deblur_alone, home, monkeypatch
 ):
     monkeypatch.setattr(results, "LARGEST_TEXTURE", 1000)
     image = noise(1100, 40)
-    viewer.add_image(image)
+    deblur_alone.viewer.add_image(image)
 
-    result = deblur.run()
+    result = deblur_alone.run()
 
     assert result.multiscale
     assert [level.shape for level in result.data] == [(1100, 40), (550, 20)]
     np.testing.assert_array_equal(np.asarray(result.data[0]), expected(image))
     assert len(list((home / "cache").glob("result-*"))) == 1
-    viewer.layers.remove(result)
+    deblur_alone.viewer.layers.remove(result)
+    deblur_alone.viewer.layers.selection.active = deblur_alone.viewer.layers[0]
     del result
     gc.collect()
     assert not list((home / "cache").glob("result-*"))
@@ -205,10 +208,10 @@ def test_the_window_stays_alive_during_a_run(viewer, deblur, monkeypatch):
     ("field", "value"),
     [("tile_size", 7), ("overlap", 64), ("axes", "YQ"), ("axes", "ZYX")],
 )
-def test_a_wrong_setting_shows_the_sentence_of_the_api(viewer, deblur, qtbot, field, value):
+def test_a_wrong_setting_shows_the_sentence_of_the_api(deblur_alone, qtbot, field, value):
     image = noise(80, 80)
-    viewer.add_image(image)
-    form, widget = deblur.form, deblur.widget
+    deblur_alone.viewer.add_image(image)
+    form, widget = deblur_alone.form, deblur_alone.widget
     qtbot.waitUntil(widget.run_panel.run.isEnabled)
     before = getattr(form, field).value
     getattr(form, field).value = value
@@ -223,27 +226,27 @@ def test_a_wrong_setting_shows_the_sentence_of_the_api(viewer, deblur, qtbot, fi
     qtbot.waitUntil(widget.run_panel.run.isEnabled)
 
 
-def test_an_image_of_true_and_false_is_refused_as_in_the_api(viewer, deblur):
+def test_an_image_of_true_and_false_is_refused_as_in_the_api(deblur_alone):
     mask = noise(40, 40) > 100
-    deblur.form.image.value = viewer.add_image(mask)
-    deblur.widget.update_plan()
+    deblur_alone.form.image.value = deblur_alone.viewer.add_image(mask)
+    deblur_alone.widget.update_plan()
     with pytest.raises(SwintormerError) as error:
         prepare(mask)
-    assert deblur.widget.plan_panel.sentence.text() == str(error.value)
+    assert deblur_alone.widget.plan_panel.sentence.text() == str(error.value)
 
 
-def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(viewer, deblur):
-    viewer.add_image(noise(64, 64))
-    deblur.form.device.value = missing = "mps" if torch.cuda.is_available() else "cuda"
+def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(deblur_alone):
+    deblur_alone.viewer.add_image(noise(64, 64))
+    deblur_alone.form.device.value = missing = "mps" if torch.cuda.is_available() else "cuda"
 
-    assert deblur.run() is None
+    assert deblur_alone.run() is None
 
-    assert f"device='{missing}'" in deblur.widget.run_panel.message.text()
-    assert len(viewer.layers) == 1
-    assert deblur.widget.run_panel.run.isEnabled()
+    assert f"device='{missing}'" in deblur_alone.widget.run_panel.message.text()
+    assert len(deblur_alone.viewer.layers) == 1
+    assert deblur_alone.widget.run_panel.run.isEnabled()
 
 
-def test_an_unforeseen_error_keeps_its_traceback(viewer, deblur, monkeypatch):
+def test_an_unforeseen_error_keeps_its_traceback(deblur_alone, monkeypatch):
     def broken(self, tiles):
         raise RuntimeError("the network is broken")
 
@@ -252,24 +255,24 @@ def test_an_unforeseen_error_keeps_its_traceback(viewer, deblur, monkeypatch):
     monkeypatch.setattr(
         notification_manager, "receive_error", lambda *error: received.append(error)
     )
-    viewer.add_image(noise(64, 64))
+    deblur_alone.viewer.add_image(noise(64, 64))
 
-    assert deblur.run() is None
+    assert deblur_alone.run() is None
 
-    assert deblur.widget.run_panel.message.text() == "RuntimeError: the network is broken"
+    assert deblur_alone.widget.run_panel.message.text() == "RuntimeError: the network is broken"
     ((kind, error, traceback),) = received
     assert kind is RuntimeError
     assert traceback is error.__traceback__ is not None
-    assert len(viewer.layers) == 1
+    assert len(deblur_alone.viewer.layers) == 1
 
 
-def test_the_input_may_go_while_the_run_goes_on(viewer, deblur, qtbot):
+def test_the_input_may_go_while_the_run_goes_on(deblur_alone, qtbot):
     image = noise(3, 100, 100)
-    layer = viewer.add_image(image, name="gone")
-    with qtbot.waitSignal(deblur.widget.finished, timeout=PATIENCE) as blocker:
-        deblur.widget.run()
-        viewer.layers.remove(layer)
-    (result,) = viewer.layers
+    layer = deblur_alone.viewer.add_image(image, name="gone")
+    with qtbot.waitSignal(deblur_alone.widget.finished, timeout=PATIENCE) as blocker:
+        deblur_alone.widget.run()
+        deblur_alone.viewer.layers.remove(layer)
+    (result,) = deblur_alone.viewer.layers
     assert blocker.args == [result]
     np.testing.assert_array_equal(result.data, expected(image))
 

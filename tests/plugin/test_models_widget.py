@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from napari.components import ViewerModel
 
 from napari_swintormer.plugin.models_widget import ModelsWidget
 
@@ -11,9 +12,9 @@ PATIENCE = 60_000
 
 
 @pytest.fixture
-def widget(viewer, model, qtbot):
-    _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Models")
-    assert isinstance(widget, ModelsWidget)
+def widget(model, qtbot):
+    widget = ModelsWidget(ViewerModel())
+    qtbot.addWidget(widget)
     return widget
 
 
@@ -22,18 +23,17 @@ def names(widget):
 
 
 def test_a_model_is_added_checked_and_offered_by_the_deblur_widget(
-    widget, viewer, qtbot, make_weights
+    widget, deblur_alone, qtbot, make_weights
 ):
-    _, deblur = viewer.window.add_plugin_dock_widget("napari-swintormer", "Deblur")
     widget.add_model(make_weights("brand-new", title="New <b>and</b> better"))
     qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
     assert widget.message.text() == "Added brand-new."
     assert "brand-new" in names(widget)
     assert widget.title.text() == "New <b>and</b> better"  # text of a stranger's file, no markup
-    deblur.form.refresh()
-    deblur.form.model.value = "brand-new"
-    assert deblur.form.model_facts.text() == "New <b>and</b> better"
-    assert deblur.form.tile_size.value == 64
+    deblur_alone.form.refresh()
+    deblur_alone.form.model.value = "brand-new"
+    assert deblur_alone.form.model_facts.text() == "New <b>and</b> better"
+    assert deblur_alone.form.tile_size.value == 64
 
 
 def test_a_file_that_is_no_model_is_refused_with_a_sentence(widget, qtbot, tmp_path):
