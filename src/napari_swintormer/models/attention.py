@@ -43,21 +43,25 @@ def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-@lru_cache(maxsize=64)
-def window_kinds(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """Tell which windows of a shifted partition hold pixels from opposite borders.
+class ShiftedWindows(NamedTuple):
+    """Which windows of a shifted partition hold pixels from opposite borders of the image."""
 
-    Returns
-    -------
-    Tensor
-        One index per window into what `shift_masks` returns: 0 inside, +1 in the last column,
-        +2 in the last row.
-    """
-    with torch.inference_mode(False):  # training may meet the same tensor later
+    kinds: Tensor  # (n,), index into `shift_masks`: 0 inside, +1 last column, +2 last row
+    inside: Tensor  # indices of the windows of kind 0
+    border: Tensor  # indices of the others
+
+
+@lru_cache(maxsize=64)
+def shifted_windows(batch: int, rows: int, columns: int, device: torch.device) -> ShiftedWindows:
+    """Sort the windows of `partition_windows`; made once for every size."""
+    with torch.inference_mode(False):  # training may meet the same tensors later
         kinds = torch.zeros(batch, rows, columns, dtype=torch.long, device=device)
         kinds[:, :, -1] += 1
         kinds[:, -1, :] += 2
-        return kinds.flatten()
+        kinds = kinds.flatten()
+        return ShiftedWindows(
+            kinds, (kinds == 0).nonzero().flatten(), (kinds != 0).nonzero().flatten()
+        )
 
 
 def shift_masks(window_size: int) -> Tensor:
@@ -66,8 +70,8 @@ def shift_masks(window_size: int) -> Tensor:
     Returns
     -------
     Tensor
-        ``(4, w*w, w*w)``, to add to the logits of the four `window_kinds`: 0 between pixels from
-        the same side of the image, -100 else.
+        ``(4, w*w, w*w)``, to add to the logits of the four kinds of `ShiftedWindows`: 0 between
+        pixels from the same side of the image, -100 else.
     """
     wrapped = torch.arange(window_size) >= window_size // 2
     inside = torch.zeros_like(wrapped)
@@ -123,7 +127,7 @@ class AttentionWeights(NamedTuple):
     depthwise: Tensor
     qk_scale: Tensor  # (2, h, c)
     bias: Tensor  # (h, p, p)
-    merge: Tensor
+    merge: tuple[Tensor, Tensor]  # of what was attended over pixels, over channels
 
 
 class WindowAttention(nn.Module):
@@ -161,15 +165,18 @@ class WindowAttention(nn.Module):
         bias: Tensor = self.position_bias()
         # the softmax does not see a shift of a whole row, half precision is finest around zero
         bias = bias - bias.amax(dim=-1, keepdim=True)
+        merge = cast(self.merge.weight, dtype)
         return AttentionWeights(
-            self.qkv.weight.to(dtype),
-            self.depthwise.weight.to(dtype),
+            cast(self.qkv.weight, dtype),
+            cast(self.depthwise.weight, dtype),
             qk_scale.expand(-1, -1, per_head).to(dtype),
             bias.to(dtype),
-            self.merge.weight.to(dtype),
+            (merge[:, : self.dim // 2], merge[:, self.dim // 2 :]),
         )
 
-    def forward(self, windows: Tensor, weights: AttentionWeights, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, windows: Tensor, weights: AttentionWeights, mask: Tensor | None, onto: Tensor
+    ) -> Tensor:
         """Attend within windows.
 
         Parameters
@@ -180,6 +187,8 @@ class WindowAttention(nn.Module):
             From `prepare`.
         mask
             ``(n, p, p)`` to add to the logits between pixels, None for none.
+        onto
+            ``(n, p, C)``, what the attention is added to.
 
         Returns
         -------
@@ -198,14 +207,11 @@ class WindowAttention(nn.Module):
             h=self.num_heads,
         )
         bias = weights.bias[None] if mask is None else weights.bias + mask[:, None]
-        attended = torch.cat(
-            [
-                self._attend_pixels(over_pixels, weights.qk_scale, bias),
-                self._attend_channels(over_channels),
-            ],
-            dim=-1,
-        )
-        return F.linear(attended, weights.merge)
+        # merging either half by itself spares their concatenation
+        attended = self._attend_pixels(over_pixels, weights.qk_scale, bias)
+        onto = add_product(onto, attended, weights.merge[0])
+        values = rearrange(over_channels[:, :, 2], "n p h c -> n p (h c)")
+        return torch.baddbmm(onto, values, self._attend_channels(over_channels, weights.merge[1]))
 
     def _attend_pixels(self, qkv: Tensor, qk_scale: Tensor, bias: Tensor) -> Tensor:
         """Cosine attention between pixels; ``(n, p, 3, h, c)`` to ``(n, p, h*c)``."""
@@ -219,20 +225,38 @@ class WindowAttention(nn.Module):
             out = released_softmax(logits).to(v.dtype) @ v
         return rearrange(out, "n h p c -> n p (h c)")
 
-    def _attend_channels(self, qkv: Tensor) -> Tensor:
-        """Cosine attention between channels; ``(n, p, 3, h, c)`` to ``(n, p, h*c)``."""
+    def _attend_channels(self, qkv: Tensor, merge: Tensor) -> Tensor:
+        """Cosine attention between channels, ``(n, p, 3, h, c)``.
+
+        Returns
+        -------
+        Tensor
+            ``(n, h*c, C)``, what the values have to be multiplied with: the attention of the
+            window's channels and the merging of the heads in one matrix.
+        """
+        heads = self.num_heads
         qk = qkv[:, :, :2]
-        length = qk.float().square().sum(dim=1, keepdim=True)
-        qk = qk * (length + _EPS).rsqrt().to(qk.dtype)
-        logits = rearrange(qk[:, :, 0], "n p h c -> n h c p") @ rearrange(
-            qk[:, :, 1], "n p h c -> n h p c"
-        )
-        if self.softmax == "plain":
-            weights = logits.float().softmax(dim=-1)
-        else:
-            weights = released_softmax(logits.float())
-        v = rearrange(qkv[:, :, 2], "n p h c -> n h p c")
-        return rearrange(v @ weights.to(v.dtype).transpose(-2, -1), "n h p c -> n p (h c)")
+        length = (qk * qk).sum(dim=1, dtype=torch.float32)  # squared, (n, 2, h, c)
+        q, k = rearrange(qk, "n p two h c -> two n p (h c)")
+        # all heads by all heads: cheaper than to bring them apart, though only h blocks are used
+        products = rearrange(q.transpose(1, 2) @ k, "n (h c) (g d) -> n h c g d", h=heads, g=heads)
+        logits = rearrange(products.diagonal(dim1=1, dim2=3), "n c d h -> n h c d").float()
+        q_length, k_length = (length + _EPS).rsqrt().unbind(1)
+        logits = logits * q_length[:, :, :, None] * k_length[:, :, None, :]
+        weights = logits.softmax(dim=-1) if self.softmax == "plain" else released_softmax(logits)
+        merge = rearrange(merge, "o (h c) -> h c o", h=heads)
+        return rearrange(weights.to(merge.dtype).transpose(-2, -1) @ merge, "n h c o -> n (h c) o")
+
+
+def cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the weight in a precision, with gradients only where they are wanted."""
+    return (weight if torch.is_grad_enabled() else weight.detach()).to(dtype)
+
+
+def add_product(onto: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Return ``onto + linear(x, weight)`` in one pass; ``(n, p, C)`` all but the weight."""
+    total = torch.addmm(onto.flatten(0, 1), x.flatten(0, 1), weight.t())
+    return total.view(onto.shape)
 
 
 def released_softmax(logits: Tensor) -> Tensor:

@@ -10,23 +10,24 @@ from torch import Tensor, nn
 
 from napari_swintormer.models.attention import (
     AttentionWeights,
+    ShiftedWindows,
     WindowAttention,
+    add_product,
+    cast,
     merge_windows,
     partition_windows,
     shift_masks,
-    window_kinds,
+    shifted_windows,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari_swintormer.models.settings import SoftmaxForm
 
 # Matrix products like widths that fill whole vector registers; zero weights fill up the rest.
 _WIDTH_MULTIPLE = 8
 # Values of the widest tensor that one part of the windows makes on a CPU: it stays in the cache,
 # and the memory of one part serves the next.
-_PART_VALUES = 2**19
+_PART_VALUES = 2**20
 
 
 class FeedForward(nn.Module):
@@ -41,15 +42,15 @@ class FeedForward(nn.Module):
     def prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Derive from the parameters what `forward` needs; differentiable."""
         missing = -self.project.in_features % _WIDTH_MULTIPLE
-        halves = torch.stack(self.expand.weight.to(dtype).chunk(2))
+        halves = torch.stack(cast(self.expand.weight, dtype).chunk(2))
         expand = F.pad(halves, (0, 0, 0, missing)).flatten(0, 1)
-        return expand, F.pad(self.project.weight.to(dtype), (0, missing))
+        return expand, F.pad(cast(self.project.weight, dtype), (0, missing))
 
-    def forward(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-        """Map every pixel ``(..., C)`` by itself."""
+    def forward(self, x: Tensor, weights: tuple[Tensor, Tensor], onto: Tensor) -> Tensor:
+        """Map every pixel of ``(n, p, C)`` by itself and add it to `onto`."""
         expand, project = weights
         left, right = F.linear(x, expand).chunk(2, dim=-1)
-        return F.linear(left * right, project)
+        return add_product(onto, left * right, project)
 
 
 class BlockWeights(NamedTuple):
@@ -97,41 +98,53 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``(B, H, W, C)``; H and W are multiples of the window size."""
-        kind = x.device.type
-        if torch.is_autocast_enabled(kind):
-            x = x.to(torch.get_autocast_dtype(kind))
+        device, size, shift = x.device, self.window_size, self.shift_size
         batch, height, width, _ = x.shape
-        if self.shift_size:
-            x = x.roll((-self.shift_size, -self.shift_size), (1, 2))
-        windows = partition_windows(x, self.window_size)
-        kinds = window_kinds(batch, height // self.window_size, width // self.window_size, x.device)
-        with torch.autocast(kind, enabled=False):
+        if torch.is_autocast_enabled(device.type):
+            x = x.to(torch.get_autocast_dtype(device.type))
+        order = None
+        if shift:
+            x = x.roll((-shift, -shift), (1, 2))
+            order = shifted_windows(batch, height // size, width // size, device)
+        windows = partition_windows(x, size)
+        with torch.autocast(device.type, enabled=False):
             weights = self._weights(x.dtype)
-            if torch.is_grad_enabled() or kind != "cpu":
-                windows = self._transform(windows, weights, kinds)
+            if torch.is_grad_enabled():
+                windows = self._transform(windows, weights, order.kinds if order else None)
             else:
-                out = torch.empty_like(windows)
-                for part in self._parts(windows):
-                    out[part] = self._transform(windows[part], weights, kinds[part])
-                windows = out
+                windows = self._transform_parts(windows, weights, order)
         x = merge_windows(windows, height, width)
-        if self.shift_size:
-            x = x.roll((self.shift_size, self.shift_size), (1, 2))
-        return x
+        return x.roll((shift, shift), (1, 2)) if shift else x
 
-    def _transform(self, windows: Tensor, weights: BlockWeights, kinds: Tensor) -> Tensor:
-        """Transform some windows ``(n, p, C)`` of the given `window_kinds`."""
-        mask = weights.masks[kinds] if self.shift_size else None
+    def _transform(self, windows: Tensor, weights: BlockWeights, kinds: Tensor | None) -> Tensor:
+        """Transform some windows ``(n, p, C)``; `kinds` as in `ShiftedWindows`, None for all 0."""
+        mask = None if kinds is None else weights.masks[kinds]
         y = F.layer_norm(windows, windows.shape[-1:], *weights.attention_norm)
-        windows = windows + self.attention(y, weights.attention, mask)
+        windows = self.attention(y, weights.attention, mask, windows)
         y = F.layer_norm(windows, windows.shape[-1:], *weights.ffn_norm)
-        return windows + self.ffn(y, weights.ffn)  # type: ignore[no-any-return]
+        return self.ffn(y, weights.ffn, windows)  # type: ignore[no-any-return]
 
-    def _parts(self, windows: Tensor) -> Iterator[slice]:
-        widest = 2 * self.ffn.project.in_features * windows.shape[1]
-        step = max(1, _PART_VALUES // widest)
-        for start in range(0, len(windows), step):
-            yield slice(start, start + step)
+    def _transform_parts(
+        self, windows: Tensor, weights: BlockWeights, order: ShiftedWindows | None
+    ) -> Tensor:
+        """Do the same part by part, and without masks where no window needs one."""
+        step = len(windows)
+        if windows.device.type == "cpu":
+            widest = 2 * self.ffn.project.in_features * windows.shape[1]
+            step = max(1, _PART_VALUES // widest)
+        transformed = torch.empty_like(windows)
+        if order is None:
+            for part, out in zip(
+                torch.split(windows, step), torch.split(transformed, step), strict=True
+            ):
+                out.copy_(self._transform(part, weights, None))
+            return transformed
+        for index in torch.split(order.inside, step):
+            if len(index):
+                transformed[index] = self._transform(windows[index], weights, None)
+        for index in torch.split(order.border, step):
+            transformed[index] = self._transform(windows[index], weights, order.kinds[index])
+        return transformed
 
     def _weights(self, dtype: torch.dtype) -> BlockWeights:
         """Prepare the weights for a precision; without gradients once until a weight changes."""
@@ -146,10 +159,10 @@ class Block(nn.Module):
     def _prepare(self, dtype: torch.dtype) -> BlockWeights:
         attention_norm, ffn_norm = self.attention_norm, self.ffn_norm
         return BlockWeights(
-            (attention_norm.weight.to(dtype), attention_norm.bias.to(dtype)),
+            (cast(attention_norm.weight, dtype), cast(attention_norm.bias, dtype)),
             self.attention.prepare(dtype),
             self.masks.to(dtype),
-            (ffn_norm.weight.to(dtype), ffn_norm.bias.to(dtype)),
+            (cast(ffn_norm.weight, dtype), cast(ffn_norm.bias, dtype)),
             self.ffn.prepare(dtype),
         )
 
