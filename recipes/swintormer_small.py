@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--microscopy", type=Path, required=True, help="folder of sharp microscopy")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--from-model", help="start from these weights, with a lower rate")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
@@ -50,9 +51,10 @@ def main() -> None:
         kind=["photo", "microscopy"],
         synthesize="defocus",
         out=arguments.out,
-        network="small",
+        network=None if arguments.from_model else "small",
+        from_model=arguments.from_model,
         steps=arguments.steps,
-        learning_rate=1e-3,
+        learning_rate=5e-4 if arguments.from_model else 1e-3,
         resume=arguments.resume,
         device=arguments.device,
         precision="bf16",

@@ -63,14 +63,14 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike(tmp_path):
         assert np.abs(residual).max() < 1e-3
 
 
-def test_an_unblurred_noiseless_patch_has_nothing_to_change(write_images):
+def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
     grey = find_scenes([write_images("grey", ["a.png"], (48, 56))], None, ["auto"], 3)
     sampler = PatchSampler(grey, 32, 3, CONVENTION, seed=0)
-    equal = [np.allclose(*sampler.draw(step, 0), atol=1e-6) for step in range(80)]
-    inside = [sampler.draw(step, 0) for step in range(80)]
-    assert 0 < np.mean(equal) < 0.3
-    assert all(seen.shape == sharp.shape == (3, 32, 32) for seen, sharp in inside)
-    assert all(np.array_equal(seen[0], seen[2]) for seen, _ in inside)
+    patches = [sampler.draw(step, 0) for step in range(80)]
+    # a fifth is unblurred, and but a quarter of that would be free of noise
+    assert 0.1 < np.mean([np.allclose(*patch, atol=1e-6) for patch in patches]) < 0.35
+    assert all(seen.shape == sharp.shape == (3, 32, 32) for seen, sharp in patches)
+    assert all(np.array_equal(seen[0], seen[2]) for seen, _ in patches)
 
 
 def test_an_image_smaller_than_a_patch_is_mirrored(write_images):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _CACHE_BYTES = 512 * 2**20
 _GREY_PHOTOS = 0.25
 _HALF_SIZE = 0.15
+_SOFT = 0.25  # of the patches without blur: enlarged, as soft as sharp images can be
 _AHEAD = 4  # batches prepared before they are asked for
 
 
@@ -99,9 +100,12 @@ class PatchSampler:
             sharp = self._cut(scene, (scene.sharp,), degradation.margin, rng)[0]
             if scene.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
                 sharp = sharp.mean(axis=0, keepdims=True)
+            if not degradation.psfs and rng.random() < _SOFT:
+                sharp = _enlarged(sharp, rng)
             blurred = degradation.apply(sharp, rng)
             inner = slice(degradation.margin, degradation.margin + self._patch_size)
-            sharp = sharp[:, inner, inner]
+            # a patch without blur stays as it is, noise and all: sharp images are left alone
+            sharp = sharp[:, inner, inner] if degradation.psfs else blurred
         else:
             blurred, sharp = self._cut(scene, (scene.blurred, scene.sharp), 0, rng)
         low, high = draw_range(rng)
@@ -141,6 +145,18 @@ class PatchSampler:
             patch = np.rot90(patch, turns, axes=(1, 2))
             patches.append(np.ascontiguousarray(patch[:, :, ::-1] if mirror else patch))
         return patches
+
+
+def _enlarged(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Enlarge the middle of a ``(C, Y, X)`` patch to its full size."""
+    from scipy.ndimage import zoom
+
+    side = patch.shape[1]
+    part = round(side / rng.uniform(1.3, 2.0))
+    begin = (side - part) // 2
+    middle = patch[:, begin : begin + part, begin : begin + part]
+    enlarged: FloatArray = zoom(middle, (1, side / part, side / part), order=3, mode="mirror")
+    return enlarged
 
 
 class ImageCache:
