@@ -163,6 +163,7 @@ def test_cancel_stops_within_a_batch_and_leaves_the_viewer_as_it_was(
         pass
 
     assert blocker.args == [None]
+    assert deblur.widget.run_panel.message.text().startswith("Cancelled")
     assert len(batches) <= at_cancel[0] + 1
     assert list(viewer.layers) == before
     assert deblur.widget.run_panel.run.isEnabled()

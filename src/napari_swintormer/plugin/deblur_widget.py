@@ -156,7 +156,7 @@ class DeblurWidget(QWidget):
         if self._worker is not None:
             self._worker.quit()
             self.run_panel.cancel.setEnabled(False)
-            self.run_panel.show_message("Cancelled. The layers are as they were.")
+            self.run_panel.show_message("Stopping after the tiles at hand …")
 
     def _show_progress(self, event: Progress) -> None:
         if self._activity is not None:
@@ -166,7 +166,8 @@ class DeblurWidget(QWidget):
         self.run_panel.show_progress(event)
 
     def _add_result(self, outcome: Outcome) -> None:
-        assert self._source is not None
+        if self._source is None or self._worker is None or self._worker.abort_requested:
+            return  # Cancel came between the last tile and this signal
         layer = self._source.result_layer(outcome.shown, outcome.provenance)
         outcome.result.keep_while(layer)
         self._viewer.add_layer(layer)
@@ -183,6 +184,8 @@ class DeblurWidget(QWidget):
     def _reset(self) -> None:
         if self._worker is not None:
             self.destroyed.disconnect(self._worker.quit)
+            if self._worker.abort_requested:
+                self.run_panel.show_message("Cancelled. The layers are as they were.")
         self._worker = self._source = None
         if self._activity is not None:
             self._activity.close()
