@@ -73,52 +73,83 @@ def lazy(
     token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
     work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
     name = f"deblur-{token}"
-    tasks: dict[Any, Any] = dict(_tasks(work, len(planes), image, name, token))
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[image])
+    graph = HighLevelGraph.from_collections(
+        name, dict(_tasks(work, image, token)), dependencies=[image]
+    )
     meta = np.empty((0,) * image.ndim, image.dtype)
     return da.Array(graph, name, image.chunks, meta=meta)
 
 
-def _tasks(
-    work: _Work, n_planes: int, image: da.Array, name: str, token: str
-) -> Iterator[tuple[Key | str, Any]]:
+def _tasks(work: _Work, image: da.Array, token: str) -> Iterator[tuple[Key, Any]]:
     """Give the tasks by key; a task is a tuple of a function and its arguments or their keys."""
-    grid = work.blending.grid
-    work_key = f"tiles-{token}"
-    yield work_key, work  # sent once to every process
+    yield (f"tiles-{token}",), work  # sent once to every process
     stack_axes = [i for i, axis in enumerate(work.axes) if axis in "TCZ"]
     positions = list(np.ndindex(*(image.shape[i] for i in stack_axes)))
-    each = n_planes // len(positions)  # planes of one chunk: more than one for colours
+    each = len(work.ranges) // len(positions)  # planes of a chunk: more than one for colours
     for number, position in enumerate(positions):
-        index = dict(zip(stack_axes, map(int, position), strict=True))
+        index = [0] * image.ndim
+        for axis, place in zip(stack_axes, position, strict=True):
+            index[axis] = int(place)
+        position_tasks = _PositionTasks(work, image.name, token, number * each, index)
+        for block in work.blending.grid.blocks():
+            yield from position_tasks.restoring(block)
+            yield position_tasks.finishing(block)
 
-        def key(of: str, chunk: BlockIndex, index: dict[int, int] = index) -> Key:
-            place = {"Y": chunk[0], "X": chunk[1]}
-            return (of, *(index.get(i, place.get(a, 0)) for i, a in enumerate(work.axes)))
 
-        first = number * each
-        for block in grid.blocks():
-            reached = grid.reached(block)
-            if reached:
-                sources = []
-                for chunk in reached:
-                    source, raw = grid.chunk(chunk), key(image.name, chunk)
-                    part = grid.source(block).intersection(source)
-                    if part != source:
-                        margin = (*key(f"margin-{token}", block), reached.index(chunk))
-                        yield margin, (operator.getitem, raw, work.index(part, source))
-                        raw = margin
-                    sources.append(raw)
-                columns = len({column for _, column in reached})
-                restored = key(f"restore-{token}", block)
-                yield restored, (_restore, work_key, first, block, columns, *sources)
-                for i, chunk in enumerate(reached):
-                    yield (*key(f"sums-{token}", block), i), (operator.getitem, restored, chunk)
-            sums = [
-                (*key(f"sums-{token}", other), grid.reached(other).index(block))
-                for other in grid.contributors(block)
-            ]
-            yield key(name, block), (_finish, work_key, first, block, key(image.name, block), *sums)
+class _PositionTasks:
+    """Gives the tasks of all planes at one position along T, C and Z.
+
+    Parameters
+    ----------
+    work, token
+        As in `_tasks`.
+    image
+        Name of the image, in chunks of the block size.
+    first
+        Number of the first plane.
+    index
+        Of the position along T, C and Z; 0 along the other axes.
+    """
+
+    def __init__(self, work: _Work, image: str, token: str, first: int, index: list[int]) -> None:
+        self._work, self._grid, self._image = work, work.blending.grid, image
+        self._token, self._first, self._index = token, first, index
+        self._y, self._x = work.axes.index("Y"), work.axes.index("X")
+
+    def restoring(self, block: BlockIndex) -> Iterator[tuple[Key, Any]]:
+        """Give the task that restores a block, if it has tiles, and those of its margins."""
+        reached = self._grid.reached(block)
+        if not reached:
+            return
+        sources = []
+        for number, chunk in enumerate(reached):
+            raw, whole = self._key(self._image, chunk), self._grid.chunk(chunk)
+            part = self._grid.source(block).intersection(whole)
+            if part != whole:
+                margin = (*self._key(f"margin-{self._token}", block), number)
+                yield margin, (operator.getitem, raw, self._work.index(part, whole))
+                raw = margin
+            sources.append(raw)
+        columns = len({column for _, column in reached})
+        yield self._restored(block), (_restore, *self._common(block), columns, *sources)
+
+    def finishing(self, chunk: BlockIndex) -> tuple[Key, Any]:
+        """Give the task of a chunk of the result."""
+        raw = self._key(self._image, chunk)
+        sums = map(self._restored, self._grid.contributors(chunk))
+        task = (_finish, *self._common(chunk), raw, *sums)
+        return self._key(f"deblur-{self._token}", chunk), task
+
+    def _common(self, block: BlockIndex) -> tuple[Any, ...]:
+        return (f"tiles-{self._token}",), self._first, block
+
+    def _restored(self, block: BlockIndex) -> Key:
+        return self._key(f"restore-{self._token}", block)
+
+    def _key(self, name: str, block: BlockIndex) -> Key:
+        index = list(self._index)
+        index[self._y], index[self._x] = block
+        return (name, *index)
 
 
 @dataclass(frozen=True)
@@ -176,15 +207,18 @@ def _restore(
 
 
 def _finish(
-    work: _Work, first: int, chunk: BlockIndex, raw: RawArray, *sums: list[PartialSums]
+    work: _Work,
+    first: int,
+    chunk: BlockIndex,
+    raw: RawArray,
+    *sums: dict[BlockIndex, list[PartialSums]],
 ) -> RawArray:
     """Make a chunk of the result from that of the image and the sums that reach it."""
     planes, out = work.planes(raw), np.empty(raw.shape, raw.dtype)
     whole = slice(None)
-    for plane, *parts in zip(range(len(planes)), *sums, strict=True):
-        values = planes.read(plane, whole, whole)
-        intensity = work.ranges[first + plane]
-        planes.write(
-            out, plane, whole, whole, finish_chunk(values, chunk, parts, work.blending, intensity)
-        )
+    for plane in range(len(planes)):
+        values, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
+        parts = [of_block[chunk][plane] for of_block in sums]
+        values = finish_chunk(values, chunk, parts, work.blending, intensity)
+        planes.write(out, plane, whole, whole, values)
     return out
