@@ -277,6 +277,17 @@ def test_damaged_ome_zarr_gets_a_sentence(tmp_path, changes):
         open_image(tmp_path / "a.zarr")
 
 
+@pytest.mark.parametrize("compressor", ["zstd", "blosc", "gzip", None])
+def test_a_damaged_chunk_gets_a_sentence(tmp_path, compressor):
+    path = tmp_path / "a.zarr"
+    codec = compressor and {"name": compressor, "configuration": {}}
+    zarr.create_array(path, data=STACK, chunks=STACK.shape, compressors=codec)
+    (chunk,) = (file for file in path.rglob("*") if file.is_file() and file.name != "zarr.json")
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    with open_image(path) as image, pytest.raises(FileError, match=r"a\.zarr has a damaged chunk"):
+        image.data[0]
+
+
 def test_folders_without_zarr_are_refused(tmp_path):
     with pytest.raises(FileError, match="folder without a Zarr array"):
         open_image(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
 
 # The attribute that keeps what OME-Zarr has no word for: the axes of the image it was made from.
 OWN_ATTRIBUTE = "swintormer"
@@ -30,7 +32,8 @@ def open_zarr(path: Path, axes: str | None = None) -> Image:
     except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
         raise FileError(f"{path} is a folder without a Zarr array or OME-Zarr image.") from error
     if isinstance(node, zarr.Array):
-        return Image(node, resolve_axes(node.shape, node.dtype, axes or _named_axes(node)), path)
+        axes = resolve_axes(node.shape, node.dtype, axes or _named_axes(node))
+        return Image(_StoredArray(node, path), axes, path)
     try:
         return _open_multiscale(path, node, axes)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -41,14 +44,36 @@ def open_zarr(path: Path, axes: str | None = None) -> Image:
         ) from error
 
 
+class _StoredArray:
+    """A zarr array to read, whose damaged chunks are told in one sentence."""
+
+    def __init__(self, array: Any, path: Path) -> None:
+        self._array, self._path = array, path
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.chunks: tuple[int, ...] = array.chunks
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        try:
+            return np.asarray(self._array[index])
+        # whatever the codecs raise
+        except (RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:
+            raise FileError(
+                f"{self._path} has a damaged chunk ({error}); copy the image again from where it "
+                "came from."
+            ) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
+
+
 def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
     if "bioformats2raw.layout" in group.attrs.get("ome", group.attrs):
         group = group["0"]  # a collection of images
     attributes: dict[str, Any] = dict(group.attrs)
     multiscale = attributes.get("ome", attributes)["multiscales"][0]
     dataset, *coarser = multiscale["datasets"]
-    data = group[dataset["path"]]
-    levels = [group[level["path"]] for level in coarser]
+    data: Any = _StoredArray(group[dataset["path"]], path)
+    levels: list[Any] = [_StoredArray(group[level["path"]], path) for level in coarser]
     # The earliest versions had no axes, they were always these.
     described = multiscale.get("axes", list("tczyx"))
     described = [axis if isinstance(axis, dict) else {"name": axis} for axis in described]
