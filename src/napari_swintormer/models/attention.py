@@ -218,11 +218,11 @@ class WindowAttention(nn.Module):
         qk = F.rms_norm(qkv[:, :, :2], qkv.shape[-1:], eps=_EPS) * qk_scale
         q, k = rearrange(qk, "n p two h c -> two n h p c")
         v = rearrange(qkv[:, :, 2], "n p h c -> n h p c")
-        if self.softmax == "plain":
+        if self.softmax == "plain" and not bias.requires_grad:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-        else:
+        else:  # the fused attention knows neither the other softmax nor gradients of the bias
             logits = (q @ k.transpose(-2, -1)).float() + bias
-            out = released_softmax(logits).to(v.dtype) @ v
+            out = self._softmax(logits).to(v.dtype) @ v
         return rearrange(out, "n h p c -> n p (h c)")
 
     def _attend_channels(self, qkv: Tensor, merge: Tensor) -> Tensor:
@@ -243,9 +243,16 @@ class WindowAttention(nn.Module):
         logits = rearrange(products.diagonal(dim1=1, dim2=3), "n c d h -> n h c d").float()
         q_length, k_length = (length + _EPS).rsqrt().unbind(1)
         logits = logits * q_length[:, :, :, None] * k_length[:, :, None, :]
-        weights = logits.softmax(dim=-1) if self.softmax == "plain" else released_softmax(logits)
+        weights = self._softmax(logits)
         merge = rearrange(merge, "o (h c) -> h c o", h=heads)
         return rearrange(weights.to(merge.dtype).transpose(-2, -1) @ merge, "n h c o -> n (h c) o")
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        if self.softmax == "plain":
+            return logits.softmax(dim=-1)
+        # the authors' released code: exp(x - max) / (1 + sum(exp(x - max)))
+        weights: Tensor = (logits - logits.amax(dim=-1, keepdim=True).detach()).exp()
+        return weights / (1 + weights.sum(dim=-1, keepdim=True))
 
 
 def cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -257,9 +264,3 @@ def add_product(onto: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Return ``onto + linear(x, weight)`` in one pass; ``(n, p, C)`` all but the weight."""
     total = torch.addmm(onto.flatten(0, 1), x.flatten(0, 1), weight.t())
     return total.view(onto.shape)
-
-
-def released_softmax(logits: Tensor) -> Tensor:
-    """``exp(x - max) / (1 + sum(exp(x - max)))``, the form of the authors' released code."""
-    weights: Tensor = (logits - logits.amax(dim=-1, keepdim=True).detach()).exp()
-    return weights / (1 + weights.sum(dim=-1, keepdim=True))
