@@ -48,7 +48,7 @@ def take_pictures() -> None:
     wait_for_result(widget)
     viewer.layers.remove(viewer.layers[-1])
     viewer.layers.selection.active = viewer.layers[0]
-    viewer.status = "Ready"
+    viewer.status, viewer.help = "Ready", ""
     widget.run_panel.show_message("")
     save(viewer, "deblur-widget")
 
@@ -61,7 +61,7 @@ def take_pictures() -> None:
     viewer.canvas.grid.stride = 1
     viewer.scene.camera.center = CENTER
     viewer.scene.camera.zoom = ZOOM
-    viewer.status = "Ready"
+    viewer.status, viewer.help = "Ready", ""
     save(viewer, "deblur-result")
 
     viewer.canvas.grid.enabled = False
