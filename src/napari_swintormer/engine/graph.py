@@ -4,10 +4,12 @@ The image is brought into chunks that are the blocks of the grid. A block's task
 and, of the next chunks, the margins that its tiles reach; it gives its sums by chunk. A chunk of
 the result takes its chunk of the image and the sums that reach it::
 
-    image → chunks ─┬─ margins ─→ restore ─→ sums ─┬─→ finish → result
-                    └─────────────────────────────┘
+    image → chunks ─┬─ margins → restore → sums ─┬─ finish → result
+                    └────────────────────────────┘
 
-Nothing is restored twice, and a part of the result asks only for the blocks that reach it.
+Nothing is restored twice, and a part of the result asks only for the blocks that reach it. Dask
+chooses the order and keeps the sums of a few rows of blocks, or of input chunks where those are
+larger: memory grows with the width of the image, and faster than in the local engine.
 """
 
 from __future__ import annotations
