@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from napari_swintormer.models.card import ModelCard
 from napari_swintormer.models.catalogue import ModelInfo, import_model, list_models
 from napari_swintormer.plugin.style import form_layout, set_role, style_sheet, text_label
 
+_TRAINED_ON = "Trained on"
 _KINDS = "Weights (*.safetensors *.pth *.pt *.ckpt)"
 
 
@@ -58,6 +60,7 @@ class ModelsWidget(QWidget):
         self.open_folder.clicked.connect(_show_folder)
         napari_viewer.events.theme.connect(self._use_theme)
         self._use_theme()
+        self._say("")
         self.refresh()
 
     def refresh(self, select: str = DEFAULT_MODEL) -> None:
@@ -132,6 +135,8 @@ class ModelsWidget(QWidget):
             shown = text_label("message")
             shown.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             shown.setText(value)
+            if name == _TRAINED_ON and card is not None:
+                shown.setToolTip(_sources(card))
             label = QLabel(name)
             label.setAlignment(Qt.AlignmentFlag.AlignTop)
             label.setProperty("role", "caption")
@@ -140,6 +145,7 @@ class ModelsWidget(QWidget):
     def _say(self, text: str, *, error: bool = False) -> None:
         set_role(self.message, "error" if error else "message")
         self.message.setText(text)
+        self.message.setVisible(bool(text))
 
     def _use_theme(self, *_: Any) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))
@@ -153,27 +159,33 @@ class ModelsWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
-        for part in (self.list, self.title, self.summary):
-            layout.addWidget(part)
-        layout.addLayout(self.facts)
+        layout.addWidget(self.list)
         layout.addLayout(buttons)
         layout.addWidget(self.message)
+        layout.addWidget(self.title)
+        layout.addWidget(self.summary)
+        layout.addLayout(self.facts)
         layout.addStretch(1)
 
 
 def _facts(card: ModelCard) -> list[tuple[str, str]]:
     """Say what a card says, in rows of a name and a value; empty ones are left out."""
-    images = sum(data.images for data in card.training_data)
-    sources = ", ".join(f"{data.name} ({data.licence})" for data in card.training_data)
+    images, sources = sum(data.images for data in card.training_data), len(card.training_data)
     rows = [
         ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, colours one by one"),
         ("Tiles", f"{card.tile_size} px, overlap {card.overlap}"),
-        ("Trained on", f"{images:,} images: {sources}" if card.training_data else ""),
+        (_TRAINED_ON, f"{images:,} images from {sources} sources" if sources else ""),
         ("Measured", "\n".join(f"{name}: {value:g}" for name, value in card.metrics.items())),
         ("Licence", card.licence),
         ("Version", card.version),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _sources(card: ModelCard) -> str:
+    """List the training data for a tooltip, which takes what looks like markup for markup."""
+    lines = [f"{data.name}: {data.images:,} images, {data.licence}" for data in card.training_data]
+    return "<p>" + "<br>".join(escape(line) for line in lines)
 
 
 def _show_folder() -> None:
