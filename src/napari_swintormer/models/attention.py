@@ -196,7 +196,8 @@ class WindowAttention(nn.Module):
             ``(n, p, C)``.
         """
         size = self.window_size
-        qkv = F.linear(windows, weights.qkv).unflatten(1, (size, size)).permute(0, 3, 1, 2)
+        qkv = F.linear(windows, weights.qkv)
+        qkv = rearrange(qkv, "n (y x) c -> n c y x", y=size, x=size)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
         # the first half of the channels is q, k, v over pixels, the second over channels
         over_pixels, over_channels = rearrange(
