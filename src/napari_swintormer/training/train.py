@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _REPORT_EVERY = 50  # steps between two lines of the log
 _FINAL_LEARNING_RATE = 1e-6
+_TILE_SIZE = (
+    512  # of a new model, as in the paper, but with an eighth as overlap: a third of the cost
+)
 
 
 def train(
@@ -236,9 +239,10 @@ def _start(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | N
     name = re.sub(r"[^A-Za-z0-9._-]", "-", settings.out.stem).lstrip("._-")[:64] or "model"
     if settings.from_model is None:
         network = settings.network or NETWORKS["small"]
-        tile_size = 2 * network.multiple
+        # the network sees no further than its windows: tiles may be larger than patches
+        tile_size = max(_TILE_SIZE, network.multiple)
         card = ModelCard(
-            name=name, network=network, tile_size=tile_size, overlap=tile_size // 4, **described
+            name=name, network=network, tile_size=tile_size, overlap=tile_size // 8, **described
         )
         weights = None
     else:
