@@ -25,17 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer.models.settings import SwintormerSettings
 from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.training.settings import NETWORKS
 
-MODELS = {
-    "paper": SwintormerSettings(views=2),
-    "small": SwintormerSettings(
-        dim=16,
-        num_blocks=(2, 2, 2, 2),
-        num_refinement_blocks=0,
-        ffn_expansion=2.5,
-        window_size=8,
-    ),
-}
+MODELS = NETWORKS | {"paper": SwintormerSettings(views=2)}
 
 
 class Transcription:

@@ -112,7 +112,7 @@ def test_parameter_count_is_the_paper_s(num_blocks, millions):
 @pytest.mark.parametrize("softmax", ["plain", "released"])
 def test_inference_computes_what_training_computes(softmax, monkeypatch):
     # small parts, so that every block has several of them inside and at the border
-    monkeypatch.setattr("napari_swintormer.models.block._PART_VALUES", 20 * 2 * 21 * 16)
+    monkeypatch.setattr("napari_swintormer.models.block._PART_BYTES", 80 * 2 * 21 * 16)
     settings = TINY.model_copy(update={"softmax": softmax})
     network, x = make_network(settings), make_input(settings)
     expected = network.train()(x).detach()

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # Matrix products like widths that fill whole vector registers; zero weights fill up the rest.
 _WIDTH_MULTIPLE = 8
-# Values of the widest tensor that one part of the windows makes on a CPU: it stays in the cache,
+# Bytes of the widest tensor that one part of the windows makes on a CPU: it stays in the cache,
 # and the memory of one part serves the next.
-_PART_VALUES = 2**20
+_PART_BYTES = 2**22
 
 
 class FeedForward(nn.Module):
@@ -130,8 +130,8 @@ class Block(nn.Module):
         """Do the same part by part, and without masks where no window needs one."""
         step = len(windows)
         if windows.device.type == "cpu":
-            widest = 2 * self.ffn.project.in_features * windows.shape[1]
-            step = max(1, _PART_VALUES // widest)
+            widest = 2 * self.ffn.project.in_features * windows.shape[1] * windows.itemsize
+            step = max(1, _PART_BYTES // widest)
         transformed = torch.empty_like(windows)
         if order is None:
             for part, out in zip(
