@@ -42,7 +42,9 @@ def main() -> None:
     parser.add_argument("--microscopy", type=Path, required=True, help="folder of sharp microscopy")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--from-model", help="start from these weights, with a lower rate")
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate at its peak")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--from-model", help="start from these weights")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
@@ -54,11 +56,11 @@ def main() -> None:
         network=None if arguments.from_model else "small",
         from_model=arguments.from_model,
         steps=arguments.steps,
-        learning_rate=5e-4 if arguments.from_model else 1e-3,
+        learning_rate=arguments.lr,
         resume=arguments.resume,
         device=arguments.device,
         precision="bf16",
-        seed=1,
+        seed=arguments.seed,
         progress=True,
         title="Defocus in photos and microscopy, for any computer",
         summary=(
