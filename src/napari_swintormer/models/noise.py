@@ -1,0 +1,134 @@
+"""Noise that depends on where it lies: on seed, plane, step and position, never on the order of work.
+
+A counter-based generator (Philox 4 × 32, 10 rounds; Salmon et al., SC 2011) turns the position of
+every value into the value itself. So tiles share their noise where they overlap, and any order of
+tiles, batch size and number of workers gives the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+class Place(NamedTuple):
+    """Where a tile begins: number of its plane, first row and first column there, in pixels."""
+
+    plane: int
+    y: int
+    x: int
+
+
+@dataclass(frozen=True)
+class PlacedNoise:
+    """Draws the noise of a batch of tiles; equal places get equal noise.
+
+    Attributes
+    ----------
+    seed
+        Not negative.
+    places
+        One per tile.
+    factor
+        Pixels of the image per pixel of the noise; the places are multiples of it.
+    """
+
+    seed: int
+    places: Sequence[Place]
+    factor: int = 1
+
+    def __call__(self, step: int, like: torch.Tensor) -> torch.Tensor:
+        """Draw the noise of a step, in the shape ``(B, C, h, w)`` and on the device of `like`."""
+        _, channels, height, width = like.shape
+        noise = [
+            gaussian_noise(
+                self.seed,
+                plane,
+                step,
+                (channels, height, width),
+                (y // self.factor, x // self.factor),
+            )
+            for plane, y, x in self.places
+        ]
+        return torch.from_numpy(np.stack(noise)).to(like.device)
+
+
+def gaussian_noise(
+    seed: int, plane: int, step: int, shape: tuple[int, int, int], origin: tuple[int, int] = (0, 0)
+) -> NDArray[np.float32]:
+    """Cut a region out of an endless image of standard normal noise.
+
+    Parameters
+    ----------
+    seed, plane, step
+        Which image; not negative.
+    shape
+        ``(C, h, w)`` of the region.
+    origin
+        Its first row and first column, not negative.
+
+    Returns
+    -------
+    NDArray
+        ``(C, h, w)`` float32; a value depends on its channel, row and column in the endless image.
+
+    Examples
+    --------
+    >>> whole = gaussian_noise(0, 0, 0, (3, 8, 8))
+    >>> part = gaussian_noise(0, 0, 0, (3, 2, 5), origin=(4, 3))
+    >>> bool((part == whole[:, 4:6, 3:8]).all())
+    True
+    """
+    channels, height, width = shape
+    groups = -(-channels // 4)  # one counter gives four values: four channels of one pixel
+    counter = np.zeros((4, groups, height, width), np.uint64)
+    counter[0] = origin[1] + np.arange(width, dtype=np.uint64)
+    counter[1] = (origin[0] + np.arange(height, dtype=np.uint64))[:, None]
+    counter[2] = np.arange(groups, dtype=np.uint64)[:, None, None]
+    counter[3] = step
+    key = np.random.SeedSequence((seed, plane)).generate_state(2, np.uint32)
+    bits = philox(counter, (int(key[0]), int(key[1])))
+    # two uniform numbers make two normal ones (Box and Muller); the first is never 0
+    radius = np.sqrt(-2 * np.log((bits[0::2] + 1.0) * 2.0**-32))
+    angle = bits[1::2] * (2 * np.pi * 2.0**-32)
+    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)])  # (2, 2, groups, h, w)
+    normal = normal.transpose(2, 0, 1, 3, 4).reshape(4 * groups, height, width)
+    return normal[:channels].astype(np.float32)
+
+
+def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
+    """Turn counters into random bits.
+
+    Parameters
+    ----------
+    counter
+        ``(4, ...)``, four numbers of 32 bits each.
+    key
+        Two numbers of 32 bits.
+
+    Returns
+    -------
+    NDArray
+        Of the shape of `counter`: four random numbers of 32 bits for each counter.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c2 = (p1 >> _HALF) ^ c1 ^ np.uint64(k0), (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
+        c1, c3 = p1 & _LOW, p0 & _LOW
+        k0, k1 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF, (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3])

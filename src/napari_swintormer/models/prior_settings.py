@@ -1,0 +1,112 @@
+"""The settings of a prior; imports no torch, so that a model's card can hold them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Solver = Literal["ddim", "ancestral", "dpm++", "unipc"]
+
+LDM_SOURCE = "CompVis/ldm-super-resolution-4x-openimages"
+STEPS_MAX = 1000
+"""Steps of the process that priors are trained on, and so the most that sampling can take."""
+
+
+class CompactPriorSettings(BaseModel):
+    """A small prior of our own, whose parameters lie in the weights file of the model.
+
+    The latent of the sharp image is a map of `latent_channels` at 1/`factor` of its resolution;
+    the denoiser predicts it, clean, from its noised form and from the blurred image.
+
+    Attributes
+    ----------
+    channels
+        Channels of the image.
+    factor
+        Pixels of the image per pixel of the latent.
+    latent_channels
+        Channels of the latent.
+    prior_channels
+        Channels that the network gets, at full resolution.
+    width
+        Channels inside; twice as many at half the latent's resolution.
+    num_blocks
+        Blocks of the denoiser at the latent's resolution (as many before as behind the coarser
+        level) and at half of it.
+    encoder_blocks
+        Blocks of the autoencoder's halves, and of the encoder of the blurred image.
+    start
+        Step at which sampling starts, from the latent of the blurred image noised so far.
+    num_inference_steps
+        Steps unless the user says otherwise; deterministic.
+    solver
+        ``"ddim"``, or one of diffusers: ``"dpm++"``, ``"unipc"``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["compact"] = "compact"
+    channels: int = Field(3, ge=1, le=16)
+    factor: Literal[4, 8] = 4
+    latent_channels: int = Field(4, ge=1, le=64)
+    prior_channels: int = Field(4, ge=1, le=64)
+    width: int = Field(16, ge=4, le=256)
+    num_blocks: tuple[
+        Annotated[int, Field(ge=1, le=16)],
+        Annotated[int, Field(ge=1, le=16)],
+    ] = (1, 2)
+    encoder_blocks: int = Field(1, ge=0, le=16)
+    start: int = Field(400, ge=1, le=STEPS_MAX)
+    num_inference_steps: int = Field(4, ge=1, le=STEPS_MAX)
+    solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
+
+
+class LdmPriorSettings(BaseModel):
+    """The paper's prior: a latent diffusion model for super-resolution, 113.6 M parameters.
+
+    Its latent has three channels on the image's own grid and goes to the network as it is.
+
+    Attributes
+    ----------
+    source
+        Where its parameters are, on the Hugging Face hub; the user may name another place.
+    num_inference_steps
+        Steps unless the user says otherwise.
+    eta
+        Noise that the steps add; 1 in the released script, 0 is deterministic.
+    solver
+        ``"ddim"`` as in the released script, ``"ancestral"`` as in the paper's text, or one of
+        diffusers: ``"dpm++"``, ``"unipc"``.
+    window, shift
+        Sides of the windows that the denoiser sees at once and the step between them, in pixels;
+        their predictions are blended at every step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["ldm_sr"] = "ldm_sr"
+    source: str = Field(LDM_SOURCE, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=96)
+    num_inference_steps: int = Field(20, ge=1, le=STEPS_MAX)
+    eta: float = Field(1.0, ge=0, le=1)
+    solver: Solver = "ddim"
+    window: int = Field(128, ge=32, le=4096, multiple_of=8)
+    shift: int = Field(64, ge=8, le=4096, multiple_of=8)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image."""
+        return 3
+
+    @property
+    def prior_channels(self) -> int:
+        """Channels that the network gets."""
+        return 3
+
+    @property
+    def start(self) -> int:
+        """Step at which sampling starts: from pure noise."""
+        return STEPS_MAX
+
+
+PriorSettings = Annotated[CompactPriorSettings | LdmPriorSettings, Field(discriminator="kind")]
