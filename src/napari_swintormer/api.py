@@ -34,6 +34,8 @@ def deblur(
     device: Device = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    num_inference_steps: int | None = None,
+    prior: str | None = None,
     progress: bool = False,
 ) -> Any:
     """Deblur an image.
@@ -61,7 +63,12 @@ def deblur(
     precision
         ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
     seed
-        Seed of everything that is sampled.
+        Seed of everything that is sampled; not negative.
+    num_inference_steps
+        Steps in which the prior of a model is sampled; None as the model says.
+    prior
+        ``"off"`` deblurs without the model's prior. For models with the paper's prior also where
+        its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
     progress
         Show a progress bar; for dask arrays `dask.diagnostics` has one.
 
@@ -96,6 +103,8 @@ def deblur(
         device=device,
         precision=precision,
         seed=seed,
+        num_inference_steps=num_inference_steps,
+        prior=prior,
     )
     if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
         image = np.asarray(image)
@@ -120,6 +129,8 @@ def deblur_file(
     device: Device = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    num_inference_steps: int | None = None,
+    prior: str | None = None,
     compression: Compression | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -137,8 +148,10 @@ def deblur_file(
         TIFF, OME-TIFF, BigTIFF, Zarr, OME-Zarr, NPY, PNG or JPEG.
     dst
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
-    model, axes, tile_size, overlap, blend, batch_size, device, precision, seed
+    model, axes, tile_size, overlap, blend, batch_size, device, precision
         As in `deblur`; `axes` of None takes those of the file.
+    seed, num_inference_steps, prior
+        As in `deblur`.
     compression
         Of a TIFF: ``"deflate"``, ``"zstd"`` or None.
     overwrite
@@ -174,6 +187,8 @@ def deblur_file(
         device=device,
         precision=precision,
         seed=seed,
+        num_inference_steps=num_inference_steps,
+        prior=prior,
     )
     run = FileRun(Path(src), Path(dst), settings, restorer, compression, overwrite, resume)
     finish(run.events(), _TITLE, show=progress)

@@ -93,6 +93,14 @@ def deblur(
     device: Device = _DEFAULT.device,
     precision: Precision = _DEFAULT.precision,
     seed: Seed = _DEFAULT.seed,
+    num_inference_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps to sample the model's prior in; the model's if left out."),
+    ] = _DEFAULT.num_inference_steps,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="off, or where the paper's prior is: hub id, folder, .ckpt file."),
+    ] = _DEFAULT.prior,
     compression: Annotated[
         str | None, typer.Option(help="Of a TIFF: deflate or zstd; none if left out.")
     ] = None,
@@ -118,6 +126,8 @@ def deblur(
         device=device,
         precision=precision,  # type: ignore[arg-type]
         seed=seed,
+        num_inference_steps=num_inference_steps,
+        prior=prior,
     )
     run = FileRun(
         src,

@@ -42,7 +42,12 @@ class DeblurSettings:
     precision
         ``"auto"`` takes the fastest that the device computes well.
     seed
-        Seed of everything that is sampled.
+        Seed of everything that is sampled; not negative.
+    num_inference_steps
+        Steps in which a model's prior is sampled; more cost more.
+    prior
+        ``"off"`` leaves the prior of the model out. For models with the paper's prior also where
+        its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
     """
 
     model: str | None = None
@@ -54,6 +59,8 @@ class DeblurSettings:
     device: Device = "auto"
     precision: Precision = "auto"
     seed: int = 0
+    num_inference_steps: int | None = None
+    prior: str | None = None
 
 
 def home() -> Path:

@@ -16,6 +16,7 @@ from uuid import uuid4
 from napari_swintormer import __version__
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
+from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.intensity import (
     IntensityConvention,
@@ -93,7 +94,9 @@ class Job:
     def describe(self) -> str:
         """Say the plan in one line."""
         device = self.settings.device
-        return self.plan.describe("the fastest device" if device == "auto" else device)
+        text = self.plan.describe("the fastest device" if device == "auto" else device)
+        steps = self.settings.num_inference_steps
+        return text if steps is None else f"{text}, a prior of {steps} step{'s' * (steps != 1)}"
 
     def load(self) -> Job:
         """Load the model, unless a restorer is there already; imports torch.
@@ -157,6 +160,7 @@ class Job:
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
+        from napari_swintormer.models.restorer import PriorUse
 
         if self.restorer is not None:
             restorer: TileRestorer | Path = self.restorer
@@ -166,7 +170,12 @@ class Job:
             restorer, name = self.model.path.absolute(), self.weights_sha256
         settings = self.settings
         return RunnerRecipe(
-            restorer, name, settings.device, settings.precision, settings.batch_size
+            restorer,
+            name,
+            settings.device,
+            settings.precision,
+            settings.batch_size,
+            PriorUse(settings.seed, settings.num_inference_steps, settings.prior),
         )
 
     def provenance(self) -> dict[str, Any]:
@@ -223,7 +232,14 @@ def prepare(
     else:
         channels, multiple = restorer.channels, restorer.multiple  # type: ignore[union-attr]
     tile_size, overlap, blend = _tiles(settings, card)
-    settings = replace(settings, axes=axes, tile_size=tile_size, overlap=overlap, blend=blend)
+    settings = replace(
+        settings,
+        axes=axes,
+        tile_size=tile_size,
+        overlap=overlap,
+        blend=blend,
+        num_inference_steps=_prior_steps(settings, card),
+    )
     planes = Planes(image, axes, channels)
     sha256 = _weights_sha256(model, restorer)
     memory = None if card is None else _network_memory(card, model, settings)
@@ -258,6 +274,28 @@ def _tiles(settings: DeblurSettings, card: ModelCard | None) -> tuple[int, int, 
     return tile_size, overlap, settings.blend or own_blend
 
 
+def _prior_steps(settings: DeblurSettings, card: ModelCard | None) -> int | None:
+    """Count the steps in which the prior is sampled: as the user says, else as the model says.
+
+    None if nothing is sampled.
+    """
+    if card is not None and card.prior is not None:
+        card.check_prior(settings.prior, settings.num_inference_steps, settings.seed)
+        if settings.prior == "off":
+            return None
+        return settings.num_inference_steps or card.prior.num_inference_steps
+    for name, value in (
+        ("num_inference_steps", settings.num_inference_steps),
+        ("prior", None if settings.prior == "off" else settings.prior),
+    ):
+        if value is not None:
+            raise SettingsError(
+                f"The model has no prior to sample (got {name}={value!r}). Leave {name} out, or "
+                "use a model with a prior."
+            )
+    return None
+
+
 def _network_memory(
     card: ModelCard, model: ModelInfo | None, settings: DeblurSettings
 ) -> DeviceMemory:
@@ -276,6 +314,9 @@ def _weights_sha256(model: ModelInfo | None, restorer: TileRestorer | None) -> s
 def _speed_key(sha256: str, settings: DeblurSettings) -> str:
     """Name the speed by what was asked for: what it becomes is known only with torch at hand."""
     assert settings.tile_size is not None
+    model = sha256
+    if settings.num_inference_steps is not None:
+        model += f" prior {settings.num_inference_steps}"
     return speed_key(
-        sha256, settings.device, settings.precision, settings.tile_size, settings.batch_size or 0
+        model, settings.device, settings.precision, settings.tile_size, settings.batch_size or 0
     )

@@ -15,6 +15,7 @@ import torch
 
 from napari_swintormer.engine.devices import device_name, precision_name
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.models.noise import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 
 class TileRestorer(Protocol):
-    """What the engine asks of a restorer; `napari_swintormer.models.restorer` has them."""
+    """What the engine asks of a restorer; `napari_swintormer.models.restorer` has them.
+
+    One that has `needs_places`, and it is true, is also told the place of every tile.
+    """
 
     def __call__(self, tiles: torch.Tensor, /) -> torch.Tensor:
         """Restore (B, C, H, W) float32 tiles in unit intensities."""
@@ -73,13 +77,17 @@ class TileRunner:
     dtype: torch.dtype
     batch_size: int
 
-    def changes(self, tiles: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def changes(
+        self, tiles: Sequence[NDArray[np.float32]], places: Sequence[Place]
+    ) -> list[NDArray[np.float32]]:
         """Return what the restorer adds to each tile of one batch.
 
         Parameters
         ----------
         tiles
             (C, h, w) float32 each, of one size, in unit intensities.
+        places
+            Where they lie.
 
         Returns
         -------
@@ -95,7 +103,8 @@ class TileRunner:
         autocast = torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower)
         with torch.inference_mode(), autocast:
             batch = torch.from_numpy(np.stack(tiles)).to(self.device)
-            restored = self.restorer(batch).float().cpu().numpy()
+            placed = (places,) if getattr(self.restorer, "needs_places", False) else ()
+            restored = self.restorer(batch, *placed).float().cpu().numpy()
         # numpy from here on: on busy cores, the threads of such small torch operations cost
         # more than they give
         if not np.isfinite(restored).all():
@@ -120,12 +129,20 @@ class BlockRestoration:
         Weights of the tiles.
     intensity
         Range of the plane.
+    plane
+        Its number.
     """
 
     def __init__(
-        self, raw: RawArray, block: BlockIndex, blending: Blending, intensity: IntensityRange
+        self,
+        raw: RawArray,
+        block: BlockIndex,
+        blending: Blending,
+        intensity: IntensityRange,
+        plane: int,
     ) -> None:
         grid = blending.grid
+        self._plane = plane
         self._block, self._blending = block, blending
         self._tiles = grid.tiles_of(block)
         self._reach = grid.reach(block)
@@ -139,7 +156,10 @@ class BlockRestoration:
         """
         for begin in range(0, len(self._tiles), runner.batch_size):
             tiles = self._tiles[begin : begin + runner.batch_size]
-            changes = runner.changes([_part(self._unit, self._reach, tile) for tile in tiles])
+            changes = runner.changes(
+                [_part(self._unit, self._reach, tile) for tile in tiles],
+                [Place(self._plane, tile.y0, tile.x0) for tile in tiles],
+            )
             for tile, change in zip(tiles, changes, strict=True):
                 weights = self._blending.weights(tile)
                 sums = _part(self._sums, self._reach, tile)
@@ -165,10 +185,11 @@ def restore_block(
     block: BlockIndex,
     blending: Blending,
     intensity: IntensityRange,
+    plane: int,
     runner: TileRunner,
 ) -> dict[BlockIndex, PartialSums]:
     """Restore a whole block; see `BlockRestoration`."""
-    restoration = BlockRestoration(raw, block, blending, intensity)
+    restoration = BlockRestoration(raw, block, blending, intensity, plane)
     for _ in restoration.batches(runner):
         pass
     return restoration.parts()

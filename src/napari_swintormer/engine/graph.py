@@ -71,7 +71,7 @@ def lazy(
     wanted = {i: sizes.get(axis, 1) for i, axis in enumerate(planes.axes)}
     # by tasks: the other method computes the whole image before it gives any part
     image = planes.data.rechunk(wanted, method="tasks")
-    runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size)
+    runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
     token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
     work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
     name = f"deblur-{token}"
@@ -202,7 +202,7 @@ def _restore(
         runner = shared_runner(work.recipe)
         for plane in range(len(planes)):
             raw, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
-            parts = restore_block(raw, block, work.blending, intensity, runner)
+            parts = restore_block(raw, block, work.blending, intensity, first + plane, runner)
             for chunk, part in parts.items():
                 sums.setdefault(chunk, []).append(part)
     return sums

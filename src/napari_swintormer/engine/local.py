@@ -136,7 +136,7 @@ class _Run:
     def _restore_block(
         self, plane: int, block: BlockIndex, raw: RawArray
     ) -> Generator[Event, None, dict[BlockIndex, PartialSums]]:
-        restoration = BlockRestoration(raw, block, self.plan.blending, self.ranges[plane])
+        restoration = BlockRestoration(raw, block, self.plan.blending, self.ranges[plane], plane)
         for n_tiles in restoration.batches(self.runner):
             yield self.clock.after(n_tiles)
         return restoration.parts()

@@ -14,6 +14,7 @@ from napari_swintormer.engine import devices
 from napari_swintormer.engine.blocks import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
+from napari_swintormer.models.restorer import PriorUse, Restorer
 
 if TYPE_CHECKING:
     from napari_swintormer.engine.blocks import TileRestorer
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 ALONE = Lock()
 """Held while a restorer is loaded or works: more than one at a time would only fight for the
 device and its memory."""
+
+
+_AS_THE_MODEL_SAYS = PriorUse()
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class RunnerRecipe:
         As the user named them; what they stand for is found out where the work is done.
     batch_size
         Tiles in one forward pass, or None for what suits the device.
+    prior
+        How the prior is sampled, if the model has one.
     """
 
     restorer: TileRestorer | Path = field(compare=False)
@@ -44,6 +50,7 @@ class RunnerRecipe:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
+    prior: PriorUse = _AS_THE_MODEL_SAYS
 
     def load(self) -> RunnerRecipe:
         """Load the restorer, unless it is there already.
@@ -72,12 +79,14 @@ class RunnerRecipe:
         SettingsError
             The device or the precision is not there.
         FileError, WeightsError
-            As `load`.
+            As `load`, or the paper's prior cannot be loaded.
         """
         device = devices.resolve_device(self.device)
         dtype = devices.resolve_precision(self.precision, device)
         restorer = self.load().restorer
         assert not isinstance(restorer, Path)
+        if isinstance(restorer, Restorer):
+            restorer = restorer.with_prior(self.prior)
         if isinstance(restorer, nn.Module):
             restorer = restorer.to(device)
         batch_size = self.batch_size or devices.default_batch_size(device)

@@ -10,6 +10,7 @@ from napari_swintormer import __version__
 from napari_swintormer.config import Blend
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.models.prior_settings import PriorSettings
 from napari_swintormer.models.settings import SwintormerSettings
 
 FORMAT_VERSION: Final = 1
@@ -55,6 +56,8 @@ class ModelCard(BaseModel):
         What a user reads: one line, and what the model is good for and what not.
     architecture, network
         The network and its sizes.
+    prior
+        What is sampled for the network's prior channels, or None for a network without prior.
     tile_size, overlap
         Side of the tiles that the model works best on and their overlap, in pixels.
     blend
@@ -83,6 +86,7 @@ class ModelCard(BaseModel):
     summary: Text = ""
     architecture: Literal["swintormer"] = "swintormer"
     network: SwintormerSettings
+    prior: PriorSettings | None = None
     tile_size: int = Field(ge=16, le=16384)
     overlap: int = Field(ge=0, le=16383)
     blend: Blend = "smooth"
@@ -102,13 +106,25 @@ class ModelCard(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _prior_fits(self) -> Self:
+        if self.prior is not None:
+            given = (self.prior.channels, self.prior.prior_channels)
+            wanted = (self.network.channels, self.network.prior_channels)
+            if given != wanted:
+                raise ValueError(
+                    f"the prior has {given[0]} channels for the image and {given[1]} for the "
+                    f"network, which wants {wanted[0]} and {wanted[1]}"
+                )
+        return self
+
     def check_single_image(self) -> None:
         """Refuse a model that needs more than one image.
 
         Raises
         ------
         SettingsError
-            The network takes several views, or a prior beside the image.
+            The network takes several views, or a prior that the card does not describe.
         """
         if self.network.views != 1:
             raise SettingsError(
@@ -116,8 +132,37 @@ class ModelCard(BaseModel):
                 "(a dual-pixel camera's left and right) and cannot deblur a single image. "
                 "Use a model with one view."
             )
-        if self.network.prior_channels:
+        if self.network.prior_channels and self.prior is None:
             raise SettingsError(
                 f"The model {self.name!r} needs a prior of {self.network.prior_channels} channels "
-                "beside the image, which this version cannot sample. Use a model without prior."
+                "beside the image, and its card does not say which. Use a model without prior, or "
+                "one that was trained with its prior by this package."
             )
+
+    def check_prior(self, source: str | None, steps: int | None, seed: int) -> None:
+        """Refuse wishes for the prior that cannot be fulfilled; for models that have one.
+
+        Parameters
+        ----------
+        source, steps, seed
+            See `napari_swintormer.models.restorer.PriorUse`.
+
+        Raises
+        ------
+        SettingsError
+            The message says what would work.
+        """
+        assert self.prior is not None
+        if source not in (None, "off") and self.prior.kind == "compact":
+            raise SettingsError(
+                f"The prior of the model {self.name!r} lies in its own weights file (got "
+                f"prior={source!r}). Leave prior out, or use prior='off'."
+            )
+        if steps is not None and not 1 <= steps < self.prior.start:
+            raise SettingsError(
+                f"num_inference_steps must be from 1 to {self.prior.start - 1} for the model "
+                f"{self.name!r} (got num_inference_steps={steps}). "
+                f"It was made for {self.prior.num_inference_steps}."
+            )
+        if seed < 0:
+            raise SettingsError(f"seed must not be negative (got seed={seed}). Use 0 or more.")

@@ -221,7 +221,7 @@ def _converted(weight: Tensor, name: str, head_channels: int) -> dict[str, Tenso
         return {name: weight}
     # every head has its q, k and v together there
     heads = len(weight) // (3 * head_channels)
-    parts = weight.unflatten(0, (heads, 3, head_channels)).unbind(1)
+    parts = weight.reshape(heads, 3, head_channels, *weight.shape[1:]).unbind(1)
     return {
         re.sub("to_qkv", f"to_{letter}", name): part.flatten(0, 1)
         for letter, part in zip("qkv", parts, strict=True)

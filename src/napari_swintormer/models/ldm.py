@@ -1,4 +1,4 @@
-"""The paper's prior: the denoiser of latent diffusion for super-resolution, on the image's own grid.
+"""The paper's prior: latent diffusion for super-resolution, on the image's own grid.
 
 Its parameters, 113.6 million, come from the Hugging Face hub, from a folder in diffusers' form, or
 from a checkpoint of the original code; always as data.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_swintormer.errors import FileError, WeightsError
 from napari_swintormer.models.compvis import convert_compvis, read_checkpoint
-from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, sample
+from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, last, sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,15 +42,15 @@ class LdmPrior(nn.Module):
     Parameters
     ----------
     denoiser
-        Of `load_denoiser`: predicts the noise in the first three channels of its input from all six,
-        the others of which are the blurred image.
+        Of `load_denoiser`: predicts the noise in the first three channels of its input from all
+        six; the other three are the blurred image.
     settings
         Steps and windows.
     sha256
         Of the file that its parameters come from.
     """
 
-    alignment = 8  # the denoiser halves the resolution three times
+    alignment = 1
     factor = 1
 
     def __init__(self, denoiser: nn.Module, settings: LdmPriorSettings, sha256: str = "") -> None:
@@ -78,13 +78,10 @@ class LdmPrior(nn.Module):
         def denoiser(z: Tensor, t: int) -> Tensor:
             return self._predict(torch.cat([z, blurred], dim=1), t)
 
-        z = noise(0, blurred)
-        for z in sample(denoiser, z, self.plan(steps), noise):  # noqa: B007 (the last is the sample)
-            pass
-        return z
+        return last(sample(denoiser, noise(0, blurred), self.plan(steps), noise))
 
     def _predict(self, inputs: Tensor, t: int) -> Tensor:
-        """Predict the noise window by window; windows are blended by the distance to their border."""
+        """Predict the noise window by window, blended by the distance to their borders."""
         height, width = inputs.shape[2:]
         size = min(self.settings.window, height), min(self.settings.window, width)
         if size == (height, width):
@@ -162,7 +159,7 @@ def build_denoiser(config: Mapping[str, Any]) -> Any:
     """Build diffusers' ``UNet2DModel`` with random parameters."""
     from diffusers import UNet2DModel
 
-    return UNet2DModel(**config)
+    return UNet2DModel(**config)  # type: ignore[no-untyped-call]
 
 
 def _load_checkpoint(path: Path) -> Any:
@@ -260,8 +257,11 @@ def _fetch(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=[f"unet/{n}" for n in (
-            "config.json", *_WEIGHTS)]))
+        return Path(
+            snapshot_download(
+                source, allow_patterns=[f"unet/{n}" for n in ("config.json", *_WEIGHTS)]
+            )
+        )
     except Exception as error:  # the hub's client raises whatever its parts do
         raise FileError(
             f"The prior {source!r} is no folder or file here, and it could not be fetched from the "

@@ -1,4 +1,4 @@
-"""Noise that depends on where it lies: on seed, plane, step and position, never on the order of work.
+"""Noise that depends on seed, plane, step and position, never on the order of work.
 
 A counter-based generator (Philox 4 × 32, 10 rounds; Salmon et al., SC 2011) turns the position of
 every value into the value itself. So tiles share their noise where they overlap, and any order of

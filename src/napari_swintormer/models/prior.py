@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_swintormer.models.prior_settings import CompactPriorSettings
-from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, sample
+from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, last, sample
 from napari_swintormer.models.swintormer import Swintormer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Prior(Protocol):
     Attributes
     ----------
     alignment
-        Sides of the images that it takes, and the places where they begin, are multiples of this.
+        Where images begin in the plane, and their sides, are multiples of this; 32 is one.
     factor
         Pixels of the image per pixel of the latent.
     """
@@ -68,9 +68,9 @@ class GatedBlock(nn.Module):
         self.depthwise = nn.Conv2d(2 * dim, 2 * dim, 3, padding=1, groups=2 * dim)
         self.project1, self.project2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.time = nn.Linear(2 * _TIME_FREQUENCIES, 2 * dim) if timed else None
-        for last in (self.project1, self.project2):
-            nn.init.zeros_(last.bias)
-            nn.init.trunc_normal_(last.weight, std=0.02)
+        for projection in (self.project1, self.project2):
+            nn.init.zeros_(projection.bias)
+            nn.init.trunc_normal_(projection.weight, std=0.02)
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Transform ``(B, H, W, C)``; `time` is ``(B, 32)``."""
@@ -82,7 +82,8 @@ class GatedBlock(nn.Module):
         left, right = y.chunk(2, dim=-1)
         x = x + self.project1(left * right)
         left, right = self.expand2(self.norm2(x)).chunk(2, dim=-1)
-        return x + self.project2(left * right)
+        added: Tensor = self.project2(left * right)
+        return x + added
 
 
 class Encoder(nn.Module):
@@ -159,7 +160,8 @@ class CompactDenoiser(nn.Module):
         x = x + F.pixel_shuffle(self.up(y).permute(0, 3, 1, 2), _COARSE).permute(0, 2, 3, 1)
         for block in self.behind:
             x = block(x, time)
-        return blurred + self.out(x)
+        change: Tensor = self.out(x)
+        return blurred + change
 
 
 class CompactPrior(nn.Module):
@@ -177,7 +179,7 @@ class CompactPrior(nn.Module):
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.factor = settings.factor
+        self.factor: int = settings.factor
         self.alignment = settings.factor * _COARSE
         latent, own = settings.latent_channels, settings.prior_channels
         self.encoder = Encoder(settings, latent)
@@ -196,8 +198,8 @@ class CompactPrior(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Make of images ``(B, C, H, W)`` their latent, ``(B, latent_channels, h, w)`` float32."""
-        latent = (self.encoder(images).float() - self.shift) / self.scale
-        return latent.permute(0, 3, 1, 2)
+        latent: Tensor = self.encoder(images)
+        return ((latent.float() - self.shift) / self.scale).permute(0, 3, 1, 2)
 
     def decode(self, z: Tensor) -> Tensor:
         """Make of a latent the image again, in unit intensities."""
@@ -231,9 +233,7 @@ class CompactPrior(nn.Module):
             return self.denoise(z, torch.full((len(z),), t, device=z.device), blurred, seen)
 
         z = self.schedule.diffuse(blurred, plan.times[0], noise(0, blurred))
-        for z in sample(denoiser, z, plan, noise):  # noqa: B007 (the last is the sample)
-            pass
-        return z
+        return last(sample(denoiser, z, plan, noise))
 
     def upsample(self, z: Tensor) -> Tensor:
         """Bring a latent to the network's input, ``(B, prior_channels, H, W)`` float32."""

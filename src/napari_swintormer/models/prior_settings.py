@@ -86,7 +86,9 @@ class LdmPriorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["ldm_sr"] = "ldm_sr"
-    source: str = Field(LDM_SOURCE, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=96)
+    source: str = Field(
+        LDM_SOURCE, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=96
+    )
     num_inference_steps: int = Field(20, ge=1, le=STEPS_MAX)
     eta: float = Field(1.0, ge=0, le=1)
     solver: Solver = "ddim"

@@ -1,19 +1,45 @@
-"""Restorers: a network and its contract with the engine, tile in, tile out."""
+"""Restorers: a network with its prior and their contract with the engine, tile in, tile out."""
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.noise import Place, PlacedNoise
+from napari_swintormer.models.prior import PriorSwintormer, build_network
+from napari_swintormer.models.prior_settings import LdmPriorSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.models.prior import Prior
+
+
+@dataclass(frozen=True)
+class PriorUse:
+    """How a restorer samples its prior; without one, nothing of this matters.
+
+    Attributes
+    ----------
+    seed
+        Of the noise; not negative.
+    num_inference_steps
+        Steps of the sampling, or None for as many as the model says.
+    source
+        ``"off"`` leaves the prior out, and the network does without. Else where the parameters of
+        the paper's prior are, see `napari_swintormer.models.ldm.load_prior`; None as the model
+        says.
+    """
+
+    seed: int = 0
+    num_inference_steps: int | None = None
+    source: str | None = None
 
 
 class Restorer(nn.Module):
@@ -34,11 +60,15 @@ class Restorer(nn.Module):
         Channels of a tile, 1 or 3; a model of 3 channels takes grey tiles too.
     multiple
         Tiles whose sides are multiples of this are worked on without padding.
+    prior
+        What is sampled beside the image, or None: the model has none, or it is not loaded yet.
+    use
+        How the prior is sampled.
 
     Raises
     ------
     SettingsError
-        The network needs more than one view or a prior, which a single image does not have.
+        The network needs more than one view, or a prior that its card does not describe.
 
     Examples
     --------
@@ -54,12 +84,42 @@ class Restorer(nn.Module):
         self.sha256 = sha256
         self.channels = card.network.channels
         self.multiple = card.network.multiple
-        self.network = Swintormer(card.network)
+        self.network = build_network(card)
         self.network.load_state_dict(dict(state_dict))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.use = PriorUse()
+        self.prior: Prior | None = None
+        if isinstance(self.network, PriorSwintormer):
+            self.prior = self.network.prior
         self.eval().requires_grad_(False)
 
-    def forward(self, tiles: Tensor) -> Tensor:
+    @property
+    def needs_places(self) -> bool:
+        """Whether the result depends on where tiles lie: noise is sampled there."""
+        return self.card.prior is not None and self.use.source != "off"
+
+    def with_prior(self, use: PriorUse) -> Restorer:
+        """Return a restorer that shares the parameters and samples the prior another way.
+
+        The paper's prior is loaded now, unless it is left out.
+
+        Raises
+        ------
+        FileError, WeightsError
+            The paper's prior cannot be loaded.
+        """
+        other = copy.copy(self)
+        other.use = use
+        settings = self.card.prior
+        reload = self.prior is None or use.source is not None
+        if isinstance(settings, LdmPriorSettings) and use.source != "off" and reload:
+            from napari_swintormer.models.ldm import load_prior
+
+            other._modules = dict(self._modules)  # the copy's own list of parts
+            other.prior = load_prior(use.source or settings.source, settings)
+        return other
+
+    def forward(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Tensor:
         """Restore a batch of tiles.
 
         Parameters
@@ -68,6 +128,9 @@ class Restorer(nn.Module):
             ``(B, C, H, W)`` float32 in unit intensities, on the device of the network; ``H`` and
             ``W`` are at least 1 and ``C`` is `channels` or 1. What lies outside [0, 1] is cut off
             for the network and added to its result again.
+        places
+            Where the tiles lie, one for each, for the noise of the prior; None for tiles that
+            belong to no image: all begin at (0, 0) of plane 0.
 
         Returns
         -------
@@ -89,6 +152,8 @@ class Restorer(nn.Module):
         grey = tiles.shape[1] < self.channels
         views = unit.expand(-1, self.channels, -1, -1) if grey else unit
         padded = pad_to_multiple(views, self.multiple)
+        if self.card.prior is not None:
+            padded = torch.cat([padded, self._sample(padded, places)], dim=1)
         restored: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
         restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
         if grey:
@@ -96,6 +161,38 @@ class Restorer(nn.Module):
         if self.card.clip_output:
             restored = restored.clamp(0, 1)
         return restored + (tiles - unit)
+
+    def _sample(self, images: Tensor, places: Sequence[Place] | None) -> Tensor:
+        """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
+
+        The prior's maps lie on one grid over the whole plane, so images are enlarged upwards and to
+        the left until they begin on it, and to the other side for sides that divide.
+        """
+        batch, _, height, width = images.shape
+        if not self.needs_places:
+            return images.new_zeros((batch, self.card.network.prior_channels, height, width))
+        assert self.prior is not None
+        assert self.card.prior is not None
+        places = places or [Place(0, 0, 0)] * batch
+        grid = self.prior.alignment
+        before = [(place.y % grid, place.x % grid) for place in places]
+        if grid > 1:  # all in one way: a tile's result must not depend on those beside it
+            enlarged = [
+                F.pad(image[None], (x, grid - x, y, grid - y), mode="reflect")
+                for image, (y, x) in zip(images, before, strict=True)
+            ]
+            images = torch.cat(enlarged)
+        begins = [
+            Place(place.plane, place.y - y, place.x - x)
+            for place, (y, x) in zip(places, before, strict=True)
+        ]
+        noise = PlacedNoise(self.use.seed, begins, self.prior.factor)
+        steps = self.use.num_inference_steps or self.card.prior.num_inference_steps
+        prior = self.prior.sample(images, noise, steps)
+        cut = [
+            own[:, y : y + height, x : x + width] for own, (y, x) in zip(prior, before, strict=True)
+        ]
+        return torch.stack(cut)
 
 
 class IdentityRestorer(nn.Module):

@@ -6,7 +6,9 @@ for ``t + 1`` steps, and all randomness comes in as an argument.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -55,14 +57,14 @@ class Schedule:
     def make(
         cls, steps: int = 1000, beta_start: float = 0.0015, beta_end: float = 0.0155
     ) -> Schedule:
-        """Make the schedule whose √β grows linearly; the defaults are those of the paper's prior."""
+        """Make the schedule whose √β grows linearly; the defaults are the paper's."""
         betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2
         return cls(betas, torch.cumprod(1 - betas, dim=0))
 
     def diffuse_step(self, z: Tensor, t: int, noise: Tensor) -> Tensor:
         """Noise ``z_{t-1}`` by one step to ``z_t`` (eq. 8)."""
         beta = float(self.betas[t])
-        return (1 - beta) ** 0.5 * z + beta**0.5 * noise
+        return sqrt(1 - beta) * z + sqrt(beta) * noise
 
     def diffuse(self, z0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
         """Noise ``z0`` to ``z_t`` at once (eq. 9 and 10).
@@ -150,11 +152,17 @@ def sample(denoiser: Denoiser, z: Tensor, plan: SamplingPlan, noise: Noise) -> I
         yield z
 
 
+def last(samples: Iterator[Tensor]) -> Tensor:
+    """Return the last of what `sample` yields: the sample."""
+    (z,) = deque(samples, maxlen=1)
+    return z
+
+
 def _split(
     z: Tensor, predicted: Tensor, kept: float, prediction: Prediction
 ) -> tuple[Tensor, Tensor]:
     """Split ``z_t = √ᾱ·z0 + √(1−ᾱ)·ε`` into ``z0`` and ``ε``, one of which is predicted."""
-    signal, rest = kept**0.5, (1 - kept) ** 0.5
+    signal, rest = sqrt(kept), sqrt(1 - kept)
     if prediction == "noise":
         return (z - rest * predicted) / signal, predicted
     return predicted, (z - signal * predicted) / rest
@@ -170,8 +178,9 @@ def _ddim_step(
     i: int,
 ) -> Tensor:
     """Step of DDIM (arXiv 2010.02502, eq. 12 and 16); `eta` 0 is deterministic, 1 ancestral."""
-    sigma = eta * ((1 - kept_next) / (1 - kept) * (1 - kept / kept_next)) ** 0.5
-    z = kept_next**0.5 * clean + max(1 - kept_next - sigma**2, 0.0) ** 0.5 * noise_in_z
+    sigma = eta * sqrt((1 - kept_next) / (1 - kept) * (1 - kept / kept_next))
+    rest = sqrt(max(1 - kept_next - sigma**2, 0.0))
+    z = sqrt(kept_next) * clean + rest * noise_in_z
     return z + sigma * noise(i + 1, z) if sigma else z
 
 
@@ -183,15 +192,15 @@ def _ancestral_step(
     The last step, to what is clean, adds no noise.
     """
     alpha = kept / kept_next
-    z = (z - (1 - alpha) / (1 - kept) ** 0.5 * noise_in_z) / alpha**0.5
-    return z + (1 - alpha) ** 0.5 * noise(i + 1, z) if kept_next < 1 else z
+    z = (z - (1 - alpha) / sqrt(1 - kept) * noise_in_z) / sqrt(alpha)
+    return z + sqrt(1 - alpha) * noise(i + 1, z) if kept_next < 1 else z
 
 
 def _sample_multistep(denoiser: Denoiser, z: Tensor, plan: SamplingPlan) -> Iterator[Tensor]:
     """Sample with DPM-Solver++ or UniPC of diffusers: second order, deterministic."""
     from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-    solver = DPMSolverMultistepScheduler if plan.solver == "dpm++" else UniPCMultistepScheduler
+    solver: Any = DPMSolverMultistepScheduler if plan.solver == "dpm++" else UniPCMultistepScheduler
     # of the schedule no more than the part that the sampling begins in: its end is the start
     betas = plan.schedule.betas[: plan.times[0] + 1]
     scheduler = solver(

@@ -64,9 +64,10 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], card: Model
     if path.suffix != ".safetensors":
         raise OutputError(f"A weights file must end in .safetensors (got {path.name}).")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
-    _check_shapes(path, {key: tuple(t.shape) for key, t in tensors.items()}, card.network)
+    _check_shapes(path, {key: tuple(t.shape) for key, t in tensors.items()}, card)
     _check_finite(path, tensors)
-    _write(path, save(tensors, {CARD_KEY: card.model_dump_json()}))
+    # a model without prior keeps the card that earlier versions read
+    _write(path, save(tensors, {CARD_KEY: card.model_dump_json(exclude_none=True)}))
 
 
 def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
@@ -98,7 +99,7 @@ def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         return _load_released(path)
     header = _read_header(path)
     card = _parse_card(path, header)
-    _check_shapes(path, _header_shapes(path, header), card.network)
+    _check_shapes(path, _header_shapes(path, header), card)
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
@@ -253,14 +254,14 @@ def _released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
 # ---- checks ----------------------------------------------------------------------------------
 
 
-def _check_shapes(path: Path, found: Shapes, network: SwintormerSettings) -> None:
-    """Compare the tensors of a file with those of the network, which is built without memory."""
+def _check_shapes(path: Path, found: Shapes, card: ModelCard) -> None:
+    """Compare the tensors of a file with those of its networks, which are built without memory."""
     import torch
 
-    from napari_swintormer.models.swintormer import Swintormer
+    from napari_swintormer.models.prior import build_network
 
     with torch.device("meta"):
-        expected = {k: tuple(t.shape) for k, t in Swintormer(network).state_dict().items()}
+        expected = {k: tuple(t.shape) for k, t in build_network(card).state_dict().items()}
     missing = sorted(expected.keys() - found.keys())
     if missing:
         raise WeightsError(
