@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_swintormer.models.card import ModelCard
+from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.settings import SwintormerSettings
 
 
@@ -18,3 +19,11 @@ def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
     )
     card = ModelCard(name="tiny", title="Tiny", network=network, tile_size=64, overlap=16)
     return card.model_copy(update=changes)
+
+
+def tiny_prior_card(**changes: object) -> ModelCard:
+    """Describe the smallest network with the smallest compact prior."""
+    card = tiny_card()
+    network = card.network.model_copy(update={"prior_channels": 2})
+    prior = CompactPriorSettings(width=4, latent_channels=3, prior_channels=2, **changes)
+    return card.model_copy(update={"network": network, "prior": prior})

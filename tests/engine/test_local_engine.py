@@ -206,7 +206,7 @@ def test_order_of_work_changes_no_bit() -> None:
     grid, runner = blending.grid, TileRunner(restorer, CPU, torch.float32, 3)
     sums = {
         block: restore_block(
-            planes.read(0, *grid.source(block).slices), block, blending, intensity, runner
+            planes.read(0, *grid.source(block).slices), block, blending, intensity, 0, runner
         )
         for block in reversed(list(grid.blocks()))
         if grid.count_tiles(block)

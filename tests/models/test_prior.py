@@ -1,0 +1,242 @@
+"""The compact prior: what it depends on, what it costs, and that tiles agree."""
+
+from __future__ import annotations
+
+import json
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors import safe_open
+from torch.utils.flop_counter import FlopCounterMode
+
+from napari_swintormer import deblur, load_model
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.models.card import ModelCard
+from napari_swintormer.models.noise import Place, PlacedNoise
+from napari_swintormer.models.prior import CompactPrior, build_network
+from napari_swintormer.models.prior_settings import CompactPriorSettings, LdmPriorSettings
+from napari_swintormer.models.restorer import PriorUse, Restorer
+from napari_swintormer.models.weights import load_weights, save_weights
+from napari_swintormer.training.settings import NETWORKS
+from tiny import tiny_card, tiny_prior_card
+
+
+def random_network(card):
+    """A network whose prior is far from where training starts: its noise is seen in the result."""
+    torch.manual_seed(1)
+    network = build_network(card)
+    torch.nn.init.normal_(network.prior.denoiser.out.weight, std=0.5)
+    torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
+    torch.nn.init.normal_(network.output.weight, std=0.02)
+    return network
+
+
+@pytest.fixture(scope="module")
+def card():
+    return tiny_prior_card()
+
+
+@pytest.fixture(scope="module")
+def file(card, tmp_path_factory):
+    path = tmp_path_factory.mktemp("prior") / "with-prior.safetensors"
+    save_weights(path, random_network(card).state_dict(), card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def restorer(file):
+    return load_model(file)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 60_000, (150, 171), dtype=np.uint16)
+
+
+def largest_difference(a, b):
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+def test_a_file_holds_network_and_prior(file, card, restorer):
+    found, state = load_weights(file)
+    assert found == card
+    assert any(key.startswith("prior.denoiser.") for key in state)
+    for key, value in restorer.network.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_a_model_without_prior_keeps_its_card(make_weights):
+    with safe_open(make_weights(), framework="pt") as file:
+        assert "prior" not in json.loads(file.metadata()["swintormer"])
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_another_sample(image, file):
+    one = deblur(image, file, precision="fp32", seed=3)
+    assert np.array_equal(one, deblur(image, file, precision="fp32", seed=3))
+    for other in (
+        {"seed": 4},
+        {"seed": 3, "num_inference_steps": 1},
+        {"seed": 3, "prior": "off"},
+    ):
+        assert largest_difference(one, deblur(image, file, precision="fp32", **other)) > 20
+
+
+@pytest.mark.parametrize("chunks", [(150, 171), (40, 64), (1, 171)])
+def test_chunks_change_nothing(image, file, chunks):
+    whole = deblur(image, file, precision="fp32")
+    assert np.array_equal(
+        whole, deblur(da.from_array(image, chunks=chunks), file, precision="fp32")
+    )
+
+
+def test_neither_does_the_batch_size(image, file):
+    whole = deblur(image, file, precision="fp32")
+    assert largest_difference(whole, deblur(image, file, precision="fp32", batch_size=4)) <= 1
+
+
+def test_each_plane_has_its_own_noise(image, file):
+    stack = deblur(np.stack([image, image]), file, axes="ZYX", precision="fp32")
+    assert largest_difference(stack[0], stack[1]) > 20
+
+
+def test_the_prior_is_left_out(image, file, card, restorer):
+    tiles = torch.rand(1, 3, 64, 64)
+    off = restorer.with_prior(PriorUse(source="off"))
+    nothing = torch.zeros(1, card.network.prior_channels, 64, 64)
+    wanted = restorer.network(torch.cat([tiles, nothing], dim=1))
+    torch.testing.assert_close(off(tiles), wanted)
+    assert not off.needs_places
+    seeds = [deblur(image, file, prior="off", seed=seed, precision="fp32") for seed in (0, 1)]
+    assert np.array_equal(*seeds)
+
+
+@pytest.mark.parametrize("corner", [(0, 40), (3, 21), (17, 0), (8, 8)])
+def test_tiles_agree_where_both_see_the_surroundings(restorer, corner):
+    """One grid of latents, and noise that belongs to it: a tile within another samples the same."""
+    image = torch.rand(1, 3, 192, 192)
+    reach = 64  # of all convolutions together
+    y, x = corner
+    whole = restorer._sample(image, [Place(0, 100, 200)])
+    part = restorer._sample(image[..., y : y + 160, x : x + 160], [Place(0, 100 + y, 200 + x)])
+    inner = slice(reach, 160 - reach)
+    torch.testing.assert_close(
+        part[..., inner, inner], whole[..., y : y + 160, x : x + 160][..., inner, inner]
+    )
+
+
+def test_seams_are_no_rougher_than_the_rest(restorer, file):
+    """Without overlap, the jump of the prior across a seam is that of any two neighbours."""
+    image = np.random.default_rng(1).random((3, 256, 256)).astype(np.float32)
+    image = torch.nn.functional.avg_pool2d(torch.from_numpy(image), 9, 1, 4)[None]
+    tiles = [(y, x) for y in range(0, 256, 64) for x in range(0, 256, 64)]
+    sampled = torch.zeros(2, 256, 256)
+    for y, x in tiles:
+        tile = image[..., y : y + 64, x : x + 64]
+        sampled[:, y : y + 64, x : x + 64] = restorer._sample(tile, [Place(0, y, x)])[0]
+    jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
+    column = torch.arange(255)
+    seam = column % 64 == 63
+    grid = (column % 8 == 7) & ~seam  # neighbours of two latents, as at a seam
+    assert float(jumps[seam].mean() / jumps[grid].mean()) == pytest.approx(1, abs=0.15)
+
+
+def test_all_steps_cost_a_fraction_of_the_network():
+    network = NETWORKS["small"].model_copy(update={"prior_channels": 4})
+    card = tiny_card().model_copy(update={"network": network, "prior": CompactPriorSettings()})
+    restorer = build_network(card).eval()
+
+    def macs(run):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            run()
+        return counter.get_total_flops() / 2
+
+    images, noise = torch.rand(1, 3, 256, 256), PlacedNoise(0, [Place(0, 0, 0)], 4)
+    alone = macs(lambda: restorer(torch.rand(1, 7, 256, 256)))
+    assert alone > 1e9
+    assert macs(lambda: restorer.prior.sample(images, noise, 4)) / alone < 0.12
+    assert macs(lambda: restorer.prior.sample(images, noise, 8)) / alone < 0.25
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm++", "unipc"])
+@pytest.mark.parametrize("factor", [4, 8])
+def test_every_solver_and_size_samples(solver, factor):
+    settings = CompactPriorSettings(factor=factor, solver=solver, width=8)
+    prior = CompactPrior(settings).eval()
+    images = torch.rand(1, 3, 32, 48)
+    noise = PlacedNoise(0, [Place(0, 0, 0)], factor)
+    for steps in (1, 3, 8):
+        assert prior.sample(images, noise, steps).shape == (1, settings.prior_channels, 32, 48)
+
+
+def test_an_untrained_denoiser_answers_with_the_blurred_image():
+    prior = CompactPrior(CompactPriorSettings(width=8)).eval()
+    images, noise = torch.rand(1, 3, 32, 32), PlacedNoise(0, [Place(0, 0, 0)], 4)
+    for steps in (1, 4):
+        torch.testing.assert_close(prior.sample_latent(images, noise, steps), prior.encode(images))
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"num_inference_steps": 0}, "from 1 to 399"),
+        ({"num_inference_steps": 400}, "from 1 to 399"),
+        ({"prior": "CompVis/anything"}, "prior='off'"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_wishes_that_cannot_be_fulfilled(image, file, wish, says):
+    with pytest.raises(SettingsError, match=says):
+        deblur(image, file, **wish)
+
+
+@pytest.mark.parametrize("wish", [{"num_inference_steps": 4}, {"prior": "CompVis/anything"}])
+def test_a_model_without_prior_refuses_wishes_for_one(image, tiny_weights, wish):
+    with pytest.raises(SettingsError, match="no prior to sample"):
+        deblur(image, tiny_weights, **wish)
+
+
+def test_off_suits_every_model(image, tiny_weights):
+    plain = deblur(image, tiny_weights, precision="fp32")
+    assert np.array_equal(plain, deblur(image, tiny_weights, precision="fp32", prior="off"))
+
+
+def test_a_card_whose_prior_does_not_fit_is_refused(card):
+    fields = card.model_dump() | {"prior": CompactPriorSettings(prior_channels=5).model_dump()}
+    with pytest.raises(ValidationError, match="wants 3 and 2"):
+        ModelCard.model_validate(fields)
+
+
+def test_the_papers_prior_in_a_restorer(tmp_path, image):
+    """A network trained with `ldm_sr` samples it from a folder of the user's."""
+    from napari_swintormer.models.ldm import build_denoiser
+
+    denoiser = build_denoiser(
+        {
+            "in_channels": 6,
+            "out_channels": 3,
+            "block_out_channels": (32, 32),
+            "layers_per_block": 1,
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+            "attention_head_dim": 32,
+        }
+    )
+    denoiser.save_pretrained(tmp_path)
+    card = tiny_card()
+    network = card.network.model_copy(update={"prior_channels": 3})
+    prior = LdmPriorSettings(window=48, shift=24, num_inference_steps=2)
+    card = card.model_copy(update={"network": network, "prior": prior})
+    state = build_network(card).state_dict()
+    state["output.weight"] = 50 * state["output.weight"]
+    restorer = Restorer(card, state)
+    use = {"prior": str(tmp_path), "precision": "fp32"}
+    small = image[:64, :90]
+    one = deblur(small, restorer, **use)
+    assert np.array_equal(one, deblur(small, restorer, **use))
+    lazy = deblur(da.from_array(small, chunks=(20, 30)), restorer, **use)
+    assert np.array_equal(one, lazy.compute())
+    assert largest_difference(one, deblur(small, restorer, seed=1, **use)) > 0
+    assert largest_difference(one, deblur(small, restorer, prior="off")) > 0

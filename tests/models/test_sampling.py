@@ -1,0 +1,105 @@
+"""The diffusion process against diffusers, and against a distribution that is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from napari_swintormer.models.sampling import SamplingPlan, Schedule, last, sample
+
+SCHEDULE = Schedule.make()
+BETAS = {"beta_start": 0.0015, "beta_end": 0.0155, "beta_schedule": "scaled_linear"}
+# what is to be sampled: independent pixels of this mean and deviation
+MEAN, DEVIATION = 0.7, 0.4
+
+
+def seeded(step, like):
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(step))
+
+
+def best_denoiser(prediction):
+    """The denoiser that knows the distribution: nothing predicts better."""
+
+    def denoiser(z, t):
+        kept = float(SCHEDULE.kept[t])
+        gain = kept**0.5 * DEVIATION**2 / (kept * DEVIATION**2 + 1 - kept)
+        clean = MEAN + gain * (z - kept**0.5 * MEAN)
+        return clean if prediction == "clean" else (z - kept**0.5 * clean) / (1 - kept) ** 0.5
+
+    return denoiser
+
+
+def exact(z, t):
+    """Where the deterministic flow brings `z` from step `t`: its place in the distribution."""
+    kept = float(SCHEDULE.kept[t])
+    spread = (kept * DEVIATION**2 + 1 - kept) ** 0.5
+    return MEAN + DEVIATION * (z - kept**0.5 * MEAN) / spread
+
+
+def test_noising_step_by_step_and_at_once_agree():
+    z0, none = torch.randn(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)
+    z, variance = z0, 0.0
+    for t in range(400):
+        z = SCHEDULE.diffuse_step(z, t, none)
+        variance = variance * (1 - float(SCHEDULE.betas[t])) + float(SCHEDULE.betas[t])
+    torch.testing.assert_close(z, SCHEDULE.diffuse(z0, 399, none))
+    assert variance == pytest.approx(1 - float(SCHEDULE.kept[399]))
+    noise = torch.randn(2, 2, 3, 3)
+    both = SCHEDULE.diffuse(z0.expand(2, -1, -1, -1), torch.tensor([3, 900]), noise)
+    for i, t in enumerate((3, 900)):
+        torch.testing.assert_close(both[i : i + 1], SCHEDULE.diffuse(z0, t, noise[i : i + 1]))
+
+
+def test_the_schedule_is_that_of_diffusers():
+    kept = DDIMScheduler(**BETAS).alphas_cumprod
+    torch.testing.assert_close(SCHEDULE.kept.float(), kept, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("steps", [5, 20])
+def test_ddim_is_that_of_diffusers(eta, steps):
+    theirs = DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    theirs.set_timesteps(steps)
+    plan = SamplingPlan.leading(SCHEDULE, steps, prediction="noise", eta=eta)
+    assert plan.times == tuple(theirs.timesteps.tolist())
+    denoiser = best_denoiser("noise")
+    z = wanted = torch.randn(1, 2, 8, 8)
+    for i, t in enumerate(theirs.timesteps):
+        noise = seeded(i + 1, z) if eta else None
+        wanted = theirs.step(denoiser(wanted, t), t, wanted, eta, variance_noise=noise)[0]
+    torch.testing.assert_close(last(sample(denoiser, z, plan, seeded)), wanted)
+
+
+def test_the_ancestral_step_is_that_of_diffusers():
+    theirs = DDPMScheduler(**BETAS, clip_sample=False, variance_type="fixed_large")
+    plan = SamplingPlan.trailing(SCHEDULE, 1000, 999, prediction="noise", solver="ancestral")
+    denoiser, z = best_denoiser("noise"), torch.randn(1, 2, 8, 8)
+    samples = sample(denoiser, z, plan, seeded)
+    for i, (t, ours) in enumerate(zip(plan.times[:5], samples, strict=False)):
+        generator = torch.Generator().manual_seed(i + 1)
+        z = theirs.step(denoiser(z, t), t, z, generator=generator).prev_sample
+        torch.testing.assert_close(ours, z)
+
+
+@pytest.mark.parametrize("prediction", ["noise", "clean"])
+@pytest.mark.parametrize(
+    ("solver", "steps", "error"), [("ddim", 799, 0.015), ("dpm++", 200, 0.02), ("unipc", 200, 0.02)]
+)
+def test_solvers_follow_the_flow_to_its_end(prediction, solver, steps, error):
+    start = 800
+    plan = SamplingPlan.trailing(SCHEDULE, start, steps, prediction=prediction, solver=solver)
+    z = torch.linspace(-2, 2, 64).reshape(1, 1, 8, 8)
+    sampled = last(sample(best_denoiser(prediction), z, plan, seeded))
+    assert (sampled - exact(z, start - 1)).abs().max() < error
+
+
+@pytest.mark.parametrize(("solver", "eta"), [("ddim", 1.0), ("ancestral", 0.0)])
+def test_random_solvers_sample_the_distribution(solver, eta):
+    plan = SamplingPlan.trailing(SCHEDULE, 1000, 500, prediction="noise", solver=solver, eta=eta)
+    z = torch.randn(1, 1, 100, 100)
+    sampled = last(sample(best_denoiser("noise"), z, plan, seeded))
+    assert float(sampled.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(sampled.std()) == pytest.approx(DEVIATION, abs=0.02)
+    # the start is forgotten: it has become another sample
+    assert abs(float(torch.corrcoef(torch.stack([z.flatten(), sampled.flatten()]))[0, 1])) < 0.1
