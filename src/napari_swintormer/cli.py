@@ -163,6 +163,10 @@ def train(
     from_model: Annotated[
         str | None, typer.Option("--from", help="Model to start from, by name or path.")
     ] = TrainSettings.from_model,
+    stage: Annotated[
+        str,
+        typer.Option(help="network; or of a prior: autoencoder, denoiser, network, joint."),
+    ] = TrainSettings.stage,
     network: Annotated[
         str | None, typer.Option(help="small or paper: network to train from nothing.")
     ] = None,
@@ -199,6 +203,7 @@ def train(
             kind=kind or "auto",
             steps=steps,
             from_model=from_model,
+            stage=stage,
             network=network,
             resume=resume,
             seed=seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.settings import SwintormerSettings
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_swintormer.models.card import TrainingData
+    from napari_swintormer.models.prior_settings import CompactPriorSettings
     from napari_swintormer.training.degradations import Kind
 
 NETWORKS = {
@@ -27,6 +28,8 @@ NETWORKS = {
     "paper": SwintormerSettings(),
 }
 """Networks to train from scratch: 1.1 M parameters for any computer, 25.2 M for a GPU."""
+
+Stage = Literal["network", "autoencoder", "denoiser", "joint"]
 
 # The result depends on neither of these.
 _FREE_ON_RESUME = (
@@ -71,6 +74,11 @@ class TrainSettings:
         Sizes of the network, or None for those of `from_model`.
     from_model
         Name or path of the model to start from.
+    stage
+        ``"network"``, or one of a training with prior, see `prior_stages`.
+    prior
+        Sizes of the compact prior that the stage ``"autoencoder"`` gives to a model without one;
+        None for the default.
     resume
         Go on from the checkpoint of an interrupted training with the same settings.
     held_out
@@ -102,6 +110,8 @@ class TrainSettings:
     ema: float = 0.999
     network: SwintormerSettings | None = None
     from_model: str | None = None
+    stage: Stage = "network"
+    prior: CompactPriorSettings | None = None
     resume: bool = False
     held_out: float = 0.05
     seed: int = 0
@@ -133,6 +143,11 @@ class TrainSettings:
         if self.precision not in ("auto", "fp32", "bf16"):
             raise TrainingError(
                 f"Training works in 'fp32' or 'bf16', or 'auto' (got precision={self.precision!r})."
+            )
+        if self.stage not in get_args(Stage):
+            raise TrainingError(
+                f"There is no such stage (got stage={self.stage!r}). "
+                f"Use one of {', '.join(map(repr, get_args(Stage)))}."
             )
         self._check_data()
 
@@ -182,7 +197,7 @@ class TrainSettings:
 
         Folders are left out: training compares what is in them.
         """
-        left_out = (*_FREE_ON_RESUME, "sharp", "blurred", "network")
+        left_out = (*_FREE_ON_RESUME, "sharp", "blurred", "network", "prior")
         fields = (f.name for f in dataclasses.fields(self))
         values = {name: getattr(self, name) for name in fields if name not in left_out}
         return values | {"kinds": list(self.kinds)}

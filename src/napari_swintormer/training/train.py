@@ -138,6 +138,11 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     Progress, Trained, Notice
         One `Progress` per step, a `Trained` for every line of the log.
     """
+    from napari_swintormer.training.prior_stages import concerns_prior, iter_stage
+
+    if concerns_prior(settings):
+        yield from iter_stage(settings)
+        return
     import torch
 
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
@@ -148,8 +153,8 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
 
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
-    card, start_weights = _start(settings)
-    scenes, held_out, images = _find_images(settings, card)
+    card, start_weights = start_model(settings)
+    scenes, held_out, images = find_images(settings, card)
     if not held_out:
         yield Notice("No image is held out for validation: the training reports its loss only.")
 
@@ -225,7 +230,7 @@ def _network_settings(network: str | SwintormerSettings | None) -> SwintormerSet
     return NETWORKS[network]
 
 
-def _start(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:
+def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:
     """Card of the model to be, and the weights to start from."""
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.catalogue import find_model
@@ -254,9 +259,10 @@ def _start(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | N
         # Training aims at the unclipped sharp image, whatever the model did before.
         changed = {"name": name, "version": "1", "metrics": {}, "clip_output": False} | described
         card = base.model_copy(update=changed)
-    if card.network.views != 1 or card.network.prior_channels:
+    unknown = card.network.prior_channels and card.prior is None
+    if card.network.views != 1 or unknown:
         raise TrainingError(
-            f"Training works on networks of one view and without prior (got "
+            f"Training works on networks of one view, whose card describes their prior (got "
             f"views={card.network.views}, prior_channels={card.network.prior_channels})."
         )
     if settings.patch_size % card.network.multiple:
@@ -267,7 +273,7 @@ def _start(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | N
     return card, weights
 
 
-def _find_images(settings: TrainSettings, card: ModelCard) -> tuple[list[Scene], list[Scene], str]:
+def find_images(settings: TrainSettings, card: ModelCard) -> tuple[list[Scene], list[Scene], str]:
     """Scenes to train on, scenes held out, and the fingerprint of both."""
     from napari_swintormer.training.pairs import find_scenes, fingerprint, split_scenes
 

@@ -1,0 +1,408 @@
+"""The training of a model with a compact prior, stage by stage.
+
+1. ``autoencoder``: the latent of an image, and the image out of it again. Starting from a model
+   without prior this adds one; the network takes no notice of it yet.
+2. ``denoiser``: predicts the clean latent (eq. 17, of ``z0`` instead of the noise); the autoencoder
+   stays as it is.
+3. ``network``: the network restores with what the prior samples; the prior stays as it is.
+4. ``joint``: network, denoiser and the encoder of the blurred image together, through all steps.
+
+Every stage reads a whole model and writes a whole model. All that is random is a pure function of
+seed and step, so that a resumed training equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.events import Event, Notice, Progress, Trained
+from napari_swintormer.training.log import TrainingLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    import torch
+    from torch import Tensor
+
+    from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.models.prior import PriorSwintormer
+    from napari_swintormer.training.settings import TrainSettings
+
+_REPORT_EVERY = 50  # steps between two lines of the log
+_PATCHES = 48  # for validation, and to measure the latent on
+_WITHOUT_PRIOR = 0.1  # share of the patches that the network restores without prior
+_LATENT_WEIGHT = 0.05  # of the latent's loss beside that of the restored image
+_SEED = 20_240_107  # of the noise in validation
+
+
+class _Stage(NamedTuple):
+    """What a stage trains, what it minimises and what it is measured by."""
+
+    parts: tuple[str, ...]  # how the names of the trained parameters begin; () all but `prior.`
+    loss: Callable[[_Batch], Tensor]
+    image: Callable[[_Batch], Tensor]  # what validation compares with the sharp image
+
+
+class _Batch(NamedTuple):
+    """One batch and all that is random about it."""
+
+    network: PriorSwintormer
+    blurred: Tensor
+    sharp: Tensor
+    seed: int
+    step: int
+
+    def noise(self, step: int, like: Tensor) -> Tensor:
+        """Give every patch of the training a noise of its own."""
+        from napari_swintormer.models.noise import Place, PlacedNoise
+
+        places = [Place(self.step * len(like) + i, 0, 0) for i in range(len(like))]
+        return PlacedNoise(self.seed, places)(step, like)
+
+    def uniform(self, stream: int) -> Tensor:
+        """Draw a number in [0, 1) for every patch."""
+        import numpy as np
+        import torch
+
+        rng = np.random.default_rng([self.seed, self.step, stream])
+        return torch.from_numpy(rng.random(len(self.blurred))).to(self.blurred.device)
+
+    def sampled(self) -> Tensor:
+        """Sample the latent in as many steps as the model is made for."""
+        prior = self.network.prior
+        steps = prior.settings.num_inference_steps
+        return prior.sample_latent(self.blurred, self.noise, steps)
+
+    def restored(self, z: Tensor, kept: Tensor | float = 1.0) -> Tensor:
+        """Restore with the latent `z`; `kept` is 0 where the network gets none."""
+        import torch
+
+        prior = self.network.prior.upsample(z) * kept
+        restored: Tensor = self.network(torch.cat([self.blurred, prior], dim=1))
+        return restored.float()
+
+
+def concerns_prior(settings: TrainSettings) -> bool:
+    """Whether this is a stage of a training with prior; imports no torch."""
+    if settings.stage != "network":
+        return True
+    if settings.from_model is None:
+        return False
+    from napari_swintormer.models.catalogue import find_model
+    from napari_swintormer.models.weights import read_card
+
+    path = find_model(settings.from_model)
+    return path.suffix == ".safetensors" and read_card(path).prior is not None
+
+
+def iter_stage(settings: TrainSettings) -> Generator[Event]:
+    """Train one stage, see `napari_swintormer.training.train.iter_train`."""
+    import torch
+
+    from napari_swintormer.engine.devices import resolve_device, resolve_precision
+    from napari_swintormer.training.patches import PatchSampler, batches
+    from napari_swintormer.training.state import LossMean
+    from napari_swintormer.training.train import find_images, learning_rate
+
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    card, weights = start_with_prior(settings)
+    scenes, held_out, images = find_images(settings, card)
+    if not held_out:
+        yield Notice("No image is held out for validation: the training reports its loss only.")
+
+    state = _State(card, weights, settings, device)
+    described = {"images": images, "card": card.model_dump(include={"network", "prior"})}
+    decisive = settings.decisive() | described
+    first_step = state.restore(decisive) if settings.resume else 0
+    log = TrainingLog(settings.run_folder, first_step)
+
+    def patches(scenes: Any, seed: int) -> PatchSampler:
+        return PatchSampler(
+            scenes, settings.patch_size, card.network.channels, card.intensity, seed
+        )
+
+    sampler = patches(scenes, settings.seed)
+    validation = patches(held_out, _SEED).draw_all(_PATCHES) if held_out else None
+    source = batches(sampler, settings.batch_size, first_step, settings.steps, settings.workers)
+    step, losses, began = first_step, LossMean(), time.perf_counter()
+    rate = learning_rate(step, settings)
+    try:
+        for pair in source:
+            # One step: the stage's loss in the chosen precision, AdamW, moving average.
+            rate = learning_rate(step, settings)
+            blurred, sharp = (torch.from_numpy(half).to(device) for half in pair)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                batch = _Batch(state.network, blurred, sharp, settings.seed, step)
+                loss = state.stage.loss(batch)
+            state.update(loss, rate, step)
+            losses.add(loss)
+            step += 1
+            elapsed = time.perf_counter() - began
+            eta = elapsed / (step - first_step) * (settings.steps - step)
+            yield Progress(step, settings.steps, "steps", elapsed, eta)
+
+            # Now and then a checkpoint, and a line of the log, some with a validation.
+            if step % settings.checkpoint_every == 0 or step == settings.steps:
+                state.save(step, decisive)
+            validate = step % settings.validate_every == 0
+            if step < settings.steps and (validate or step % _REPORT_EVERY == 0):
+                scores = state.validate(validation, precision) if validate else ()
+                report = Trained(step, settings.steps, losses.take(), *scores)
+                log.write(report, rate)
+                yield report
+    except GeneratorExit:
+        state.save(step, decisive)
+        raise
+    finally:
+        source.close()
+
+    if settings.stage == "autoencoder":
+        state.measure_latent(sampler.draw_all(_PATCHES)[1])
+    report = Trained(step, settings.steps, losses.take(), *state.validate(validation, precision))
+    log.write(report, rate)
+    _write_weights(settings, state.ema, card, report)
+    yield report
+
+
+def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor]]:
+    """Read the model to start from, and give it a prior if it has none.
+
+    Raises
+    ------
+    TrainingError
+        There is no model to start from, or this stage comes too early for it.
+    """
+    from napari_swintormer.models.prior_settings import CompactPriorSettings
+    from napari_swintormer.training.train import start_model
+
+    if settings.from_model is None:
+        raise TrainingError(
+            f"The stage {settings.stage!r} of a training with prior needs a model to start from. "
+            "Name one with --from; a model without prior will do for --stage autoencoder."
+        )
+    card, weights = start_model(settings)
+    assert weights is not None
+    if card.prior is None and settings.stage == "autoencoder":
+        prior = settings.prior or CompactPriorSettings(channels=card.network.channels)
+        return add_prior(card, weights, prior, settings.seed)
+    if card.prior is None or card.prior.kind != "compact":
+        raise TrainingError(
+            f"The model {settings.from_model!r} has no compact prior for the stage "
+            f"{settings.stage!r} to train. Train --stage autoencoder first."
+        )
+    if settings.prior not in (None, card.prior):
+        raise TrainingError("A model that is trained further keeps its prior: leave out prior.")
+    return card, weights
+
+
+def add_prior(
+    card: ModelCard, weights: Mapping[str, Tensor], prior: Any, seed: int
+) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Give a model without prior an untrained one, of which its network takes no notice yet."""
+    import torch
+
+    from napari_swintormer.models.prior import build_network
+
+    network = card.network.model_copy(update={"prior_channels": prior.prior_channels})
+    card = card.model_copy(update={"network": network, "prior": prior})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = build_network(card).state_dict()
+    embed = weights["embed.weight"]  # the prior's channels come last
+    missing = state["embed.weight"].shape[1] - embed.shape[1]
+    return card, state | dict(weights) | {
+        "embed.weight": torch.nn.functional.pad(embed, (0, 0, 0, 0, 0, missing))
+    }
+
+
+# ---- the four stages -------------------------------------------------------------------------
+
+
+def _autoencoder_loss(batch: _Batch) -> Tensor:
+    """Compare images with what their latent tells: the sharp ones, and the blurred ones too."""
+    import torch
+
+    images = torch.cat([batch.sharp, batch.blurred])
+    prior = batch.network.prior
+    return (prior.decode(prior.encode(images)) - images).abs().mean()
+
+
+def _denoiser_loss(batch: _Batch) -> Tensor:
+    """Predict the clean latent from one noised for a random number of steps (eq. 17)."""
+    import torch
+
+    prior = batch.network.prior
+    with torch.no_grad():
+        clean, blurred = prior.encode(batch.sharp), prior.encode(batch.blurred)
+    t = (batch.uniform(1) * prior.settings.start).long()
+    z = prior.schedule.diffuse(clean, t, batch.noise(0, clean))
+    predicted = prior.denoise(z, t, blurred, prior.see(batch.blurred))
+    return (predicted - clean).square().mean()
+
+
+def _network_loss(batch: _Batch) -> Tensor:
+    """Restore with what the prior samples, some patches without."""
+    import torch
+
+    with torch.no_grad():
+        z = batch.sampled()
+    return (batch.restored(z, _kept(batch)) - batch.sharp).abs().mean()
+
+
+def _joint_loss(batch: _Batch) -> Tensor:
+    """Restore through the steps of the prior; the latent stays that of the sharp image."""
+    import torch
+
+    with torch.no_grad():
+        clean = batch.network.prior.encode(batch.sharp)
+    z = batch.sampled()
+    restored = (batch.restored(z, _kept(batch)) - batch.sharp).abs().mean()
+    return restored + _LATENT_WEIGHT * (z - clean).abs().mean()
+
+
+def _kept(batch: _Batch) -> Tensor:
+    return (batch.uniform(2) >= _WITHOUT_PRIOR).float()[:, None, None, None]
+
+
+STAGES: dict[str, _Stage] = {
+    "autoencoder": _Stage(
+        ("prior.encoder.", "prior.decoder."),
+        _autoencoder_loss,
+        lambda batch: batch.network.prior.decode(batch.network.prior.encode(batch.sharp)),
+    ),
+    "denoiser": _Stage(
+        ("prior.blurred_encoder.", "prior.denoiser."),
+        _denoiser_loss,
+        lambda batch: batch.network.prior.decode(batch.sampled()),
+    ),
+    "network": _Stage(
+        ("prior.upsampling.",),
+        _network_loss,
+        lambda batch: batch.restored(batch.sampled()),
+    ),
+    "joint": _Stage(
+        ("prior.upsampling.", "prior.blurred_encoder.", "prior.denoiser."),
+        _joint_loss,
+        lambda batch: batch.restored(batch.sampled()),
+    ),
+}
+
+
+class _State:
+    """The networks, their moving average and the optimizer."""
+
+    def __init__(
+        self,
+        card: ModelCard,
+        weights: Mapping[str, Tensor],
+        settings: TrainSettings,
+        device: torch.device,
+    ) -> None:
+        import torch
+
+        from napari_swintormer.models.prior import PriorSwintormer
+
+        self.settings, self.stage = settings, STAGES[settings.stage]
+        self.network = PriorSwintormer(card)
+        self.network.load_state_dict(dict(weights))
+        self.network.to(device).train()
+        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+        whole = settings.stage in ("network", "joint")  # beside the parts of the prior
+        for name, parameter in self.network.named_parameters():
+            own = name.startswith(self.stage.parts)
+            parameter.requires_grad_(own or (whole and not name.startswith("prior.")))
+        self.trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+
+    def update(self, loss: Tensor, rate: float, step: int) -> None:
+        """Make one step down the gradient of `loss`, and move the average along."""
+        import torch
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
+        self.optimizer.step()
+        decay = min(self.settings.ema, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for average, new in zip(self.ema.parameters(), self.network.parameters(), strict=True):
+                average.lerp_(new, 1 - decay)
+
+    def validate(self, pairs: Any, precision: torch.dtype) -> tuple[float, ...]:
+        """Measure the PSNR in dB of the stage's images and of the blurred ones; () of no pairs."""
+        import torch
+
+        from napari_swintormer.training.losses import psnr
+
+        if pairs is None:
+            return ()
+        blurred, sharp = (torch.from_numpy(half) for half in pairs)
+        device = next(self.ema.parameters()).device
+        images, size = [], self.settings.batch_size
+        mixed = precision != torch.float32
+        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=mixed):
+            parts = zip(torch.split(blurred, size), torch.split(sharp, size), strict=True)
+            for i, (b, s) in enumerate(parts):
+                batch = _Batch(self.ema, b.to(device), s.to(device), _SEED, i)
+                images.append(self.stage.image(batch).float().cpu())
+        return psnr(torch.cat(images), sharp), psnr(blurred, sharp)
+
+    def measure_latent(self, sharp: Any) -> None:
+        """Bring the latent to mean 0 and deviation 1 over some sharp patches."""
+        import torch
+
+        prior = self.ema.prior
+        with torch.inference_mode():
+            latents = prior.encode(torch.from_numpy(sharp).to(prior.shift.device))
+            deviation, mean = torch.std_mean(latents, dim=(0, 2, 3))
+            prior.shift += mean * prior.scale
+            prior.scale *= deviation.clamp_min(1e-6)
+
+    def save(self, step: int, decisive: Mapping[str, Any]) -> None:
+        """Write a checkpoint."""
+        from napari_swintormer.training.checkpoint import Checkpoint, save_checkpoint
+
+        checkpoint = Checkpoint(
+            step=step,
+            settings=decisive,
+            network=self.network.state_dict(),
+            ema=self.ema.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+        save_checkpoint(self.settings.run_folder, checkpoint)
+
+    def restore(self, decisive: Mapping[str, Any]) -> int:
+        """Take the state of the checkpoint and return the steps that it has done."""
+        from napari_swintormer.training.checkpoint import check_same_settings, load_checkpoint
+
+        folder = self.settings.run_folder
+        checkpoint = load_checkpoint(folder)
+        check_same_settings(folder, checkpoint, decisive)
+        self.network.load_state_dict(dict(checkpoint.network))
+        self.ema.load_state_dict(dict(checkpoint.ema))
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        return checkpoint.step
+
+
+def _write_weights(
+    settings: TrainSettings, network: PriorSwintormer, card: ModelCard, report: Trained
+) -> None:
+    """Write the model; the card keeps what the stages before have brought."""
+    from napari_swintormer.models.catalogue import find_model
+    from napari_swintormer.models.weights import load_weights, save_weights
+
+    assert settings.from_model is not None
+    earlier = load_weights(find_model(settings.from_model))[0].metrics
+    metrics = {f"stage {settings.stage}, steps": float(report.step)}
+    if report.psnr is not None and report.psnr_blurred is not None:
+        metrics[f"stage {settings.stage}, validation PSNR, dB"] = round(report.psnr, 3)
+        metrics["validation PSNR of the blurred patches, dB"] = round(report.psnr_blurred, 3)
+    card = card.model_copy(update={"metrics": {**earlier, **metrics}})
+    save_weights(settings.out, network.state_dict(), card)

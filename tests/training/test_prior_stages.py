@@ -1,0 +1,182 @@
+"""The stages of a training with prior: each learns, and each leaves alone what is not its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from napari_swintormer import deblur, load_model
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.events import Progress
+from napari_swintormer.models.prior_settings import CompactPriorSettings
+from napari_swintormer.models.weights import load_weights
+from napari_swintormer.training.settings import TrainSettings
+from napari_swintormer.training.train import iter_train
+
+STAGES = ["autoencoder", "denoiser", "network", "joint"]
+PRIOR = CompactPriorSettings(width=8, prior_channels=2, num_inference_steps=2)
+
+
+@pytest.fixture
+def settings(write_images, tmp_path, tiny_weights):
+    """The first stage, from a model without prior."""
+    return TrainSettings(
+        sharp=(write_images("sharp", ["a.png", "b.png", "c.png", "d.png"]),),
+        out=tmp_path / "autoencoder.safetensors",
+        synthesize="defocus",
+        from_model=str(tiny_weights),
+        stage="autoencoder",
+        prior=PRIOR,
+        steps=12,
+        batch_size=2,
+        patch_size=32,
+        learning_rate=5e-3,
+        warmup=2,
+        clip=1.0,
+        ema=0.8,
+        held_out=0.25,
+        device="cpu",
+        precision="fp32",
+        validate_every=6,
+        checkpoint_every=3,
+    )
+
+
+def follow(settings, stage, **changes):
+    """Settings of the stage after that of `settings`."""
+    return dataclasses.replace(
+        settings,
+        stage=stage,
+        prior=None,
+        from_model=str(settings.out),
+        out=settings.out.with_name(f"{stage}.safetensors"),
+        **changes,
+    )
+
+
+def train(settings):
+    list(iter_train(settings))
+    return load_weights(settings.out)
+
+
+def changed_parts(before, after):
+    """Which parts of a model differ: those of the prior, and `network` for all others."""
+    return {
+        key.split(".")[1] if key.startswith("prior.") else "network"
+        for key in after
+        if not torch.equal(before[key], after[key])
+    }
+
+
+def test_every_stage_trains_its_own_parts(settings, tiny_weights):
+    one = settings
+    card, state = train(one)
+    assert card.prior == PRIOR
+    assert card.network.prior_channels == 2
+    base = load_weights(tiny_weights)[1]
+    own = {key: value for key, value in state.items() if not key.startswith("prior.")}
+    assert all(torch.equal(own[key], base[key]) for key in base if key != "embed.weight")
+    assert torch.equal(own["embed.weight"][:, :12], base["embed.weight"])
+    assert not own["embed.weight"][:, 12:].any()
+    assert {"shift", "scale"} <= state.keys() - base.keys() or "prior.shift" in state
+
+    expected = {
+        "denoiser": {"blurred_encoder", "denoiser"},
+        "network": {"network", "upsampling"},
+        "joint": {"network", "upsampling", "blurred_encoder", "denoiser"},
+    }
+    for stage, parts in expected.items():
+        one = follow(one, stage)
+        card, after = train(one)
+        assert changed_parts(state, after) == parts
+        state = after
+    assert {f"stage {stage}, steps" for stage in STAGES} <= card.metrics.keys()
+    assert {f"stage {stage}, validation PSNR, dB" for stage in STAGES} <= card.metrics.keys()
+
+
+def test_before_the_network_is_trained_the_prior_changes_nothing(settings, tiny_weights):
+    train(settings)
+    tiles = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(
+        load_model(settings.out)(tiles), load_model(tiny_weights)(tiles), rtol=0, atol=1e-6
+    )
+
+
+def losses(settings):
+    lines = (settings.run_folder / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_autoencoder_and_denoiser_learn(settings):
+    settings = dataclasses.replace(settings, steps=150, validate_every=25, warmup=5)
+    train(settings)
+    psnr = [line["psnr"] for line in losses(settings)]
+    assert psnr[-1] > psnr[0] + 3  # the image comes back out of its latent
+    prior = load_model(settings.out).network.prior
+    denoiser = follow(settings, "denoiser")
+    train(denoiser)
+    loss = [line["loss"] for line in losses(denoiser)]
+    assert loss[-1] < loss[0]
+    assert float(prior.scale.min()) > 0
+
+
+def test_the_latent_is_brought_to_mean_0_and_deviation_1(settings):
+    train(settings)
+    from napari_swintormer.training.patches import PatchSampler
+    from napari_swintormer.training.prior_stages import start_with_prior
+    from napari_swintormer.training.train import find_images
+
+    card, _ = start_with_prior(follow(settings, "denoiser"))
+    scenes, _, _ = find_images(dataclasses.replace(settings, resume=True), card)
+    sharp = PatchSampler(scenes, 32, 3, card.intensity, 0).draw_all(48)[1]
+    latent = load_model(settings.out).network.prior.encode(torch.from_numpy(sharp))
+    assert latent.mean(dim=(0, 2, 3)).abs().max() < 0.2
+    assert (latent.std(dim=(0, 2, 3)) - 1).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "joint"])
+def test_an_interrupted_stage_gives_the_same_weights(settings, stage):
+    if stage == "joint":
+        train(settings)
+        settings = follow(settings, "joint")
+    _, wanted = train(settings)
+    interrupted = dataclasses.replace(settings, out=settings.out.with_name("stopped.safetensors"))
+    events = iter_train(interrupted)
+    while not (isinstance(e := next(events), Progress) and e.done == 5):
+        pass
+    events.close()
+    assert not interrupted.out.exists()
+    _, state = train(dataclasses.replace(interrupted, resume=True))
+    assert all(torch.equal(state[key], wanted[key]) for key in wanted)
+
+
+def test_a_trained_model_deblurs(settings, rng_image):
+    train(settings)
+    joint = follow(settings, "joint")
+    train(joint)
+    one = deblur(rng_image, joint.out, precision="fp32")
+    assert (one == deblur(rng_image, joint.out, precision="fp32")).all()
+    assert (one != deblur(rng_image, joint.out, prior="off", precision="fp32")).any()
+
+
+@pytest.fixture
+def rng_image():
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stage": "everything"}, "no such stage"),
+        ({"stage": "denoiser"}, "Train --stage autoencoder first"),
+        ({"from_model": None}, "needs a model to start from"),
+    ],
+)
+def test_stages_out_of_order_are_refused(settings, change, says):
+    with pytest.raises(TrainingError, match=says):
+        list(iter_train(dataclasses.replace(settings, **change)))
