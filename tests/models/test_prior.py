@@ -19,6 +19,7 @@ from napari_swintormer.models.noise import Place, PlacedNoise
 from napari_swintormer.models.prior import CompactPrior, build_network
 from napari_swintormer.models.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
+from napari_swintormer.models.sampling import SamplingPlan, sample
 from napari_swintormer.models.weights import load_weights, save_weights
 from napari_swintormer.training.settings import NETWORKS
 from tiny import tiny_card, tiny_prior_card
@@ -239,3 +240,16 @@ def test_the_papers_prior_in_a_restorer(tmp_path, image):
     assert np.array_equal(one, lazy.compute())
     assert largest_difference(one, deblur(small, restorer, seed=1, **use)) > 0
     assert largest_difference(one, deblur(small, restorer, prior="off")) > 0
+
+
+def test_training_shows_the_denoiser_what_sampling_will():
+    """With a denoiser that is always right, sampling passes through what training is made of."""
+    prior = CompactPrior(CompactPriorSettings(width=8))
+    clean, blurred, noise = torch.randn(3, 1, 4, 8, 8)
+    plan = SamplingPlan.trailing(prior.schedule, prior.settings.start, 4, prediction="clean")
+    first, *times = (torch.tensor([t]) for t in plan.times)
+    z = prior.schedule.diffuse(blurred, first, noise)
+    torch.testing.assert_close(prior.diffuse(clean, blurred, first, noise), z)
+    samples = sample(lambda _z, _t: clean, z, plan, lambda _step, like: like)
+    for t, z in zip(times, samples, strict=False):
+        torch.testing.assert_close(prior.diffuse(clean, blurred, t, noise), z)

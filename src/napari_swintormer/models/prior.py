@@ -3,7 +3,7 @@
 An autoencoder makes of an image a small map, at 1/4 or 1/8 of its resolution. The denoiser predicts
 the map of the sharp image from a noised one and from what a second encoder sees in the blurred
 image. Sampling starts from the blurred image's own map, noised half-way, and takes a few
-deterministic steps.
+deterministic steps; training noises maps of sharp images so that they end there.
 
 Nothing here looks at a tile as a whole (no pooling, no statistics over pixels): what a pixel gets
 depends on its surroundings alone, so that neighbouring tiles agree. Images are NHWC inside.
@@ -12,6 +12,7 @@ depends on its surroundings alone, so that neighbouring tiles agree. Images are 
 from __future__ import annotations
 
 from functools import cached_property
+from math import sqrt
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -213,6 +214,18 @@ class CompactPrior(nn.Module):
         clean: Tensor = self.denoiser(z.permute(0, 2, 3, 1), share, *inputs)
         return clean.float().permute(0, 3, 1, 2)
 
+    def diffuse(self, clean: Tensor, blurred: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Noise a clean latent so that its noisiest form is that of the blurred one.
+
+        The deterministic samplers follow ``z_t = √ᾱ·z0 + √(1−ᾱ)·ε`` with one ``ε`` for all steps.
+        Here it holds the difference of the two latents beside the noise, as much of it as makes
+        ``z_start`` the noised latent of the blurred image. So the denoiser learns from just what
+        sampling will show it.
+        """
+        kept = float(self.schedule.kept[self.settings.start - 1])
+        shift = sqrt(kept / (1 - kept)) * (blurred - clean)
+        return self.schedule.diffuse(clean, t, noise + shift)
+
     def see(self, images: Tensor) -> Tensor:
         """Encode blurred images ``(B, C, H, W)`` for the denoiser, ``(B, width, h, w)``."""
         seen: Tensor = self.blurred_encoder(images)
@@ -250,7 +263,7 @@ class PriorSwintormer(Swintormer):
     def __init__(self, card: ModelCard) -> None:
         super().__init__(card.network)
         assert isinstance(card.prior, CompactPriorSettings)
-        self.prior = CompactPrior(card.prior)
+        self.prior: CompactPrior = CompactPrior(card.prior)
 
 
 def build_network(card: ModelCard) -> Swintormer:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Event, Notice, Progress, Trained
 from napari_swintormer.training.log import TrainingLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator, Mapping
 
     import torch
     from torch import Tensor
@@ -33,56 +33,7 @@ if TYPE_CHECKING:
 
 _REPORT_EVERY = 50  # steps between two lines of the log
 _PATCHES = 48  # for validation, and to measure the latent on
-_WITHOUT_PRIOR = 0.1  # share of the patches that the network restores without prior
-_LATENT_WEIGHT = 0.05  # of the latent's loss beside that of the restored image
 _SEED = 20_240_107  # of the noise in validation
-
-
-class _Stage(NamedTuple):
-    """What a stage trains, what it minimises and what it is measured by."""
-
-    parts: tuple[str, ...]  # how the names of the trained parameters begin; () all but `prior.`
-    loss: Callable[[_Batch], Tensor]
-    image: Callable[[_Batch], Tensor]  # what validation compares with the sharp image
-
-
-class _Batch(NamedTuple):
-    """One batch and all that is random about it."""
-
-    network: PriorSwintormer
-    blurred: Tensor
-    sharp: Tensor
-    seed: int
-    step: int
-
-    def noise(self, step: int, like: Tensor) -> Tensor:
-        """Give every patch of the training a noise of its own."""
-        from napari_swintormer.models.noise import Place, PlacedNoise
-
-        places = [Place(self.step * len(like) + i, 0, 0) for i in range(len(like))]
-        return PlacedNoise(self.seed, places)(step, like)
-
-    def uniform(self, stream: int) -> Tensor:
-        """Draw a number in [0, 1) for every patch."""
-        import numpy as np
-        import torch
-
-        rng = np.random.default_rng([self.seed, self.step, stream])
-        return torch.from_numpy(rng.random(len(self.blurred))).to(self.blurred.device)
-
-    def sampled(self) -> Tensor:
-        """Sample the latent in as many steps as the model is made for."""
-        prior = self.network.prior
-        steps = prior.settings.num_inference_steps
-        return prior.sample_latent(self.blurred, self.noise, steps)
-
-    def restored(self, z: Tensor, kept: Tensor | float = 1.0) -> Tensor:
-        """Restore with the latent `z`; `kept` is 0 where the network gets none."""
-        import torch
-
-        prior = self.network.prior.upsample(z) * kept
-        restored: Tensor = self.network(torch.cat([self.blurred, prior], dim=1))
-        return restored.float()
 
 
 def concerns_prior(settings: TrainSettings) -> bool:
@@ -104,6 +55,7 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
 
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
     from napari_swintormer.training.patches import PatchSampler, batches
+    from napari_swintormer.training.prior_losses import Batch
     from napari_swintormer.training.state import LossMean
     from napari_swintormer.training.train import find_images, learning_rate
 
@@ -136,7 +88,7 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
             rate = learning_rate(step, settings)
             blurred, sharp = (torch.from_numpy(half).to(device) for half in pair)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                batch = _Batch(state.network, blurred, sharp, settings.seed, step)
+                batch = Batch(state.network, blurred, sharp, settings.seed, step)
                 loss = state.stage.loss(batch)
             state.update(loss, rate, step)
             losses.add(loss)
@@ -219,79 +171,6 @@ def add_prior(
     }
 
 
-# ---- the four stages -------------------------------------------------------------------------
-
-
-def _autoencoder_loss(batch: _Batch) -> Tensor:
-    """Compare images with what their latent tells: the sharp ones, and the blurred ones too."""
-    import torch
-
-    images = torch.cat([batch.sharp, batch.blurred])
-    prior = batch.network.prior
-    return (prior.decode(prior.encode(images)) - images).abs().mean()
-
-
-def _denoiser_loss(batch: _Batch) -> Tensor:
-    """Predict the clean latent from one noised for a random number of steps (eq. 17)."""
-    import torch
-
-    prior = batch.network.prior
-    with torch.no_grad():
-        clean, blurred = prior.encode(batch.sharp), prior.encode(batch.blurred)
-    t = (batch.uniform(1) * prior.settings.start).long()
-    z = prior.schedule.diffuse(clean, t, batch.noise(0, clean))
-    predicted = prior.denoise(z, t, blurred, prior.see(batch.blurred))
-    return (predicted - clean).square().mean()
-
-
-def _network_loss(batch: _Batch) -> Tensor:
-    """Restore with what the prior samples, some patches without."""
-    import torch
-
-    with torch.no_grad():
-        z = batch.sampled()
-    return (batch.restored(z, _kept(batch)) - batch.sharp).abs().mean()
-
-
-def _joint_loss(batch: _Batch) -> Tensor:
-    """Restore through the steps of the prior; the latent stays that of the sharp image."""
-    import torch
-
-    with torch.no_grad():
-        clean = batch.network.prior.encode(batch.sharp)
-    z = batch.sampled()
-    restored = (batch.restored(z, _kept(batch)) - batch.sharp).abs().mean()
-    return restored + _LATENT_WEIGHT * (z - clean).abs().mean()
-
-
-def _kept(batch: _Batch) -> Tensor:
-    return (batch.uniform(2) >= _WITHOUT_PRIOR).float()[:, None, None, None]
-
-
-STAGES: dict[str, _Stage] = {
-    "autoencoder": _Stage(
-        ("prior.encoder.", "prior.decoder."),
-        _autoencoder_loss,
-        lambda batch: batch.network.prior.decode(batch.network.prior.encode(batch.sharp)),
-    ),
-    "denoiser": _Stage(
-        ("prior.blurred_encoder.", "prior.denoiser."),
-        _denoiser_loss,
-        lambda batch: batch.network.prior.decode(batch.sampled()),
-    ),
-    "network": _Stage(
-        ("prior.upsampling.",),
-        _network_loss,
-        lambda batch: batch.restored(batch.sampled()),
-    ),
-    "joint": _Stage(
-        ("prior.upsampling.", "prior.blurred_encoder.", "prior.denoiser."),
-        _joint_loss,
-        lambda batch: batch.restored(batch.sampled()),
-    ),
-}
-
-
 class _State:
     """The networks, their moving average and the optimizer."""
 
@@ -305,6 +184,7 @@ class _State:
         import torch
 
         from napari_swintormer.models.prior import PriorSwintormer
+        from napari_swintormer.training.prior_losses import STAGES
 
         self.settings, self.stage = settings, STAGES[settings.stage]
         self.network = PriorSwintormer(card)
@@ -340,6 +220,7 @@ class _State:
         import torch
 
         from napari_swintormer.training.losses import psnr
+        from napari_swintormer.training.prior_losses import Batch
 
         if pairs is None:
             return ()
@@ -350,7 +231,7 @@ class _State:
         with torch.inference_mode(), torch.autocast(device.type, precision, enabled=mixed):
             parts = zip(torch.split(blurred, size), torch.split(sharp, size), strict=True)
             for i, (b, s) in enumerate(parts):
-                batch = _Batch(self.ema, b.to(device), s.to(device), _SEED, i)
+                batch = Batch(self.ema, b.to(device), s.to(device), _SEED, i)
                 images.append(self.stage.image(batch).float().cpu())
         return psnr(torch.cat(images), sharp), psnr(blurred, sharp)
 
