@@ -34,7 +34,17 @@ RANK = {part: rank for rank, line in enumerate(LINES) for part in line}
 FORBIDDEN = {
     part: {"napari", "qtpy", "magicgui", "superqt"} for part in RANK if part != "plugin"
 } | {"tiling": {"napari", "qtpy", "magicgui", "superqt", "torch", "zarr", "dask", "pydantic"}}
-HEAVY = {"torch", "zarr", "dask", "skimage", "tifffile", "napari", "qtpy", "matplotlib"}
+HEAVY = {
+    "torch",
+    "diffusers",
+    "zarr",
+    "dask",
+    "skimage",
+    "tifffile",
+    "napari",
+    "qtpy",
+    "matplotlib",
+}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -81,6 +91,14 @@ def test_training_imports_heavy_libraries_late(name):
     for path in (PACKAGE / name).rglob("*.py"):
         heavy = {module.split(".")[0] for module in imports(path, top_level=True)}
         assert not heavy & {"zarr", "dask", "skimage", "napari"}, path
+
+
+def test_only_models_know_diffusers_and_import_it_late():
+    for path in MODULES:
+        known = {"diffusers", "huggingface_hub"}
+        late = known if path.relative_to(PACKAGE).parts[0] == "models" else set()
+        assert not known & {name.split(".")[0] for name in imports(path, top_level=True)}, path
+        assert known & {name.split(".")[0] for name in imports(path)} <= late, path
 
 
 LIGHT = [
