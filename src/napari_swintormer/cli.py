@@ -307,7 +307,7 @@ def _echo(facts: Mapping[str, Any], indent: str = "") -> None:
             typer.echo(title)
             for one in fact:
                 typer.echo(f"{indent}  " + ", ".join(str(value) for value in one.values()))
-        elif fact not in ("", (), {}):
+        elif fact not in ("", (), {}, None):
             typer.echo(f"{title:<22} {fact}")
 
 

@@ -25,6 +25,7 @@ from napari_swintormer.imaging.intensity import (
 )
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
+from napari_swintormer.models.prior_settings import LDM_BYTES, LdmPriorSettings
 from napari_swintormer.models.weights import file_sha256
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
@@ -300,8 +301,9 @@ def _network_memory(
     card: ModelCard, model: ModelInfo | None, settings: DeblurSettings
 ) -> DeviceMemory:
     """Memory of the network; counted as the computer's own unless a GPU was asked for by name."""
+    paper = settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings)
     return DeviceMemory(
-        fixed=0 if model is None else model.path.stat().st_size,
+        fixed=(0 if model is None else model.path.stat().st_size) + LDM_BYTES * paper,
         per_pixel=_BYTES_PER_PIXEL * card.network.dim,
         on_host=settings.device in ("auto", "cpu"),
     )

@@ -125,6 +125,20 @@ def test_a_folder_of_diffusers_is_read(denoiser, tmp_path):
         assert all(torch.equal(state[k], v) for k, v in denoiser.state_dict().items())
 
 
+def test_a_folder_of_the_time_of_the_public_model_is_read(denoiser, tmp_path):
+    """Attention had other names then, and the weights were a pickle."""
+    denoiser.save_pretrained(tmp_path)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
+    for now, before in old.items():
+        state = {k.replace(f".{now}.", f".{before}."): v for k, v in state.items()}
+    assert "mid_block.attentions.0.proj_attn.bias" in state
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
+    found = load_prior(str(tmp_path), SETTINGS).denoiser.state_dict()
+    assert all(torch.equal(found[k], v) for k, v in denoiser.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

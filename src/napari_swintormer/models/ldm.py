@@ -33,6 +33,13 @@ _CONFIG_NUMBERS = {
     "attention_head_dim": 4096,
     "norm_num_groups": 4096,
 }
+# The public folder was written in 2022.
+_ATTENTION_NAMES = {
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
+}
 _BLOCK_TYPES = ("DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D")
 
 
@@ -194,7 +201,7 @@ def _load_folder(folder: Path) -> tuple[Any, Path]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or truncated file can raise anything
         raise WeightsError(f"{file} is damaged. Fetch or copy it again.") from error
-    return _filled(config, state, file), file
+    return _filled(config, {_present_name(key): value for key, value in state.items()}, file), file
 
 
 def _filled(config: Mapping[str, Any], state: Mapping[str, Tensor], file: Path) -> Any:
@@ -219,6 +226,14 @@ def _filled(config: Mapping[str, Any], state: Mapping[str, Tensor], file: Path) 
     state = {key: tensor.float() for key, tensor in state.items()}
     denoiser.load_state_dict(state, assign=True)
     return denoiser.eval().requires_grad_(False)
+
+
+def _present_name(key: str) -> str:
+    """Give a part of attention the name that it has in diffusers since 2023."""
+    if ".attentions." in key:
+        for before, now in _ATTENTION_NAMES.items():
+            key = key.replace(f".{before}.", f".{now}.")
+    return key
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Solver = Literal["ddim", "ancestral", "dpm++", "unipc"]
 
 LDM_SOURCE = "CompVis/ldm-super-resolution-4x-openimages"
+LDM_BYTES = 4 * 113_622_563
+"""Size of its parameters in memory."""
 STEPS_MAX = 1000
 """Steps of the process that priors are trained on, and so the most that sampling can take."""
 

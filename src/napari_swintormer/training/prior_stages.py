@@ -67,8 +67,8 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
         yield Notice("No image is held out for validation: the training reports its loss only.")
 
     state = _State(card, weights, settings, device)
-    described = {"images": images, "card": card.model_dump(include={"network", "prior"})}
-    decisive = settings.decisive() | described
+    described = card.model_dump(include={"network", "prior"})
+    decisive = settings.decisive() | {"stage": settings.stage, "images": images} | described
     first_step = state.restore(decisive) if settings.resume else 0
     log = TrainingLog(settings.run_folder, first_step)
 

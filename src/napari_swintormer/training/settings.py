@@ -195,9 +195,10 @@ class TrainSettings:
     def decisive(self) -> dict[str, Any]:
         """Return the settings that the result depends on, as plain JSON values.
 
-        Folders are left out: training compares what is in them.
+        Folders are left out: training compares what is in them; so are the stage and its prior,
+        which the stages compare.
         """
-        left_out = (*_FREE_ON_RESUME, "sharp", "blurred", "network", "prior")
+        left_out = (*_FREE_ON_RESUME, "sharp", "blurred", "network", "stage", "prior")
         fields = (f.name for f in dataclasses.fields(self))
         values = {name: getattr(self, name) for name in fields if name not in left_out}
         return values | {"kinds": list(self.kinds)}
