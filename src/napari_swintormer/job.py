@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.models.restorer import PriorUse
 
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64
@@ -100,17 +101,18 @@ class Job:
         return text if steps is None else f"{text}, a prior of {steps} step{'s' * (steps != 1)}"
 
     def load(self) -> Job:
-        """Load the model, unless a restorer is there already; imports torch.
+        """Load the model and its prior, unless a restorer is there already; imports torch.
 
         Raises
         ------
         WeightsError, FileError
-            The weights file is damaged or gone.
+            The weights file is damaged or gone, or the paper's prior cannot be had.
         """
         if self.restorer is not None:
             return self
         assert self.model is not None
-        return replace(self, restorer=load_model(self.model.path))
+        restorer = load_model(self.model.path).with_prior(self._prior_use())
+        return replace(self, restorer=restorer)
 
     def run(self, out: Any, journal: Journal | None = None) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
@@ -161,7 +163,6 @@ class Job:
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
-        from napari_swintormer.models.restorer import PriorUse
 
         if self.restorer is not None:
             restorer: TileRestorer | Path = self.restorer
@@ -176,8 +177,14 @@ class Job:
             settings.device,
             settings.precision,
             settings.batch_size,
-            PriorUse(settings.seed, settings.num_inference_steps, settings.prior),
+            self._prior_use(),
         )
+
+    def _prior_use(self) -> PriorUse:
+        from napari_swintormer.models.restorer import PriorUse
+
+        settings = self.settings
+        return PriorUse(settings.seed, settings.num_inference_steps, settings.prior)
 
     def provenance(self) -> dict[str, Any]:
         """Say how the result is made, for the metadata of layer and file; imports torch.
@@ -193,10 +200,12 @@ class Job:
         settings = dataclasses.asdict(self.settings)
         for computed in ("model", "batch_size"):  # the result does not depend on the batch size
             del settings[computed]
+        prior = getattr(getattr(self.restorer, "prior", None), "sha256", "")  # of a file of its own
         return {
             "software": f"napari-swintormer {__version__}",
             "model": self.model_name,
             "weights_sha256": self.weights_sha256,
+            **({"prior_sha256": prior} if prior else {}),
             "settings": settings
             | {"device": device.type, "precision": devices.precision_name(dtype)},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},

@@ -13,7 +13,9 @@ from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer import deblur, load_model
+from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.job import prepare
 from napari_swintormer.models.card import ModelCard
 from napari_swintormer.models.noise import Place, PlacedNoise
 from napari_swintormer.models.prior import CompactPrior, build_network
@@ -232,6 +234,11 @@ def test_the_papers_prior_in_a_restorer(tmp_path, image):
     state = build_network(card).state_dict()
     state["output.weight"] = 50 * state["output.weight"]
     restorer = Restorer(card, state)
+    save_weights(tmp_path / "model.safetensors", state, card)
+    wishes = DeblurSettings(str(tmp_path / "model.safetensors"), prior=str(tmp_path))
+    job = prepare(image, wishes).load()
+    assert len(job.provenance()["prior_sha256"]) == 64
+    assert "a prior of 2 steps" in job.describe()
     use = {"prior": str(tmp_path), "precision": "fp32"}
     small = image[:64, :90]
     one = deblur(small, restorer, **use)

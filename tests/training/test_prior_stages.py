@@ -123,6 +123,7 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         "batch_size": 4,
         "learning_rate": 3e-3,
         "validate_every": 50,
+        "checkpoint_every": 150,
     }
     settings = dataclasses.replace(settings, **pairs)
     train(settings)

@@ -111,7 +111,7 @@ class Restorer(nn.Module):
         other = copy.copy(self)
         other.use = use
         settings = self.card.prior
-        reload = self.prior is None or use.source is not None
+        reload = self.prior is None or use.source not in (None, self.use.source)
         if isinstance(settings, LdmPriorSettings) and use.source != "off" and reload:
             from napari_swintormer.models.ldm import load_prior
 
