@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 DEMO_FILES = [
     "circuit_board_deblurred.png",
     "circuit_board_before_after.png",
-    "microtubules_deblurred.tif",
-    "microtubules_before_after.png",
+    "actin_deblurred.tif",
+    "actin_before_after.png",
 ]
 COMMAND = [sys.executable, "-W", "error", "-m", "napari_swintormer"]
 
@@ -340,6 +340,6 @@ def test_demo_draws_before_and_after(tiny_weights, tmp_path):
     assert printed.split() == [str(out / name) for name in DEMO_FILES]
     with PIL.Image.open(out / "circuit_board_before_after.png") as picture:
         assert min(picture.size) > 600
-    result = tifffile.imread(out / "microtubules_deblurred.tif")
-    assert result.shape == (768, 192)
+    result = tifffile.imread(out / "actin_deblurred.tif")
+    assert result.shape == (512, 512)
     assert result.dtype == np.uint16
