@@ -123,27 +123,19 @@ class Job:
         Yields
         ------
         Event
-            `Progress` after every batch of tiles, `ChunkFinished` after every chunk.
+            `Progress` after every batch of tiles, `ChunkFinished` after every chunk, `Notice` when
+            memory ran out and the run goes on with less.
 
         Raises
         ------
         SettingsError
-            The device or the precision is not there.
+            The device or the precision is not there, or memory is too small for a single tile.
         """
         from napari_swintormer.engine import local
 
         runner = self._recipe().make()
         plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(
-            plan,
-            self.planes,
-            self.ranges,
-            runner.restorer,
-            out,
-            journal,
-            device=runner.device,
-            dtype=runner.dtype,
-        )
+        events = local.run(plan, self.planes, self.ranges, runner, out, journal)
         yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
 
     def lazy(self) -> da.Array:

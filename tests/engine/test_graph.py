@@ -19,6 +19,7 @@ from test_local_engine import BLOCK, CPU, TILE, Sharpen, noise, plan_for
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import graph, local
 from napari_swintormer.engine.runners import RunnerRecipe
+from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import ImageError, WeightsError
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
@@ -46,7 +47,8 @@ def local_result(image: NDArray[Any], axes: str, restorer: Sharpen, channels: in
     planes = Planes(image, axes, channels)
     ranges, out = measure_ranges(planes, IntensityConvention()), np.zeros_like(image)
     plan = plan_for(planes, blend="smooth", batch_size=BATCH)
-    for _ in local.run(plan, planes, ranges, restorer, out, device=CPU, dtype=torch.float32):
+    runner = TileRunner(restorer, CPU, torch.float32, BATCH)
+    for _ in local.run(plan, planes, ranges, runner, out):
         pass
     return out
 

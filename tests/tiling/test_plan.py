@@ -53,11 +53,11 @@ def test_memory_of_the_restorer_counts_where_it_lies() -> None:
 @pytest.mark.parametrize(
     ("rate", "line"),
     [
-        (None, "1 tile of 400 × 300 px on CPU, 5 MB of memory, 1 MB on disk"),
-        (1e6, "1 tile of 400 × 300 px, about 1 s on CPU, 5 MB of memory, 1 MB on disk"),
-        (1e3, "1 tile of 400 × 300 px, about 2 min on CPU, 5 MB of memory, 1 MB on disk"),
-        (1, "1 tile of 400 × 300 px, about 33 hours on CPU, 5 MB of memory, 1 MB on disk"),
-        (0.5, "1 tile of 400 × 300 px, about 3 days on CPU, 5 MB of memory, 1 MB on disk"),
+        (None, "1 tile of 400 × 300 px on CPU, 6 MB of memory, 1 MB on disk"),
+        (1e6, "1 tile of 400 × 300 px, about 1 s on CPU, 6 MB of memory, 1 MB on disk"),
+        (1e3, "1 tile of 400 × 300 px, about 2 min on CPU, 6 MB of memory, 1 MB on disk"),
+        (1, "1 tile of 400 × 300 px, about 33 hours on CPU, 6 MB of memory, 1 MB on disk"),
+        (0.5, "1 tile of 400 × 300 px, about 3 days on CPU, 6 MB of memory, 1 MB on disk"),
     ],
 )
 def test_one_line(rate: float | None, line: str) -> None:

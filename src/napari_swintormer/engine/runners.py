@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from napari_swintormer.engine import devices
-from napari_swintormer.engine.blocks import TileRunner
+from napari_swintormer.engine.processors import is_out_of_memory
+from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_swintormer.engine.blocks import TileRestorer
 
 ALONE = Lock()
@@ -78,10 +81,22 @@ class RunnerRecipe:
         dtype = devices.resolve_precision(self.precision, device)
         restorer = self.load().restorer
         assert not isinstance(restorer, Path)
-        if isinstance(restorer, nn.Module):
-            restorer = restorer.to(device)
         batch_size = self.batch_size or devices.default_batch_size(device)
-        return TileRunner(restorer, device, dtype, batch_size)
+        runner = TileRunner(restorer, device, dtype, batch_size)
+        if isinstance(restorer, nn.Module) and not _moved(restorer, device):
+            runner.move_to_cpu()
+        return runner
+
+
+def _moved(restorer: nn.Module, device: torch.device) -> bool:
+    """Move a restorer to a device; say whether it fits."""
+    try:
+        restorer.to(device)
+    except (RuntimeError, MemoryError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 @lru_cache(maxsize=2)
