@@ -340,9 +340,9 @@ def test_peak_memory_is_that_of_the_plan_for_any_height() -> None:
         return used, plan.host_bytes
 
     (low, planned), (high, planned_high) = peak(3300), peak(6300)
-    assert high < 1.1 * low  # threads do not always meet in the same places
     assert planned == planned_high
     assert 0.5 * planned < high < planned
+    assert low < planned
 
 
 # --- Reading, restoring and writing at the same time -----------------------------------------
