@@ -100,6 +100,9 @@ def deblur(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask cluster that does the work.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
     ] = False,
@@ -126,6 +129,7 @@ def deblur(
         compression=compression,  # type: ignore[arg-type]
         overwrite=overwrite,
         resume=resume,
+        scheduler=scheduler,
     )
     if dry_run:
         typer.echo(run.describe())

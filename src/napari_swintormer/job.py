@@ -138,14 +138,19 @@ class Job:
         events = local.run(plan, self.planes, self.ranges, runner, out, journal)
         yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
 
-    def lazy(self) -> da.Array:
+    def lazy(self, planes: Planes | None = None) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
 
         Of the image no more than the sample for `ranges` is computed now.
+
+        Parameters
+        ----------
+        planes
+            The same image as a dask array; None if it is one.
         """
         from napari_swintormer.engine import graph
 
-        return graph.lazy(self.plan, self.planes, self.ranges, self._recipe())
+        return graph.lazy(self.plan, planes or self.planes, self.ranges, self._recipe())
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe

@@ -210,7 +210,7 @@ def against_others(bench: Bench) -> dict[str, Any]:
 
 def _memory_of_monai(bench: Bench) -> dict[str, Any]:
     """Peak memory of both engines beyond the image, with the identity for the network."""
-    side, tile, overlap = 2048 if bench.quick else 8192, 512, 64
+    side, tile, overlap = 4096 if bench.quick else 8192, 512, 64
     image = np.random.default_rng(0).random((side, side), np.float32)
     plan = _plan(image, tile, overlap, 1)
     recipe = RunnerRecipe(IdentityRestorer(), uuid4().hex, "cpu", "fp32", 1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import ChunkFinished, Clock
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.tiling.grid import BlockIndex
     from napari_swintormer.tiling.plan import Plan
+
+    Position = tuple[int, ...]
 
 _CONNECT_SECONDS = 10
 # A task is tried again on another worker when its own dies; more often than that, it is the cause.
@@ -93,31 +98,65 @@ def run(
     """
     from distributed import as_completed
 
-    grid, finished = plan.grid, journal.finished()
-    positions = plan.n_planes // _each(plan, planes, result)
-    each = plan.n_planes // positions
-    missing = [
-        (position, block)
-        for position in range(positions)
-        for block in grid.blocks()
-        if any((position * each + i, *block) not in finished for i in range(each))
-    ]
-    to_do = sum(each * grid.count_tiles(block) for _, block in missing)
+    missing = list(_missing(plan, planes, result, journal))
+    each = _planes_of_a_chunk(plan, planes, result)
+    to_do = sum(each * plan.grid.count_tiles(block) for _, block in missing)
     clock = Clock(plan.n_tiles, "tiles", plan.n_tiles - to_do)
-    keys = [result.blocks[_place(planes, result, position, block)] for position, block in missing]
-    futures = client.compute(keys, retries=_RETRIES)
-    wanted = dict(zip(futures, missing, strict=True))
-    del futures
+    places = [_place(planes, *chunk) for chunk in missing]
+    chunks = client.compute([result.blocks[place] for place in places], retries=_RETRIES)
+    wanted = dict(zip(chunks, zip(missing, places, strict=True), strict=True))
     try:
-        for future, values in as_completed(list(wanted), with_results=True):
-            position, block = wanted.pop(future)
-            region = grid.chunk(block)
-            out[_region(planes, result, position, block, grid.block_size)] = values
-            for plane in range(position * each, (position + 1) * each):
+        for future, values in as_completed(chunks, with_results=True):
+            (position, block), place = wanted.pop(future)
+            out[_pixels(result, place)] = values
+            future.release()  # the cluster need not keep it
+            region = plan.grid.chunk(block)
+            first = each * _number(planes, result, position)
+            for plane in range(first, first + each):
                 journal.mark(plane, *block)
                 yield ChunkFinished(plane, (region.y0, region.y1), (region.x0, region.x1))
-            future.release()
-            if n := each * grid.count_tiles(block):
-                yield clock.after(n)
+            if n_tiles := each * plan.grid.count_tiles(block):
+                yield clock.after(n_tiles)
     finally:
         client.cancel(list(wanted))
+
+
+def _missing(
+    plan: Plan, planes: Planes, result: da.Array, journal: Journal
+) -> Iterator[tuple[Position, BlockIndex]]:
+    """Give the chunks that are to be made, by their position along T, C and Z and their block."""
+    finished, each = set(journal.finished()), _planes_of_a_chunk(plan, planes, result)
+    for position in np.ndindex(*_stack_shape(planes, result)):
+        first = each * _number(planes, result, position)
+        for block in plan.grid.blocks():
+            if any((plane, *block) not in finished for plane in range(first, first + each)):
+                yield position, block
+
+
+def _planes_of_a_chunk(plan: Plan, planes: Planes, result: da.Array) -> int:
+    """Count the planes at one position: more than one for colours on a model of one channel."""
+    return plan.n_planes // prod(_stack_shape(planes, result))
+
+
+def _number(planes: Planes, result: da.Array, position: Position) -> int:
+    """Give the number of a position along T, C and Z."""
+    shape = _stack_shape(planes, result)
+    return int(np.ravel_multi_index(position, shape)) if shape else 0
+
+
+def _stack_shape(planes: Planes, result: da.Array) -> tuple[int, ...]:
+    sizes = zip(planes.axes, result.shape, strict=True)
+    return tuple(int(size) for axis, size in sizes if axis in "TCZ")
+
+
+def _place(planes: Planes, position: Position, block: BlockIndex) -> tuple[int, ...]:
+    """Index of a chunk among the chunks of the result."""
+    along = iter(position)
+    known = {"Y": block[0], "X": block[1], "S": 0}
+    return tuple(known[axis] if axis in known else next(along) for axis in planes.axes)
+
+
+def _pixels(result: da.Array, place: tuple[int, ...]) -> tuple[slice, ...]:
+    """Index of a chunk in the result."""
+    edges = (np.cumsum((0, *sizes)) for sizes in result.chunks)
+    return tuple(slice(int(e[i]), int(e[i + 1])) for e, i in zip(edges, place, strict=True))
