@@ -163,7 +163,12 @@ class Job:
             restorer, name = self.model.path.absolute(), self.weights_sha256
         settings = self.settings
         return RunnerRecipe(
-            restorer, name, settings.device, settings.precision, settings.batch_size
+            restorer,
+            name,
+            settings.device,
+            settings.precision,
+            settings.batch_size,
+            tile=(self.planes.channels, *self.plan.grid.tile_shape),
         )
 
     def provenance(self) -> dict[str, Any]:

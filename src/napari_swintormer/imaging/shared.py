@@ -37,7 +37,8 @@ def as_dask(image: Image, chunk_size: int) -> da.Array:
     sizes = {"Y": chunk_size, "X": chunk_size, "S": -1}
     chunks = tuple(sizes.get(axis, 1) for axis in image.axes)
     meta = np.empty((0,) * pixels.ndim, pixels.dtype)
-    return da.from_array(pixels, chunks, meta=meta)
+    array: da.Array = da.from_array(pixels, chunks, meta=meta)
+    return array
 
 
 @dataclass(frozen=True)
