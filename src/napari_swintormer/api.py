@@ -123,6 +123,7 @@ def deblur_file(
     compression: Compression | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    scheduler: str | None = None,
     progress: bool = False,
 ) -> Path:
     """Deblur an image file of any size; neither the image nor the result is held in memory.
@@ -146,6 +147,10 @@ def deblur_file(
     resume
         Go on with the interrupted run of `dst`; starts from the beginning if there is none. The
         result has the same bytes as that of an uninterrupted run.
+    scheduler
+        Address of a dask cluster that does the work, such as ``"tcp://10.0.0.1:8786"``; None works
+        here. `src`, and the weights file, must lie at the same path on its computers; `dst` is
+        written from here. The result has the same bytes, where the computers compute alike.
     progress
         Show the plan and a progress bar.
 
@@ -175,7 +180,9 @@ def deblur_file(
         precision=precision,
         seed=seed,
     )
-    run = FileRun(Path(src), Path(dst), settings, restorer, compression, overwrite, resume)
+    run = FileRun(
+        Path(src), Path(dst), settings, restorer, compression, overwrite, resume, scheduler
+    )
     finish(run.events(), _TITLE, show=progress)
     return run.dst
 

@@ -1,4 +1,4 @@
-"""The command line: ``swintormer deblur | train | models | info | demo``.
+"""The command line: ``swintormer deblur | train | models | info | demo | benchmark``.
 
 Nothing here imports torch; the commands do, when they run. Every mistake of the user ends in one
 line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on how to go on.
@@ -100,6 +100,9 @@ def deblur(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask cluster that does the work.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
     ] = False,
@@ -126,6 +129,7 @@ def deblur(
         compression=compression,  # type: ignore[arg-type]
         overwrite=overwrite,
         resume=resume,
+        scheduler=scheduler,
     )
     if dry_run:
         typer.echo(run.describe())
@@ -279,6 +283,34 @@ def demo(
     settings = DeblurSettings(model, device=device)
     for path in make_demo(out, settings, progress=True):
         typer.echo(str(path))
+
+
+@app.command()
+def benchmark(
+    model: Model = _DEFAULT.model,
+    device: Device = _DEFAULT.device,
+    precision: Precision = _DEFAULT.precision,
+    quick: Annotated[bool, typer.Option("--quick", help="In under a minute.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures to this file.")
+    ] = None,
+) -> None:
+    """Measure speed and memory of network and engine on this computer."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_swintormer.benchmark.report import run_benchmark, table
+
+    settings = DeblurSettings(model, device=device, precision=precision)  # type: ignore[arg-type]
+    report = run_benchmark(settings, quick=quick, say=lambda line: typer.echo(line, err=True))
+    lines = Table(show_header=False, box=None, pad_edge=False)
+    for what, figure in table(report):
+        lines.add_row(what, figure)
+    Console().print(lines)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _echo(facts: Mapping[str, Any], indent: str = "") -> None:

@@ -123,37 +123,34 @@ class Job:
         Yields
         ------
         Event
-            `Progress` after every batch of tiles, `ChunkFinished` after every chunk.
+            `Progress` after every batch of tiles, `ChunkFinished` after every chunk, `Notice` when
+            memory ran out and the run goes on with less.
 
         Raises
         ------
         SettingsError
-            The device or the precision is not there.
+            The device or the precision is not there, or memory is too small for a single tile.
         """
         from napari_swintormer.engine import local
 
         runner = self._recipe().make()
         plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(
-            plan,
-            self.planes,
-            self.ranges,
-            runner.restorer,
-            out,
-            journal,
-            device=runner.device,
-            dtype=runner.dtype,
-        )
+        events = local.run(plan, self.planes, self.ranges, runner, out, journal)
         yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
 
-    def lazy(self) -> da.Array:
+    def lazy(self, planes: Planes | None = None) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
 
         Of the image no more than the sample for `ranges` is computed now.
+
+        Parameters
+        ----------
+        planes
+            The same image as a dask array; None if it is one.
         """
         from napari_swintormer.engine import graph
 
-        return graph.lazy(self.plan, self.planes, self.ranges, self._recipe())
+        return graph.lazy(self.plan, planes or self.planes, self.ranges, self._recipe())
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
@@ -166,7 +163,12 @@ class Job:
             restorer, name = self.model.path.absolute(), self.weights_sha256
         settings = self.settings
         return RunnerRecipe(
-            restorer, name, settings.device, settings.precision, settings.batch_size
+            restorer,
+            name,
+            settings.device,
+            settings.precision,
+            settings.batch_size,
+            tile=(self.planes.channels, *self.plan.grid.tile_shape),
         )
 
     def provenance(self) -> dict[str, Any]:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from napari_swintormer.engine import devices
-from napari_swintormer.engine.blocks import TileRunner
+from napari_swintormer.engine.calibration import batch_size_that_fits
+from napari_swintormer.engine.processors import is_out_of_memory, processor_for
+from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_swintormer.engine.blocks import TileRestorer
 
 ALONE = Lock()
@@ -37,6 +41,9 @@ class RunnerRecipe:
         As the user named them; what they stand for is found out where the work is done.
     batch_size
         Tiles in one forward pass, or None for what suits the device.
+    tile
+        (C, h, w) of the tiles, to find out how many of them suit the device; None takes the usual
+        number.
     """
 
     restorer: TileRestorer | Path = field(compare=False)
@@ -44,6 +51,7 @@ class RunnerRecipe:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
+    tile: tuple[int, int, int] | None = None
 
     def load(self) -> RunnerRecipe:
         """Load the restorer, unless it is there already.
@@ -78,10 +86,26 @@ class RunnerRecipe:
         dtype = devices.resolve_precision(self.precision, device)
         restorer = self.load().restorer
         assert not isinstance(restorer, Path)
-        if isinstance(restorer, nn.Module):
-            restorer = restorer.to(device)
         batch_size = self.batch_size or devices.default_batch_size(device)
-        return TileRunner(restorer, device, dtype, batch_size)
+        processor = processor_for(device)
+        runner = TileRunner(restorer, device, dtype, batch_size, processor)
+        if isinstance(restorer, nn.Module) and not _moved(restorer, device):
+            runner.move_to_cpu()
+        elif self.batch_size is None and self.tile is not None:
+            fits = batch_size_that_fits(processor, restorer, dtype, self.tile)
+            runner.batch_size = fits or batch_size
+        return runner
+
+
+def _moved(restorer: nn.Module, device: torch.device) -> bool:
+    """Move a restorer to a device; say whether it fits."""
+    try:
+        restorer.to(device)
+    except (RuntimeError, MemoryError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,7 +27,8 @@ class Planes:
     channels of a microscope show different things and are never mixed. An alpha sample (the last of
     two or four) is no part of any plane: `write` copies it as it is.
 
-    Nothing is read before `read`, and then only the region asked for.
+    Nothing is read before `read`, and then only the region asked for. Threads may read and write at
+    the same time: the image itself is asked for one region at a time.
 
     Parameters
     ----------
@@ -62,6 +64,7 @@ class Planes:
         self.axes = resolve_axes(data.shape, data.dtype, axes)
         self.dtype = np.dtype(data.dtype).newbyteorder("=")
         self.data = data
+        self._reading = Lock()  # not every array-like can be read by two threads at once
         size: dict[str, int] = dict(zip(self.axes, data.shape, strict=True))
         self.shape: tuple[int, int] = (size["Y"], size["X"])
         samples = size.get("S", 1)
@@ -93,7 +96,7 @@ class Planes:
         NDArray
             ``(C, h, w)`` in the dtype of the image; may share memory with it.
         """
-        return self._from_image(np.asarray(self.data[self._index(plane, y, x)]))
+        return self._read(self._index(plane, y, x))
 
     def read_all(self, regions: Iterable[tuple[int, slice, slice]]) -> list[NDArray[Any]]:
         """Read several regions, as `read` does; of a dask array all at once.
@@ -126,7 +129,7 @@ class Planes:
         stop = first + self.channels
         if self._alpha is not None and first == 0:
             alpha = slice(self._alpha, self._alpha + 1)
-            values = self._from_image(np.asarray(self.data[self._index(plane, y, x, alpha)]))
+            values = self._read(self._index(plane, y, x, alpha))
             if self._alpha == stop:  # one write instead of two into the same chunk
                 block, stop = np.concatenate([block, values]), stop + 1
             else:
@@ -172,6 +175,11 @@ class Planes:
         index: dict[str, int | slice] = {"Y": y, "X": x, "S": samples}
         index.update(zip(self._stack_axes, self._position(plane), strict=True))
         return tuple(index[a] for a in self.axes)
+
+    def _read(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        with self._reading:
+            region = np.asarray(self.data[index])
+        return self._from_image(region)
 
     def _from_image(self, region: NDArray[Any]) -> NDArray[Any]:
         """Turn a region in the order of the image's own axes into ``(C, h, w)``."""
