@@ -11,7 +11,7 @@ from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import resolve_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -47,6 +47,8 @@ class Planes:
         ``(Y, X)`` of a plane in pixels.
     channels
         C of a plane: 3 for colour on a model of three channels, else 1.
+    model_channels
+        Channels of the model, as given.
     dtype
         Of the image, in the byte order of this machine.
 
@@ -67,6 +69,7 @@ class Planes:
         samples = size.get("S", 1)
         colours = 3 if samples >= 3 else 1
         self._alpha = samples - 1 if samples in (2, 4) else None
+        self.model_channels = channels
         self.channels = 3 if colours == channels == 3 else 1
         self._planes_per_position = colours // self.channels
         self._stack_axes = [a for a in self.axes if a in "TCZ"]
@@ -132,6 +135,34 @@ class Planes:
             else:
                 out[self._index(plane, y, x, alpha)] = self._from_plane(values)
         out[self._index(plane, y, x, slice(first, stop))] = self._from_plane(block)
+
+    def numbers_at(self, position: Mapping[str, int]) -> range:
+        """Give the numbers of the planes at one position; three for colours on a grey model.
+
+        Parameters
+        ----------
+        position
+            Index along each of T, C and Z that the image has.
+        """
+        place = tuple(position[axis] for axis in self._stack_axes)
+        first = int(np.ravel_multi_index(place, self._stack_shape)) if place else 0
+        first *= self._planes_per_position
+        return range(first, first + self._planes_per_position)
+
+    def cut(self, position: Mapping[str, int], y: slice, x: slice) -> NDArray[Any]:
+        """Read a region with all its samples, in the order of the image's own axes.
+
+        Parameters
+        ----------
+        position
+            As in `numbers_at`; these dimensions stay, with the size 1.
+        y, x
+            As in `read`.
+        """
+        index = {"Y": y, "X": x, "S": slice(None)}
+        index |= {axis: slice(i, i + 1) for axis, i in position.items()}
+        part = np.asarray(self.data[tuple(index[axis] for axis in self.axes)])
+        return part.astype(self.dtype, copy=False)
 
     def group(self, plane: int, scope: Scope) -> int:
         """Give the number of the group that a plane belongs to; a group shares an intensity range.
