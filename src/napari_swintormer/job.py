@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from napari_swintormer import __version__
 from napari_swintormer.config import DeblurSettings
-from napari_swintormer.errors import SettingsError
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
+from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.intensity import (
     IntensityConvention,
@@ -176,9 +176,7 @@ class Job:
 
         runner = self._recipe().make()
         return (
-            yield from restore_region(
-                self.plan, self.planes, self.ranges, runner, position, region
-            )
+            yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
         )
 
     def lazy(self) -> da.Array:

@@ -49,6 +49,8 @@ class Planes:
         C of a plane: 3 for colour on a model of three channels, else 1.
     model_channels
         Channels of the model, as given.
+    planes_per_position
+        Planes that share an index of T, C and Z: 3 for colours on a model of one channel, else 1.
     dtype
         Of the image, in the byte order of this machine.
 
@@ -71,7 +73,7 @@ class Planes:
         self._alpha = samples - 1 if samples in (2, 4) else None
         self.model_channels = channels
         self.channels = 3 if colours == channels == 3 else 1
-        self._planes_per_position = colours // self.channels
+        self.planes_per_position = colours // self.channels
         self._stack_axes = [a for a in self.axes if a in "TCZ"]
         self._stack_shape: list[int] = [size[a] for a in self._stack_axes]
         # The dimensions that a region keeps, S among them, move to (S, Y, X).
@@ -79,7 +81,7 @@ class Planes:
         self._to_plane = [kept.index(a) for a in ("S", "Y", "X") if a in kept]
 
     def __len__(self) -> int:
-        return prod(self._stack_shape) * self._planes_per_position
+        return prod(self._stack_shape) * self.planes_per_position
 
     def read(self, plane: int, y: slice, x: slice) -> NDArray[Any]:
         """Read a region of a plane.
@@ -146,8 +148,12 @@ class Planes:
         """
         place = tuple(position[axis] for axis in self._stack_axes)
         first = int(np.ravel_multi_index(place, self._stack_shape)) if place else 0
-        first *= self._planes_per_position
-        return range(first, first + self._planes_per_position)
+        first *= self.planes_per_position
+        return range(first, first + self.planes_per_position)
+
+    def position(self, plane: int) -> dict[str, int]:
+        """Give the index of a plane along each of T, C and Z that the image has."""
+        return dict(zip(self._stack_axes, self._position(plane), strict=True))
 
     def cut(self, position: Mapping[str, int], y: slice, x: slice) -> NDArray[Any]:
         """Read a region with all its samples, in the order of the image's own axes.
@@ -178,7 +184,7 @@ class Planes:
             plane alone.
         """
         if scope == "plane":
-            return plane // self._planes_per_position
+            return plane // self.planes_per_position
         if scope == "channel" and "C" in self._stack_axes:
             return self._position(plane)[self._stack_axes.index("C")]
         return 0
@@ -187,11 +193,11 @@ class Planes:
         """Give the indices along the axes other than Y, X and S."""
         if not 0 <= plane < len(self):
             raise IndexError(f"plane {plane} of {len(self)}")
-        place = np.unravel_index(plane // self._planes_per_position, self._stack_shape or [1])
+        place = np.unravel_index(plane // self.planes_per_position, self._stack_shape or [1])
         return tuple(int(i) for i in place[: len(self._stack_shape)])
 
     def _first_sample(self, plane: int) -> int:
-        return plane % self._planes_per_position
+        return plane % self.planes_per_position
 
     def _index(
         self, plane: int, y: slice, x: slice, samples: slice | None = None
