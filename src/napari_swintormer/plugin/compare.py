@@ -69,8 +69,8 @@ class ComparePanel(QWidget):
     @property
     def layer(self) -> Image | None:
         """The layer that is compared: the active one if it is a result, else the last result."""
-        active = self._viewer.layers.selection.active
-        return active if active in self._sources else self._last
+        active = self._viewer.layers.selection.active  # wrapped by napari: equal, not the same
+        return next((known for known in self._sources if known == active), self._last)
 
     def add(self, layer: Image, source: LayerSource) -> None:
         """Make a result, or a preview, known.
@@ -138,7 +138,7 @@ class ComparePanel(QWidget):
 
     def _forget_layer(self, event: Any) -> None:
         self._sources.pop(event.value, None)
-        if event.value is self._last:
+        if event.value == self._last:
             known = [layer for layer in self._viewer.layers if layer in self._sources]
             self._last = known[-1] if known else None
         self._enable()

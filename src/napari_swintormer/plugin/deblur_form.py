@@ -129,8 +129,8 @@ class DeblurForm(QWidget):
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="Share of what the network changes that is put into the result: 1 is all of it,\n"
-            "less keeps more of the blurred image. A preview follows at once.",
+            tooltip="Share of what the network changes that is put into the result: 1 is all of\n"
+            "it, less keeps more of the blurred image. A preview follows at once.",
         )
         self.device = ComboBox(
             choices=DEVICES,
@@ -227,11 +227,15 @@ class DeblurForm(QWidget):
         for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
 
+    @property
+    def label_width(self) -> int:
+        """Width of the column of labels."""
+        return max(label.sizeHint().width() for label in self._labels)
+
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
         """Give all labels one width, and the height of their fields, so that all stand in line."""
-        width = max(label.sizeHint().width() for label in self._labels)
         for label in self._labels:
-            label.setFixedSize(width, label.buddy().sizeHint().height())
+            label.setFixedSize(self.label_width, label.buddy().sizeHint().height())
         super().showEvent(event)
 
     def _show_more(self, expanded: bool) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import napari
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QTimer, Signal
-from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtGui import QGuiApplication, QShowEvent
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.job import Job, prepare
@@ -235,7 +235,8 @@ class DeblurWidget(QWidget):
             self.run_panel.show_message(str(error), error=True)
             return
         QGuiApplication.clipboard().setText(text)
-        self.run_panel.show_message(f"Copied:\n{text.strip()}")
+        what = "Python for the console of napari" if write is as_python else "a command line"
+        self.run_panel.show_message(f"Copied as {what}.")
 
     def _active_record(self) -> dict[str, Any]:
         active = self._viewer.layers.selection.active
@@ -268,6 +269,12 @@ class DeblurWidget(QWidget):
         """List the models again: one may have been added since."""
         self.form.refresh()
         super().enterEvent(event)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
+        """Give the labels the width of those of the form."""
+        for label in self._labels:
+            label.setFixedWidth(self.form.label_width)
+        super().showEvent(event)
 
     def _use_theme(self, *_: Any) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))
@@ -308,8 +315,10 @@ class DeblurWidget(QWidget):
         copying.addWidget(self.copy_python)
         copying.addWidget(self.copy_command)
         rest = form_layout()
-        rest.addRow("Compare", self.compare)
-        rest.addRow("Copy as", copying)
+        self._labels: list[QLabel] = []
+        for text, buttons in (("Compare", self.compare), ("Copy as", copying)):
+            rest.addRow(text, buttons)
+            self._labels.append(rest.labelForField(buttons))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(10)

@@ -136,5 +136,5 @@ class Preview(QObject):
         self.ended.emit(made)
 
     def _forget_layer(self, event: Any) -> None:
-        if self.layer is not None and event.value is self.layer:
+        if self.layer is not None and event.value == self.layer:
             self.layer = self._restored = None

@@ -76,7 +76,7 @@ class PlanPanel(QFrame):
             (f"{n_tiles:,}", f"tile{'s' * (n_tiles != 1)} of {max(height, width)} px"),
             (
                 f"≈ {duration_text(sum(known))}" if len(known) == len(times) else "—",
-                "time" if len(known) == len(times) else "time, after a first run",
+                "time",
             ),
             (size_text(memory), f"memory, {size_text(on_disk)} disk" if on_disk else "memory"),
         ]

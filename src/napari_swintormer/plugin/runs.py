@@ -208,12 +208,15 @@ class Runs(QObject):
 
     def _forget_layer(self, event: Any) -> None:
         """Stop a run whose result is not wanted any more."""
-        if self.stopped is not None and event.value is self.stopped.layer:
+        if self.stopped is not None and event.value == self.stopped.layer:
             self.stopped = None
             self.changed.emit()
-        if self._current is not None and event.value is self._current.layer:
-            if self._worker is not None:
-                self._worker.quit()
+        if (
+            self._worker is not None
+            and self._current is not None
+            and event.value == self._current.layer
+        ):
+            self._worker.quit()
 
 
 def show_error(error: Exception, say: Any) -> None:

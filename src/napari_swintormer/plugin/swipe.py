@@ -7,6 +7,7 @@ from typing import Any
 import napari
 import numpy as np
 from napari.layers import Image
+from napari.qt import QtViewer
 from qtpy.QtCore import QEvent, QObject, QPoint, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygon
 from qtpy.QtWidgets import QWidget
@@ -24,13 +25,15 @@ class Swipe(QObject):
     Parameters
     ----------
     viewer
-        With a window.
+        Shows the layer.
+    parent
+        Stands in the window of the viewer.
     """
 
     stopped = Signal()
     """The line has gone by itself: no layer, or no place for it."""
 
-    def __init__(self, viewer: napari.Viewer, parent: QObject) -> None:
+    def __init__(self, viewer: napari.Viewer, parent: QWidget) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._layer: Image | None = None
@@ -61,7 +64,9 @@ class Swipe(QObject):
         """
         position = None if self._line is None else self._line.position
         self.stop()
-        canvas = self._viewer.window._qt_viewer.canvas  # napari has no public way to its canvas
+        canvas = canvas_of(self.parent())
+        if canvas is None:
+            return
         self._layer, self._node = layer, canvas.layer_to_visual[layer].node
         self._node.attach(self._clip)
         self._line = _Line(canvas.native, position)
@@ -85,7 +90,7 @@ class Swipe(QObject):
         self._node.update()
 
     def _forget_layer(self, event: Any) -> None:
-        if event.value is self._layer:
+        if event.value == self._layer:
             self._node = None  # gone with its layer
             self._stop_by_itself()
 
@@ -93,6 +98,15 @@ class Swipe(QObject):
         if self._layer is not None:
             self.stop()
             self.stopped.emit()
+
+
+def canvas_of(widget: QWidget) -> Any:
+    """Find the canvas of the window that a widget stands in; None where it stands in none.
+
+    Through the widgets of Qt: to plugins, napari gives no way from the viewer to its canvas.
+    """
+    viewers = widget.window().findChildren(QtViewer)
+    return viewers[0].canvas if viewers else None
 
 
 class _Line(QWidget):

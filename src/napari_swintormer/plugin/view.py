@@ -67,10 +67,11 @@ def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Re
 
 def _corners_in_world(viewer: ViewerModel) -> list[tuple[float, ...]]:
     """Corners of the canvas, in the world's coordinates."""
-    canvas = getattr(viewer, "canvas", None)  # napari before 0.9 keeps its size elsewhere
-    size = np.array(viewer._canvas_size if canvas is None else canvas.size, float)
-    half = size / 2 / viewer.camera.zoom
-    center = np.array(viewer.camera.center[-2:], float)
+    new = hasattr(viewer, "scene")  # napari before 0.9 keeps camera and canvas elsewhere
+    camera = viewer.scene.camera if new else viewer.camera
+    size = np.array(viewer.canvas.size if new else viewer._canvas_size, float)
+    half = size / 2 / camera.zoom
+    center = np.array(camera.center[-2:], float)
     corners = []
     for signs in product((-1, 1), repeat=2):
         point = np.array(viewer.dims.point, float)
