@@ -77,6 +77,7 @@ class Swipe(QObject):
     def stop(self) -> None:
         """Remove the line; the layer is whole again."""
         if self._line is not None:
+            self._line.moved.disconnect(self._clip_at)  # it is there until Qt deletes it
             self._line.hide()
             self._line.deleteLater()
             self._line = None
