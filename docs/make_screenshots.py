@@ -16,7 +16,7 @@ from pathlib import Path
 
 SIZE = (1280, 800)
 CENTER, ZOOM = (400, 210), 1.9  # the letters on the board, half in focus
-SWIPE_CENTER, SWIPE_ZOOM = (405, 205), 3.4  # the line goes through them
+SWIPE_CENTER, SWIPE_ZOOM = (385, 133), 3.4  # the line goes through them
 IMAGES = Path(__file__).parent / "images"
 
 

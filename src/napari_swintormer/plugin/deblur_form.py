@@ -230,7 +230,7 @@ class DeblurForm(QWidget):
     @property
     def label_width(self) -> int:
         """Width of the column of labels."""
-        return max(label.sizeHint().width() for label in self._labels)
+        return max(int(label.sizeHint().width()) for label in self._labels)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
         """Give all labels one width, and the height of their fields, so that all stand in line."""

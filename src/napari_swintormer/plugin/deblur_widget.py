@@ -185,7 +185,9 @@ class DeblurWidget(QWidget):
         SwintormerError
             Image, model and settings do not fit; one sentence says what would work.
         """
-        for layer, source, job in self._plan():
+        planned = self._plan()
+        self.preview.cancel()  # the run makes these pixels, too
+        for layer, source, job in planned:
             self.runs.start(Run(source, job, self._record(layer, source)))
 
     def cancel(self) -> None:

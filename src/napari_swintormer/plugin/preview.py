@@ -92,6 +92,7 @@ class Preview(QObject):
         """Stop after the batch of tiles at hand; a preview from before stays."""
         if self._worker is not None:
             self._worker.quit()
+            self.said.emit("Cancelled. The layers are as they were.", False)
 
     def set_strength(self, strength: float) -> None:
         """Show the preview at another strength, at once: the network is not needed for it."""
@@ -127,10 +128,7 @@ class Preview(QObject):
         if self._worker is None:
             return
         self.destroyed.disconnect(self._worker.quit)
-        stopped = self._worker.abort_requested
         self._worker = self._whole = None
-        if stopped:
-            self.said.emit("Cancelled. The layers are as they were.", False)
         self.changed.emit()
         made, self._made = self._made, None
         self.ended.emit(made)

@@ -94,7 +94,7 @@ class _Sparse:
         self.shape = tuple(-(-n // step) for n, step in zip(data.shape, steps, strict=True))
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        finer = []
+        finer: list[int | slice] = []
         for part, step, n in zip(
             expand_index(index, self.ndim), self._steps, self.shape, strict=True
         ):
