@@ -205,14 +205,35 @@ def guess_axes(layer: Image) -> str:
     str
         One letter of ``TCZYXS`` per dimension of the layer's data; empty if they cannot be guessed.
     """
-    shape, dtype = full_resolution(layer).shape, full_resolution(layer).dtype
-    labels = [str(label).strip().upper()[:1] for label in layer.axis_labels]
-    named = [*labels, "S"] if layer.rgb else labels
-    if len(set(named)) == len(named) and {"Y", "X"} <= set(named) <= set(AXES):
-        return "".join(named)
+    data = full_resolution(layer)
+    labels = [str(label) for label in layer.axis_labels]
     try:
-        if layer.rgb:
-            return resolve_axes(shape[:-1], dtype, None) + "S"
-        return resolve_axes(shape, dtype, None)
+        return guess_axes_of(data.shape, data.dtype, labels, rgb=layer.rgb)
     except ImageError:
         return ""
+
+
+def guess_axes_of(shape: Sequence[int], dtype: Any, labels: Sequence[str], *, rgb: bool) -> str:
+    """Guess the axes of an image, see `guess_axes`.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the image, with its samples.
+    labels
+        Of the dimensions without the samples.
+    rgb
+        Whether the last dimension holds the colours of a pixel.
+
+    Raises
+    ------
+    ImageError
+        They cannot be guessed.
+    """
+    letters = [label.strip().upper()[:1] for label in labels]
+    named = [*letters, "S"] if rgb else letters
+    if len(set(named)) == len(named) and {"Y", "X"} <= set(named) <= set(AXES):
+        return "".join(named)
+    if rgb:
+        return resolve_axes(tuple(shape)[:-1], dtype, None) + "S"
+    return resolve_axes(tuple(shape), dtype, None)
