@@ -75,10 +75,10 @@ class PlanPanel(QFrame):
         facts = [
             (f"{n_tiles:,}", f"tile{'s' * (n_tiles != 1)} of {max(height, width)} px"),
             (
-                f"≈ {duration_text(sum(known))}" if len(known) == len(times) else "—",
+                f"≈ {duration_text(sum(known))}".replace("hours", "h") if known == times else "—",
                 "time",
             ),
-            (size_text(memory), f"memory, {size_text(on_disk)} disk" if on_disk else "memory"),
+            (size_text(memory), "memory"),
         ]
         for (figure, caption), over, under in zip(
             facts, self._figures, self._captions, strict=True
@@ -89,9 +89,10 @@ class PlanPanel(QFrame):
         self.setToolTip(
             "\n".join(job.describe() for job in jobs) + unknown * (len(known) < len(times))
         )
-        set_role(self.sentence, "error")
-        self.sentence.setText(shortage or "")
-        self.sentence.setVisible(shortage is not None)
+        kept = f"The result is kept on disk while its layer lives: {size_text(on_disk)}."
+        set_role(self.sentence, "caption" if shortage is None else "error")
+        self.sentence.setText(shortage or (kept if on_disk else ""))
+        self.sentence.setVisible(bool(self.sentence.text()))
         self._facts.show()
 
     def show_sentence(self, sentence: str, *, error: bool) -> None:
@@ -166,7 +167,7 @@ class RunPanel(QWidget):
             self.progress.setRange(0, 0)  # busy: nothing is counted yet
             self.progress_text.setText("Loading the model …")
         elif resumable and not running:
-            self.progress_text.setText("Stopped")
+            self.progress_text.setText("A run was stopped.")
 
     def show_progress(self, event: Progress) -> None:
         """Show how many tiles are done and how long the rest takes."""

@@ -183,7 +183,7 @@ class Runs(QObject):
         if worker.abort_requested:
             kept = self.stopped is not None
             self.said.emit(
-                "Stopped. What is finished is kept; Resume goes on."
+                "What is finished is kept; Resume goes on to the same result."
                 if kept
                 else "Cancelled. The layers are as they were.",
                 False,
