@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# Of a file that are mapped at once for a read of rows that lie far apart.
 _MAPPED_BYTES = 128 * 2**20
 
 

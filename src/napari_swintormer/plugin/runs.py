@@ -94,7 +94,10 @@ class Runs(QObject):
             self._begin(run)
         else:
             self._waiting.append(run)
-            self.said.emit(f"{run.source.name} waits for the run that goes on.", False)
+            self.said.emit(
+                f"{run.source.name} waits for the run that goes on (waiting: {self.n_waiting}).",
+                False,
+            )
             self.changed.emit()
 
     def resume(self) -> None:
