@@ -1,8 +1,8 @@
 """Make the screenshots of the documentation: ``python docs/make_screenshots.py``.
 
-Opens a real window of napari, a sample and the Deblur widget from the menu, saves the window before
-and after the run, and a light one with all settings unfolded. Draws on a virtual display where
-there is one.
+Opens a real window of napari, a sample and the Deblur widget from the menu, and saves the window
+before the run, with the result below the blurred image, with the swipe line, and a light one with
+the difference and all settings unfolded. Draws on a virtual display where there is one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 SIZE = (1280, 800)
 CENTER, ZOOM = (400, 210), 1.9  # the letters on the board, half in focus
+SWIPE_CENTER, SWIPE_ZOOM = (385, 133), 3.4  # the line goes through them
 IMAGES = Path(__file__).parent / "images"
 
 
@@ -65,10 +66,17 @@ def take_pictures() -> None:
     save(viewer, "deblur-result")
 
     viewer.canvas.grid.enabled = False
-    viewer.reset_view()
     for layer in viewer.layers:
         layer.name_overlay.visible = False
+    viewer.scene.camera.center = SWIPE_CENTER
+    viewer.scene.camera.zoom = SWIPE_ZOOM
+    widget.compare.swipe.click()
+    save(viewer, "deblur-swipe")
+
+    widget.compare.swipe.click()
+    viewer.reset_view()
     viewer.theme = "light"
+    widget.compare.difference.click()
     widget.form.more.expand(animate=False)
     save(viewer, "deblur-settings")
     viewer.close()

@@ -34,6 +34,7 @@ def deblur(
     device: Device = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    strength: float = 1.0,
     progress: bool = False,
 ) -> Any:
     """Deblur an image.
@@ -62,6 +63,8 @@ def deblur(
         ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
     seed
         Seed of everything that is sampled.
+    strength
+        Share of what the model changes that is put into the result: 1 all of it, 0 none.
     progress
         Show a progress bar; for dask arrays `dask.diagnostics` has one.
 
@@ -96,6 +99,7 @@ def deblur(
         device=device,
         precision=precision,
         seed=seed,
+        strength=strength,
     )
     if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
         image = np.asarray(image)
@@ -120,6 +124,7 @@ def deblur_file(
     device: Device = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    strength: float = 1.0,
     compression: Compression | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -138,7 +143,7 @@ def deblur_file(
         TIFF, OME-TIFF, BigTIFF, Zarr, OME-Zarr, NPY, PNG or JPEG.
     dst
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
-    model, axes, tile_size, overlap, blend, batch_size, device, precision, seed
+    model, axes, tile_size, overlap, blend, batch_size, device, precision, seed, strength
         As in `deblur`; `axes` of None takes those of the file.
     compression
         Of a TIFF: ``"deflate"``, ``"zstd"`` or None.
@@ -179,6 +184,7 @@ def deblur_file(
         device=device,
         precision=precision,
         seed=seed,
+        strength=strength,
     )
     run = FileRun(
         Path(src), Path(dst), settings, restorer, compression, overwrite, resume, scheduler

@@ -66,6 +66,7 @@ BatchSize = Annotated[int | None, typer.Option(help="Tiles at once; chosen by de
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Strength = Annotated[float, typer.Option(help="Share of the change to apply, 0 to 1.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -93,6 +94,7 @@ def deblur(
     device: Device = _DEFAULT.device,
     precision: Precision = _DEFAULT.precision,
     seed: Seed = _DEFAULT.seed,
+    strength: Strength = _DEFAULT.strength,
     compression: Annotated[
         str | None, typer.Option(help="Of a TIFF: deflate or zstd; none if left out.")
     ] = None,
@@ -121,6 +123,7 @@ def deblur(
         device=device,
         precision=precision,  # type: ignore[arg-type]
         seed=seed,
+        strength=strength,
     )
     run = FileRun(
         src,

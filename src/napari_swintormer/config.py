@@ -43,6 +43,9 @@ class DeblurSettings:
         ``"auto"`` takes the fastest that the device computes well.
     seed
         Seed of everything that is sampled.
+    strength
+        Share of what the model changes that is put into the result: 1 all of it, 0 leaves the image
+        as it is.
     """
 
     model: str | None = None
@@ -54,6 +57,7 @@ class DeblurSettings:
     device: Device = "auto"
     precision: Precision = "auto"
     seed: int = 0
+    strength: float = 1.0
 
 
 def home() -> Path:

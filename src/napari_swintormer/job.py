@@ -16,6 +16,7 @@ from uuid import uuid4
 from napari_swintormer import __version__
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
+from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.intensity import (
     IntensityConvention,
@@ -28,7 +29,7 @@ from napari_swintormer.models.weights import file_sha256
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     import dask.array as da
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from napari_swintormer.config import Blend
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.engine.local import Journal
+    from napari_swintormer.engine.preview import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.tiling.grid import Region
 
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64
@@ -88,7 +91,8 @@ class Job:
     @cached_property
     def ranges(self) -> list[IntensityRange]:
         """Intensity range of every plane; measured when first asked for, on a fixed sample."""
-        return measure_ranges(self.planes, self.convention)
+        ranges = measure_ranges(self.planes, self.convention)
+        return [replace(measured, strength=self.settings.strength) for measured in ranges]
 
     def describe(self) -> str:
         """Say the plan in one line."""
@@ -137,6 +141,35 @@ class Job:
         plan = replace(self.plan, batch_size=runner.batch_size)
         events = local.run(plan, self.planes, self.ranges, runner, out, journal)
         yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
+
+    def preview(
+        self, position: Mapping[str, int], region: Region
+    ) -> Generator[Event, None, RestoredRegion]:
+        """Restore a region of the planes at one position, to the pixels of `run`; imports torch.
+
+        Parameters
+        ----------
+        position
+            Index along each of T, C and Z that the image has.
+        region
+            In pixels of the plane.
+
+        Yields
+        ------
+        Event
+            `Progress` after every batch of tiles.
+
+        Returns
+        -------
+        RestoredRegion
+            See `napari_swintormer.engine.preview`.
+        """
+        from napari_swintormer.engine.preview import restore_region
+
+        runner = self._recipe().make()
+        return (
+            yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
+        )
 
     def lazy(self, planes: Planes | None = None) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
@@ -216,6 +249,11 @@ def prepare(
         Image, model and settings do not fit; one sentence says what would work.
     """
     settings = settings or DeblurSettings()
+    if not 0 <= settings.strength <= 1:
+        raise SettingsError(
+            f"strength must be between 0 and 1 (got strength={settings.strength:g}). Use 1 for all "
+            "of what the model changes, less to keep more of the image as it is."
+        )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
     card = model.card if model is not None else getattr(restorer, "card", None)

@@ -63,14 +63,21 @@ class BlockRestoration:
         Weights of the tiles.
     intensity
         Range of the plane.
+    only
+        Leaves out the tiles that do not meet this region; None for all.
     """
 
     def __init__(
-        self, raw: RawArray, block: BlockIndex, blending: Blending, intensity: IntensityRange
+        self,
+        raw: RawArray,
+        block: BlockIndex,
+        blending: Blending,
+        intensity: IntensityRange,
+        only: Region | None = None,
     ) -> None:
         grid = blending.grid
         self._block, self._blending = block, blending
-        self._tiles = grid.tiles_of(block)
+        self._tiles = [t for t in grid.tiles_of(block) if only is None or t.meets(only)]
         self._reach = grid.reach(block)
         self._unit = intensity.to_unit(_part(raw, grid.source(block), self._reach))
         self._sums: NDArray[np.float32] | None = None
@@ -110,6 +117,13 @@ class BlockRestoration:
             piece = _part(self._sums, self._reach, region)
             parts[chunk] = PartialSums(region, piece if chunk == self._block else piece.copy())
         return parts
+
+    def add_to(self, change: NDArray[np.float32], region: Region) -> None:
+        """Add the sums, as far as they reach, to those of a region (C, h, w)."""
+        assert self._sums is not None
+        common = self._reach.intersection(region)
+        sums = _part(change, region, common)
+        sums += _part(self._sums, self._reach, common)
 
 
 def restore_block(
