@@ -198,6 +198,7 @@ def against_others(bench: Bench) -> dict[str, Any]:
     works = {"local": local_engine, "dask": dask_engine}
     if find_spec("monai"):
         works["monai"] = monai_engine
+    turn_by_turn(works, 1)  # imports what each needs
     taken = turn_by_turn(works, 1 if bench.quick else 3)
     report: dict[str, Any] = {"megapixels": side**2 / 1e6}
     for name in list(works)[1:]:
