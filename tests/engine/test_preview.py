@@ -55,7 +55,7 @@ def test_its_pixels_are_those_of_the_run(data):
     ranges = measure_ranges(planes, IntensityConvention())
     whole = np.empty_like(image)
     stronger = [replace(measured, strength=strength) for measured in ranges]
-    for _ in run(plan, planes, stronger, Smooth(), whole, device=CPU, dtype=torch.float32):
+    for _ in run(plan, planes, stronger, TileRunner(Smooth(), CPU, torch.float32, 2), whole):
         pass
 
     position = {axis: data.draw(st.integers(0, 1)) for axis in axes if axis in "TCZ"}
