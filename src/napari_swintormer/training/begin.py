@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import OutputError, TrainingError
 from napari_swintormer.events import Notice
-from napari_swintormer.training.check import check_pairs, refuse_bad
+from napari_swintormer.training.check import iter_reports, refuse_bad
 from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.pairs import fingerprint, list_pairs, sharp_scenes, split_scenes
+from napari_swintormer.training.patches import with_marks
 from napari_swintormer.training.settings import NETWORKS
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def find_scenes(
         There are bad pairs and they are not to be skipped, or nothing is left.
     """
     channels = card.network.channels
-    pairs, unmatched = list(settings.pairs), []
+    pairs, unmatched = list(settings.pairs), list[str]()
     if not pairs:
         pairs, unmatched = list_pairs(
             settings.sharp, settings.blurred, settings.annotations, settings.kind_of_folder
@@ -104,7 +105,10 @@ def find_scenes(
         scenes = [scene for pair in pairs for scene in sharp_scenes(pair, channels)]
     else:
         scenes, notices = _checked_scenes(settings, pairs, unmatched, channels)
-    train, held_out = split_scenes(scenes, settings.held_out, settings.patch_size)
+    halves = split_scenes(scenes, settings.held_out, settings.patch_size)
+    train, held_out = (with_marks(half, channels) for half in halves)
+    if not train:  # all the marks lie in what was held out
+        train, held_out = scenes, []
     if not held_out:
         sentence = "No image is held out for validation: the training reports its loss only."
         notices.append(Notice(sentence))
@@ -118,7 +122,7 @@ def _checked_scenes(
     channels: int,
 ) -> tuple[list[Scene], list[Notice]]:
     reports = list(
-        check_pairs(
+        iter_reports(
             pairs,
             unmatched,
             channels=channels,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from napari_swintormer.errors import TrainingError
 from napari_swintormer.imaging.sample import identify
 from napari_swintormer.training.annotations import Marks, check_mask, plane_of_mask
 from napari_swintormer.training.comparison import Comparison, compare
-from napari_swintormer.training.pairs import scenes_of
+from napari_swintormer.training.pairs import are_arrays, array_pairs, list_pairs, scenes_of
 from napari_swintormer.training.sources import open_planes
 
 if TYPE_CHECKING:
@@ -82,6 +83,56 @@ class PairReport:
 
 
 def check_pairs(
+    blurred: Any,
+    sharp: Any,
+    *,
+    annotations: Any = None,
+    axes: str | None = None,
+    channels: int = 3,
+    register: bool = False,
+    match_intensity: bool = False,
+) -> list[PairReport]:
+    """Find what is wrong with pairs, before `train` learns from them.
+
+    Parameters
+    ----------
+    blurred, sharp, annotations, axes
+        Folders, arrays or lists of arrays, as in `napari_swintormer.train`.
+    channels
+        Channels of the network: 3 keeps the colours of RGB images together.
+    register, match_intensity
+        What `train` will be told; it then puts right what would else be bad.
+
+    Returns
+    -------
+    list[PairReport]
+        One per pair of planes, and one per image that has no partner or cannot be read.
+
+    Raises
+    ------
+    TrainingError
+        A folder is missing or empty.
+
+    Examples
+    --------
+    >>> from napari_swintormer import check_pairs
+    >>> for report in check_pairs("blurred", "sharp"):  # doctest: +SKIP
+    ...     print(report.name, *(finding.message for finding in report.findings))
+    """
+    if are_arrays(sharp):
+        pairs, unmatched = array_pairs(blurred, sharp, annotations, axes), list[str]()
+    else:
+        pairs, unmatched = list_pairs(
+            [Path(sharp)], Path(blurred), None if annotations is None else Path(annotations)
+        )
+    return list(
+        iter_reports(
+            pairs, unmatched, channels=channels, register=register, match_intensity=match_intensity
+        )
+    )
+
+
+def iter_reports(
     pairs: Sequence[ImagePair],
     unmatched: Sequence[str] = (),
     *,
@@ -89,45 +140,38 @@ def check_pairs(
     register: bool = False,
     match_intensity: bool = False,
 ) -> Iterator[PairReport]:
-    """Check pairs, one plane after the other; of large images a sample.
+    """Check pairs as `check_pairs` does, one plane after the other; of large images a sample.
 
     Parameters
     ----------
     pairs
-        Pairs with a blurred image, of `napari_swintormer.training.pairs.list_pairs` or
-        `array_pairs`.
+        Pairs with a blurred image, of `napari_swintormer.training.pairs`.
     unmatched
         Sentences about images without a partner, each a report of its own.
-    channels
-        Channels of the network.
-    register
-        Move sharp images back by the shift that was found, instead of refusing the pair.
-    match_intensity
-        Bring sharp images back to the intensities of the blurred ones.
-
-    Yields
-    ------
-    PairReport
-        One per plane; one for an image whose planes cannot be told.
+    channels, register, match_intensity
+        As in `check_pairs`.
     """
     for sentence in unmatched:
-        yield PairReport(sentence.split(" has ")[0], (Finding("unmatched", sentence),))
+        name = Path(sentence.partition(" has ")[0]).name
+        yield PairReport(name, (Finding("unmatched", sentence),))
     seen = _Seen()
     for pair in pairs:
         assert pair.blurred is not None
         try:
-            with open_planes(pair.sharp, channels) as sharp:
-                with open_planes(pair.blurred, channels) as blurred:
-                    problem = _compare_sizes(pair, blurred, sharp)
-                    if problem is not None:
-                        yield PairReport(pair.name, (problem,))
-                        continue
-                    duplicate = seen.add(pair, blurred, sharp)
-                    for scene in scenes_of(pair, sharp):
-                        report = _check_plane(
-                            scene, blurred, sharp, register=register, match=match_intensity
-                        )
-                        yield seen.mark(report, pair, duplicate)
+            with (
+                open_planes(pair.sharp, channels) as sharp,
+                open_planes(pair.blurred, channels) as blurred,
+            ):
+                problem = _compare_sizes(pair, blurred, sharp)
+                if problem is not None:
+                    yield PairReport(pair.name, (problem,))
+                    continue
+                duplicate = seen.add(pair, blurred, sharp)
+                for scene in scenes_of(pair, sharp):
+                    report = _check_plane(
+                        scene, blurred, sharp, register=register, match=match_intensity
+                    )
+                    yield seen.mark(report, duplicate)
         except TrainingError as error:
             yield PairReport(pair.name, (Finding("unreadable", str(error)),))
 
@@ -169,7 +213,7 @@ class _Seen:
         self._pairs[ids] = pair.name
         return None
 
-    def mark(self, report: PairReport, pair: ImagePair, duplicate: Finding | None) -> PairReport:
+    def mark(self, report: PairReport, duplicate: Finding | None) -> PairReport:
         scene = report.scene
         if scene is not None:
             # one sharp image for several blurred ones: never in both halves of the data
@@ -216,7 +260,7 @@ def _check_plane(
             findings.append(Finding("identical", message))
         elif min(sharp.shape) >= 16:
             kept = [(b, s) for b, s in zip(*samples, strict=True) if np.ptp(b) and np.ptp(s)]
-            comparison = compare(*zip(*kept, strict=True))  # type: ignore[arg-type]
+            comparison = compare([b for b, _ in kept], [s for _, s in kept])
             findings += _relation_findings(name, comparison, blurred, sharp, register, match)
             scene = _adapted(scene, comparison, register, match)
     findings.sort(key=lambda finding: not finding.bad)
@@ -325,11 +369,11 @@ def _relation_findings(
 def _adapted(scene: Scene, found: Comparison, register: bool, match: bool) -> Scene:
     """Tell a scene what registration and intensity matching found."""
     if register and np.hypot(*found.shift) > 0:
-        region = tuple(
+        y, x = (
             (max(0, -_floor(d)), min(n, n - _ceil(d)))
             for d, n in zip(found.shift, scene.shape, strict=True)
         )
-        scene = dataclasses.replace(scene, shift=found.shift, region=region)
+        scene = dataclasses.replace(scene, shift=found.shift, region=(y, x))
     if match and found.gain > 0:
         scene = dataclasses.replace(scene, gain=found.gain, offset=found.offset)
     return scene

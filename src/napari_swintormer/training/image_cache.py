@@ -60,7 +60,7 @@ class ImageCache:
     def read(
         self, source: Source, plane: int, y: slice, x: slice, channels: int | None = None
     ) -> NDArray[Any]:
-        """Read a region ``(C, h, w)`` of a plane; `channels` as in `Planes` if not the network's."""
+        """Read a region ``(C, h, w)`` of a plane, seen with `channels` if not the network's."""
         with self._lock:
             kept = self._images.get(source)
             if kept is not None:
@@ -94,22 +94,16 @@ class ImageCache:
             return self.read(source, plane, y, x)
         whole = np.rint(shift).astype(int)
         rest = np.asarray(shift) - whole
-        moved = [
-            slice(side.start + d, side.stop + d) for side, d in zip((y, x), whole, strict=True)
-        ]
+        y, x = (_moved(side, int(d)) for side, d in zip((y, x), whole, strict=True))
         if not rest.any():
-            return self.read(source, plane, *moved)
-        wide = [
+            return self.read(source, plane, y, x)
+        wide_y, wide_x = (
             slice(max(0, side.start - _REACH), min(n, side.stop + _REACH))
-            for side, n in zip(moved, shape, strict=True)
-        ]
-        region = self.read(source, plane, *wide).astype(np.float32)
+            for side, n in zip((y, x), shape, strict=True)
+        )
+        region = self.read(source, plane, wide_y, wide_x).astype(np.float32)
         region = ndimage.shift(region, (0, *-rest), order=3, mode="mirror")
-        inner = [
-            slice(side.start - w.start, side.stop - w.start)
-            for side, w in zip(moved, wide, strict=True)
-        ]
-        return np.asarray(region[(slice(None), *inner)])
+        return np.asarray(region[:, _moved(y, -wide_y.start), _moved(x, -wide_x.start)])
 
     def _keep(self, source: Source, data: NDArray[Any], axes: str) -> None:
         with self._lock:
@@ -119,3 +113,7 @@ class ImageCache:
             while self._bytes > self._limit:
                 _, (oldest, _) = self._images.popitem(last=False)
                 self._bytes -= oldest.nbytes
+
+
+def _moved(side: slice, distance: int) -> slice:
+    return slice(side.start + distance, side.stop + distance)

@@ -78,7 +78,7 @@ class TrainingLog:
         return report.psnr is not None and self._count(line["psnr"])
 
     def _count(self, psnr: float) -> bool:
-        if psnr <= self.best:
+        if not psnr > self.best:
             self.since_best += 1
             return False
         self.best, self.since_best = psnr, 0

@@ -38,7 +38,8 @@ def frequency(restored: Tensor, sharp: Tensor) -> Tensor:
 
     Details weigh as much as areas, which holds the network to them.
     """
-    return torch.fft.rfft2(_difference(restored, sharp), norm="ortho").abs().mean()
+    coefficients: Tensor = torch.fft.rfft2(_difference(restored, sharp), norm="ortho")
+    return coefficients.abs().mean()
 
 
 _LOSSES: dict[str, Loss] = {"l1": l1, "charbonnier": charbonnier, "frequency": frequency}

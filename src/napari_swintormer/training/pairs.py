@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +17,7 @@ from napari_swintormer.errors import TrainingError
 from napari_swintormer.training.sources import ArrayImage, Source, content_id, open_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.training.degradations import Kind
@@ -157,6 +156,12 @@ def list_pairs(
     return pairs, unmatched
 
 
+def are_arrays(images: Any) -> bool:
+    """Tell an array, or a list of arrays, from folders."""
+    first = images[0] if isinstance(images, (list, tuple)) and images else images
+    return hasattr(first, "dtype")
+
+
 def array_pairs(
     blurred: Any, sharp: Any, annotations: Any = None, axes: str | None = None
 ) -> list[ImagePair]:
@@ -277,8 +282,9 @@ def _split_planes(
     for scene in scenes:
         (top, bottom), (left, right) = scene.bounds
         height, width = bottom - top, right - left
-        share = max(patch_size, round(held_out * max(height, width)))
-        if share + patch_size > max(height, width):
+        longer = max(height, width)
+        share = min(max(patch_size, round(held_out * longer)), longer - patch_size)
+        if share < patch_size:
             train.append(scene)
         elif height > width:
             border = bottom - share

@@ -209,6 +209,11 @@ class _Place:
         return np.ascontiguousarray(patch[:, :, ::-1] if self.mirror else patch)
 
 
+def with_marks(scenes: Sequence[Scene], channels: int) -> list[Scene]:
+    """Leave out scenes whose annotations allow no patch in their region."""
+    return [s for s in scenes if s.annotations is None or _marks(s, channels)[0].total]
+
+
 def _marks(scene: Scene, channels: int) -> tuple[Marks, int]:
     """Where patches of a scene are centred, and the plane of its mask."""
     assert scene.annotations is not None

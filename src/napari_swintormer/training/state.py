@@ -116,7 +116,8 @@ class TrainingState:
         mixed = self._precision != torch.float32
         device = next(self.network.parameters()).device
         total = torch.zeros((), device=device)
-        for b, s in zip(blurred.split(self._at_once), sharp.split(self._at_once), strict=True):
+        parts = (torch.split(batch, self._at_once) for batch in (blurred, sharp))
+        for b, s in zip(*parts, strict=True):
             with torch.autocast(device.type, self._precision, enabled=mixed):
                 restored = self.network(b.to(device))
             loss = self._loss(restored.float(), s.to(device)) * (len(b) / len(blurred))
@@ -153,6 +154,9 @@ class LossMean:
 
     def __init__(self) -> None:
         self._losses: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._losses)
 
     def add(self, loss: Tensor) -> None:
         """Count a loss in."""

@@ -49,8 +49,8 @@ def train(
     Writes the weights file `out` at the end, and beside it a folder ``<out>.run`` with the
     checkpoint, the log as JSON lines (``log.jsonl``), the weights of the best validation
     (``best.safetensors``), the last ones (``last.safetensors``) and pictures of every validation.
-    Pairs are checked first, and bad ones refused, see `check_pairs`. An interrupted training goes on with ``resume=True`` and gives the
-    weights that it would have given without the interruption.
+    Pairs are checked first, and bad ones refused, see `check_pairs`. An interrupted training goes
+    on with ``resume=True`` and gives the weights that it would have given without the interruption.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def train(
     """
     settings = TrainSettings(
         out=Path(out),
-        **image_settings(blurred, sharp, annotations, axes),
+        **_image_settings(blurred, sharp, annotations, axes),
         synthesize=synthesize,
         kinds=(kind,) if isinstance(kind, str) else tuple(kind),  # type: ignore[arg-type]
         steps=steps,
@@ -164,11 +164,18 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
 
     def report(step: int, rate: float, *, validate: bool = True) -> Trained:
         """Write a line of the log, with a picture and the best weights where there are any."""
+        some, loss = len(losses) > 0, losses.take()
+        if some and not math.isfinite(loss):
+            raise TrainingError(
+                f"The training lost its way before step {step}: its loss is no number any more. "
+                f"Start anew with a lower learning rate (got {settings.learning_rate:g})."
+            )
         scores = validation.run(state.ema, device, precision) if validate else None
         picture = settings.run_folder / "validation" / f"step_{step:06}.png" if scores else None
         if picture is not None:
             validation.save_picture(picture)
-        line = Trained(step, settings.steps, losses.take(), *(scores or (None, None)), picture)
+        psnr, psnr_blurred = scores or (None, None)
+        line = Trained(step, settings.steps, loss, psnr, psnr_blurred, picture)
         if log.write(line, rate):
             _write_weights(settings.run_folder / BEST, state.ema, card, line)
         return line
@@ -236,12 +243,11 @@ def put_in_place(weights: Path, out: Path) -> None:
     save_weights(out, state, card)
 
 
-def image_settings(blurred: Any, sharp: Any, annotations: Any, axes: str | None) -> dict[str, Any]:
+def _image_settings(blurred: Any, sharp: Any, annotations: Any, axes: str | None) -> dict[str, Any]:
     """Tell folders from arrays: the fields of `TrainSettings` that say where images come from."""
-    from napari_swintormer.training.pairs import array_pairs
+    from napari_swintormer.training.pairs import are_arrays, array_pairs
 
-    first = sharp[0] if isinstance(sharp, (list, tuple)) and len(sharp) else sharp
-    if hasattr(first, "dtype"):
+    if are_arrays(sharp):
         return {"sharp": (), "pairs": tuple(array_pairs(blurred, sharp, annotations, axes))}
     folders = [sharp] if isinstance(sharp, (str, Path)) else sharp
     return {
