@@ -94,7 +94,7 @@ def test_folders_that_cannot_be_used_are_named(tmp_path):
         find_scenes(tmp_path)
 
 
-@given(st.lists(st.integers(1, 4), min_size=2, max_size=30), st.floats(0, 0.99))
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=30), st.just(0.0) | st.floats(0.25, 0.99))
 def test_crops_of_one_source_stay_together(crops, share):
     scenes = [scene(f"x_{i}_t{k}.png") for i, n in enumerate(crops) for k in range(n)]
     train, held_out = split_scenes(scenes, share, 8)

@@ -254,20 +254,21 @@ def split_scenes(
     """Split scenes into those to train on and those held out for validation.
 
     The split is by source and depends on the names alone, so that a resumed or repeated training
-    holds out the same ones. Of a single source the end of every plane is held out, along its
-    longer side, if both parts are as large as a patch; no patch crosses the border.
+    holds out the same ones. Where a whole source would be more than twice the share, the end of
+    every plane is held out instead, along its longer side and at least as wide as a patch; no patch
+    crosses the border.
 
     Parameters
     ----------
     scenes
         Scenes of all folders.
     held_out
-        Share of the sources to hold out, rounded up; of a single source, of its pixels.
+        Share of the sources to hold out, rounded up, or of the pixels of every plane.
     patch_size
         Side of the patches in pixels.
     """
     sources = sorted({s.source for s in scenes}, key=_name_hash)
-    if len(sources) == 1 and held_out > 0:
+    if 0 < 2 * held_out * len(sources) < 1 or (len(sources) == 1 and held_out > 0):
         return _split_planes(scenes, held_out, patch_size)
     count = min(-int(-held_out * len(sources) // 1), len(sources) - 1)
     chosen = set(sources[:count])
