@@ -248,7 +248,7 @@ def test_a_bad_pair_stops_the_training_or_is_skipped_by_name(from_pairs, pairs):
     events = list(iter_train(dataclasses.replace(from_pairs, skip_bad=True, steps=2)))
     skipped = [e.message for e in events if isinstance(e, Notice)]
     assert "no partner" in skipped[0]
-    assert "c.png: the sharp image lies 7.0 px below" in skipped[1]
+    assert "c.png: the sharp image is moved 6.7 px down against" in skipped[1]
     events = list(
         iter_train(
             elsewhere(from_pairs, "moved.safetensors", skip_bad=True, register=True, steps=2)

@@ -81,6 +81,14 @@ class PairReport:
         """Whether the pair must not be trained on."""
         return any(finding.bad for finding in self.findings)
 
+    @property
+    def figures(self) -> tuple[str, str, str]:
+        """Shift in pixels, gain and strength of the details, to be shown; empty if unknown."""
+        if self.comparison is None:
+            return "", "", ""
+        (dy, dx), found = self.comparison.shift, self.comparison
+        return f"{dy:+.1f}, {dx:+.1f}", f"{found.gain:.2f}", f"{found.detail:.2f}"
+
 
 def check_pairs(
     blurred: Any,
@@ -343,7 +351,7 @@ def _relation_findings(
         done = "; it is moved back." if register else "; register them (--register)."
         yield Finding(
             "shifted",
-            f"{name}: the sharp image lies {_direction(found.shift)} of the blurred one{done}",
+            f"{name}: the sharp image is moved {_direction(found.shift)} against the blurred one{done}",
             bad=distance > _SHIFTED and not register,
         )
     if found.detail < _HARDLY_SHARPER:
@@ -393,7 +401,7 @@ def _regions(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
 def _direction(shift: tuple[float, float]) -> str:
     """Say a shift in words."""
     (dy, dx), parts = shift, []
-    for distance, words in ((dy, ("below", "above")), (dx, ("right", "left"))):
+    for distance, words in ((dy, ("down", "up")), (dx, ("right", "left"))):
         if abs(distance) >= 0.05:
             parts.append(f"{abs(distance):.1f} px {words[distance < 0]}")
     return " and ".join(parts)
