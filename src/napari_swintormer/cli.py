@@ -212,6 +212,9 @@ def train(
     learning_rate: Annotated[
         float, typer.Option("--lr", help="Learning rate at its peak.")
     ] = TrainSettings.learning_rate,
+    warmup: Annotated[
+        int, typer.Option(help="Steps until the peak of the learning rate.")
+    ] = TrainSettings.warmup,
     loss: Annotated[
         str, typer.Option(help="l1, charbonnier, frequency or a sum: 'l1 + 0.1 * frequency'.")
     ] = TrainSettings.loss,
@@ -269,6 +272,7 @@ def train(
             batch_size=batch_size,
             patch_size=patch_size,
             learning_rate=learning_rate,
+            warmup=warmup,
             loss=loss,
             parameters=parameters,
             register=register,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
@@ -162,7 +163,7 @@ class TrainForm(QWidget):
             value=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same model."
         )
 
-    def _fields(self) -> tuple[ValueWidget, ...]:
+    def _fields(self) -> tuple[ValueWidget[Any], ...]:
         return (
             *(self.preset, self.model, self.name, self.register, self.match_intensity),
             *(self.skip_bad, self.resume, self.steps, self.learning_rate, self.batch_size),
@@ -171,17 +172,18 @@ class TrainForm(QWidget):
 
     def _lay_out(self) -> None:
         main = form_layout()
-        for text, field in (
+        rows: list[tuple[str, ValueWidget[Any]]] = [
             ("Preset", self.preset),
             ("Start from", self.model),
             ("New model", self.name),
-        ):
+        ]
+        for text, field in rows:
             main.addRow(text, field.native)
         for box in (self.register, self.match_intensity, self.skip_bad, self.resume):
             main.addRow("", box.native)
         folded = QWidget()
         rest = form_layout(folded)
-        for text, field in (
+        rows = [
             ("Steps", self.steps),
             ("Learning rate", self.learning_rate),
             ("Batch size", self.batch_size),
@@ -190,7 +192,8 @@ class TrainForm(QWidget):
             ("Train", self.parameters),
             ("Device", self.device),
             ("Seed", self.seed),
-        ):
+        ]
+        for text, field in rows:
             rest.addRow(text, field.native)
         self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
         self.more.setDuration(150)

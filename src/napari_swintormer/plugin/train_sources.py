@@ -37,7 +37,7 @@ class TrainSources(QTabWidget):
         super().__init__()
         self._list_layers = list_layers
         self._pairs: list[ImagePair] = []
-        layer = {"choices": [], "nullable": True}
+        layer: dict[str, Any] = {"choices": [], "nullable": True}
         self.blurred = ComboBox(**layer, tooltip="Layer with the blurred image or stack.")
         self.sharp = ComboBox(**layer, tooltip="Layer with the same image or stack in focus.")
         self.annotations = ComboBox(
@@ -87,14 +87,14 @@ class TrainSources(QTabWidget):
             if self.blurred_folder.value is None or self.sharp_folder.value is None:
                 raise TrainingError("Choose a folder of blurred and a folder of sharp images.")
             return {
-                "sharp": (Path(self.sharp_folder.value),),
-                "blurred": Path(self.blurred_folder.value),
+                "sharp": (_path(self.sharp_folder.value),),
+                "blurred": _path(self.blurred_folder.value),
                 "annotations": _path(self.annotations_folder.value),
             }
         if self.currentIndex() == LAYERS:
             return {"sharp": (), "pairs": tuple(self._pairs) or (self._chosen_pair(),)}
         if self.sharp_only_folder.value is not None:
-            return {"sharp": (Path(self.sharp_only_folder.value),), "synthesize": "defocus"}
+            return {"sharp": (_path(self.sharp_only_folder.value),), "synthesize": "defocus"}
         if self.sharp_layer.value is None:
             raise TrainingError("Choose a layer or a folder of sharp images.")
         pair = ImagePair(_image(self.sharp_layer.value))

@@ -56,6 +56,7 @@ class TrainWidget(QWidget):
         self._worker: TrainWorker | None = None
         self._checker: CheckWorker | None = None
         self._preview: Image | None = None
+        self._hint = ""  # what is missing, as long as it is shown
         self.form = TrainForm(lambda: list(napari_viewer.layers), list_models)
         self.check_button = QPushButton("Check pairs")
         self.check_button.setToolTip(
@@ -102,10 +103,14 @@ class TrainWidget(QWidget):
         self.run_panel.run.setEnabled(settings is not None and idle)
         synthetic = settings is not None and settings.synthesize is not None
         self.check_button.setEnabled(settings is not None and idle and not synthetic)
-        if idle and (message or self.run_panel.message.property("role") == "hint"):
-            self.run_panel.show_message(message)
-            self.run_panel.message.setProperty("role", "hint")
+        if idle and (message or self._hint):
+            self._say(message)
+            self._hint = message
         return settings is not None
+
+    def _say(self, message: str) -> None:
+        self._hint = ""
+        self.run_panel.show_message(message)
 
     def check(self) -> None:
         """Check the pairs, in a worker; the table shows them one by one.
@@ -123,7 +128,7 @@ class TrainWidget(QWidget):
         checker.errored.connect(self._show_error)
         checker.finished.connect(self._end_check)
         self.destroyed.connect(checker.quit)
-        self.run_panel.show_message("Checking the pairs …")
+        self._say("Checking the pairs …")
         self.update_ready()
         checker.start()
 
@@ -166,7 +171,7 @@ class TrainWidget(QWidget):
         worker.warned.connect(_relay_warning)
         worker.finished.connect(self._reset)
         self.destroyed.connect(worker.quit)  # the viewer was closed
-        self.run_panel.show_message("")
+        self._say("")
         self.run_panel.set_running(True)
         self.run_panel.progress_text.setText("Checking the images …")
         self.form.setEnabled(False)

@@ -351,7 +351,8 @@ def _relation_findings(
         done = "; it is moved back." if register else "; register them (--register)."
         yield Finding(
             "shifted",
-            f"{name}: the sharp image is moved {_direction(found.shift)} against the blurred one{done}",
+            f"{name}: the sharp image is moved {_direction(found.shift)} against the blurred "
+            f"one{done}",
             bad=distance > _SHIFTED and not register,
         )
     if found.detail < _HARDLY_SHARPER:
