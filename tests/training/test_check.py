@@ -14,7 +14,7 @@ from napari_swintormer import check_pairs
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.training.check import iter_reports, refuse_bad
-from napari_swintormer.training.pairs import array_pairs, list_pairs
+from napari_swintormer.training.pairs import array_pairs, list_pairs, sharp_scenes
 from napari_swintormer.training.patches import PatchSampler
 
 
@@ -180,6 +180,19 @@ def test_annotations_must_lie_on_the_image():
     assert "leave out the whole image" in found["annotations"].message
     _, found = findings(BLURRED, SHARP, annotations=np.ones(SHARP.shape))
     assert "whole numbers" in found["annotations"].message
+
+
+def test_annotations_of_sharp_images_alone_must_lie_on_them_too():
+    (pair,) = array_pairs(None, SHARP, np.ones((5, 5), np.uint8))
+    with pytest.raises(TrainingError, match="must have the size of the image"):
+        sharp_scenes(pair, 1)
+
+
+def test_images_that_show_something_in_different_places_are_unrelated():
+    left, right = np.zeros((2, 900, 900), np.uint16)
+    left[:50, :50], right[-50:, -50:] = SHARP[:50, :50], SHARP[:50, :50]
+    _, found = findings(left, right)
+    assert found["unrelated"].bad
 
 
 def test_a_bad_folder_is_named(tmp_path):

@@ -26,6 +26,7 @@ from napari_swintormer.plugin.train_worker import CheckWorker, TrainWorker
 from napari_swintormer.training.settings import TrainSettings
 
 _PREVIEW = "validation: blurred | restored | sharp"
+_GAP = 16  # pixels between the preview and the images
 _READY_DELAY = 150  # milliseconds without a change before the fields are judged
 
 
@@ -204,7 +205,9 @@ class TrainWidget(QWidget):
         with open_image(file) as image:
             picture = np.asarray(image.data[...])
         if self._preview is None:
-            self._preview = Image(picture, name=_PREVIEW, rgb=picture.ndim == 3)
+            above = (-picture.shape[0] - _GAP, 0)  # beside the images, not on them
+            rgb = picture.ndim == 3
+            self._preview = Image(picture, name=_PREVIEW, rgb=rgb, translate=above)
             self._viewer.add_layer(self._preview)
         elif self._preview in self._viewer.layers:
             self._preview.data = picture

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_swintormer.errors import TrainingError
+from napari_swintormer.training.annotations import check_mask
 from napari_swintormer.training.sources import ArrayImage, Source, content_id, open_planes
 
 if TYPE_CHECKING:
@@ -206,9 +207,12 @@ def sharp_scenes(pair: ImagePair, channels: int) -> list[Scene]:
     Raises
     ------
     TrainingError
-        The image cannot be read.
+        The image cannot be read, or its annotations do not lie on it.
     """
     with open_planes(pair.sharp, channels) as planes:
+        if pair.annotations is not None:
+            with open_planes(pair.annotations, 1) as mask:
+                check_mask(pair.annotations.name, mask, len(planes), planes.shape)
         return list(scenes_of(pair, planes))
 
 
