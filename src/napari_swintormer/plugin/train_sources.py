@@ -173,7 +173,8 @@ def _image(layer: Image) -> ArrayImage:
 def _labels(layer: Labels | Shapes, image: Image) -> ArrayImage:
     """Take labels as they are; shapes mark where patches are taken from."""
     if isinstance(layer, Labels):
-        return ArrayImage(layer.name, full_resolution(layer))
+        data, axes = full_resolution(layer), guess_axes(image).replace("S", "")
+        return ArrayImage(layer.name, data, axes if len(axes) == data.ndim else None)
     shape = full_resolution(image).shape[: image.ndim]
     inside = layer.to_labels(labels_shape=shape[-layer.ndim :]) > 0
     return ArrayImage(layer.name, np.where(inside, TAKE, 0).astype(np.uint8))
