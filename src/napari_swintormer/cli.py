@@ -1,4 +1,4 @@
-"""The command line: ``swintormer deblur | train | models | info | demo | benchmark``.
+"""The command line: ``swintormer deblur | train | pairs | models | info | demo | benchmark``.
 
 Nothing here imports torch; the commands do, when they run. Every mistake of the user ends in one
 line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on how to go on.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from napari_swintormer import __version__
@@ -142,13 +143,61 @@ def deblur(
     typer.echo(str(dst))
 
 
+Blurred = Annotated[
+    Path | None, typer.Option(help="Folder with the blurred partner of each, of equal name.")
+]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(help="Folder of masks of equal names: 1 where patches are taken, 2 left out."),
+]
+Register = Annotated[
+    bool, typer.Option("--register", help="Move sharp images back by the shift that is found.")
+]
+MatchIntensity = Annotated[
+    bool,
+    typer.Option("--match-intensity", help="Bring sharp images to the blurred ones' intensities."),
+]
+
+
+@app.command()
+def pairs(
+    blurred: Annotated[Path, typer.Option(help="Folder of blurred images.")],
+    sharp: Annotated[Path, typer.Option(help="Folder of their sharp partners, of equal names.")],
+    annotations: Annotations = TrainSettings.annotations,
+    register: Register = TrainSettings.register,
+    match_intensity: MatchIntensity = TrainSettings.match_intensity,
+) -> None:
+    """Check pairs before training: shift, intensities, which is sharper, sizes, partners."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_swintormer.training.check import check_pairs
+
+    reports = check_pairs(
+        blurred,
+        sharp,
+        annotations=annotations,
+        register=register,
+        match_intensity=match_intensity,
+    )
+    table = Table("pair", "shift y, x", "gain", "details", "findings", box=None, pad_edge=False)
+    for report in reports:
+        found = "\n".join(escape(finding.message) for finding in report.findings)
+        colour = "red" if report.bad else "yellow" if found else "green"
+        table.add_row(escape(report.name), *report.figures, f"[{colour}]{found or 'good'}[/]")
+    Console().print(table)
+    bad = sum(report.bad for report in reports)
+    typer.echo(f"\n{len(reports) - bad} of {len(reports)} pairs can be trained on.")
+    if bad:
+        raise typer.Exit(_BAD_INPUT)
+
+
 @app.command()
 def train(
     sharp: Annotated[list[Path], typer.Option(help="Folder of sharp images; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Weights file to write, .safetensors.")],
-    blurred: Annotated[
-        Path | None, typer.Option(help="Folder with the blurred partner of each, of equal name.")
-    ] = TrainSettings.blurred,
+    blurred: Blurred = TrainSettings.blurred,
+    annotations: Annotations = TrainSettings.annotations,
     synthesize: Annotated[
         str | None, typer.Option(help="defocus: make the blurred images instead.")
     ] = TrainSettings.synthesize,
@@ -170,6 +219,29 @@ def train(
     learning_rate: Annotated[
         float, typer.Option("--lr", help="Learning rate at its peak.")
     ] = TrainSettings.learning_rate,
+    warmup: Annotated[
+        int, typer.Option(help="Steps until the peak of the learning rate.")
+    ] = TrainSettings.warmup,
+    loss: Annotated[
+        str, typer.Option(help="l1, charbonnier, frequency or a sum: 'l1 + 0.1 * frequency'.")
+    ] = TrainSettings.loss,
+    parameters: Annotated[
+        str, typer.Option(help="all, decoder or output: what is trained.")
+    ] = TrainSettings.parameters,
+    register: Register = TrainSettings.register,
+    match_intensity: MatchIntensity = TrainSettings.match_intensity,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad pairs out instead of refusing.")
+    ] = TrainSettings.skip_bad,
+    validate_every: Annotated[
+        int, typer.Option(help="Steps between two validations.")
+    ] = TrainSettings.validate_every,
+    patience: Annotated[
+        int | None, typer.Option(help="Validations without a better one that end the training.")
+    ] = TrainSettings.patience,
+    keep: Annotated[
+        str, typer.Option(help="last or best: weights that are written in the end.")
+    ] = TrainSettings.keep,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted training.")
     ] = TrainSettings.resume,
@@ -185,13 +257,15 @@ def train(
     ] = TrainSettings.licence,
 ) -> None:
     """Train a model on pairs of blurred and sharp images, or on sharp images alone."""
+    from napari_swintormer.training.train import BEST
     from napari_swintormer.training.train import train as run_training
 
-    with _resumable():
+    with _resumable(out.with_suffix(".run") / BEST):
         made = run_training(
             blurred,
             sharp,
             out,
+            annotations=annotations,
             synthesize=synthesize,  # type: ignore[arg-type] # refused there
             kind=kind or "auto",
             steps=steps,
@@ -205,6 +279,15 @@ def train(
             batch_size=batch_size,
             patch_size=patch_size,
             learning_rate=learning_rate,
+            warmup=warmup,
+            loss=loss,
+            parameters=parameters,
+            register=register,
+            match_intensity=match_intensity,
+            skip_bad=skip_bad,
+            validate_every=validate_every,
+            patience=patience,
+            keep=keep,
             title=title,
             summary=summary,
             licence=licence,
@@ -332,12 +415,14 @@ def _echo(facts: Mapping[str, Any], indent: str = "") -> None:
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
-    """Say how to go on after Ctrl-C."""
+def _resumable(best: Path | None = None) -> Iterator[None]:
+    """Say how to go on after Ctrl-C, and where the best weights so far are."""
     try:
         yield
     except KeyboardInterrupt as error:
         typer.echo("Stopped; the same command with --resume goes on where it was.", err=True)
+        if best is not None and best.is_file():
+            typer.echo(f"The best weights so far are in {best}.", err=True)
         raise typer.Exit(_STOPPED) from error
 
 
