@@ -1,11 +1,11 @@
-"""A huge TIFF from file to OME-Zarr: peak memory, time, and a kill in the middle.
+"""A huge TIFF from file to OME-Zarr: peak memory, time, and kills at random moments.
 
-    python benchmarks/huge_image.py FOLDER [--size 20000] [--layout flat|tiled]
+    python benchmarks/huge_image.py FOLDER [--size 20000] [--layout flat|tiled] [--kills 5]
 
-Everything but the network runs: an identity restorer takes its place. Three child processes: one
-run without interruption, one that is killed with SIGKILL when half of the chunks are written, and
-one that resumes it. The two results must have the same files with the same bytes. FOLDER takes
-about three times the size of the image, and is left as it was.
+Everything but the network runs: an identity restorer takes its place. Child processes: one runs
+without interruption; the others are killed with SIGKILL at random moments, each going on where the
+one before was killed, and the last completes the result. The two results must have the same files
+with the same bytes. FOLDER takes about three times the size of the image, and is left as it was.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", type=int, default=20_000, help="side of the image in pixels")
     parser.add_argument("--layout", choices=["flat", "tiled"], default="flat")
+    parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--worker", nargs=2, metavar=("SOURCE", "RESULT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -57,8 +59,10 @@ def main() -> None:
         resumed.parent.mkdir()
         report("uninterrupted", run(source, whole), arguments.size)
         rows, columns = TileGrid((arguments.size,) * 2, TILE_SIZE, OVERLAP).n_blocks
-        killed = kill_in_the_middle(source, resumed, rows * columns)
-        print(f"killed with SIGKILL after {killed} of {rows * columns} chunks")
+        chunks = rows * columns
+        for moment in sorted(random.sample(range(1, chunks - 1), arguments.kills)):
+            killed = kill_after(source, resumed, moment + random.random())
+            print(f"killed with SIGKILL after {killed} of {chunks} chunks")
         report("resumed", run(source, resumed), arguments.size)
         compare(whole, resumed)
     finally:
@@ -135,16 +139,17 @@ def run(source: Path, result: Path) -> dict[str, float]:
     return dict(json.loads(output.splitlines()[-1]))
 
 
-def kill_in_the_middle(source: Path, result: Path, chunks: int) -> int:
-    """Start a run, kill it when half of its chunks are written, and count these."""
+def kill_after(source: Path, result: Path, moment: float) -> int:
+    """Start or resume a run, kill it after so many chunks and a part of one, and count these."""
     journal = partial_folder(result) / "journal.txt"
     worker = start_worker(source, result)
     while worker.poll() is None:
         written = journal.read_text().count("\n") if journal.exists() else 0
-        if written >= chunks // 2:
+        if written >= int(moment):
+            time.sleep(moment % 1 * 0.2)  # into the next chunk
             worker.send_signal(signal.SIGKILL)
             worker.communicate()
-            return written
+            return journal.read_text().count("\n")
         time.sleep(0.01)
     raise SystemExit("the run ended before it could be killed")
 

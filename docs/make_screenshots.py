@@ -1,7 +1,8 @@
 """Make the screenshots of the documentation: ``python docs/make_screenshots.py``.
 
-Opens a real window of napari, a sample and the Deblur widget from the menu, saves the window before
-and after the run, and a light one with all settings unfolded. Draws on a virtual display where
+Opens a real window of napari, a sample and the Deblur widget from the menu, and saves the window
+before the run, with the result below the blurred image, with the swipe line, a light one with the
+difference and all settings unfolded, and the Train widget at work. Draws on a virtual display where
 there is one.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 SIZE = (1280, 800)
 CENTER, ZOOM = (400, 210), 1.9  # the letters on the board, half in focus
+SWIPE_CENTER, SWIPE_ZOOM = (385, 133), 3.4  # the line goes through them
 IMAGES = Path(__file__).parent / "images"
 
 
@@ -24,7 +26,7 @@ def start_virtual_display(exits: ExitStack) -> None:
     if sys.platform != "linux" or shutil.which("Xvfb") is None:
         return
     reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{SIZE[0]}x{SIZE[1]}x24"]
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{SIZE[0]}x1000x24"]
     server = subprocess.Popen([*command, "-nolisten", "tcp"], pass_fds=[writing])
     exits.callback(server.terminate)
     os.close(writing)
@@ -65,12 +67,61 @@ def take_pictures() -> None:
     save(viewer, "deblur-result")
 
     viewer.canvas.grid.enabled = False
-    viewer.reset_view()
     for layer in viewer.layers:
         layer.name_overlay.visible = False
+    viewer.scene.camera.center = SWIPE_CENTER
+    viewer.scene.camera.zoom = SWIPE_ZOOM
+    widget.compare.swipe.click()
+    save(viewer, "deblur-swipe")
+
+    widget.compare.swipe.click()
+    viewer.reset_view()
     viewer.theme = "light"
+    widget.compare.difference.click()
     widget.form.more.expand(animate=False)
     save(viewer, "deblur-settings")
+    viewer.close()
+
+
+def take_training_picture() -> None:
+    """Train for a minute on two pairs made from samples, one of them moved, and take a picture."""
+    import napari
+    import numpy as np
+    from qtpy.QtCore import QEventLoop
+    from scipy.ndimage import gaussian_filter
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(SIZE[0], 1000)
+    viewer.window._qt_window.move(0, 0)
+    (sharp,) = viewer.open_sample("napari-swintormer", "circuit-board")
+    blurred = viewer.add_image(
+        gaussian_filter(sharp.data, (2, 2, 0)), name="circuit board, out of focus", rgb=True
+    )
+    moved = viewer.add_image(np.roll(sharp.data, 7, axis=0), name="moved", rgb=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Train")
+    sources = widget.form.sources
+    for partner in (sharp, moved):
+        sources.blurred.value, sources.sharp.value = blurred, partner
+        sources.add_pair.click()
+    loop = QEventLoop()
+    widget.checked.connect(loop.quit)
+    widget.check()
+    loop.exec()
+    widget.form.skip_bad.value = True
+    widget.form.steps.value, widget.form.batch_size.value = 120, 1
+    widget.run()
+    worker = widget._worker
+    worker.trained.connect(lambda line: line.step >= 100 and loop.quit())
+    worker.finished.connect(loop.quit)
+    loop.exec()
+    viewer.layers.remove(moved)
+    viewer.reset_view()
+    viewer.status, viewer.help = "Ready", ""
+    save(viewer, "train-widget")
+    widget.stop()
+    if widget._worker is not None:
+        worker.finished.connect(loop.quit)
+        loop.exec()
     viewer.close()
 
 
@@ -97,3 +148,4 @@ if __name__ == "__main__":
     with ExitStack() as exits:
         start_virtual_display(exits)
         take_pictures()
+        take_training_picture()

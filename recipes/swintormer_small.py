@@ -5,7 +5,7 @@
 The same training on the command line:
 
     swintormer train --sharp PHOTOS --kind photo --sharp MICROSCOPY --kind microscopy \
-        --synthesize defocus --lr 1e-3 --steps 6000 --out swintormer-small.safetensors
+        --synthesize defocus --lr 1e-3 --steps 14000 --out swintormer-small.safetensors
 
 `recipes/README.md` says which images it was trained on, and for how long.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from napari_swintormer import train
 from napari_swintormer.models.card import TrainingData
 
-STEPS = 6000
+STEPS = 14_000
 DATA = [
     ("Kaggle Data Science Bowl 2018 (BBBC038)", "CC0", 217),
     ("NEUBIAS training resources", "CC BY 4.0", 53),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.ndimage
 import tifffile
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 DEMO_FILES = [
     "circuit_board_deblurred.png",
     "circuit_board_before_after.png",
-    "microtubules_deblurred.tif",
-    "microtubules_before_after.png",
+    "actin_deblurred.tif",
+    "actin_before_after.png",
 ]
 COMMAND = [sys.executable, "-W", "error", "-m", "napari_swintormer"]
 
@@ -340,6 +341,29 @@ def test_demo_draws_before_and_after(tiny_weights, tmp_path):
     assert printed.split() == [str(out / name) for name in DEMO_FILES]
     with PIL.Image.open(out / "circuit_board_before_after.png") as picture:
         assert min(picture.size) > 600
-    result = tifffile.imread(out / "microtubules_deblurred.tif")
-    assert result.shape == (768, 192)
+    result = tifffile.imread(out / "actin_deblurred.tif")
+    assert result.shape == (512, 512)
     assert result.dtype == np.uint16
+
+
+def test_pairs_are_checked_in_a_table(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (64, 70)).astype(np.uint8)
+    for folder in ("blurred", "sharp"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            part = image if folder == "sharp" else scipy.ndimage.gaussian_filter(image, 1.5)
+            PIL.Image.fromarray(part).save(tmp_path / folder / f"{name}.png")
+    folders = ("--blurred", tmp_path / "blurred", "--sharp", tmp_path / "sharp")
+    code, told, _ = swintormer("pairs", *folders)
+    assert code == 0
+    assert "2 of 2 pairs can be trained on" in told
+    PIL.Image.fromarray(image[5:]).save(tmp_path / "sharp" / "b.png")
+    code, told, _ = swintormer("pairs", *folders)
+    assert code == 2
+    assert "must have the same" in told
+    assert "1 of 2 pairs can be trained on" in told
+    out = tmp_path / "mine.safetensors"
+    code, _, told = swintormer("train", *folders, "--out", out, "--steps", 1)
+    assert code == 2
+    assert told.startswith("error: 1 of 2 pairs cannot be trained on; the first: The images of a")
+    assert not out.exists()

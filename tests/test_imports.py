@@ -24,7 +24,7 @@ LINES = [
     {"job", "console"},
     {"evaluation", "training"},
     {"file_run"},
-    {"api", "demo"},
+    {"api", "demo", "benchmark"},
     {"cli", "plugin"},
     {"__main__"},
 ]

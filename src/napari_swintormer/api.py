@@ -36,6 +36,7 @@ def deblur(
     seed: int = 0,
     num_inference_steps: int | None = None,
     prior: str | None = None,
+    strength: float = 1.0,
     progress: bool = False,
 ) -> Any:
     """Deblur an image.
@@ -69,6 +70,8 @@ def deblur(
     prior
         ``"off"`` deblurs without the model's prior. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
+    strength
+        Share of what the model changes that is put into the result: 1 all of it, 0 none.
     progress
         Show a progress bar; for dask arrays `dask.diagnostics` has one.
 
@@ -105,6 +108,7 @@ def deblur(
         seed=seed,
         num_inference_steps=num_inference_steps,
         prior=prior,
+        strength=strength,
     )
     if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
         image = np.asarray(image)
@@ -131,9 +135,11 @@ def deblur_file(
     seed: int = 0,
     num_inference_steps: int | None = None,
     prior: str | None = None,
+    strength: float = 1.0,
     compression: Compression | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    scheduler: str | None = None,
     progress: bool = False,
 ) -> Path:
     """Deblur an image file of any size; neither the image nor the result is held in memory.
@@ -150,7 +156,7 @@ def deblur_file(
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
     model, axes, tile_size, overlap, blend, batch_size, device, precision
         As in `deblur`; `axes` of None takes those of the file.
-    seed, num_inference_steps, prior
+    seed, num_inference_steps, prior, strength
         As in `deblur`.
     compression
         Of a TIFF: ``"deflate"``, ``"zstd"`` or None.
@@ -159,6 +165,10 @@ def deblur_file(
     resume
         Go on with the interrupted run of `dst`; starts from the beginning if there is none. The
         result has the same bytes as that of an uninterrupted run.
+    scheduler
+        Address of a dask cluster that does the work, such as ``"tcp://10.0.0.1:8786"``; None works
+        here. `src`, and the weights file, must lie at the same path on its computers; `dst` is
+        written from here. The result has the same bytes, where the computers compute alike.
     progress
         Show the plan and a progress bar.
 
@@ -189,8 +199,11 @@ def deblur_file(
         seed=seed,
         num_inference_steps=num_inference_steps,
         prior=prior,
+        strength=strength,
     )
-    run = FileRun(Path(src), Path(dst), settings, restorer, compression, overwrite, resume)
+    run = FileRun(
+        Path(src), Path(dst), settings, restorer, compression, overwrite, resume, scheduler
+    )
     finish(run.events(), _TITLE, show=progress)
     return run.dst
 

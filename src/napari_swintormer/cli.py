@@ -1,4 +1,4 @@
-"""The command line: ``swintormer deblur | train | models | info | demo``.
+"""The command line: ``swintormer deblur | train | pairs | models | info | demo | benchmark``.
 
 Nothing here imports torch; the commands do, when they run. Every mistake of the user ends in one
 line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on how to go on.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from napari_swintormer import __version__
@@ -66,6 +67,7 @@ BatchSize = Annotated[int | None, typer.Option(help="Tiles at once; chosen by de
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Strength = Annotated[float, typer.Option(help="Share of the change to apply, 0 to 1.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -101,6 +103,7 @@ def deblur(
         str | None,
         typer.Option(help="off, or where the paper's prior is: hub id, folder, .ckpt file."),
     ] = _DEFAULT.prior,
+    strength: Strength = _DEFAULT.strength,
     compression: Annotated[
         str | None, typer.Option(help="Of a TIFF: deflate or zstd; none if left out.")
     ] = None,
@@ -108,6 +111,9 @@ def deblur(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask cluster that does the work.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
     ] = False,
@@ -128,6 +134,7 @@ def deblur(
         seed=seed,
         num_inference_steps=num_inference_steps,
         prior=prior,
+        strength=strength,
     )
     run = FileRun(
         src,
@@ -136,6 +143,7 @@ def deblur(
         compression=compression,  # type: ignore[arg-type]
         overwrite=overwrite,
         resume=resume,
+        scheduler=scheduler,
     )
     if dry_run:
         typer.echo(run.describe())
@@ -145,13 +153,61 @@ def deblur(
     typer.echo(str(dst))
 
 
+Blurred = Annotated[
+    Path | None, typer.Option(help="Folder with the blurred partner of each, of equal name.")
+]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(help="Folder of masks of equal names: 1 where patches are taken, 2 left out."),
+]
+Register = Annotated[
+    bool, typer.Option("--register", help="Move sharp images back by the shift that is found.")
+]
+MatchIntensity = Annotated[
+    bool,
+    typer.Option("--match-intensity", help="Bring sharp images to the blurred ones' intensities."),
+]
+
+
+@app.command()
+def pairs(
+    blurred: Annotated[Path, typer.Option(help="Folder of blurred images.")],
+    sharp: Annotated[Path, typer.Option(help="Folder of their sharp partners, of equal names.")],
+    annotations: Annotations = TrainSettings.annotations,
+    register: Register = TrainSettings.register,
+    match_intensity: MatchIntensity = TrainSettings.match_intensity,
+) -> None:
+    """Check pairs before training: shift, intensities, which is sharper, sizes, partners."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_swintormer.training.check import check_pairs
+
+    reports = check_pairs(
+        blurred,
+        sharp,
+        annotations=annotations,
+        register=register,
+        match_intensity=match_intensity,
+    )
+    table = Table("pair", "shift y, x", "gain", "details", "findings", box=None, pad_edge=False)
+    for report in reports:
+        found = "\n".join(escape(finding.message) for finding in report.findings)
+        colour = "red" if report.bad else "yellow" if found else "green"
+        table.add_row(escape(report.name), *report.figures, f"[{colour}]{found or 'good'}[/]")
+    Console().print(table)
+    bad = sum(report.bad for report in reports)
+    typer.echo(f"\n{len(reports) - bad} of {len(reports)} pairs can be trained on.")
+    if bad:
+        raise typer.Exit(_BAD_INPUT)
+
+
 @app.command()
 def train(
     sharp: Annotated[list[Path], typer.Option(help="Folder of sharp images; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Weights file to write, .safetensors.")],
-    blurred: Annotated[
-        Path | None, typer.Option(help="Folder with the blurred partner of each, of equal name.")
-    ] = TrainSettings.blurred,
+    blurred: Blurred = TrainSettings.blurred,
+    annotations: Annotations = TrainSettings.annotations,
     synthesize: Annotated[
         str | None, typer.Option(help="defocus: make the blurred images instead.")
     ] = TrainSettings.synthesize,
@@ -177,6 +233,29 @@ def train(
     learning_rate: Annotated[
         float, typer.Option("--lr", help="Learning rate at its peak.")
     ] = TrainSettings.learning_rate,
+    warmup: Annotated[
+        int, typer.Option(help="Steps until the peak of the learning rate.")
+    ] = TrainSettings.warmup,
+    loss: Annotated[
+        str, typer.Option(help="l1, charbonnier, frequency or a sum: 'l1 + 0.1 * frequency'.")
+    ] = TrainSettings.loss,
+    parameters: Annotated[
+        str, typer.Option(help="all, decoder or output: what is trained.")
+    ] = TrainSettings.parameters,
+    register: Register = TrainSettings.register,
+    match_intensity: MatchIntensity = TrainSettings.match_intensity,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad pairs out instead of refusing.")
+    ] = TrainSettings.skip_bad,
+    validate_every: Annotated[
+        int, typer.Option(help="Steps between two validations.")
+    ] = TrainSettings.validate_every,
+    patience: Annotated[
+        int | None, typer.Option(help="Validations without a better one that end the training.")
+    ] = TrainSettings.patience,
+    keep: Annotated[
+        str, typer.Option(help="last or best: weights that are written in the end.")
+    ] = TrainSettings.keep,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted training.")
     ] = TrainSettings.resume,
@@ -192,13 +271,15 @@ def train(
     ] = TrainSettings.licence,
 ) -> None:
     """Train a model on pairs of blurred and sharp images, or on sharp images alone."""
+    from napari_swintormer.training.train import BEST
     from napari_swintormer.training.train import train as run_training
 
-    with _resumable():
+    with _resumable(out.with_suffix(".run") / BEST):
         made = run_training(
             blurred,
             sharp,
             out,
+            annotations=annotations,
             synthesize=synthesize,  # type: ignore[arg-type] # refused there
             kind=kind or "auto",
             steps=steps,
@@ -213,6 +294,15 @@ def train(
             batch_size=batch_size,
             patch_size=patch_size,
             learning_rate=learning_rate,
+            warmup=warmup,
+            loss=loss,
+            parameters=parameters,
+            register=register,
+            match_intensity=match_intensity,
+            skip_bad=skip_bad,
+            validate_every=validate_every,
+            patience=patience,
+            keep=keep,
             title=title,
             summary=summary,
             licence=licence,
@@ -296,6 +386,34 @@ def demo(
         typer.echo(str(path))
 
 
+@app.command()
+def benchmark(
+    model: Model = _DEFAULT.model,
+    device: Device = _DEFAULT.device,
+    precision: Precision = _DEFAULT.precision,
+    quick: Annotated[bool, typer.Option("--quick", help="In under a minute.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures to this file.")
+    ] = None,
+) -> None:
+    """Measure speed and memory of network and engine on this computer."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_swintormer.benchmark.report import run_benchmark, table
+
+    settings = DeblurSettings(model, device=device, precision=precision)  # type: ignore[arg-type]
+    report = run_benchmark(settings, quick=quick, say=lambda line: typer.echo(line, err=True))
+    lines = Table(show_header=False, box=None, pad_edge=False)
+    for what, figure in table(report):
+        lines.add_row(what, figure)
+    Console().print(lines)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
 def _echo(facts: Mapping[str, Any], indent: str = "") -> None:
     """Print facts one a line; those of facts indented below them."""
     for name, fact in facts.items():
@@ -312,12 +430,14 @@ def _echo(facts: Mapping[str, Any], indent: str = "") -> None:
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
-    """Say how to go on after Ctrl-C."""
+def _resumable(best: Path | None = None) -> Iterator[None]:
+    """Say how to go on after Ctrl-C, and where the best weights so far are."""
     try:
         yield
     except KeyboardInterrupt as error:
         typer.echo("Stopped; the same command with --resume goes on where it was.", err=True)
+        if best is not None and best.is_file():
+            typer.echo(f"The best weights so far are in {best}.", err=True)
         raise typer.Exit(_STOPPED) from error
 
 

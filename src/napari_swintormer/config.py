@@ -48,6 +48,9 @@ class DeblurSettings:
     prior
         ``"off"`` leaves the prior of the model out. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
+    strength
+        Share of what the model changes that is put into the result: 1 all of it, 0 leaves the image
+        as it is.
     """
 
     model: str | None = None
@@ -61,6 +64,7 @@ class DeblurSettings:
     seed: int = 0
     num_inference_steps: int | None = None
     prior: str | None = None
+    strength: float = 1.0
 
 
 def home() -> Path:

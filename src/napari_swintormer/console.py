@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -91,8 +92,9 @@ def _line(event: Event) -> str | None:
     if isinstance(event, Notice):
         return event.message
     if isinstance(event, Trained) and event.psnr is not None and event.psnr_blurred is not None:
+        loss = "" if math.isnan(event.loss) else f"loss {event.loss:.4f}, "
         return (
-            f"step {event.step:,}: loss {event.loss:.4f}, validation {event.psnr:.2f} dB "
+            f"step {event.step:,}: {loss}validation {event.psnr:.2f} dB "
             f"({event.psnr - event.psnr_blurred:+.2f} dB over the blurred images)"
         )
     return None

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,12 @@ class Trained:
     step, steps
         Steps done and to do.
     loss
-        Mean training loss since the last report.
+        Mean training loss since the last report, NaN before the first step.
     psnr, psnr_blurred
         Validation PSNR in dB of the restored and of the blurred images, or None when this
         report has no validation.
+    picture
+        PNG file that shows a validation patch blurred, restored and sharp, or None.
     """
 
     step: int
@@ -101,6 +107,7 @@ class Trained:
     loss: float
     psnr: float | None = None
     psnr_blurred: float | None = None
+    picture: Path | None = None
 
 
 Event = Progress | ChunkFinished | Notice | Trained

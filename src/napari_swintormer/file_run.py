@@ -14,6 +14,7 @@ import numpy as np
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.events import Notice
 from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.imaging.writing import (
     TIFF_SUFFIXES,
@@ -47,7 +48,7 @@ class FileRun:
         What the user chose.
     restorer
         Takes the place of ``settings.model``, or None.
-    compression, overwrite, resume
+    compression, overwrite, resume, scheduler
         See there.
     """
 
@@ -58,6 +59,7 @@ class FileRun:
     compression: Compression | None = None
     overwrite: bool = False
     resume: bool = False
+    scheduler: str | None = None
 
     def describe(self) -> str:
         """Check everything and say the plan in one line; imports no torch and writes nothing."""
@@ -75,15 +77,30 @@ class FileRun:
         """
         with self._planned() as (image, job):
             yield Notice(job.describe())
-            job = job.load()
+            if self.scheduler is None:
+                job = job.load()
             store = self._open_store(image, job)
             try:
-                yield from job.run(store.array, store)
+                yield from self._work(image, job, store)
             except BaseException:
                 if not store.finished():  # nothing to go on with
                     store.discard()
                 raise
             yield from store.finishing(compression=self.compression, overwrite=self.overwrite)
+
+    def _work(self, image: Image, job: Job, store: ResultStore) -> Generator[Event, None, None]:
+        """Restore the image here, or on a cluster."""
+        if self.scheduler is None:
+            yield from job.run(store.array, store)
+            return
+        from napari_swintormer.engine import cluster
+        from napari_swintormer.imaging.shared import as_dask
+
+        pixels = as_dask(image, job.plan.grid.block_size)
+        planes = Planes(pixels, job.planes.axes, job.planes.channels)
+        with cluster.connected(self.scheduler) as client:
+            result = job.lazy(planes)
+            yield from cluster.run(job.plan, planes, result, store.array, store, client)
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Image, Job]]:

@@ -30,7 +30,7 @@ from napari_swintormer.models.weights import file_sha256
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     import dask.array as da
@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from napari_swintormer.config import Blend
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.engine.local import Journal
+    from napari_swintormer.engine.preview import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.restorer import PriorUse
+    from napari_swintormer.tiling.grid import Region
 
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64
@@ -91,7 +93,8 @@ class Job:
     @cached_property
     def ranges(self) -> list[IntensityRange]:
         """Intensity range of every plane; measured when first asked for, on a fixed sample."""
-        return measure_ranges(self.planes, self.convention)
+        ranges = measure_ranges(self.planes, self.convention)
+        return [replace(measured, strength=self.settings.strength) for measured in ranges]
 
     def describe(self) -> str:
         """Say the plan in one line."""
@@ -129,37 +132,63 @@ class Job:
         Yields
         ------
         Event
-            `Progress` after every batch of tiles, `ChunkFinished` after every chunk.
+            `Progress` after every batch of tiles, `ChunkFinished` after every chunk, `Notice` when
+            memory ran out and the run goes on with less.
 
         Raises
         ------
         SettingsError
-            The device or the precision is not there.
+            The device or the precision is not there, or memory is too small for a single tile.
         """
         from napari_swintormer.engine import local
 
         runner = self._recipe().make()
         plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(
-            plan,
-            self.planes,
-            self.ranges,
-            runner.restorer,
-            out,
-            journal,
-            device=runner.device,
-            dtype=runner.dtype,
-        )
+        events = local.run(plan, self.planes, self.ranges, runner, out, journal)
         yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
 
-    def lazy(self) -> da.Array:
+    def preview(
+        self, position: Mapping[str, int], region: Region
+    ) -> Generator[Event, None, RestoredRegion]:
+        """Restore a region of the planes at one position, to the pixels of `run`; imports torch.
+
+        Parameters
+        ----------
+        position
+            Index along each of T, C and Z that the image has.
+        region
+            In pixels of the plane.
+
+        Yields
+        ------
+        Event
+            `Progress` after every batch of tiles.
+
+        Returns
+        -------
+        RestoredRegion
+            See `napari_swintormer.engine.preview`.
+        """
+        from napari_swintormer.engine.preview import restore_region
+
+        runner = self._recipe().make()
+        return (
+            yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
+        )
+
+    def lazy(self, planes: Planes | None = None) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
 
         Of the image no more than the sample for `ranges` is computed now.
+
+        Parameters
+        ----------
+        planes
+            The same image as a dask array; None if it is one.
         """
         from napari_swintormer.engine import graph
 
-        return graph.lazy(self.plan, self.planes, self.ranges, self._recipe())
+        return graph.lazy(self.plan, planes or self.planes, self.ranges, self._recipe())
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
@@ -177,7 +206,8 @@ class Job:
             settings.device,
             settings.precision,
             settings.batch_size,
-            self._prior_use(),
+            tile=(self.planes.channels, *self.plan.grid.tile_shape),
+            prior=self._prior_use(),
         )
 
     def _prior_use(self) -> PriorUse:
@@ -233,6 +263,11 @@ def prepare(
         Image, model and settings do not fit; one sentence says what would work.
     """
     settings = settings or DeblurSettings()
+    if not 0 <= settings.strength <= 1:
+        raise SettingsError(
+            f"strength must be between 0 and 1 (got strength={settings.strength:g}). Use 1 for all "
+            "of what the model changes, less to keep more of the image as it is."
+        )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
     card = model.card if model is not None else getattr(restorer, "card", None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -13,13 +16,18 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 import torch
 from test_local_engine import BLOCK, CPU, TILE, Sharpen, noise, plan_for
 
+from napari_swintormer import tiling
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import graph, local
 from napari_swintormer.engine.runners import RunnerRecipe
-from napari_swintormer.errors import ImageError, WeightsError
+from napari_swintormer.engine.tile_runner import TileRunner
+from napari_swintormer.errors import ImageError, SettingsError, WeightsError
+from napari_swintormer.events import ChunkFinished
+from napari_swintormer.file_run import FileRun
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.job import Job, prepare
@@ -27,7 +35,7 @@ from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,7 +54,8 @@ def local_result(image: NDArray[Any], axes: str, restorer: Sharpen, channels: in
     planes = Planes(image, axes, channels)
     ranges, out = measure_ranges(planes, IntensityConvention()), np.zeros_like(image)
     plan = plan_for(planes, blend="smooth", batch_size=BATCH)
-    for _ in local.run(plan, planes, ranges, restorer, out, device=CPU, dtype=torch.float32):
+    runner = TileRunner(restorer, CPU, torch.float32, BATCH)
+    for _ in local.run(plan, planes, ranges, runner, out):
         pass
     return out
 
@@ -164,18 +173,64 @@ def test_the_weights_of_another_computer_must_be_the_same(
         result.compute()
 
 
-def test_a_cluster_of_processes_makes_the_same_bits(tiny_weights: Path) -> None:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
-    image = noise((200, 300), "uint16")
-    expected = np.zeros_like(image)
-    for _ in job_for(image, tiny_weights).run(expected):
-        pass
     with (
         dask.config.set({"distributed.worker.memory.terminate": False}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=2, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
+        ) as processes,
     ):
+        yield processes
+
+
+def test_a_cluster_of_processes_makes_the_same_bits(cluster: Any, tiny_weights: Path) -> None:
+    image = noise((200, 300), "uint16")
+    expected = np.zeros_like(image)
+    for _ in job_for(image, tiny_weights).run(expected):
+        pass
+    with cluster.get_client():
         result = job_for(da.from_array(image, (90, 300)), tiny_weights).lazy()
         np.testing.assert_array_equal(result.compute(), expected)
+
+
+def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(
+    cluster: Any, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiling.grid, "_SMALLEST_BLOCK", BLOCK)  # here, where the grid is made
+    monkeypatch.setattr(tiling.grid, "_BLOCK_MULTIPLE", BLOCK)
+    image = noise((2, 500, 380), "uint16")
+    tifffile.imwrite(tmp_path / "in.tif", image, metadata={"axes": "ZYX"})
+    settings = DeblurSettings(
+        model=str(tiny_weights), device="cpu", precision="fp32", batch_size=BATCH, tile_size=TILE
+    )
+
+    def run(name: str, **options: Any) -> FileRun:
+        return FileRun(tmp_path / "in.tif", tmp_path / name, settings, **options)
+
+    for _ in run("local.tif").events():
+        pass
+    address, finished = cluster.scheduler_address, 0
+    with closing(run("cluster.tif", scheduler=address).events()) as events:
+        for event in events:
+            finished += isinstance(event, ChunkFinished)
+            if finished == 2:  # the first run is stopped
+                break
+    pid = next(iter(cluster.workers.values())).pid
+    for event in run("cluster.tif", scheduler=address, resume=True).events():
+        finished += isinstance(event, ChunkFinished)
+        if isinstance(event, ChunkFinished) and finished == 5:
+            os.kill(pid, signal.SIGKILL)
+    assert finished == 24
+    assert (tmp_path / "cluster.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()
+
+
+def test_no_scheduler_at_the_address(tiny_weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    tifffile.imwrite(tmp_path / "in.tif", noise((40, 40), "uint8"))
+    settings = DeblurSettings(model=str(tiny_weights))
+    run = FileRun(tmp_path / "in.tif", tmp_path / "o.tif", settings, scheduler="nowhere at all")
+    with pytest.raises(SettingsError, match="no dask scheduler answers"):
+        list(run.events())
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix) == ["in.tif"]

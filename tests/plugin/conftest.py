@@ -74,7 +74,13 @@ def _driven(viewer, widget, qtbot):
             widget.run()
         return blocker.args[0]
 
-    yield SimpleNamespace(viewer=viewer, widget=widget, form=widget.form, run=run)
-    if (worker := widget._worker) is not None:
+    def preview():
+        with qtbot.waitSignal(widget.previewed, timeout=PATIENCE) as blocker:
+            widget.run_preview()
+        return blocker.args[0]
+
+    yield SimpleNamespace(viewer=viewer, widget=widget, form=widget.form, run=run, preview=preview)
+    workers = [w for w in (widget.runs._worker, widget.preview._worker) if w is not None]
+    for worker in workers:
         worker.quit()
-        qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not any(w.is_running for w in workers), timeout=PATIENCE)

@@ -6,11 +6,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
 import yaml
 from napari._app_model import get_app_model
+from napari.components import ViewerModel
 from npe2 import PluginManifest
 
 import napari_swintormer
@@ -138,6 +140,33 @@ def test_the_pyramid_of_a_file_is_taken(tmp_path):
         else:
             assert levels[1].shape == (2, 750, 20)
             assert arguments["scale"] == [2.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+@pytest.mark.parametrize("kind", ["stack", "photo"])
+def test_a_layer_is_saved_and_opens_as_it_was(tmp_path, suffix, kind):
+    viewer = ViewerModel()
+    if kind == "stack":
+        image = np.random.default_rng(0).integers(0, 999, (3, 1300, 40)).astype("uint16")
+        look = {"scale": (2, 0.5, 0.25), "units": ("um",) * 3, "axis_labels": ("t", "y", "x")}
+        look["units"] = ("s", "um", "um")
+        layer = viewer.add_image([da.from_array(image), image[:, ::2, ::2]], **look)
+    else:
+        image = np.random.default_rng(0).integers(0, 255, (50, 40, 3)).astype("uint8")
+        layer = viewer.add_image(image, rgb=True)
+    path = tmp_path / f"saved{suffix}"
+    for _ in range(2):  # the second replaces the first
+        assert layer.save(str(path), plugin=PLUGIN) == [str(path)]
+    assert [file.name for file in tmp_path.iterdir() if "home" not in file.name] == [path.name]
+    ((data, arguments, _),) = reader.read(str(path))
+    np.testing.assert_array_equal(data[0] if arguments["multiscale"] else data, image)
+    if kind == "stack":
+        assert arguments["multiscale"] is (suffix == ".ome.zarr")
+        assert arguments["scale"] == [2.0, 0.5, 0.25]
+        assert arguments["units"] == ["second", "micrometer", "micrometer"]
+        assert arguments["axis_labels"] == ["t", "y", "x"]
+    else:
+        assert arguments["rgb"]
 
 
 def test_a_damaged_file_says_so_and_a_list_of_files_is_left_to_others(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import subprocess
 import sys
@@ -19,7 +18,6 @@ import napari_swintormer
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.job import prepare
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.plugin import results
 from napari_swintormer.plugin.deblur_form import CURRENT_PLANE
 
 pytestmark = pytest.mark.gui
@@ -116,61 +114,6 @@ def test_colours_and_the_finest_level_of_a_pyramid(deblur_alone):
     np.testing.assert_array_equal(result.data, expected(photo, axes="YXS"))
 
 
-def test_a_large_result_is_a_pyramid_on_disk_that_goes_with_its_layer(
-    deblur_alone, home, monkeypatch
-):
-    monkeypatch.setattr(results, "LARGEST_TEXTURE", 1000)
-    image = noise(1100, 40)
-    deblur_alone.viewer.add_image(image)
-
-    result = deblur_alone.run()
-
-    assert result.multiscale
-    assert [level.shape for level in result.data] == [(1100, 40), (550, 20)]
-    np.testing.assert_array_equal(np.asarray(result.data[0]), expected(image))
-    assert len(list((home / "cache").glob("result-*"))) == 1
-    deblur_alone.viewer.layers.remove(result)
-    deblur_alone.viewer.layers.selection.active = deblur_alone.viewer.layers[0]
-    del result
-    gc.collect()
-    assert not list((home / "cache").glob("result-*"))
-
-
-def test_cancel_stops_within_a_batch_and_leaves_the_viewer_as_it_was(
-    viewer, deblur, qtbot, monkeypatch
-):
-    forward, batches = Restorer.forward, []
-
-    def counting(self, tiles):
-        batches.append(len(tiles))
-        time.sleep(0.01)
-        return forward(self, tiles)
-
-    monkeypatch.setattr(Restorer, "forward", counting)
-    viewer.add_image(noise(5, 128, 128))
-    before = list(viewer.layers)
-    at_cancel = []
-
-    def cancel(_):
-        if not at_cancel:
-            at_cancel.append(len(batches))
-            deblur.widget.run_panel.cancel.click()
-
-    deblur.widget.run()
-    assert not deblur.widget.run_panel.run.isEnabled()
-    deblur.widget._worker.progressed.connect(cancel)
-    with qtbot.waitSignal(deblur.widget.finished, timeout=PATIENCE) as blocker:
-        pass
-
-    assert blocker.args == [None]
-    assert deblur.widget.run_panel.message.text().startswith("Cancelled")
-    assert len(batches) <= at_cancel[0] + 1
-    assert list(viewer.layers) == before
-    assert deblur.widget.run_panel.run.isEnabled()
-    assert not deblur.widget.run_panel.cancel.isEnabled()
-    assert deblur.run() is viewer.layers[-1]
-
-
 def test_the_window_stays_alive_during_a_run(viewer, deblur, monkeypatch):
     forward = Restorer.forward
 
@@ -191,10 +134,7 @@ def test_the_window_stays_alive_during_a_run(viewer, deblur, monkeypatch):
     started = time.monotonic()
     timer.start()
     deblur.widget.form.overlap.value = 16
-    original = deblur.widget._show_progress
-    monkeypatch.setattr(
-        deblur.widget, "_show_progress", lambda e: (progressed.append(e.done), original(e))
-    )
+    deblur.widget.runs.progressed.connect(lambda event: progressed.append(event.done))
     result = deblur.run()
     took = time.monotonic() - started
 
@@ -267,17 +207,6 @@ def test_an_unforeseen_error_keeps_its_traceback(deblur_alone, monkeypatch):
     assert len(deblur_alone.viewer.layers) == 1
 
 
-def test_the_input_may_go_while_the_run_goes_on(deblur_alone, qtbot):
-    image = noise(3, 100, 100)
-    layer = deblur_alone.viewer.add_image(image, name="gone")
-    with qtbot.waitSignal(deblur_alone.widget.finished, timeout=PATIENCE) as blocker:
-        deblur_alone.widget.run()
-        deblur_alone.viewer.layers.remove(layer)
-    (result,) = deblur_alone.viewer.layers
-    assert blocker.args == [result]
-    np.testing.assert_array_equal(result.data, expected(image))
-
-
 @pytest.mark.parametrize("close", ["dock widget", "viewer"])
 def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, close):
     forward = Restorer.forward
@@ -289,7 +218,7 @@ def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, cl
     monkeypatch.setattr(Restorer, "forward", slow)
     viewer.add_image(noise(50, 128, 128))
     deblur.widget.run()
-    worker, n_tiles = deblur.widget._worker, []
+    worker, n_tiles = deblur.widget.runs._worker, []
     worker.progressed.connect(lambda event: n_tiles.append(event.done))
     qtbot.waitUntil(lambda: bool(n_tiles), timeout=PATIENCE)
     if close == "viewer":

@@ -13,7 +13,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "deblur_in_viewer.py"
 @pytest.mark.gui
 def test_the_example_deblurs_the_sample_in_the_viewer(viewer, model, qtbot, capsys):
     example = runpy.run_path(str(EXAMPLE))
-    widget = example["deblur_sample"](viewer, "microtubules")
+    widget = example["deblur_sample"](viewer, "actin")
     with qtbot.waitSignal(widget.finished, timeout=120_000):
         pass
     blurred, deblurred = viewer.layers

@@ -53,11 +53,11 @@ def test_memory_of_the_restorer_counts_where_it_lies() -> None:
 @pytest.mark.parametrize(
     ("rate", "line"),
     [
-        (None, "1 tile of 400 × 300 px on CPU, 5 MB of memory, 1 MB on disk"),
-        (1e6, "1 tile of 400 × 300 px, about 1 s on CPU, 5 MB of memory, 1 MB on disk"),
-        (1e3, "1 tile of 400 × 300 px, about 2 min on CPU, 5 MB of memory, 1 MB on disk"),
-        (1, "1 tile of 400 × 300 px, about 33 hours on CPU, 5 MB of memory, 1 MB on disk"),
-        (0.5, "1 tile of 400 × 300 px, about 3 days on CPU, 5 MB of memory, 1 MB on disk"),
+        (None, "1 tile of 400 × 300 px on CPU, 7 MB of memory, 1 MB on disk"),
+        (1e6, "1 tile of 400 × 300 px, about 1 s on CPU, 7 MB of memory, 1 MB on disk"),
+        (1e3, "1 tile of 400 × 300 px, about 2 min on CPU, 7 MB of memory, 1 MB on disk"),
+        (1, "1 tile of 400 × 300 px, about 33 hours on CPU, 7 MB of memory, 1 MB on disk"),
+        (0.5, "1 tile of 400 × 300 px, about 3 days on CPU, 7 MB of memory, 1 MB on disk"),
     ],
 )
 def test_one_line(rate: float | None, line: str) -> None:
@@ -75,7 +75,7 @@ def test_one_line_names_device_memory() -> None:
         device_memory=DeviceMemory(1e8, 1e4),
     )
     assert plan.describe("NVIDIA H100") == (
-        "49 tiles of 512 px on NVIDIA H100, 0.2 GB of memory, 2.7 GB on the device, 0.1 GB on disk"
+        "49 tiles of 512 px on NVIDIA H100, 0.3 GB of memory, 2.7 GB on the device, 0.1 GB on disk"
     )
 
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.training.pairs import (
     Scene,
+    array_pairs,
     drawing_weights,
-    find_scenes,
     fingerprint,
+    list_pairs,
+    sharp_scenes,
     split_scenes,
 )
 
@@ -27,20 +29,27 @@ def scene(name: str, folder: str = "a") -> Scene:
     return Scene(file, None, 0, (9, 9), "photo", f"{folder}/{group}", f"{folder}/{source}")
 
 
+def find_scenes(folder: Path, kind: str = "auto", channels: int = 3) -> list[Scene]:
+    pairs, _ = list_pairs([folder], kinds=[kind])
+    return [scene for pair in pairs for scene in sharp_scenes(pair, channels)]
+
+
 def test_pairs_are_matched_by_name(write_images):
     sharp = write_images("sharp", ["b.png", "a.png"])
     blurred = write_images("blurred", ["a.png", "b.jpg"])
-    scenes = find_scenes([sharp], blurred, ["auto"], 3)
-    assert [(s.sharp.name, s.blurred.name) for s in scenes] == [
+    masks = write_images("masks", ["b.png"])
+    pairs, unmatched = list_pairs([sharp], blurred, masks)
+    assert not unmatched
+    assert [(p.sharp.name, p.blurred.name) for p in pairs] == [
         ("a.png", "a.png"),
         ("b.png", "b.jpg"),
     ]
-    assert scenes[0].shape == (48, 56)
+    assert [p.annotations for p in pairs] == [None, masks / "b.png"]
 
 
 def test_every_plane_of_a_stack_is_a_scene(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 20, 30), np.uint16))
-    scenes = find_scenes([tmp_path], None, ["auto"], 3)
+    scenes = find_scenes(tmp_path)
     assert [s.plane for s in scenes] == [0, 1, 2, 3, 4]
     assert {s.source for s in scenes} == {f"{tmp_path}/stack"}
     assert {s.kind for s in scenes} == {"microscopy"}
@@ -48,8 +57,9 @@ def test_every_plane_of_a_stack_is_a_scene(tmp_path):
 
 def test_kinds_are_guessed_only_where_asked(write_images):
     colour, grey = write_images("colour", ["a.png"]), write_images("grey", ["a.png"], (48, 56))
-    found = find_scenes([colour, grey, colour], None, ["auto", "auto", "microscopy"], 3)
-    assert [s.kind for s in found] == ["photo", "microscopy", "microscopy"]
+    cases = [(colour, "auto"), (grey, "auto"), (colour, "microscopy")]
+    found = [find_scenes(folder, kind)[0].kind for folder, kind in cases]
+    assert found == ["photo", "microscopy", "microscopy"]
 
 
 @pytest.mark.parametrize(
@@ -62,38 +72,55 @@ def test_kinds_are_guessed_only_where_asked(write_images):
 )
 def test_a_missing_partner_is_named(write_images, sharp, blurred, message):
     folders = write_images("sharp", sharp), write_images("blurred", blurred)
-    with pytest.raises(TrainingError, match=message):
-        find_scenes([folders[0]], folders[1], ["auto"], 3)
+    _, unmatched = list_pairs([folders[0]], folders[1])
+    assert len(unmatched) == 1
+    assert message in unmatched[0]
 
 
-def test_partners_of_another_size_are_named(write_images):
-    sharp = write_images("sharp", ["a.png"])
-    blurred = write_images("blurred", ["a.png"], (48, 50, 3))
-    with pytest.raises(TrainingError, match=r"must have the same size: .*48 x 50.*48 x 56"):
-        find_scenes([sharp], blurred, ["auto"], 3)
+def test_every_array_needs_its_partner():
+    image = np.zeros((9, 9))
+    assert [p.name for p in array_pairs([image, image], [image, image])] == ["image 0", "image 1"]
+    with pytest.raises(TrainingError, match="got 2 blurred and 1 sharp images"):
+        array_pairs([image, image], image)
 
 
 def test_folders_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(TrainingError, match=r"There is no folder .*nowhere"):
-        find_scenes([tmp_path / "nowhere"], None, ["auto"], 3)
+        find_scenes(tmp_path / "nowhere")
     with pytest.raises(TrainingError, match="has no images"):
-        find_scenes([tmp_path], None, ["auto"], 3)
+        find_scenes(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(TrainingError, match=r"Training cannot use .*broken\.png"):
-        find_scenes([tmp_path], None, ["auto"], 3)
+        find_scenes(tmp_path)
 
 
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=30), st.floats(0, 0.99))
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=30), st.just(0.0) | st.floats(0.25, 0.99))
 def test_crops_of_one_source_stay_together(crops, share):
     scenes = [scene(f"x_{i}_t{k}.png") for i, n in enumerate(crops) for k in range(n)]
-    train, held_out = split_scenes(scenes, share)
+    train, held_out = split_scenes(scenes, share, 8)
     assert Counter(train + held_out) == Counter(scenes)
     assert train
     assert not {s.source for s in train} & {s.source for s in held_out}
-    assert split_scenes(scenes, share) == (train, held_out)
+    assert split_scenes(scenes, share, 8) == (train, held_out)
     assert len({s.source for s in held_out}) == min(
         int(np.ceil(share * len(crops))), len(crops) - 1
     )
+
+
+@given(st.integers(8, 90), st.integers(8, 90), st.floats(0.01, 0.9))
+def test_of_one_image_a_part_is_held_out_that_no_patch_reaches(height, width, share):
+    one = Scene(Path("a"), None, 0, (height, width), "photo", "a/a", "a/a")
+    train, held_out = split_scenes([one], share, 16)
+    if max(height, width) < 32:
+        assert (train, held_out) == ([one], [])
+        return
+    seen = np.zeros((height, width), int)
+    for scene in (*train, *held_out):
+        (top, bottom), (left, right) = scene.bounds
+        assert max(bottom - top, right - left) >= 16
+        seen[top:bottom, left:right] += 1
+    assert np.all(seen == 1)
+    assert len(train) == len(held_out) == 1
 
 
 def test_a_large_series_does_not_drown_the_others():

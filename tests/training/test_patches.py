@@ -7,15 +7,32 @@ import pytest
 import tifffile
 
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.training.pairs import find_scenes
-from napari_swintormer.training.patches import ImageCache, PatchSampler, batches
+from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.training.annotations import Marks
+from napari_swintormer.training.image_cache import ImageCache
+from napari_swintormer.training.pairs import array_pairs, list_pairs, scenes_of, sharp_scenes
+from napari_swintormer.training.patches import PatchSampler, batches
+from napari_swintormer.training.sources import open_planes
 
 CONVENTION = IntensityConvention()
 
 
+def sharp_only(folder):
+    return [scene for pair in list_pairs([folder])[0] for scene in sharp_scenes(pair, 3)]
+
+
+def scenes(pairs):
+    """Scenes of pairs as they are, without the check."""
+    found = []
+    for pair in pairs:
+        with open_planes(pair.sharp, 3) as planes:
+            found += scenes_of(pair, planes)
+    return found
+
+
 @pytest.fixture
 def photos(write_images):
-    return find_scenes([write_images("sharp", ["a.png", "b.png"])], None, ["auto"], 3)
+    return sharp_only(write_images("sharp", ["a.png", "b.png"]))
 
 
 def test_patches_depend_on_their_number_alone(photos):
@@ -48,8 +65,8 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike(tmp_path):
     for folder, image in (("blurred", blurred), ("sharp", 2 * blurred + 100)):
         (tmp_path / folder).mkdir()
         tifffile.imwrite(tmp_path / folder / "a.tif", image)
-    scenes = find_scenes([tmp_path / "sharp"], tmp_path / "blurred", ["auto"], 3)
-    sampler = PatchSampler(scenes, 32, 3, CONVENTION, seed=0)
+    pairs, _ = list_pairs([tmp_path / "sharp"], tmp_path / "blurred")
+    sampler = PatchSampler(scenes(pairs), 32, 3, CONVENTION, seed=0)
     for step in range(20):
         seen, sharp = sampler.draw(step, 0)
         assert seen.min() >= 0
@@ -64,7 +81,7 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike(tmp_path):
 
 
 def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
-    grey = find_scenes([write_images("grey", ["a.png"], (48, 56))], None, ["auto"], 3)
+    grey = sharp_only(write_images("grey", ["a.png"], (48, 56)))
     sampler = PatchSampler(grey, 32, 3, CONVENTION, seed=0)
     patches = [sampler.draw(step, 0) for step in range(80)]
     # a fifth is unblurred, and but a quarter of that would be free of noise
@@ -74,7 +91,7 @@ def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
 
 
 def test_an_image_smaller_than_a_patch_is_mirrored(write_images):
-    small = find_scenes([write_images("small", ["a.png"], (9, 40, 3))], None, ["auto"], 3)
+    small = sharp_only(write_images("small", ["a.png"], (9, 40, 3)))
     blurred, sharp = PatchSampler(small, 64, 3, CONVENTION, seed=0).draw(0, 0)
     assert blurred.shape == sharp.shape == (3, 64, 64)
     assert np.isfinite(sharp).all()
@@ -93,11 +110,66 @@ def test_images_that_are_too_large_to_keep_are_read_in_regions(tmp_path):
     region = slice(10, 50), slice(100, 180)
     kept, unkept = ImageCache(1, CONVENTION), ImageCache(1, CONVENTION, limit=1000)
     for _ in range(2):
-        raw, intensity = unkept.read(tmp_path / "a.tif", 0, *region)
+        raw = unkept.read(tmp_path / "a.tif", 0, *region)
         np.testing.assert_array_equal(raw, image[None, *region])
-        assert intensity == kept.read(tmp_path / "a.tif", 0, *region)[1]
+        np.testing.assert_array_equal(raw, kept.read(tmp_path / "a.tif", 0, *region))
+    assert unkept.range_of(tmp_path / "a.tif", 0) == kept.range_of(tmp_path / "a.tif", 0)
     # Room for one of the two: whichever was used last stays, and both are read right.
     one = ImageCache(1, CONVENTION, limit=image.nbytes * 8)
     for name, offset in [("a.tif", 0), ("b.tif", 1)] * 2:
-        raw, _ = one.read(tmp_path / name, 0, *region)
+        raw = one.read(tmp_path / name, 0, *region)
         np.testing.assert_array_equal(raw, image[None, *region] + offset)
+
+
+def test_patches_come_from_where_the_annotations_say():
+    """Intensities tell where a pixel came from; 2 is left out, 1 is where patches are centred."""
+    rows = np.mgrid[:160, :200][0]
+    image = (1000 + 10 * rows).astype(np.uint16)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[100:110, 60:150] = 1
+    labels[:, 120:] = 2
+    (scene,) = scenes(array_pairs(image, image, labels))
+    sampler = PatchSampler([scene], 32, 1, CONVENTION, seed=0)
+    shares = []
+    for step in range(30):
+        seen, sharp = sampler.draw(step, 0)
+        left_out = np.isnan(sharp)
+        assert not np.isnan(seen).any()
+        np.testing.assert_array_equal(sharp[~left_out], seen[~left_out])
+        shares.append(left_out.mean())
+    assert 0 < np.mean(shares) < 0.4  # centres lie left of column 120
+    assert min(shares) == 0
+
+
+@pytest.mark.parametrize("mark", [1, 2])
+def test_every_eligible_pixel_is_drawn_and_no_other(mark):
+    labels = np.zeros((70, 75), np.uint8)
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(0, labels.size, 40)
+    labels.flat[chosen] = 1
+    if mark == 2:  # all others are left out: what is unmarked is eligible
+        labels = np.where(labels == 1, 0, 2).astype(np.uint8)
+    planes = Planes(labels, "YX", 1)
+    marks = Marks(planes, 0, slice(3, 70), slice(5, 75))
+    drawn = {marks.draw(rng, lambda y, x: labels[y, x]) for _ in range(1500)}
+    expected = {(i // 75, i % 75) for i in chosen.tolist() if i // 75 >= 3 and i % 75 >= 5}
+    assert marks.total == len(expected)
+    assert drawn == expected
+
+
+def test_lazy_arrays_are_read_in_regions_only():
+    """A pair far larger than memory: each patch asks for its own pixels, and no more."""
+
+    class Huge:
+        shape, dtype, ndim = (200_000, 200_000), np.dtype(np.uint16), 2
+        largest = 0
+
+        def __getitem__(self, index):
+            y, x = np.ogrid[index]
+            Huge.largest = max(Huge.largest, y.size * x.size)
+            return ((y // 7 + x // 5) % 4000).astype(np.uint16)
+
+    (scene,) = scenes(array_pairs(Huge(), Huge()))
+    seen, sharp = PatchSampler([scene], 64, 1, CONVENTION, seed=0).draw(0, 0)
+    np.testing.assert_array_equal(seen, sharp)
+    assert Huge.largest <= 192**2

@@ -5,18 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 
+import dask.array as da
+import numpy as np
 import pytest
+import tifffile
 import torch
+from PIL import Image
+from scipy import ndimage
 
 from napari_swintormer import load_model, train
 from napari_swintormer.errors import ModelNotFoundError, OutputError, TrainingError
 from napari_swintormer.events import Notice, Progress, Trained
 from napari_swintormer.models.settings import SwintormerSettings
+from napari_swintormer.models.swintormer import Swintormer
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.checkpoint import load_checkpoint
 from napari_swintormer.training.settings import TrainSettings
+from napari_swintormer.training.state import TrainingState
 from napari_swintormer.training.train import iter_train, learning_rate
+from tiny import tiny_card
 
 NETWORK = SwintormerSettings(
     dim=4,
@@ -182,6 +191,11 @@ def test_a_model_is_never_overwritten(settings):
         ({"precision": "fp16"}, "'fp32' or 'bf16'"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"held_out": 1.0}, "held_out and ema"),
+        ({"loss": "l3"}, "There is no such loss"),
+        ({"loss": "l1 * 2"}, "weighted sum"),
+        ({"parameters": "encoder"}, "parameters must be one of 'all', 'decoder', 'output'"),
+        ({"keep": "both"}, "keep must be one of"),
+        ({"patience": 0}, "patience must be at least 1"),
         ({"patch_size": 33}, "patch_size must be a multiple of 32"),
     ],
 )
@@ -206,3 +220,189 @@ def test_the_learning_rate_rises_and_falls(settings):
     assert max(rates) == pytest.approx(1e-3)
     assert rates[550] == pytest.approx(5e-4, rel=0.01)
     assert math.isclose(rates[-1], 1e-6, abs_tol=1e-8)
+
+
+@pytest.fixture
+def pairs(write_images):
+    """Folders of blurred and sharp images, four each."""
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    sharp, blurred = write_images("sharp", names, sigma=1), write_images("blurred", names)
+    for name in names:
+        image = np.asarray(Image.open(sharp / name)).astype(float)
+        image = ndimage.gaussian_filter(image, (1.5, 1.5, 0)).round().astype(np.uint8)
+        Image.fromarray(image).save(blurred / name)
+    return blurred, sharp
+
+
+@pytest.fixture
+def from_pairs(settings, pairs):
+    return dataclasses.replace(settings, sharp=(pairs[1],), blurred=pairs[0], synthesize=None)
+
+
+def test_a_bad_pair_stops_the_training_or_is_skipped_by_name(from_pairs, pairs):
+    (pairs[1] / "b.png").unlink()
+    image = np.asarray(Image.open(pairs[1] / "c.png"))
+    Image.fromarray(np.roll(image, 7, axis=0)).save(pairs[1] / "c.png")
+    with pytest.raises(TrainingError, match=r"2 of 4 pairs cannot be .*b\.png has no partner"):
+        list(iter_train(from_pairs))
+    events = list(iter_train(dataclasses.replace(from_pairs, skip_bad=True, steps=2)))
+    skipped = [e.message for e in events if isinstance(e, Notice)]
+    assert "no partner" in skipped[0]
+    assert "c.png: the sharp image is moved 6.7 px down against" in skipped[1]
+    events = list(
+        iter_train(
+            elsewhere(from_pairs, "moved.safetensors", skip_bad=True, register=True, steps=2)
+        )
+    )
+    assert not [e for e in events if isinstance(e, Notice) and "Skipped: c.png" in e.message]
+    only_bad = elsewhere(from_pairs, "bad.safetensors", blurred=pairs[1].parent / "wrong")
+    shutil.copytree(pairs[0], only_bad.blurred)
+    for file in only_bad.blurred.iterdir():
+        Image.new("RGB", (9, 9)).save(file)
+    with pytest.raises(TrainingError, match="4 of 4"):
+        list(iter_train(dataclasses.replace(only_bad, skip_bad=True)))
+
+
+def test_arrays_and_files_of_the_same_images_are_trained_on_alike(from_pairs, pairs, tmp_path):
+    """One stack of planes in memory, lazily, and in a file."""
+    folders = [tmp_path / "stacks" / name for name in ("blurred", "sharp")]
+    stacks = []
+    for folder, images in zip(folders, pairs, strict=True):
+        folder.mkdir(parents=True)
+        files = sorted(images.iterdir())
+        stacks.append(np.stack([np.asarray(Image.open(f))[..., 0] for f in files]))
+        tifffile.imwrite(folder / "image.tif", stacks[-1], photometric="minisblack")
+    fields = ("steps", "batch_size", "patch_size", "warmup", "network", "device", "precision")
+    more = {name: getattr(from_pairs, name) for name in fields} | {"held_out": 0}
+    made = []
+    lazy = [da.from_array(stack, chunks=(1, 20, 20)) for stack in stacks]
+    for k, (blurred, sharp) in enumerate((folders, stacks, lazy)):
+        out = tmp_path / f"{k}.safetensors"
+        train(blurred, sharp, out, **more)
+        made.append(load_weights(out)[1])
+    assert same(made[0], made[1])
+    assert same(made[0], made[2])
+
+
+def test_annotations_reach_the_training(from_pairs, pairs, write_images):
+    plain = elsewhere(from_pairs, "plain.safetensors", steps=2)
+    list(iter_train(plain))
+    masks = plain.out.with_name("masks")
+    masks.mkdir()
+    for file in pairs[1].iterdir():
+        labels = np.zeros((48, 56), np.uint8)
+        labels[:, 30:] = 2
+        Image.fromarray(labels).save(masks / file.name)
+    annotated = dataclasses.replace(from_pairs, annotations=masks, steps=2)
+    list(iter_train(annotated))
+    assert not same(weights_of(annotated), weights_of(plain))
+    assert all(t.isfinite().all() for t in weights_of(annotated).values())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kept"), [("decoder", ("embed.", "encoder.", "down.")), ("output", "")]
+)
+def test_only_what_is_asked_for_is_trained(settings, tiny_weights, parameters, kept):
+    base = load_weights(tiny_weights)[1]
+    part = dataclasses.replace(
+        settings, network=None, from_model=str(tiny_weights), parameters=parameters, steps=2
+    )
+    list(iter_train(part))
+    state = weights_of(part)
+    changed = {key for key in base if not torch.equal(state[key], base[key])}
+    if parameters == "output":
+        assert changed == {"output.weight"}
+    else:
+        assert "output.weight" in changed
+        assert {key.split(".")[0] + "." for key in changed}.isdisjoint(kept)
+        assert any(key.startswith("decoder.") for key in changed)
+
+
+def test_out_of_memory_halves_the_patches_and_changes_nothing_else(settings, monkeypatch):
+    four = dataclasses.replace(settings, batch_size=4)
+    blurred, sharp = torch.rand(2, 4, 3, 32, 32)
+    whole, halved = (
+        TrainingState.build(tiny_card(), None, four, torch.device("cpu"), torch.float32)
+        for _ in range(2)
+    )
+    loss, notice = whole.update(blurred, sharp, 1e-3, 0)
+    assert notice is None
+    forward, sizes = Swintormer.forward, []
+
+    def small(self, x):
+        sizes.append(len(x))
+        if len(x) > 1 and self.training:
+            raise torch.OutOfMemoryError("too many")
+        return forward(self, x)
+
+    monkeypatch.setattr(Swintormer, "forward", small)
+    same_loss, notice = halved.update(blurred, sharp, 1e-3, 0)
+    assert sizes == [4, 2, 1, 1, 1, 1]
+    assert "4 patches: their gradients are computed 1 at a time" in notice
+    torch.testing.assert_close(same_loss, loss)
+    for one, other in zip(whole.network.parameters(), halved.network.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-7)
+
+    events = iter_train(four)
+    assert "1 at a time" in next(e.message for e in events if isinstance(e, Notice))
+    events.close()
+    assert load_checkpoint(four.run_folder).at_once == 1
+    resumed = list(iter_train(dataclasses.replace(four, resume=True)))
+    assert not [e for e in resumed if isinstance(e, Notice)]
+
+    def never(self, x):
+        raise torch.OutOfMemoryError("too many")
+
+    monkeypatch.setattr(Swintormer, "forward", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(iter_train(elsewhere(settings, "never.safetensors")))
+
+
+def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(
+    settings, tiny_weights
+):
+    """A learning rate that only destroys: the best model is the one it started from."""
+    worse = dataclasses.replace(
+        settings,
+        network=None,
+        from_model=str(tiny_weights),
+        learning_rate=0.01,
+        ema=0.0,
+        steps=50,
+        validate_every=2,
+        patience=3,
+        keep="best",
+    )
+    events = list(iter_train(worse))
+    validations = [e for e in events if isinstance(e, Trained) and e.psnr is not None]
+    assert validations[0].step == 0
+    assert math.isnan(validations[0].loss)
+    assert max(v.psnr for v in validations) == validations[0].psnr
+    assert validations[-1].step == 6
+    assert any(isinstance(e, Notice) and "Stopped early" in e.message for e in events)
+    assert same(weights_of(worse), load_weights(tiny_weights)[1])
+    last = load_weights(worse.run_folder / "last.safetensors")[1]
+    assert not same(last, load_weights(tiny_weights)[1])
+
+
+def test_a_stopped_training_leaves_its_best_and_its_last_weights(settings):
+    events = iter_train(settings)
+    while not (isinstance(e := next(events), Progress) and e.done == 6):
+        pass
+    events.close()
+    assert load_weights(settings.run_folder / "best.safetensors")[0].metrics["training steps"] == 4
+    assert load_weights(settings.run_folder / "last.safetensors")[0].metrics["training steps"] == 6
+    with Image.open(settings.run_folder / "validation" / "step_000004.png") as picture:
+        assert picture.size == (96, 32)
+
+
+def test_a_training_that_diverges_says_so(settings):
+    with pytest.raises(TrainingError, match=r"lost its way before step 8: .* lower learning rate"):
+        list(iter_train(dataclasses.replace(settings, learning_rate=1e30, validate_every=20)))
+
+
+@pytest.mark.parametrize("loss", ["charbonnier", "frequency", "l1 + 0.1*frequency"])
+def test_every_loss_trains(settings, loss):
+    other = dataclasses.replace(settings, loss=loss, steps=2)
+    losses = [e.loss for e in iter_train(other) if isinstance(e, Trained)]
+    assert 0 < losses[0] < 1

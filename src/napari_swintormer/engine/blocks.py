@@ -8,21 +8,20 @@ or freed, by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
-from napari_swintormer.engine.devices import device_name, precision_name
-from napari_swintormer.errors import SettingsError
 from napari_swintormer.models.noise import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
+    import torch
     from numpy.typing import NDArray
 
+    from napari_swintormer.engine.tile_runner import TileRunner
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.tiling.blending import Blending
     from napari_swintormer.tiling.grid import BlockIndex, Region
@@ -38,6 +37,21 @@ class TileRestorer(Protocol):
 
     def __call__(self, tiles: torch.Tensor, /) -> torch.Tensor:
         """Restore (B, C, H, W) float32 tiles in unit intensities."""
+
+
+class Tile(NamedTuple):
+    """A tile and where it lies.
+
+    Attributes
+    ----------
+    pixels
+        (C, h, w) float32 in unit intensities.
+    place
+        Its plane and its first pixel there.
+    """
+
+    pixels: NDArray[np.float32]
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -56,68 +70,8 @@ class PartialSums:
     sums: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class TileRunner:
-    """A restorer with the device, the precision and the number of tiles that it takes at once.
-
-    Attributes
-    ----------
-    restorer
-        Already on the device.
-    device
-        Where it works.
-    dtype
-        Precision of its matrix products; tiles go in and come out as float32.
-    batch_size
-        Tiles in one forward pass.
-    """
-
-    restorer: TileRestorer
-    device: torch.device
-    dtype: torch.dtype
-    batch_size: int
-
-    def changes(
-        self, tiles: Sequence[NDArray[np.float32]], places: Sequence[Place]
-    ) -> list[NDArray[np.float32]]:
-        """Return what the restorer adds to each tile of one batch.
-
-        Parameters
-        ----------
-        tiles
-            (C, h, w) float32 each, of one size, in unit intensities.
-        places
-            Where they lie.
-
-        Returns
-        -------
-        list of NDArray
-            (C, h, w) float32 each.
-
-        Raises
-        ------
-        SettingsError
-            If the restorer answers with values that are not numbers.
-        """
-        lower = self.dtype != torch.float32
-        autocast = torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower)
-        with torch.inference_mode(), autocast:
-            batch = torch.from_numpy(np.stack(tiles)).to(self.device)
-            placed = (places,) if getattr(self.restorer, "needs_places", False) else ()
-            restored = self.restorer(batch, *placed).float().cpu().numpy()
-        # numpy from here on: on busy cores, the threads of such small torch operations cost
-        # more than they give
-        if not np.isfinite(restored).all():
-            raise SettingsError(
-                "the model answered with values that are not numbers "
-                f"(got precision={precision_name(self.dtype)!r} on {device_name(self.device)}). "
-                "Use precision='fp32'."
-            )
-        return [new - tile for new, tile in zip(restored, tiles, strict=True)]
-
-
 class BlockRestoration:
-    """The tiles of one block, restored batch by batch and summed.
+    """The sums of one block, while its tiles are restored.
 
     Parameters
     ----------
@@ -131,6 +85,8 @@ class BlockRestoration:
         Range of the plane.
     plane
         Its number.
+    only
+        Leaves out the tiles that do not meet this region; None for all.
     """
 
     def __init__(
@@ -140,37 +96,46 @@ class BlockRestoration:
         blending: Blending,
         intensity: IntensityRange,
         plane: int,
+        only: Region | None = None,
     ) -> None:
         grid = blending.grid
-        self._plane = plane
-        self._block, self._blending = block, blending
-        self._tiles = grid.tiles_of(block)
+        self._block, self._blending, self._plane = block, blending, plane
+        self._tiles = [t for t in grid.tiles_of(block) if only is None or t.meets(only)]
         self._reach = grid.reach(block)
         self._unit = intensity.to_unit(_part(raw, grid.source(block), self._reach))
-        self._sums = np.zeros(self._unit.shape, np.float32)
+        self._sums: NDArray[np.float32] | None = None
+        self._done = 0
 
-    def batches(self, runner: TileRunner) -> Iterator[int]:
-        """Restore one batch at a time and yield its number of tiles.
+    @property
+    def tiles(self) -> list[Tile]:
+        """The tiles in raster order."""
+        return [
+            Tile(_part(self._unit, self._reach, tile), Place(self._plane, tile.y0, tile.x0))
+            for tile in self._tiles
+        ]
 
-        Tiles are summed in raster order whatever the batch size.
-        """
-        for begin in range(0, len(self._tiles), runner.batch_size):
-            tiles = self._tiles[begin : begin + runner.batch_size]
-            changes = runner.changes(
-                [_part(self._unit, self._reach, tile) for tile in tiles],
-                [Place(self._plane, tile.y0, tile.x0) for tile in tiles],
-            )
-            for tile, change in zip(tiles, changes, strict=True):
-                weights = self._blending.weights(tile)
-                sums = _part(self._sums, self._reach, tile)
-                sums += change if weights is None else change * weights
-            yield len(tiles)
+    @property
+    def complete(self) -> bool:
+        """Whether the changes of all tiles have been added."""
+        return self._done == len(self._tiles)
+
+    def add(self, changes: Sequence[NDArray[np.float32]]) -> None:
+        """Add the changes of the next tiles, in raster order whatever the batch size."""
+        if self._sums is None:  # a block that is read ahead needs none yet
+            self._sums = np.zeros(self._unit.shape, np.float32)
+        for change in changes:
+            tile = self._tiles[self._done]
+            weights = self._blending.weights(tile)
+            sums = _part(self._sums, self._reach, tile)
+            sums += change if weights is None else change * weights
+            self._done += 1
 
     def parts(self) -> dict[BlockIndex, PartialSums]:
-        """Cut the sums by the chunk that they belong to.
+        """Cut the sums of all tiles by the chunk that they belong to.
 
         Margins are copied, so that they can be kept without the rest.
         """
+        assert self._sums is not None
         grid = self._blending.grid
         parts: dict[BlockIndex, PartialSums] = {}
         for chunk in grid.reached(self._block):
@@ -178,6 +143,13 @@ class BlockRestoration:
             piece = _part(self._sums, self._reach, region)
             parts[chunk] = PartialSums(region, piece if chunk == self._block else piece.copy())
         return parts
+
+    def add_to(self, change: NDArray[np.float32], region: Region) -> None:
+        """Add the sums, as far as they reach, to those of a region (C, h, w)."""
+        assert self._sums is not None
+        common = self._reach.intersection(region)
+        sums = _part(change, region, common)
+        sums += _part(self._sums, self._reach, common)
 
 
 def restore_block(
@@ -190,8 +162,8 @@ def restore_block(
 ) -> dict[BlockIndex, PartialSums]:
     """Restore a whole block; see `BlockRestoration`."""
     restoration = BlockRestoration(raw, block, blending, intensity, plane)
-    for _ in restoration.batches(runner):
-        pass
+    for changes in runner.changes([restoration.tiles]):
+        restoration.add(changes)
     return restoration.parts()
 
 

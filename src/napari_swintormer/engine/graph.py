@@ -14,6 +14,7 @@ larger: memory grows with the width of the image, and faster than in the local e
 
 from __future__ import annotations
 
+import logging
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from napari_swintormer.tiling.plan import Plan
 
     Key = tuple[Any, ...]
+
+_LOGGER = logging.getLogger(__name__)  # what a worker of a cluster can tell its user
 
 
 def lazy(
@@ -205,6 +208,8 @@ def _restore(
             parts = restore_block(raw, block, work.blending, intensity, first + plane, runner)
             for chunk, part in parts.items():
                 sums.setdefault(chunk, []).append(part)
+        for notice in runner.take_notices():
+            _LOGGER.warning(notice)
     return sums
 
 

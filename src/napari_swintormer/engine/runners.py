@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from napari_swintormer.engine import devices
-from napari_swintormer.engine.blocks import TileRunner
+from napari_swintormer.engine.calibration import batch_size_that_fits
+from napari_swintormer.engine.processors import is_out_of_memory, processor_for
+from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.restorer import PriorUse, Restorer
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_swintormer.engine.blocks import TileRestorer
 
 ALONE = Lock()
@@ -41,6 +45,9 @@ class RunnerRecipe:
         As the user named them; what they stand for is found out where the work is done.
     batch_size
         Tiles in one forward pass, or None for what suits the device.
+    tile
+        (C, h, w) of the tiles, to find out how many of them suit the device; None takes the usual
+        number.
     prior
         How the prior is sampled, if the model has one.
     """
@@ -50,6 +57,7 @@ class RunnerRecipe:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
+    tile: tuple[int, int, int] | None = None
     prior: PriorUse = _AS_THE_MODEL_SAYS
 
     def load(self) -> RunnerRecipe:
@@ -87,10 +95,26 @@ class RunnerRecipe:
         assert not isinstance(restorer, Path)
         if isinstance(restorer, Restorer):
             restorer = restorer.with_prior(self.prior)
-        if isinstance(restorer, nn.Module):
-            restorer = restorer.to(device)
         batch_size = self.batch_size or devices.default_batch_size(device)
-        return TileRunner(restorer, device, dtype, batch_size)
+        processor = processor_for(device)
+        runner = TileRunner(restorer, device, dtype, batch_size, processor)
+        if isinstance(restorer, nn.Module) and not _moved(restorer, device):
+            runner.move_to_cpu()
+        elif self.batch_size is None and self.tile is not None:
+            fits = batch_size_that_fits(processor, restorer, dtype, self.tile)
+            runner.batch_size = fits or batch_size
+        return runner
+
+
+def _moved(restorer: nn.Module, device: torch.device) -> bool:
+    """Move a restorer to a device; say whether it fits."""
+    try:
+        restorer.to(device)
+    except (RuntimeError, MemoryError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 @lru_cache(maxsize=2)

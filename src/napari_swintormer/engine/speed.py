@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-from contextlib import closing, suppress
-from tempfile import NamedTemporaryFile
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from napari_swintormer.config import cache_folder
+from napari_swintormer.engine.remembered import recall, remember
 from napari_swintormer.events import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from napari_swintormer.events import Event
     from napari_swintormer.tiling.plan import Plan
 
-_KEEP = 200  # combinations of model, device and settings; the oldest go first
+_FILE = "speeds"
 
 
 def speed_key(model: str, device: str, precision: str, tile_size: int, batch_size: int) -> str:
@@ -38,7 +34,7 @@ def speed_key(model: str, device: str, precision: str, tile_size: int, batch_siz
 
 def recall_speed(key: str) -> float | None:
     """Return the speed of the last run with this key, in pixels of tiles per second, or None."""
-    speed = _load().get(key)
+    speed = recall(_FILE, key)
     return speed if isinstance(speed, float) and speed > 0 else None
 
 
@@ -47,15 +43,7 @@ def remember_speed(key: str, rate: float) -> None:
 
     Nothing depends on it but the plan's time, so a folder that cannot be written is no error.
     """
-    speeds = _load()
-    speeds.pop(key, None)
-    speeds[key] = float(rate)
-    path = _path()
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump(dict(list(speeds.items())[-_KEEP:]), file, indent=1)
-        os.replace(file.name, path)
+    remember(_FILE, key, float(rate))
 
 
 def remembering(
@@ -77,15 +65,3 @@ def remembering(
             height, width = plan.grid.tile_shape
             pixels = (last.done - first.done) * height * width
             remember_speed(key, pixels / (last.elapsed - first.elapsed))
-
-
-def _path() -> Path:
-    return cache_folder() / "speeds.json"
-
-
-def _load() -> dict[str, object]:
-    try:
-        speeds = json.loads(_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged: both mean that no speed is known
-        return {}
-    return speeds if isinstance(speeds, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,9 +11,13 @@ import numpy as np
 from napari_swintormer.imaging.ordered import expand_index
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+# Of a file that are mapped at once for a read of rows that lie far apart.
+_MAPPED_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +69,21 @@ class FlatArray:
         return np.asarray(self[...], dtype)
 
     def _read(self, offset: int, index: tuple[int | slice, ...]) -> NDArray[Any]:
-        page: NDArray[Any] = np.memmap(
-            self.path, self.dtype, "r", offset, self.page_shape, order=self.order
-        )
-        region: NDArray[Any] = np.array(page[index])
-        return region
+        parts = []
+        for band in self._bands(index[0]):
+            page: NDArray[Any] = np.memmap(
+                self.path, self.dtype, "r", offset, self.page_shape, order=self.order
+            )
+            parts.append(np.array(page[(band, *index[1:])]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _bands(self, rows: int | slice) -> Iterator[int | slice]:
+        """Cut rows that lie far apart in the file: what is read at once counts as memory."""
+        if not isinstance(rows, slice) or self.order == "F":
+            yield rows
+            return
+        start, stop, step = rows.indices(self.page_shape[0])
+        row = prod(self.page_shape[1:]) * self.dtype.itemsize
+        height = max(1, _MAPPED_BYTES // max(1, row * step)) * step
+        for first in range(start, stop, height) or [start]:
+            yield slice(first, min(first + height, stop), step)

@@ -84,6 +84,8 @@ class IntensityRange:
         there already.
     saturation
         Pixels of at least this intensity carry no information and are not changed; None for none.
+    strength
+        Share of a change that `apply` adds, 0 to 1.
     """
 
     low: float
@@ -91,6 +93,7 @@ class IntensityRange:
     floor: float
     ceiling: float
     saturation: int | None = None
+    strength: float = 1.0
 
     @property
     def gain(self) -> float:
@@ -133,13 +136,14 @@ class IntensityRange:
         Returns
         -------
         NDArray
-            ``raw + gain * change`` in the dtype of `raw`, within `floor` and `ceiling`; integers
-            move by ``gain * change`` rounded half to even, up to the ends of their dtype. Pixels
-            without change, and saturated, NaN and infinite ones, keep every bit.
+            ``raw + step`` in the dtype of `raw`, within `floor` and `ceiling`, with ``step = gain *
+            strength * change``; integers move by the step rounded half to even, up to the ends of
+            their dtype. Pixels without change, and saturated, NaN and infinite ones, keep every
+            bit.
         """
         working = _working_type(raw.dtype)
         with np.errstate(invalid="ignore", over="ignore"):
-            step = working.type(self.gain) * change
+            step = working.type(self.gain * self.strength) * change
             if raw.dtype.kind == "f":
                 floor, ceiling = np.minimum(raw, self.floor), np.maximum(raw, self.ceiling)
                 changed = np.clip(raw.astype(working) + step, floor, ceiling).astype(raw.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import resolve_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -26,7 +27,8 @@ class Planes:
     channels of a microscope show different things and are never mixed. An alpha sample (the last of
     two or four) is no part of any plane: `write` copies it as it is.
 
-    Nothing is read before `read`, and then only the region asked for.
+    Nothing is read before `read`, and then only the region asked for. Threads may read and write at
+    the same time: the image itself is asked for one region at a time.
 
     Parameters
     ----------
@@ -47,6 +49,10 @@ class Planes:
         ``(Y, X)`` of a plane in pixels.
     channels
         C of a plane: 3 for colour on a model of three channels, else 1.
+    model_channels
+        Channels of the model, as given.
+    planes_per_position
+        Planes that share an index of T, C and Z: 3 for colours on a model of one channel, else 1.
     dtype
         Of the image, in the byte order of this machine.
 
@@ -62,13 +68,15 @@ class Planes:
         self.axes = resolve_axes(data.shape, data.dtype, axes)
         self.dtype = np.dtype(data.dtype).newbyteorder("=")
         self.data = data
+        self._reading = Lock()  # not every array-like can be read by two threads at once
         size: dict[str, int] = dict(zip(self.axes, data.shape, strict=True))
         self.shape: tuple[int, int] = (size["Y"], size["X"])
         samples = size.get("S", 1)
         colours = 3 if samples >= 3 else 1
         self._alpha = samples - 1 if samples in (2, 4) else None
+        self.model_channels = channels
         self.channels = 3 if colours == channels == 3 else 1
-        self._planes_per_position = colours // self.channels
+        self.planes_per_position = colours // self.channels
         self._stack_axes = [a for a in self.axes if a in "TCZ"]
         self._stack_shape: list[int] = [size[a] for a in self._stack_axes]
         # The dimensions that a region keeps, S among them, move to (S, Y, X).
@@ -76,7 +84,7 @@ class Planes:
         self._to_plane = [kept.index(a) for a in ("S", "Y", "X") if a in kept]
 
     def __len__(self) -> int:
-        return prod(self._stack_shape) * self._planes_per_position
+        return prod(self._stack_shape) * self.planes_per_position
 
     def read(self, plane: int, y: slice, x: slice) -> NDArray[Any]:
         """Read a region of a plane.
@@ -93,7 +101,7 @@ class Planes:
         NDArray
             ``(C, h, w)`` in the dtype of the image; may share memory with it.
         """
-        return self._from_image(np.asarray(self.data[self._index(plane, y, x)]))
+        return self._read(self._index(plane, y, x))
 
     def read_all(self, regions: Iterable[tuple[int, slice, slice]]) -> list[NDArray[Any]]:
         """Read several regions, as `read` does; of a dask array all at once.
@@ -126,12 +134,44 @@ class Planes:
         stop = first + self.channels
         if self._alpha is not None and first == 0:
             alpha = slice(self._alpha, self._alpha + 1)
-            values = self._from_image(np.asarray(self.data[self._index(plane, y, x, alpha)]))
+            values = self._read(self._index(plane, y, x, alpha))
             if self._alpha == stop:  # one write instead of two into the same chunk
                 block, stop = np.concatenate([block, values]), stop + 1
             else:
                 out[self._index(plane, y, x, alpha)] = self._from_plane(values)
         out[self._index(plane, y, x, slice(first, stop))] = self._from_plane(block)
+
+    def numbers_at(self, position: Mapping[str, int]) -> range:
+        """Give the numbers of the planes at one position; three for colours on a grey model.
+
+        Parameters
+        ----------
+        position
+            Index along each of T, C and Z that the image has.
+        """
+        place = tuple(position[axis] for axis in self._stack_axes)
+        first = int(np.ravel_multi_index(place, self._stack_shape)) if place else 0
+        first *= self.planes_per_position
+        return range(first, first + self.planes_per_position)
+
+    def position(self, plane: int) -> dict[str, int]:
+        """Give the index of a plane along each of T, C and Z that the image has."""
+        return dict(zip(self._stack_axes, self._position(plane), strict=True))
+
+    def cut(self, position: Mapping[str, int], y: slice, x: slice) -> NDArray[Any]:
+        """Read a region with all its samples, in the order of the image's own axes.
+
+        Parameters
+        ----------
+        position
+            As in `numbers_at`; these dimensions stay, with the size 1.
+        y, x
+            As in `read`.
+        """
+        index = {"Y": y, "X": x, "S": slice(None)}
+        index |= {axis: slice(i, i + 1) for axis, i in position.items()}
+        part = np.asarray(self.data[tuple(index[axis] for axis in self.axes)])
+        return part.astype(self.dtype, copy=False)
 
     def group(self, plane: int, scope: Scope) -> int:
         """Give the number of the group that a plane belongs to; a group shares an intensity range.
@@ -147,7 +187,7 @@ class Planes:
             plane alone.
         """
         if scope == "plane":
-            return plane // self._planes_per_position
+            return plane // self.planes_per_position
         if scope == "channel" and "C" in self._stack_axes:
             return self._position(plane)[self._stack_axes.index("C")]
         return 0
@@ -156,11 +196,11 @@ class Planes:
         """Give the indices along the axes other than Y, X and S."""
         if not 0 <= plane < len(self):
             raise IndexError(f"plane {plane} of {len(self)}")
-        place = np.unravel_index(plane // self._planes_per_position, self._stack_shape or [1])
+        place = np.unravel_index(plane // self.planes_per_position, self._stack_shape or [1])
         return tuple(int(i) for i in place[: len(self._stack_shape)])
 
     def _first_sample(self, plane: int) -> int:
-        return plane % self._planes_per_position
+        return plane % self.planes_per_position
 
     def _index(
         self, plane: int, y: slice, x: slice, samples: slice | None = None
@@ -172,6 +212,11 @@ class Planes:
         index: dict[str, int | slice] = {"Y": y, "X": x, "S": samples}
         index.update(zip(self._stack_axes, self._position(plane), strict=True))
         return tuple(index[a] for a in self.axes)
+
+    def _read(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        with self._reading:
+            region = np.asarray(self.data[index])
+        return self._from_image(region)
 
     def _from_image(self, region: NDArray[Any]) -> NDArray[Any]:
         """Turn a region in the order of the image's own axes into ``(C, h, w)``."""

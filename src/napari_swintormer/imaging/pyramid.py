@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from napari_swintormer.events import Clock
 from napari_swintormer.imaging.ome_zarr import axis_names
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -60,6 +60,52 @@ def build_pyramid(group: Any, axes: str) -> Generator[Progress, None, list[list[
             yield clock.after(1)
         fine = coarse
     return [[2**level if h else 1 for h in halved] for level in range(len(shapes) + 1)]
+
+
+def create_coarser_levels(group: Any, axes: str) -> list[Any]:
+    """Add the levels 1, 2, … to the group of an image, empty; `renew_levels` fills them.
+
+    Parameters
+    ----------
+    group, axes
+        As in `build_pyramid`.
+
+    Returns
+    -------
+    list
+        All levels, the array ``"0"`` first.
+    """
+    fine = group["0"]
+    shapes = _coarser_shapes(fine.shape, [a in "YX" for a in axes])
+    coarser = (
+        create_level(group, level, shape, fine.dtype, fine.chunks, axes)
+        for level, shape in enumerate(shapes, start=1)
+    )
+    return [fine, *coarser]
+
+
+def renew_levels(levels: Sequence[Any], axes: str, region: tuple[slice, ...]) -> None:
+    """Make the coarser levels anew where they cover a region of the finest.
+
+    Parameters
+    ----------
+    levels
+        Writable arrays, finest first, each half the size of the one before along Y and X.
+    axes
+        Letters of their axes, in the order of the arrays.
+    region
+        A slice with start and stop for every dimension of the finest.
+    """
+    for fine, coarse in pairwise(levels):
+        region = tuple(
+            slice(r.start // 2, -(-r.stop // 2)) if a in "YX" else r
+            for r, a in zip(region, axes, strict=True)
+        )
+        finer = tuple(
+            slice(2 * r.start, min(2 * r.stop, n)) if a in "YX" else r
+            for r, a, n in zip(region, axes, fine.shape, strict=True)
+        )
+        coarse[region] = _mean(np.asarray(fine[finer]), axes)
 
 
 def _coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int, ...]]:

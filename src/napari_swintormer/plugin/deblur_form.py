@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from magicgui.widgets import ComboBox, LineEdit, SpinBox
+from magicgui.widgets import ComboBox, FloatSlider, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
@@ -95,6 +95,7 @@ class DeblurForm(QWidget):
             device=self.device.value,
             precision=self.precision.value,
             seed=self.seed.value,
+            strength=self.strength.value,
         )
 
     def refresh(self) -> None:
@@ -122,6 +123,14 @@ class DeblurForm(QWidget):
         self.model = ComboBox(
             choices=[],
             tooltip="The trained network. Weights files copied into the models folder appear here.",
+        )
+        self.strength = FloatSlider(
+            value=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Share of what the network changes that is put into the result: 1 is all of\n"
+            "it, less keeps more of the blurred image. A preview follows at once.",
         )
         self.device = ComboBox(
             choices=DEVICES,
@@ -173,7 +182,7 @@ class DeblurForm(QWidget):
     def fields(self) -> tuple[ValueWidget[Any], ...]:
         """All fields, in tab order."""
         return (
-            *(self.image, self.axes, self.planes, self.model, self.device),
+            *(self.image, self.axes, self.planes, self.model, self.strength, self.device),
             *(self.tile_size, self.overlap, self.blend),
             *(self.batch_size, self.precision, self.seed),
         )
@@ -186,6 +195,7 @@ class DeblurForm(QWidget):
             _add_row(main, "Axes", self.axes),
             _add_row(main, "Planes", self.planes),
             _add_row(main, "Model", self.model, self.model_facts),
+            _add_row(main, "Strength", self.strength),
             _add_row(main, "Device", self.device),
         ]
         folded = QWidget()
@@ -217,11 +227,15 @@ class DeblurForm(QWidget):
         for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
 
+    @property
+    def label_width(self) -> int:
+        """Width of the column of labels."""
+        return max(int(label.sizeHint().width()) for label in self._labels)
+
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
         """Give all labels one width, and the height of their fields, so that all stand in line."""
-        width = max(label.sizeHint().width() for label in self._labels)
         for label in self._labels:
-            label.setFixedSize(width, label.buddy().sizeHint().height())
+            label.setFixedSize(self.label_width, label.buddy().sizeHint().height())
         super().showEvent(event)
 
     def _show_more(self, expanded: bool) -> None:

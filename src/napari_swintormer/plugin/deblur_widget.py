@@ -1,31 +1,36 @@
-"""The Deblur widget: choose a layer and a model, see the plan, run, get a new layer."""
+"""The Deblur widget: try it on the view, see the plan, run, compare."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import napari
 from napari.layers import Image
-from napari.utils import progress
-from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QTimer, Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtGui import QGuiApplication, QShowEvent
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_swintormer.errors import ImageError, SwintormerError
-from napari_swintormer.events import Progress
 from napari_swintormer.job import Job, prepare
 from napari_swintormer.models.catalogue import list_models
+from napari_swintormer.plugin.compare import ComparePanel
 from napari_swintormer.plugin.deblur_form import DeblurForm, FormArea
-from napari_swintormer.plugin.layers import LayerSource
-from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel, clock
-from napari_swintormer.plugin.style import style_sheet
-from napari_swintormer.plugin.worker import DeblurWorker, Outcome
+from napari_swintormer.plugin.layers import LayerSource, guess_axes
+from napari_swintormer.plugin.preview import Preview
+from napari_swintormer.plugin.results import shortage
+from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel
+from napari_swintormer.plugin.runs import Run, Runs
+from napari_swintormer.plugin.scripts import as_command, as_python, run_record
+from napari_swintormer.plugin.style import form_layout, style_sheet
+from napari_swintormer.plugin.view import visible_region
 
 _PLAN_DELAY = 250  # milliseconds without a change before the plan is made again
 
 
 class DeblurWidget(QWidget):
-    """Deblurs an image layer into a new layer, in a worker; opening it imports no torch.
+    """Deblurs image layers into new layers, in a worker; opening it imports no torch.
 
     Parameters
     ----------
@@ -38,6 +43,8 @@ class DeblurWidget(QWidget):
         The fields; a script sets them, for example ``widget.form.tile_size.value = 256``.
     finished
         Signal: a run has ended, with the new layer, or None after an error or Cancel.
+    previewed
+        Signal: a preview has ended, with its layer, or None.
 
     Examples
     --------
@@ -48,25 +55,21 @@ class DeblurWidget(QWidget):
     """
 
     finished = Signal(object)
+    previewed = Signal(object)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._worker: DeblurWorker | None = None
-        self._source: LayerSource | None = None
-        self._activity: progress | None = None
-        self._new_layer: Image | None = None
         self.form = DeblurForm(self._image_layers, list_models)
         self.plan_panel = PlanPanel()
         self.run_panel = RunPanel()
+        self.compare = ComparePanel(napari_viewer)
+        self.runs = Runs(napari_viewer, self)
+        self.preview = Preview(napari_viewer, self)
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
         self._lay_out()
         self._choose_active_layer()
-        self.form.changed.connect(self._plan_timer.start)
-        self._plan_timer.timeout.connect(self.update_plan)
-        self.run_panel.run.clicked.connect(self._run_if_possible)
-        self.run_panel.cancel.clicked.connect(self.cancel)
-        napari_viewer.events.theme.connect(self._use_theme)
+        self._connect()
         self._use_theme()
         self.update_plan()
 
@@ -91,25 +94,43 @@ class DeblurWidget(QWidget):
             if self.form.layer is None:
                 self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
             else:
-                self.plan_panel.show_job(self._plan()[1])
-                possible = True
+                jobs = [job for _, _, job in self._plan()]
+                lacking = next(filter(None, map(shortage, jobs)), None)
+                self.plan_panel.show_jobs(jobs, lacking)
+                possible = lacking is None
         except SwintormerError as error:
             self.plan_panel.show_sentence(str(error), error=True)
-        self.run_panel.run.setEnabled(possible and self._worker is None)
+        self._name_run_button()
+        self.run_panel.run.setEnabled(possible)
+        self.run_panel.preview.setEnabled(possible and not self._busy)
         return possible
 
-    def _plan(self) -> tuple[LayerSource, Job]:
-        source = self._take_source()
-        return source, prepare(source.data, self.form.settings())
+    @property
+    def _busy(self) -> bool:
+        return self.runs.running or self.preview.running
 
-    def _take_source(self) -> LayerSource:
-        layer = self.form.layer
-        if layer is None:
-            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
-        source = LayerSource.of(layer, self.form.axes.value)
-        if self.form.current_plane_only:
+    def _plan(self) -> list[tuple[Image, LayerSource, Job]]:
+        """Plan a run over every layer that is to be deblurred."""
+        return [(layer, *self._plan_layer(layer)) for layer in self._chosen_layers()]
+
+    def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
+        axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
+        source = LayerSource.of(layer, axes)
+        if self._one_plane_of(source):
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
-        return source
+        return source, prepare(source.data, replace(self.form.settings(), axes=source.axes))
+
+    def _one_plane_of(self, source: LayerSource) -> bool:
+        return self.form.current_plane_only and any(axis in "TCZ" for axis in source.axes)
+
+    def _chosen_layers(self) -> list[Image]:
+        """Layer of the form, or all image layers that are selected where it is one of several."""
+        chosen = self.form.layer
+        if chosen is None:
+            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
+        selected = self._viewer.layers.selection
+        several = [layer for layer in self._image_layers() if layer in selected]
+        return several if chosen in several else [chosen]
 
     def _image_layers(self) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
@@ -119,81 +140,123 @@ class DeblurWidget(QWidget):
         if isinstance(active, Image):
             self.form.image.value = active
 
-    # ---- a run -------------------------------------------------------------------------------
+    def _name_run_button(self) -> None:
+        n_layers = 0 if self.form.layer is None else len(self._chosen_layers())
+        what = f"{n_layers} layers" if n_layers > 1 else "all"
+        if n_layers == 1 and self.form.current_plane_only:
+            what = "this plane"
+        self.run_panel.run.setText(f"Deblur {what}")
+        text = "Deblur the whole image; the result becomes a new layer and fills in as it is made."
+        if n_layers > 1:
+            text = "Deblur the selected layers one after the other, each into a new layer."
+        if self.runs.running:
+            text += "\nIt waits for the run that goes on."
+        self.run_panel.run.setToolTip(text)
+
+    # ---- preview and run ---------------------------------------------------------------------
+
+    def run_preview(self) -> None:
+        """Deblur what is on the screen, to the pixels that `run` makes; the result is a layer.
+
+        Raises
+        ------
+        SwintormerError
+            Image, model and settings do not fit, or the image is not on the screen.
+        """
+        if self._busy:
+            return
+        layer = self.form.layer
+        if layer is None:
+            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
+        source, job = self._plan_layer(layer)
+        region = visible_region(self._viewer, layer, source)
+        position = dict.fromkeys((axis for axis in source.axes if axis in "TCZ"), 0)
+        if not self._one_plane_of(source):
+            position = source.position(layer.world_to_data(self._viewer.dims.point))
+        self.preview.start(source, job, position, region)
 
     def run(self) -> None:
         """Start the run that the fields describe; the result becomes a new layer.
 
-        Does nothing while another run goes on.
+        While another run goes on it waits; several selected layers run one after the other.
 
         Raises
         ------
         SwintormerError
             Image, model and settings do not fit; one sentence says what would work.
         """
-        if self._worker is not None:
-            return
-        self._source, job = self._plan()
-        self._activity = progress(total=job.plan.n_tiles, desc=f"Deblurring {self._source.name}")
-        self._worker = worker = DeblurWorker(job, self._source.data.shape)
-        worker.progressed.connect(self._show_progress)
-        worker.noticed.connect(self.run_panel.show_message)
-        worker.returned.connect(self._add_result)
-        worker.errored.connect(self._show_error)
-        worker.warned.connect(_relay_warning)
-        worker.finished.connect(self._reset)
-        self.destroyed.connect(worker.quit)  # the viewer was closed
-        self.run_panel.show_message("")
-        self.run_panel.set_running(True)
-        worker.start()
+        planned = self._plan()
+        self.preview.cancel()  # the run makes these pixels, too
+        for layer, source, job in planned:
+            self.runs.start(Run(source, job, self._record(layer, source)))
+
+    def cancel(self) -> None:
+        """Stop after the batch of tiles at hand; what is finished is kept."""
+        self.run_panel.cancel.setEnabled(False)
+        self.preview.cancel()
+        self.runs.cancel()
 
     def _run_if_possible(self) -> None:
         if self.update_plan():
             self.run()
 
-    def cancel(self) -> None:
-        """Stop the run after the batch of tiles at hand; nothing is added to the viewer."""
-        if self._worker is not None:
-            self._worker.quit()
-            self.run_panel.cancel.setEnabled(False)
-            self.run_panel.show_message("Stopping after the tiles at hand …")
-
-    def _show_progress(self, event: Progress) -> None:
-        if self._activity is not None:
-            if self._activity.total != event.total:  # tiles are done, levels are made
-                self._activity.total = event.total
-            self._activity.update(event.done - self._activity.n)
-        self.run_panel.show_progress(event)
-
-    def _add_result(self, outcome: Outcome) -> None:
-        if self._source is None or self._worker is None or self._worker.abort_requested:
-            return  # Cancel came between the last tile and this signal
-        layer = self._source.result_layer(outcome.shown, outcome.provenance)
-        outcome.result.keep_while(layer)
-        self._viewer.add_layer(layer)
-        self._new_layer = layer
-        self.run_panel.show_message(f"Done in {clock(outcome.seconds)}: {layer.name}")
-
-    def _show_error(self, error: Exception) -> None:
-        if isinstance(error, SwintormerError):
+    def _preview_if_possible(self) -> None:
+        try:
+            self.run_preview()
+        except SwintormerError as error:
             self.run_panel.show_message(str(error), error=True)
-        else:  # not the user's mistake: napari shows the traceback on demand
-            self.run_panel.show_message(f"{type(error).__name__}: {error}", error=True)
-            notification_manager.receive_error(type(error), error, error.__traceback__)
 
-    def _reset(self) -> None:
-        if self._worker is not None:
-            self.destroyed.disconnect(self._worker.quit)
-            if self._worker.abort_requested:
-                self.run_panel.show_message("Cancelled. The layers are as they were.")
-        self._worker = self._source = None
-        if self._activity is not None:
-            self._activity.close()
-            self._activity = None
-        self.run_panel.set_running(False)
+    def _show_state(self) -> None:
+        self.run_panel.set_running(self._busy, resumable=self.runs.stopped is not None)
         self.update_plan()
-        layer, self._new_layer = self._new_layer, None
-        self.finished.emit(layer)
+
+    def _compare_run(self, run: Run) -> None:
+        """Let a result that has begun be compared; it takes the place of the preview."""
+        self.preview.remove()
+        if run.layer is not None:
+            self.compare.add(run.layer, run.source)
+
+    def _compare_preview(self, layer: Image | None) -> None:
+        if layer is not None and self.preview.source is not None:
+            self.compare.add(layer, self.preview.source)
+        self.previewed.emit(layer)
+
+    # ---- copying -----------------------------------------------------------------------------
+
+    def copy_as(self, write: Callable[[dict[str, Any]], str]) -> None:
+        """Put a run into the clipboard: that of the active result, else that of the fields.
+
+        Parameters
+        ----------
+        write
+            `napari_swintormer.plugin.scripts.as_python` or `as_command`.
+        """
+        try:
+            text = write(self._active_record())
+        except SwintormerError as error:
+            self.run_panel.show_message(str(error), error=True)
+            return
+        QGuiApplication.clipboard().setText(text)
+        what = "Python for the console of napari" if write is as_python else "a command line"
+        self.run_panel.show_message(f"Copied as {what}.")
+
+    def _active_record(self) -> dict[str, Any]:
+        active = self._viewer.layers.selection.active
+        made = None if active is None else active.metadata.get("swintormer", {}).get("run")
+        if made is not None:
+            return dict(made)
+        layer = self.form.layer
+        if layer is None:
+            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
+        return self._record(layer, LayerSource.of(layer, self.form.axes.value))
+
+    def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
+        settings = replace(self.form.settings(), axes=source.axes)
+        position = None
+        if self._one_plane_of(source):
+            whole = LayerSource.of(layer, source.axes)
+            position = whole.position(layer.world_to_data(self._viewer.dims.point))
+        return run_record(layer, settings, position)
 
     # ---- the window --------------------------------------------------------------------------
 
@@ -201,6 +264,7 @@ class DeblurWidget(QWidget):
         """Stop the run when the dock widget is closed: nobody could stop it any more."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.cancel()
+            self.compare.close_comparison()
         return bool(super().event(event))
 
     def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
@@ -208,18 +272,60 @@ class DeblurWidget(QWidget):
         self.form.refresh()
         super().enterEvent(event)
 
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
+        """Give the labels the width of those of the form."""
+        for label in self._labels:
+            label.setFixedWidth(self.form.label_width)
+        super().showEvent(event)
+
     def _use_theme(self, *_: Any) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))
 
+    def _connect(self) -> None:
+        self.form.changed.connect(self._plan_timer.start)
+        self.form.strength.changed.connect(self.preview.set_strength)
+        self._plan_timer.timeout.connect(self.update_plan)
+        self.run_panel.run.clicked.connect(self._run_if_possible)
+        self.run_panel.preview.clicked.connect(self._preview_if_possible)
+        self.run_panel.cancel.clicked.connect(self.cancel)
+        self.run_panel.resume.clicked.connect(self.runs.resume)
+        for work in (self.runs, self.preview):
+            work.changed.connect(self._show_state)
+            work.progressed.connect(self.run_panel.show_progress)
+            work.said.connect(self.run_panel.show_message)
+        self.compare.said.connect(self.run_panel.show_message)
+        self.runs.opened.connect(self._compare_run)
+        self.runs.ended.connect(self.finished)
+        self.preview.ended.connect(self._compare_preview)
+        self._viewer.layers.selection.events.changed.connect(self._plan_timer_start)
+        self._viewer.events.theme.connect(self._use_theme)
+
+    def _plan_timer_start(self, *_: Any) -> None:
+        self._plan_timer.start()
+
     def _lay_out(self) -> None:
+        self.copy_python = QPushButton("Python")
+        self.copy_python.setToolTip(
+            "Copy the run of the active result, or of the fields above, as Python for the console."
+        )
+        self.copy_command = QPushButton("Command line")
+        self.copy_command.setToolTip("Copy it as a command line; the image must lie in a file.")
+        self.copy_python.clicked.connect(lambda: self.copy_as(as_python))
+        self.copy_command.clicked.connect(lambda: self.copy_as(as_command))
+        copying = QHBoxLayout()
+        copying.setSpacing(6)
+        copying.addWidget(self.copy_python)
+        copying.addWidget(self.copy_command)
+        rest = form_layout()
+        self._labels: list[QLabel] = []
+        for text, buttons in (("Compare", self.compare), ("Copy as", copying)):
+            rest.addRow(text, buttons)
+            self._labels.append(rest.labelForField(buttons))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(10)
         layout.addWidget(FormArea(self.form))
         layout.addWidget(self.plan_panel)
         layout.addWidget(self.run_panel)
+        layout.addLayout(rest)
         layout.addStretch(1)
-
-
-def _relay_warning(arguments: tuple[Any, ...]) -> None:
-    notification_manager.receive_warning(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,6 +57,8 @@ class LayerSource:
         Arguments of `napari.layers.Image` for the result: transforms, units, colours.
     contrast_limits_range
         Ends of the slider of the contrast limits.
+    coarser
+        Coarser levels of `data`, finest first, where the layer has them.
     """
 
     name: str
@@ -63,6 +66,7 @@ class LayerSource:
     axes: str
     look: dict[str, Any] = field(repr=False)
     contrast_limits_range: tuple[float, float] | None = None
+    coarser: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, layer: Image, axes: str) -> LayerSource:
@@ -85,7 +89,13 @@ class LayerSource:
         state = layer.as_layer_data_tuple()[1]
         look = {key: state[key] for key in _KEPT if key in state}
         low, high = layer.contrast_limits_range
-        return cls(layer.name, data, axes, look, (float(low), float(high)))
+        stack = [i for i, axis in enumerate(axes) if axis not in "YX"]
+        coarser = tuple(
+            level
+            for level in (layer.data[1:] if layer.multiscale else ())
+            if all(level.shape[i] == data.shape[i] for i in stack)
+        )
+        return cls(layer.name, data, axes, look, (float(low), float(high)), coarser)
 
     def plane_at(self, position: tuple[float, ...]) -> LayerSource:
         """Keep only the plane at a position; every other axis shrinks to the size 1.
@@ -101,29 +111,58 @@ class LayerSource:
         LayerSource
             Its `data` is lazy; its result lies where the plane lies.
         """
-        region = [slice(None)] * len(self.axes)
-        offset = np.zeros(len(position))
-        spatial = 0  # napari counts no dimension for the samples
-        for axis, letter in enumerate(self.axes):
-            if letter == "S":
-                continue
-            if letter not in "YX":
-                last = self.data.shape[axis] - 1
-                index = int(np.clip(round(position[spatial]), 0, last))
-                region[axis] = slice(index, index + 1)
-                offset[spatial] = index
-            spatial += 1
-        data = self.data if isinstance(self.data, np.ndarray) else as_dask(self.data)
+        place = self.position(position)
+        region = tuple(
+            slice(place[letter], place[letter] + 1) if letter in place else slice(None)
+            for letter in self.axes
+        )
+        levels = [
+            (level if isinstance(level, np.ndarray) else as_dask(level))[region]
+            for level in (self.data, *self.coarser)
+        ]
+        return self.part_at(place, levels[0], levels[1:])
+
+    def part_at(
+        self, place: Mapping[str, int], data: Any, coarser: Sequence[Any] = ()
+    ) -> LayerSource:
+        """Put a part of the image in the place of the image, and lay it where the part lies.
+
+        Parameters
+        ----------
+        place
+            Index of its first pixel along the axes where that is not 0.
+        data, coarser
+            The part.
+        """
         placed = Affine(
             scale=self.look["scale"],
             translate=self.look["translate"],
             rotate=self.look["rotate"],
             shear=self.look["shear"],
         )
+        # napari counts no dimension for the samples
+        offset = np.array([place.get(axis, 0) for axis in self.axes if axis != "S"], float)
         look = {**self.look, "translate": np.asarray(placed(offset))}
-        return replace(self, data=data[tuple(region)], look=look)
+        return replace(self, data=data, look=look, coarser=tuple(coarser))
 
-    def result_layer(self, data: Any, provenance: dict[str, Any]) -> Image:
+    def position(self, position: tuple[float, ...]) -> dict[str, int]:
+        """Give the index along each of T, C and Z; inside the image, wherever the slider stands.
+
+        Parameters
+        ----------
+        position
+            As in `plane_at`.
+        """
+        dimensions = [axis for axis, letter in enumerate(self.axes) if letter != "S"]
+        return {
+            self.axes[axis]: int(np.clip(round(where), 0, self.data.shape[axis] - 1))
+            for axis, where in zip(dimensions, position, strict=True)  # none for the samples
+            if self.axes[axis] not in "YX"
+        }
+
+    def result_layer(
+        self, data: Any, provenance: dict[str, Any] | None = None, kind: str = "deblurred"
+    ) -> Image:
         """Build the layer of a result.
 
         Parameters
@@ -131,12 +170,14 @@ class LayerSource:
         data
             The result, of the same shape and axes as `data`, or its levels, finest first.
         provenance
-            Becomes ``metadata["swintormer"]``.
+            Becomes ``metadata["swintormer"]``, where it is not None.
+        kind
+            Second word of the layer's name.
         """
         layer = Image(
             data,
-            name=f"{self.name} deblurred",
-            metadata={"swintormer": provenance},
+            name=f"{self.name} {kind}",
+            metadata={} if provenance is None else {"swintormer": provenance},
             multiscale=isinstance(data, list),
             cache=False,
             **self.look,
@@ -164,14 +205,35 @@ def guess_axes(layer: Image) -> str:
     str
         One letter of ``TCZYXS`` per dimension of the layer's data; empty if they cannot be guessed.
     """
-    shape, dtype = full_resolution(layer).shape, full_resolution(layer).dtype
-    labels = [str(label).strip().upper()[:1] for label in layer.axis_labels]
-    named = [*labels, "S"] if layer.rgb else labels
-    if len(set(named)) == len(named) and {"Y", "X"} <= set(named) <= set(AXES):
-        return "".join(named)
+    data = full_resolution(layer)
+    labels = [str(label) for label in layer.axis_labels]
     try:
-        if layer.rgb:
-            return resolve_axes(shape[:-1], dtype, None) + "S"
-        return resolve_axes(shape, dtype, None)
+        return guess_axes_of(data.shape, data.dtype, labels, rgb=layer.rgb)
     except ImageError:
         return ""
+
+
+def guess_axes_of(shape: Sequence[int], dtype: Any, labels: Sequence[str], *, rgb: bool) -> str:
+    """Guess the axes of an image, see `guess_axes`.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the image, with its samples.
+    labels
+        Of the dimensions without the samples.
+    rgb
+        Whether the last dimension holds the colours of a pixel.
+
+    Raises
+    ------
+    ImageError
+        They cannot be guessed.
+    """
+    letters = [label.strip().upper()[:1] for label in labels]
+    named = [*letters, "S"] if rgb else letters
+    if len(set(named)) == len(named) and {"Y", "X"} <= set(named) <= set(AXES):
+        return "".join(named)
+    if rgb:
+        return resolve_axes(tuple(shape)[:-1], dtype, None) + "S"
+    return resolve_axes(tuple(shape), dtype, None)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_swintormer.imaging.files import Image, open_image
+from napari_swintormer.imaging.ordered import expand_index
 from napari_swintormer.plugin.results import LARGEST_TEXTURE
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -80,6 +81,31 @@ class _Level:
         return np.asarray(self._data[index])
 
 
+class _Sparse:
+    """Every n-th pixel of an array, n along each dimension.
+
+    The array reads them at once: through dask, every chunk would be read whole for a few of its
+    pixels.
+    """
+
+    def __init__(self, data: Any, steps: tuple[int, ...]) -> None:
+        self._data, self._steps = data, steps
+        self.dtype, self.ndim = data.dtype, data.ndim
+        self.shape = tuple(-(-n // step) for n, step in zip(data.shape, steps, strict=True))
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        finer: list[int | slice] = []
+        for part, step, n in zip(
+            expand_index(index, self.ndim), self._steps, self.shape, strict=True
+        ):
+            if isinstance(part, slice):
+                start, stop, stride = part.indices(n)
+                finer.append(slice(start * step, stop * step, stride * step))
+            else:
+                finer.append(part * step)
+        return np.asarray(self._data[tuple(finer)])
+
+
 def _levels(image: Image) -> tuple[list[da.Array], str]:
     """View the pyramid of a file as dask arrays in napari's order of axes, and give that order.
 
@@ -87,18 +113,19 @@ def _levels(image: Image) -> tuple[list[da.Array], str]:
     … pixel. They are as lazy as the image: zoomed in, napari reads only the part in view.
     """
     file = _OpenFile(image)
-    arrays = [_as_dask(data, image.axes, file) for data in (image.data, *image.levels)]
+    stored: list[Any] = [image.data, *image.levels]
     size = dict(zip(image.axes, image.data.shape, strict=True))
-    colours = size.get("S", 0) in (3, 4)  # one or two samples are no colours to napari
-    order = "".join(axis for axis in ("TCZYXS" if colours else "TCSZYX") if axis in image.axes)
-    levels = [array.transpose([image.axes.index(axis) for axis in order]) for array in arrays]
     longest = max(size["Y"], size["X"])
-    if len(levels) == 1 and longest > LARGEST_TEXTURE:
+    if len(stored) == 1 and longest > LARGEST_TEXTURE:
         step = 2
         while longest > _OVERVIEW * step // 2:
-            every = tuple(slice(None, None, step if axis in "YX" else 1) for axis in order)
-            levels.append(levels[0][every])
+            steps = tuple(step if axis in "YX" else 1 for axis in image.axes)
+            stored.append(_Sparse(image.data, steps))
             step *= 2
+    colours = size.get("S", 0) in (3, 4)  # one or two samples are no colours to napari
+    order = "".join(axis for axis in ("TCZYXS" if colours else "TCSZYX") if axis in image.axes)
+    transposed = [image.axes.index(axis) for axis in order]
+    levels = [_as_dask(data, image.axes, file).transpose(transposed) for data in stored]
     return levels, order
 
 

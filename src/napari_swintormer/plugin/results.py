@@ -1,11 +1,13 @@
-"""Where the result of a run in the viewer is kept: in memory, or on disk while its layer lives."""
+"""Where the result of a run in the viewer is kept, and how it is shown while it fills in."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import weakref
-from collections.abc import Generator
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,17 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import psutil
-from napari.layers import Image
+from numpy.typing import NDArray
 
 from napari_swintormer.config import cache_folder
-from napari_swintormer.events import Progress
+from napari_swintormer.errors import OutputError
+from napari_swintormer.events import ChunkFinished
 from napari_swintormer.imaging.ome_zarr import disk_order
-from napari_swintormer.imaging.store import ResultStore
+from napari_swintormer.imaging.ordered import Ordered, expand_index
+from napari_swintormer.imaging.pyramid import create_coarser_levels, create_level, renew_levels
+from napari_swintormer.imaging.writing import disk_errors
 from napari_swintormer.job import Job
+from napari_swintormer.tiling.plan import size_text
 
 # Above the texture size of the graphics card napari allocates the whole image again, in pieces.
 # This size is what practically every card takes.
@@ -27,76 +33,300 @@ LARGEST_TEXTURE = 8192
 # A result may take this share of the free memory; a larger one goes to disk.
 _SHARE_OF_MEMORY = 0.25
 
+Chunk = tuple[int, int, int]
+
 
 class Result:
-    """Room for a result, which a run fills: in memory where it fits comfortably, else on disk.
+    """Room for a result that a run fills: in memory where it fits comfortably, else on disk.
 
-    What lies on disk goes with this object, or with the layer that `keep_while` names.
+    It shows the blurred image from the start, and the result where chunks are finished. What lies
+    on disk goes with the last array over it.
 
     Parameters
     ----------
     job
         The planned run.
-    shape
-        Of the image.
+    coarser
+        Coarser levels of the image, finest first, if it has any; they stand for the result where
+        that is not finished.
 
     Attributes
     ----------
     array
         What the run writes.
+    shown
+        What a layer shows: the image, or its levels, finest first. Levels are there for large
+        planes: napari would read the whole image on the GUI thread to make its own.
 
     Raises
     ------
     OutputError
-        If the result is too large for memory and the disk cannot be written.
+        If the result is too large for memory and for the disk.
     """
 
-    def __init__(self, job: Job, shape: tuple[int, ...]) -> None:
-        self._axes, dtype = job.planes.axes, job.planes.dtype
-        self._store: ResultStore | None = None
-        fits = prod(shape) * dtype.itemsize <= _SHARE_OF_MEMORY * psutil.virtual_memory().available
-        if fits and max(job.planes.shape) <= LARGEST_TEXTURE:
-            self.array: Any = np.zeros(shape, dtype)
+    def __init__(self, job: Job, coarser: Sequence[Any] = ()) -> None:
+        self._job = job
+        self._finished: set[Chunk] = set()
+        self._planes_done: Counter[Chunk] = Counter()
+        self._blocks_shown: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+        self._levels: list[Any] = []
+        planes = job.planes
+        if fits_in_memory(job):
+            self.array: Any = np.array(planes.data, planes.dtype)
+            self.shown: Any = self.array
             return
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="result-", dir=cache_folder()))
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._store = ResultStore.create(
-            self._folder / "result.zarr", shape, dtype, self._axes, job.plan.grid.block_size, {}
-        )
-        self.array = self._store.array
+        folder = _Folder(job.plan.disk_bytes)
+        with disk_errors(folder.path):
+            self._levels = self._create_levels(folder.path)
+        self.array = _OnDisk(self._levels[0], disk_order(planes.axes), planes.axes, folder.path)
+        shown = self._shown(folder, [planes.data, *coarser])
+        self.shown = shown if len(shown) > 1 else shown[0]
 
-    def finishing(self) -> Generator[Progress, None, None]:
-        """Complete the result after the run: make the coarser levels of what lies on disk.
+    # ---- the journal of the run --------------------------------------------------------------
 
-        Closing the generator stops after the chunk at hand.
-        """
-        if self._store is not None:
-            yield from self._store.finishing()
+    def finished(self) -> set[Chunk]:
+        """Chunks (plane, row, column) that are written."""
+        return self._finished
+
+    def mark(self, plane: int, row: int, column: int) -> None:
+        """Note that a chunk has been written."""
+        self._finished.add((plane, row, column))
 
     @property
-    def shown(self) -> Any:
-        """What a layer shows when all is finished: the image, or its levels, finest first.
+    def complete(self) -> bool:
+        """Whether every chunk is finished."""
+        rows, columns = self._job.plan.grid.n_blocks
+        return len(self._finished) == self._job.plan.n_planes * rows * columns
 
-        Levels are there for large planes: napari would read the whole image on the GUI thread to
-        make its own.
-        """
-        if self._store is None:
-            return self.array
+    # ---- what is shown -----------------------------------------------------------------------
+
+    def take(self, event: ChunkFinished) -> None:
+        """Show a chunk that has just been finished."""
+        if not self._levels:
+            return  # the layer shows the array itself
+        planes, block = self._job.planes, self._job.plan.grid.block_size
+        place = planes.position(event.plane)
+        first = planes.numbers_at(place)
+        chunk = (first.start, event.y[0] // block, event.x[0] // block)
+        self._planes_done[chunk] += 1
+        if self._planes_done[chunk] < len(first):
+            return  # colours one by one: shown when the last is there
+        order = disk_order(planes.axes)
+        region = {"Y": slice(*event.y), "X": slice(*event.x)}
+        region |= {axis: slice(i, i + 1) for axis, i in place.items()}
+        whole = slice(0, self._levels[0].shape[order.index("S")]) if "S" in order else slice(0)
+        renew_levels(self._levels, order, tuple(region.get(axis, whole) for axis in order))
+        self._blocks_shown[first.start].add(chunk[1:])
+
+    def _create_levels(self, folder: Path) -> list[Any]:
         import zarr
 
-        group = zarr.open_group(self._store.destination, mode="r")
-        order = disk_order(self._axes)
-        levels = [
-            da.from_array(group[str(level)], name=False).transpose(
-                [order.index(axis) for axis in self._axes]
-            )
-            for level in range(len(list(group.array_keys())))
-        ]
-        return levels if len(levels) > 1 else levels[0]
+        planes, block = self._job.planes, self._job.plan.grid.block_size
+        order = disk_order(planes.axes)
+        sizes = dict(zip(planes.axes, planes.data.shape, strict=True))
+        chunks = {"Y": block, "X": block, "S": sizes.get("S", 1)}
+        group = zarr.open_group(folder, mode="w", zarr_format=3)
+        create_level(
+            group,
+            0,
+            tuple(int(sizes[axis]) for axis in order),
+            planes.dtype,
+            tuple(chunks.get(axis, 1) for axis in order),
+            order,
+        )
+        return create_coarser_levels(group, order)
 
-    def keep_while(self, layer: Image) -> None:
-        """Remove what lies on disk when the layer is gone."""
-        if self._store is not None:
-            self._remove.detach()
-            weakref.finalize(layer, shutil.rmtree, self._folder, ignore_errors=True)
+    def _shown(self, folder: _Folder, before: Sequence[Any]) -> list[da.Array]:
+        """See each level as a dask array that shows the input where nothing is finished."""
+        planes, block = self._job.planes, self._job.plan.grid.block_size
+        order, levels = disk_order(planes.axes), []
+        for number, level in enumerate(self._levels):
+            after = Ordered(level, order, planes.axes)
+            filling = _Filling(
+                _Coarser.of(before, after.shape),
+                after,
+                planes.axes,
+                self,
+                block / 2**number,
+                folder,
+            )
+            chunks = tuple(level.chunks[order.index(axis)] for axis in planes.axes)
+            meta = np.empty((0,) * filling.ndim, filling.dtype)
+            levels.append(da.from_array(filling, chunks=chunks, name=False, meta=meta))
+        return levels
+
+    def blocks_shown(self, first: int) -> set[tuple[int, int]]:
+        """Rows and columns of the chunks that are shown of the planes from `first` on."""
+        shown = self._blocks_shown.get(first)
+        return set() if shown is None else shown.copy()  # the worker adds to it meanwhile
+
+    def first_plane(self, index: Sequence[slice]) -> int | None:
+        """Give the number of the first plane at a region of the image; None if it has several."""
+        place = {}
+        for axis, part in zip(self._job.planes.axes, index, strict=True):
+            if axis in "TCZ":
+                if part.stop - part.start != 1:
+                    return None
+                place[axis] = part.start
+        return self._job.planes.numbers_at(place).start
+
+
+def fits_in_memory(job: Job) -> bool:
+    """Say whether the result of a run is kept in memory, and not on disk."""
+    free = psutil.virtual_memory().available
+    return _bytes(job) <= _SHARE_OF_MEMORY * free and max(job.planes.shape) <= LARGEST_TEXTURE
+
+
+def shortage(job: Job) -> str | None:
+    """Say what the computer lacks for a run, and the way out; None where it has all."""
+    memory = psutil.virtual_memory().available
+    kept = _bytes(job) if fits_in_memory(job) else 0
+    if job.plan.host_bytes + kept > memory:
+        return (
+            f"This takes {size_text(job.plan.host_bytes + kept)} of memory, and "
+            f"{size_text(memory)} are free. Choose a smaller tile size or a batch size of 1, or "
+            "close other programs."
+        )
+    if kept:
+        return None
+    return _disk_shortage(job.plan.disk_bytes)
+
+
+def _disk_shortage(needed: int) -> str | None:
+    cache = cache_folder()
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed <= free:
+        return None
+    return (
+        f"The result may take {size_text(needed)} on the disk of {cache}, and {size_text(free)} "
+        "are free. Free some space, or set SWINTORMER_HOME to a folder on another disk."
+    )
+
+
+def _bytes(job: Job) -> int:
+    size: int = prod(job.planes.data.shape) * job.planes.dtype.itemsize
+    return size
+
+
+class _Folder:
+    """A folder in the cache that goes with the last array over it."""
+
+    def __init__(self, needed: int) -> None:
+        if sentence := _disk_shortage(needed):
+            raise OutputError(sentence)
+        cache = cache_folder()
+        with disk_errors(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+            self.path = Path(tempfile.mkdtemp(prefix="result-", dir=cache))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _OnDisk(Ordered):
+    """What the run writes; a full disk is told in one sentence."""
+
+    folder: Path
+
+    def __setitem__(self, index: Any, value: NDArray[Any]) -> None:
+        with disk_errors(self.folder):
+            super().__setitem__(index, value)
+
+
+@dataclass(frozen=True, eq=False)
+class _Coarser:
+    """Every n-th pixel of an array, n along each dimension, up to the shape of a level."""
+
+    data: Any
+    steps: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, levels: Sequence[Any], shape: tuple[int, ...]) -> _Coarser:
+        """Take from the coarsest level that is no smaller than `shape`."""
+        fine = [a for a in levels if all(n >= m for n, m in zip(a.shape, shape, strict=True))]
+        data = fine[-1]
+        steps = tuple(max(1, round(n / m)) for n, m in zip(data.shape, shape, strict=True))
+        return cls(data, steps, shape)
+
+    def read(self, index: Sequence[slice]) -> NDArray[Any]:
+        """Read a region of the level; a missing last row or column repeats the one before."""
+        finer = tuple(
+            slice(part.start * step, min(part.stop * step, n), step)
+            for part, step, n in zip(index, self.steps, self.data.shape, strict=True)
+        )
+        pixels = np.asarray(self.data[finer])
+        wanted = [part.stop - part.start for part in index]
+        missing = [(0, max(0, w - n)) for w, n in zip(wanted, pixels.shape, strict=True)]
+        pixels = pixels[tuple(slice(0, w) for w in wanted)]
+        return np.pad(pixels, missing, mode="edge") if np.any(missing) else pixels
+
+
+@dataclass(frozen=True, eq=False)
+class _Filling:
+    """A level of a result where that is finished, and of the blurred image elsewhere."""
+
+    before: _Coarser
+    after: Ordered
+    axes: str
+    result: Result
+    block: float  # side of a chunk of the result in pixels of this level
+    folder: _Folder  # kept as long as the array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.after.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.after.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.axes)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        wanted = expand_index(index, self.ndim)
+        region = [
+            slice(i, i + 1) if not isinstance(i, slice) else slice(*i.indices(n)[:2])
+            for i, n in zip(wanted, self.shape, strict=True)
+        ]
+        single = tuple(slice(None) if isinstance(i, slice) else 0 for i in wanted)
+        return self._read(region)[single]
+
+    def _read(self, region: list[slice]) -> NDArray[Any]:
+        y, x = (region[self.axes.index(axis)] for axis in "YX")
+        first = self.result.first_plane(region)
+        if first is None:  # several planes: one by one
+            axis = next(
+                i
+                for i, (a, r) in enumerate(zip(self.axes, region, strict=True))
+                if a in "TCZ" and r.stop - r.start != 1
+            )
+            parts = [
+                self._read([*region[:axis], slice(i, i + 1), *region[axis + 1 :]])
+                for i in range(region[axis].start, region[axis].stop)
+            ]
+            return np.concatenate(parts, axis)
+        done = [
+            (rows, columns)
+            for row, column in self.result.blocks_shown(first)
+            if (rows := _common(row, self.block, y)) and (columns := _common(column, self.block, x))
+        ]
+        covered = sum((r.stop - r.start) * (c.stop - c.start) for r, c in done)
+        if covered == (y.stop - y.start) * (x.stop - x.start):
+            return np.asarray(self.after[tuple(region)])
+        pixels = self.before.read(region).astype(self.dtype)
+        if done:
+            after = np.asarray(self.after[tuple(region)])
+            for rows, columns in done:
+                part = tuple({"Y": rows, "X": columns}.get(a, slice(None)) for a in self.axes)
+                pixels[part] = after[part]
+        return pixels
+
+
+def _common(number: int, side: float, span: slice) -> slice | None:
+    """Where the chunk of a number lies in a span, counted from its start; None if it does not."""
+    start, stop = round(number * side), round((number + 1) * side)
+    start, stop = max(start, span.start), min(stop, span.stop)
+    return slice(start - span.start, stop - span.start) if start < stop else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFrame,
@@ -16,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_swintormer.events import Progress
 from napari_swintormer.job import Job
+from napari_swintormer.plugin.results import fits_in_memory
 from napari_swintormer.plugin.style import set_role, text_label
 from napari_swintormer.tiling.plan import duration_text, size_text
 
@@ -48,23 +51,48 @@ class PlanPanel(QFrame):
         layout.addWidget(self._facts)
         layout.addWidget(self.sentence)
 
-    def show_job(self, job: Job) -> None:
-        """Show the plan of a job."""
-        plan = job.plan
-        height, width = plan.grid.tile_shape
+    def show_jobs(self, jobs: Sequence[Job], shortage: str | None) -> None:
+        """Show the plan of one job or of several that run one after the other.
+
+        Parameters
+        ----------
+        jobs
+            At least one.
+        shortage
+            Why the computer cannot do it, and what would help; None where it can.
+        """
+        plans = [job.plan for job in jobs]
+        height, width = plans[0].grid.tile_shape
+        n_tiles = sum(plan.n_tiles for plan in plans)
+        times = [plan.seconds for plan in plans]
+        known = [seconds for seconds in times if seconds is not None]
+        memory = max(plan.host_bytes for plan in plans)
+        on_disk = sum(
+            plan.disk_bytes
+            for job, plan in zip(jobs, plans, strict=True)
+            if not fits_in_memory(job)
+        )
         facts = [
-            (f"{plan.n_tiles:,}", f"tile{'s' * (plan.n_tiles != 1)} of {max(height, width)} px"),
-            ("—" if plan.seconds is None else f"≈ {duration_text(plan.seconds)}", "time"),
-            (size_text(plan.host_bytes), "memory"),
+            (f"{n_tiles:,}", f"tile{'s' * (n_tiles != 1)} of {max(height, width)} px"),
+            (
+                f"≈ {duration_text(sum(known))}".replace("hours", "h") if known == times else "—",
+                "time",
+            ),
+            (size_text(memory), "memory"),
         ]
         for (figure, caption), over, under in zip(
             facts, self._figures, self._captions, strict=True
         ):
             over.setText(figure)
             under.setText(caption)
-        unknown = "\nThe first run with these settings measures the speed."
-        self.setToolTip(job.describe() + unknown * (plan.seconds is None))
-        self.sentence.hide()
+        unknown = "\nThe first preview or run with these settings measures the speed."
+        self.setToolTip(
+            "\n".join(job.describe() for job in jobs) + unknown * (len(known) < len(times))
+        )
+        kept = f"The result is kept on disk while its layer lives: {size_text(on_disk)}."
+        set_role(self.sentence, "caption" if shortage is None else "error")
+        self.sentence.setText(shortage or (kept if on_disk else ""))
+        self.sentence.setVisible(bool(self.sentence.text()))
         self._facts.show()
 
     def show_sentence(self, sentence: str, *, error: bool) -> None:
@@ -77,16 +105,22 @@ class PlanPanel(QFrame):
 
 
 class RunPanel(QWidget):
-    """Run and Cancel, the progress bar and one line of message."""
+    """Preview, run, cancel and resume; the progress bar and one line of message."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.run = QPushButton("Deblur")
+        self.preview = QPushButton("Deblur this view")
+        self.preview.setObjectName("swintormer-preview")
+        self.preview.setToolTip(
+            "Deblur what is on the screen, to the same pixels that the whole image gets.\n"
+            "Of a view larger than 1024 pixels the middle: zoom in to choose the place."
+        )
+        self.run = QPushButton("Deblur all")
         self.run.setObjectName("swintormer-run")
-        self.run.setToolTip("Deblur the image; the result becomes a new layer.")
         self.cancel = QPushButton("Cancel")
-        self.cancel.setObjectName("swintormer-cancel")
-        self.cancel.setToolTip("Stop after the tiles at hand; the layers stay as they were.")
+        self.cancel.setToolTip("Stop after the tiles at hand. What is finished is kept.")
+        self.resume = QPushButton("Resume")
+        self.resume.setToolTip("Go on with the run that was stopped, to the same result.")
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(8)
@@ -96,27 +130,44 @@ class RunPanel(QWidget):
 
         buttons = QHBoxLayout()
         buttons.setSpacing(8)
-        buttons.addWidget(self.run, 2)
-        buttons.addWidget(self.cancel, 1)
+        buttons.addWidget(self.preview, 1)
+        buttons.addWidget(self.run, 1)
+        going_on = QHBoxLayout()
+        going_on.setSpacing(8)
+        going_on.addWidget(self.progress_text, 1)
+        going_on.addWidget(self.cancel)
+        going_on.addWidget(self.resume)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
-        layout.addWidget(self.progress_text)
+        layout.addLayout(going_on)
         layout.addWidget(self.message)
         self.set_running(False)
         self.show_message("")
 
-    def set_running(self, running: bool) -> None:
-        """Enable the button that makes sense, and show the progress bar during a run."""
+    def set_running(self, running: bool, *, resumable: bool = False) -> None:
+        """Show the buttons that make sense, and the progress bar during a run.
+
+        Parameters
+        ----------
+        running
+            Whether a run or a preview goes on.
+        resumable
+            Whether a run was stopped that can go on.
+        """
+        began = running and self.progress.isHidden()
         self.cancel.setEnabled(running)
+        self.cancel.setVisible(running)
+        self.resume.setVisible(resumable and not running)
         self.progress.setVisible(running)
-        self.progress_text.setVisible(running)
-        if running:
-            self.run.setEnabled(False)
+        self.progress_text.setVisible(running or resumable)
+        if began:
             self.progress.setRange(0, 0)  # busy: nothing is counted yet
             self.progress_text.setText("Loading the model …")
+        elif resumable and not running:
+            self.progress_text.setText("A run was stopped.")
 
     def show_progress(self, event: Progress) -> None:
         """Show how many tiles are done and how long the rest takes."""
@@ -124,7 +175,7 @@ class RunPanel(QWidget):
         self.progress.setValue(event.done)
         self.progress_text.setText(progress_line(event))
 
-    def show_message(self, text: str, *, error: bool = False) -> None:
+    def show_message(self, text: str, error: bool = False) -> None:
         """Show the last thing that happened; an empty text hides the line."""
         set_role(self.message, "error" if error else "message")
         self.message.setText(text)

@@ -17,9 +17,9 @@ def circuit_board() -> list[LayerData]:
     return _open("circuit-board")
 
 
-def microtubules() -> list[LayerData]:
+def actin() -> list[LayerData]:
     """Open the fluorescence image."""
-    return _open("microtubules")
+    return _open("actin")
 
 
 def _open(name: str) -> list[LayerData]:

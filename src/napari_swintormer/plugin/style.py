@@ -53,7 +53,7 @@ def style_sheet(theme_id: str) -> str:
     #swintormer-plan {{ border-radius: 4px; }}
     #swintormer-more {{ background: transparent; text-align: left; padding-left: 0px; }}
     #swintormer-more:hover {{ background-color: {theme.foreground.as_hex()}; }}
-    #swintormer-run, #swintormer-cancel {{ min-height: 20px; }}
+    #swintormer-run, #swintormer-preview {{ min-height: 20px; }}
     #swintormer-run {{ font-weight: 600; }}
     #swintormer-run:enabled {{ background-color: {theme.current.as_hex()}; }}
     #swintormer-run:enabled:hover {{ background-color: {theme.highlight.as_hex()}; }}

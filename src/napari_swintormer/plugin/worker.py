@@ -1,33 +1,39 @@
-"""A run in a thread of its own, so that the viewer stays alive."""
+"""Work in a thread of its own, so that the viewer stays alive: runs and previews."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
-from napari_swintormer.events import Event, Notice, Progress
+from napari_swintormer.events import ChunkFinished, Event, Notice, Progress
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.results import Result
+from napari_swintormer.tiling.grid import Region
+
+if TYPE_CHECKING:
+    from napari_swintormer.engine.preview import RestoredRegion  # imports torch
 
 _REPORT_EVERY = 0.1  # seconds; more signals than that only slow the viewer down
+_FILL_EVERY = 0.4  # seconds between two looks at the result: each draws the layer again
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run hands over.
+    """What a run hands over when it has ended or was stopped.
 
     Attributes
     ----------
     result
         The room that the deblurred image takes.
-    shown
-        The deblurred image as a layer shows it, see `Result.shown`.
     provenance
         How it was made.
     seconds
@@ -35,49 +41,45 @@ class Outcome:
     """
 
     result: Result
-    shown: Any
     provenance: dict[str, Any]
     seconds: float
 
 
-class DeblurSignals(WorkerBaseSignals):
-    """Signals of `DeblurWorker`: those of every worker, progress and notices."""
+class JobSignals(WorkerBaseSignals):
+    """Signals of a worker: those of every worker, and what it tells on the way.
+
+    Attributes
+    ----------
+    progressed
+        A `Progress`, at most ten a second.
+    noticed
+        One sentence that the user should know.
+    opened
+        An `Outcome` of 0 seconds: the room for the result is there, and shows the input.
+    filled
+        More of the result is finished, at most every 0.4 seconds.
+    """
 
     progressed = Signal(object)
     noticed = Signal(str)
+    opened = Signal(object)
+    filled = Signal()
 
 
-class DeblurWorker(WorkerBase[Outcome | None]):
-    """Runs a job; `quit` stops it after the batch of tiles at hand.
+class JobWorker(WorkerBase[T | None]):
+    """Iterates the events of a job; `quit` stops it after the batch of tiles at hand.
 
     Parameters
     ----------
     job
         Of `napari_swintormer.job.prepare`. Torch is imported and the model is loaded here, in the
         thread of the worker.
-    shape
-        Of the image.
     """
 
-    def __init__(self, job: Job, shape: tuple[int, ...]) -> None:
-        super().__init__(SignalsClass=DeblurSignals)
+    def __init__(self, job: Job) -> None:
+        super().__init__(SignalsClass=JobSignals)
         self._job = job
-        self._shape = shape
         self._reported = 0.0
-
-    def work(self) -> Outcome | None:
-        """Deblur; None after an abort, with nothing left behind."""
-        start = time.monotonic()
-        result = Result(self._job, self._shape)
-        for events in (self._job.run(result.array), result.finishing()):
-            with closing(events):
-                for event in events:
-                    if self.abort_requested:
-                        return None
-                    self._report(event)
-        made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
-        provenance = self._job.provenance() | made
-        return Outcome(result, result.shown, provenance, time.monotonic() - start)
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Notice):
@@ -87,3 +89,73 @@ class DeblurWorker(WorkerBase[Outcome | None]):
             if event.done == event.total or now - self._reported >= _REPORT_EVERY:
                 self._reported = now
                 self.progressed.emit(event)
+
+
+class DeblurWorker(JobWorker[Outcome]):
+    """Runs a job, or goes on with one that was stopped.
+
+    Parameters
+    ----------
+    job
+        See `JobWorker`.
+    coarser
+        Coarser levels of the image, see `Result`.
+    result
+        Of the run that was stopped, or None.
+    """
+
+    def __init__(self, job: Job, coarser: Sequence[Any] = (), result: Result | None = None) -> None:
+        super().__init__(job)
+        self._coarser, self._result = coarser, result
+        self._filled = 0.0
+
+    def work(self) -> Outcome:
+        """Deblur; what is finished at an abort stays in the result."""
+        start = time.monotonic()
+        result = self._result or Result(self._job, self._coarser)
+        provenance = self._job.provenance()
+        self.opened.emit(Outcome(result, provenance, 0.0))
+        with closing(self._job.run(result.array, result)) as events:
+            for event in events:
+                if isinstance(event, ChunkFinished):
+                    result.take(event)
+                    self._tell_filled()
+                if self.abort_requested:
+                    break
+                self._report(event)
+        made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+        return Outcome(result, provenance | made, time.monotonic() - start)
+
+    def _tell_filled(self) -> None:
+        now = time.monotonic()
+        if now - self._filled >= _FILL_EVERY:
+            self._filled = now
+            self.filled.emit()
+
+
+class PreviewWorker(JobWorker["RestoredRegion"]):
+    """Restores a region ahead of the run.
+
+    Parameters
+    ----------
+    job
+        See `JobWorker`.
+    position, region
+        As in `napari_swintormer.job.Job.preview`.
+    """
+
+    def __init__(self, job: Job, position: Mapping[str, int], region: Region) -> None:
+        super().__init__(job)
+        self._position, self._region = position, region
+
+    def work(self) -> RestoredRegion | None:
+        """Restore the region; None after an abort."""
+        with closing(self._restored()) as events:
+            for event in events:
+                if self.abort_requested:
+                    return None
+                self._report(event)
+        return self._restored_region
+
+    def _restored(self) -> Generator[Event, None, None]:
+        self._restored_region = yield from self._job.preview(self._position, self._region)

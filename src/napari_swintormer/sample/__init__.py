@@ -1,4 +1,4 @@
-"""Small images with real defocus, for the demo and for napari's File > Open Sample."""
+"""Small images with real blur, for the demo and for napari's File > Open Sample."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def sample_images() -> list[SampleImage]:
             licence="MIT",
         ),
         SampleImage(
-            name="microtubules",
-            title="Microtubules slightly out of focus, light sheet (768 × 192, 16 bit)",
-            path=folder / "microtubules.tif",
-            source="github.com/ZJUOPTKuangLab/DFNN",
-            licence="MIT",
+            name="actin",
+            title="Actin fibres, wide-field fluorescence (512 × 512, 16 bit)",
+            path=folder / "actin.tif",
+            source="github.com/haesleinhuepf/BioImageAnalysisNotebooks",
+            licence="CC BY 4.0",
         ),
     ]

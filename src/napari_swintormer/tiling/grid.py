@@ -50,6 +50,12 @@ class Region(NamedTuple):
             slice(self.x0 - outer.x0, self.x1 - outer.x0),
         )
 
+    def meets(self, other: Region) -> bool:
+        """Say whether two have a pixel in common."""
+        return (
+            self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
+        )
+
     def intersection(self, other: Region) -> Region:
         """Return the common rectangle of two that meet."""
         return Region(

@@ -123,8 +123,10 @@ def make_plan(
     whose tiles reach over an area S and m rows below the block::
 
         4·C·m·(X + margins)            sums of one row of blocks that reach into the next row
-        C·S·(itemsize + 4 + 4)         a block in hand: as read, in unit intensities, its sums
-        C·B·(2·itemsize + 16)          a chunk being finished
+        C·S·(itemsize + 12)            the next block: as read, on its way to unit intensities
+        C·S·(itemsize + 4 + 4)         the block in hand, with its sums
+        C·S·(itemsize + 4)             the block before, as read and its sums, while
+        C·B·(2·itemsize + 20)          its chunk is finished and written
         3·4·C·T·batch_size             a batch: tiles, restored tiles, changes
 
     plus what the restorer needs if it works in the same memory.
@@ -189,7 +191,7 @@ def make_plan(
 
 
 def _engine_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
-    """Count the first three lines of the formula in `make_plan`."""
+    """Count all but the last line of the formula in `make_plan`."""
     rows, columns = grid.n_blocks
     down = [(grid.source((row, 0)), grid.chunk((row, 0))) for row in range(rows)]
     across = [grid.source((0, column)).shape[1] for column in range(columns)]
@@ -199,8 +201,8 @@ def _engine_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
     chunk_pixels = chunk.shape[0] * chunk.shape[1]
     return channels * (
         _FLOAT * below * (sum(across) + max(across))
-        + source * (itemsize + 2 * _FLOAT)
-        + chunk_pixels * (2 * itemsize + 4 * _FLOAT)
+        + source * (3 * itemsize + 6 * _FLOAT)
+        + chunk_pixels * (2 * itemsize + 5 * _FLOAT)
     )
 
 

@@ -33,6 +33,8 @@ class Checkpoint:
         Parameters, and their exponential moving average.
     optimizer
         State of the optimizer.
+    at_once
+        Patches whose gradients are computed at once; fewer than a step has where memory is short.
     """
 
     step: int
@@ -40,6 +42,7 @@ class Checkpoint:
     network: Mapping[str, Tensor]
     ema: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
+    at_once: int
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -52,6 +55,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "network": dict(checkpoint.network),
         "ema": dict(checkpoint.ema),
         "optimizer": dict(checkpoint.optimizer),
+        "at_once": checkpoint.at_once,
     }
     temporary = None
     try:
@@ -94,6 +98,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             network=content["network"],
             ema=content["ema"],
             optimizer=content["optimizer"],
+            at_once=int(content["at_once"]),
         )
     except Exception as error:  # a damaged or hostile pickle can raise anything
         raise TrainingError(

@@ -32,7 +32,8 @@ _UNBLURRED = 0.2
 _VARYING = 0.35
 _PARTLY_SHARP = 0.5  # of the varying
 _NOISELESS = 0.25
-_STRONG_NOISE = 0.1
+_STRONG_NOISE = 0.15
+_CORRELATED_NOISE = 0.3
 _SAVED_AS_JPEG = 0.35  # of the photos; as many again are rounded to 8 bits only
 _DARK = 0.1
 
@@ -51,6 +52,9 @@ class Degradation:
     read_noise, shot_noise
         Standard deviation of the camera's noise and the factor of the variance that grows with
         the intensity, both relative to the unit range.
+    noise_width
+        Standard deviation in pixels of the Gaussian that demosaicing and resampling smoothed the
+        noise with, 0 for none; its strength is what it was before.
     levels
         Number of grey levels of the file, or None for a file that rounds nothing.
     jpeg_quality
@@ -61,6 +65,7 @@ class Degradation:
     gamma: float = 1.0
     read_noise: float = 0.0
     shot_noise: float = 0.0
+    noise_width: float = 0.0
     levels: int | None = None
     jpeg_quality: int | None = None
 
@@ -93,6 +98,8 @@ class Degradation:
         if self.read_noise or self.shot_noise:
             variance = self.read_noise**2 + self.shot_noise * np.clip(image, 0, 1)
             noise = rng.standard_normal(image.shape, dtype=np.float32)
+            if self.noise_width:
+                noise = ndimage.gaussian_filter(noise, self.noise_width, axes=(1, 2), mode="wrap")
             image = image + np.sqrt(variance, dtype=np.float32) * noise
         if self.jpeg_quality is not None:
             image = through_jpeg(image, self.jpeg_quality)
@@ -125,9 +132,10 @@ def draw_defocus(
             psfs += (draw_psf(kind, other, rng),)
     read_noise = shot_noise = 0.0
     if rng.random() >= _NOISELESS:
-        strongest = 0.015 if rng.random() < _STRONG_NOISE else 0.006
+        strongest = 0.03 if rng.random() < _STRONG_NOISE else 0.006
         read_noise = rng.uniform(0, strongest)
         shot_noise = rng.uniform(0, strongest) ** 2
+    noise_width = rng.uniform(0.4, 0.9) if rng.random() < _CORRELATED_NOISE else 0.0
     levels, jpeg_quality = None, None
     if kind == "photo":
         saved = rng.random()
@@ -136,7 +144,7 @@ def draw_defocus(
         elif saved < 2 * _SAVED_AS_JPEG:
             levels = 256
     gamma = rng.uniform(1.8, 2.6) if kind == "photo" else 1.0
-    return Degradation(psfs, gamma, read_noise, shot_noise, levels, jpeg_quality)
+    return Degradation(psfs, gamma, read_noise, shot_noise, noise_width, levels, jpeg_quality)
 
 
 def draw_radius(rng: np.random.Generator) -> float:

@@ -32,11 +32,14 @@ class TrainingLog:
     ----------
     best
         Highest validation PSNR in dB so far.
+    since_best
+        Validations since then.
     """
 
     def __init__(self, folder: Path, done: int) -> None:
         self._path = folder / FILE_NAME
         self.best = -math.inf
+        self.since_best = 0
         kept = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -49,17 +52,19 @@ class TrainingLog:
                 f"The log {self._path} cannot be written ({error.strerror})."
             ) from error
         for line in kept:
-            self.best = max(self.best, line.get("psnr", -math.inf))
+            if "psnr" in line:
+                self._count(line["psnr"])
 
     def write(self, report: Trained, learning_rate: float) -> bool:
         """Add a line; return whether its validation is the best so far."""
         line = {
             "step": report.step,
             "steps": report.steps,
-            "loss": round(report.loss, 6),
             "learning_rate": learning_rate,
             "time": round(time.time(), 1),
         }
+        if not math.isnan(report.loss):
+            line["loss"] = round(report.loss, 6)
         if report.psnr is not None and report.psnr_blurred is not None:
             line |= {"psnr": round(report.psnr, 4), "psnr_blurred": round(report.psnr_blurred, 4)}
         try:
@@ -70,9 +75,13 @@ class TrainingLog:
                 f"The log {self._path} cannot be written ({error.strerror}). Make room, then go on "
                 "with --resume."
             ) from error
-        if report.psnr is None or report.psnr <= self.best:
+        return report.psnr is not None and self._count(line["psnr"])
+
+    def _count(self, psnr: float) -> bool:
+        if not psnr > self.best:
+            self.since_best += 1
             return False
-        self.best = report.psnr
+        self.best, self.since_best = psnr, 0
         return True
 
     def _read(self) -> list[dict[str, float]]:

@@ -1,17 +1,61 @@
-"""What training minimises and validation reports."""
+"""What training minimises and validation reports.
+
+A target is NaN where annotations leave pixels out: the difference counts as zero there.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
+from napari_swintormer.training.settings import parse_loss
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+    Loss = Callable[[Tensor, Tensor], Tensor]
+
+_CHARBONNIER_EPSILON = 1e-3
 
 
 def l1(restored: Tensor, sharp: Tensor) -> Tensor:
     """Mean absolute difference of two ``(B, C, H, W)`` batches in unit range."""
-    return (restored - sharp).abs().mean()
+    return _difference(restored, sharp).abs().mean()
+
+
+def charbonnier(restored: Tensor, sharp: Tensor) -> Tensor:
+    """Mean of ``sqrt(difference² + 1e-6)``: like `l1`, but smooth where the difference is small."""
+    difference = _difference(restored, sharp)
+    return (difference.square() + _CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+def frequency(restored: Tensor, sharp: Tensor) -> Tensor:
+    """Mean magnitude of the difference's Fourier coefficients (of an orthonormal transform).
+
+    Details weigh as much as areas, which holds the network to them.
+    """
+    coefficients: Tensor = torch.fft.rfft2(_difference(restored, sharp), norm="ortho")
+    return coefficients.abs().mean()
+
+
+_LOSSES: dict[str, Loss] = {"l1": l1, "charbonnier": charbonnier, "frequency": frequency}
+
+
+def make_loss(text: str) -> Loss:
+    """Make the function of a weighted sum, see `napari_swintormer.training.settings.parse_loss`."""
+    (first, name), *others = parse_loss(text)
+
+    def loss(restored: Tensor, sharp: Tensor) -> Tensor:
+        total = first * _LOSSES[name](restored, sharp)
+        for weight, other in others:
+            total = total + weight * _LOSSES[other](restored, sharp)
+        return total
+
+    return loss
 
 
 def psnr(image: Tensor, sharp: Tensor) -> float:
@@ -20,5 +64,10 @@ def psnr(image: Tensor, sharp: Tensor) -> float:
     An image closer than 60 dB counts as 60 dB, so that an equal one does not make the mean
     infinite.
     """
-    mse = (image - sharp).square().mean(dim=(1, 2, 3)).clamp_min(1e-6)
-    return float((-10 / math.log(10) * mse.log()).mean())
+    known = sharp.isfinite().sum(dim=(1, 2, 3)).clamp_min(1)
+    mse = _difference(image, sharp).square().sum(dim=(1, 2, 3)) / known
+    return float((-10 / math.log(10) * mse.clamp_min(1e-6).log()).mean())
+
+
+def _difference(restored: Tensor, sharp: Tensor) -> Tensor:
+    return torch.where(sharp.isnan(), 0.0, restored - sharp)

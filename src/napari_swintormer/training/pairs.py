@@ -1,25 +1,62 @@
-"""Which images training learns from: found, checked, and split by source into two halves."""
+"""Which images training learns from: listed, matched by name, and split into two halves.
+
+Whether the two images of a pair fit each other is the matter of `check`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from napari_swintormer.errors import SwintormerError, TrainingError
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.training.annotations import check_mask
+from napari_swintormer.training.sources import ArrayImage, Source, content_id, open_planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
+    from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.training.degradations import Kind
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
 _CROP = re.compile(r"_t\d+$")
+
+Region = tuple[tuple[int, int], tuple[int, int]]
+"""``(start, stop)`` along Y and X, in pixels."""
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """A sharp image, its blurred partner unless the blur is synthesized, and annotations.
+
+    Attributes
+    ----------
+    sharp, blurred
+        Files or arrays of equal size; every plane of a stack is a pair of its own.
+    annotations
+        Labels of the same size, see `napari_swintormer.training.annotations`.
+    kind
+        How intensities relate to light, where the blur is synthesized; ``"auto"`` takes 8-bit RGB
+        images for photos.
+    folder
+        What the image comes from: each folder is drawn from equally often.
+    """
+
+    sharp: Source
+    blurred: Source | None = None
+    annotations: Source | None = None
+    kind: Kind | Literal["auto"] = "auto"
+    folder: str = "arrays"
+
+    @property
+    def name(self) -> str:
+        """Name for people: that of the blurred image."""
+        return (self.sharp if self.blurred is None else self.blurred).name
 
 
 @dataclass(frozen=True)
@@ -29,7 +66,7 @@ class Scene:
     Attributes
     ----------
     sharp, blurred
-        Image files of equal shape.
+        Images of equal shape.
     plane
         Number of the plane in both, see `napari_swintormer.imaging.planes.Planes`.
     shape
@@ -43,24 +80,43 @@ class Scene:
     source
         Image that the file was cut from: the name without an ending ``_t0``, ``_t1``...
         Scenes of one source are held out together.
+    annotations
+        Labels of the same size, or None.
+    region
+        Part of the plane that patches come from.
+    shift
+        ``(dy, dx)`` in pixels that the sharp image is moved back by, see
+        `napari_swintormer.training.comparison.Comparison`.
+    gain, offset
+        ``sharp = gain · blurred + offset``: what the sharp image is brought back from.
     """
 
-    sharp: Path
-    blurred: Path | None
+    sharp: Source
+    blurred: Source | None
     plane: int
     shape: tuple[int, int]
     kind: Kind
     group: str
     source: str
+    annotations: Source | None = None
+    region: Region | None = None
+    shift: tuple[float, float] = (0.0, 0.0)
+    gain: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def bounds(self) -> Region:
+        """`region`, or all of the plane."""
+        return self.region or ((0, self.shape[0]), (0, self.shape[1]))
 
 
-def find_scenes(
+def list_pairs(
     sharp: Sequence[Path],
-    blurred: Path | None,
-    kinds: Sequence[Kind | Literal["auto"]],
-    channels: int,
-) -> list[Scene]:
-    """List the scenes of some folders, in a fixed order.
+    blurred: Path | None = None,
+    annotations: Path | None = None,
+    kinds: Sequence[Kind | Literal["auto"]] = ("auto",),
+) -> tuple[list[ImagePair], list[str]]:
+    """List the pairs of some folders, in a fixed order; opens no image.
 
     Parameters
     ----------
@@ -68,42 +124,118 @@ def find_scenes(
         Folders of sharp images; one only if there is a `blurred` folder.
     blurred
         Folder with a partner of the same name, whatever the suffix, for every sharp image.
+    annotations
+        Folder with masks of the same names, for some or all images.
     kinds
-        Kind of the images of each folder; ``"auto"`` takes 8-bit RGB images for photos.
-    channels
-        Channels of the network: 3 keeps the colours of RGB images together.
+        Of the images of each folder.
+
+    Returns
+    -------
+    pairs, unmatched
+        A sentence about every image that has not exactly one partner.
 
     Raises
     ------
     TrainingError
-        A folder is missing or empty, an image cannot be read, has no partner or another shape.
+        A folder is missing or empty.
     """
-    scenes: list[Scene] = []
+    pairs, unmatched = [], []
     for folder, kind in zip(sharp, kinds, strict=True):
-        partners = _match(folder, blurred) if blurred else {}
-        for file in list_images(folder):
-            partner = partners.get(file)
-            planes = _open_planes(file, channels)
-            if partner is not None:
-                _check_partner(file, planes, partner, _open_planes(partner, channels))
-            if kind == "auto":
-                kind_of_file: Kind = "photo" if _looks_like_photo(planes) else "microscopy"
-            else:
-                kind_of_file = kind
-            stem = _CROP.sub("", file.stem)
-            scenes += [
-                Scene(
-                    file,
-                    partner,
-                    plane,
-                    planes.shape,
-                    kind_of_file,
-                    group=f"{folder}/{re.split(r'[_0-9]', stem, maxsplit=1)[0]}",
-                    source=f"{folder}/{stem}",
-                )
-                for plane in range(len(planes))
-            ]
-    return scenes
+        files = list_images(folder)
+        partners: dict[Path, Path] = {}
+        masks: dict[Path, Path] = {}
+        if blurred is not None:
+            partners, alone = _match(files, blurred)
+            unmatched += alone
+        if annotations is not None:
+            masks, _ = _match(files, annotations)
+        pairs += [
+            ImagePair(file, partners.get(file), masks.get(file), kind, str(folder))
+            for file in files
+            if blurred is None or file in partners
+        ]
+    return pairs, unmatched
+
+
+def are_arrays(images: Any) -> bool:
+    """Tell an array, or a list of arrays, from folders."""
+    first = images[0] if isinstance(images, (list, tuple)) and images else images
+    return hasattr(first, "dtype")
+
+
+def array_pairs(
+    blurred: Any, sharp: Any, annotations: Any = None, axes: str | None = None
+) -> list[ImagePair]:
+    """Make pairs of arrays.
+
+    Parameters
+    ----------
+    blurred, sharp
+        An array-like each, or lists of equally many. Stacks are pairs plane by plane. With
+        `blurred` None the blur is to be synthesized.
+    annotations
+        Labels: None, an array-like, or a list with one or None for each image.
+    axes
+        One letter of ``TCZYXS`` per dimension of every image; guessed if None.
+
+    Raises
+    ------
+    TrainingError
+        The lists differ in length.
+    """
+    sharps = _listed(sharp)
+    blurreds = [None] * len(sharps) if blurred is None else _listed(blurred)
+    masks = [None] * len(sharps) if annotations is None else _listed(annotations)
+    if not len(sharps) == len(blurreds) == len(masks):
+        raise TrainingError(
+            f"Every sharp image needs its partner (got {len(blurreds)} blurred and {len(sharps)} "
+            f"sharp images, {len(masks)} annotations). Give lists of equal length."
+        )
+    return [
+        ImagePair(
+            ArrayImage(f"sharp {k}", s, axes),
+            None if b is None else ArrayImage(f"image {k}", b, axes),
+            None if m is None else ArrayImage(f"annotations {k}", m),
+        )
+        for k, (b, s, m) in enumerate(zip(blurreds, sharps, masks, strict=True))
+    ]
+
+
+def sharp_scenes(pair: ImagePair, channels: int) -> list[Scene]:
+    """List the planes of an image whose blur is synthesized.
+
+    Raises
+    ------
+    TrainingError
+        The image cannot be read, or its annotations do not lie on it.
+    """
+    with open_planes(pair.sharp, channels) as planes:
+        if pair.annotations is not None:
+            with open_planes(pair.annotations, 1) as mask:
+                check_mask(pair.annotations.name, mask, len(planes), planes.shape)
+        return list(scenes_of(pair, planes))
+
+
+def scenes_of(pair: ImagePair, planes: Planes) -> list[Scene]:
+    """List the planes of a pair of images as they are; `planes` are those of the sharp one."""
+    kind = pair.kind
+    if kind == "auto":
+        kind = "photo" if planes.channels == 3 and planes.dtype.itemsize == 1 else "microscopy"
+    file = pair.sharp
+    stem = _CROP.sub("", file.stem if isinstance(file, Path) else file.name)
+    return [
+        Scene(
+            pair.sharp,
+            pair.blurred,
+            plane,
+            planes.shape,
+            kind,
+            group=f"{pair.folder}/{re.split(r'[_0-9]', stem, maxsplit=1)[0]}",
+            source=f"{pair.folder}/{stem}",
+            annotations=pair.annotations,
+        )
+        for plane in range(len(planes))
+    ]
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -120,92 +252,105 @@ def list_images(folder: Path) -> list[Path]:
     return files
 
 
-def split_scenes(scenes: Sequence[Scene], held_out: float) -> tuple[list[Scene], list[Scene]]:
+def split_scenes(
+    scenes: Sequence[Scene], held_out: float, patch_size: int
+) -> tuple[list[Scene], list[Scene]]:
     """Split scenes into those to train on and those held out for validation.
 
     The split is by source and depends on the names alone, so that a resumed or repeated training
-    holds out the same ones. With a single source there is nothing to hold out.
+    holds out the same ones. Where a whole source would be more than twice the share, the end of
+    every plane is held out instead, along its longer side and at least as wide as a patch; no patch
+    crosses the border.
 
     Parameters
     ----------
     scenes
         Scenes of all folders.
     held_out
-        Share of the sources to hold out, rounded up.
+        Share of the sources to hold out, rounded up, or of the pixels of every plane.
+    patch_size
+        Side of the patches in pixels.
     """
     sources = sorted({s.source for s in scenes}, key=_name_hash)
+    if 0 < 2 * held_out * len(sources) < 1 or (len(sources) == 1 and held_out > 0):
+        return _split_planes(scenes, held_out, patch_size)
     count = min(-int(-held_out * len(sources) // 1), len(sources) - 1)
     chosen = set(sources[:count])
     train = [s for s in scenes if s.source not in chosen]
     return train, [s for s in scenes if s.source in chosen]
 
 
+def _split_planes(
+    scenes: Sequence[Scene], held_out: float, patch_size: int
+) -> tuple[list[Scene], list[Scene]]:
+    train, rest = [], []
+    for scene in scenes:
+        (top, bottom), (left, right) = scene.bounds
+        height, width = bottom - top, right - left
+        longer = max(height, width)
+        share = min(max(patch_size, round(held_out * longer)), longer - patch_size)
+        if share < patch_size:
+            train.append(scene)
+        elif height > width:
+            border = bottom - share
+            train.append(dataclasses.replace(scene, region=((top, border), (left, right))))
+            rest.append(dataclasses.replace(scene, region=((border, bottom), (left, right))))
+        else:
+            border = right - share
+            train.append(dataclasses.replace(scene, region=((top, bottom), (left, border))))
+            rest.append(dataclasses.replace(scene, region=((top, bottom), (border, right))))
+    return train, rest
+
+
 def drawing_weights(scenes: Sequence[Scene]) -> list[float]:
     """Probability of drawing each scene: folders alike, groups by the root of their size."""
-    folders = [s.sharp.parent for s in scenes]
+    folders = [s.group.rpartition("/")[0] for s in scenes]
     sizes = {g: len(list(m)) for g, m in itertools.groupby(sorted(s.group for s in scenes))}
     raw = [sizes[s.group] ** -0.5 for s in scenes]
-    totals: dict[Path, float] = {}
+    totals: dict[str, float] = {}
     for folder, weight in zip(folders, raw, strict=True):
         totals[folder] = totals.get(folder, 0.0) + weight
     return [w / totals[f] / len(totals) for f, w in zip(folders, raw, strict=True)]
 
 
 def fingerprint(scenes: Iterable[Scene]) -> str:
-    """Name a list of scenes, so that a resumed training can tell that it is the same."""
-    lines = (f"{s.sharp}|{s.blurred}|{s.plane}|{s.shape}|{s.kind}" for s in scenes)
+    """Name a list of scenes, so that a resumed training can tell that it is the same.
+
+    Files are known by their paths, arrays by what is in them.
+    """
+
+    def identity(source: Source | None) -> str:
+        return content_id(source) if isinstance(source, ArrayImage) else str(source)
+
+    lines = (
+        f"{identity(s.sharp)}|{identity(s.blurred)}|{identity(s.annotations)}|{s.plane}|{s.shape}|"
+        f"{s.kind}|{s.region}|{s.shift}|{s.gain}|{s.offset}"
+        for s in scenes
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _match(sharp: Path, blurred: Path) -> dict[Path, Path]:
-    """Partner of every sharp file; every file must have exactly one."""
+def _match(files: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[str]]:
+    """Partner of every file in another folder, and a sentence about each that has not one."""
+    advice = "Give both images of a pair the same name; the suffix may differ."
     by_stem: dict[str, list[Path]] = {}
-    for file in list_images(blurred):
+    for file in list_images(folder):
         by_stem.setdefault(file.stem, []).append(file)
-    partners = {}
-    for file in list_images(sharp):
+    partners, alone = {}, []
+    for file in files:
         found = by_stem.pop(file.stem, [])
-        if len(found) != 1:
+        if len(found) == 1:
+            partners[file] = found[0]
+        else:
             problem = f"{len(found)} partners" if found else "no partner"
-            raise TrainingError(
-                f"{file} has {problem} in {blurred}. Give both images of a pair the same name; "
-                "the suffix may differ."
-            )
-        partners[file] = found[0]
-    if by_stem:
-        left_over = next(iter(by_stem.values()))[0]
-        raise TrainingError(
-            f"{left_over} has no partner in {sharp}. Give both images of a pair the same name; "
-            "the suffix may differ."
-        )
-    return partners
+            alone.append(f"{file} has {problem} in {folder}. {advice}")
+    for left_over in itertools.chain(*by_stem.values()):
+        alone.append(f"{left_over} has no partner in {files[0].parent}. {advice}")
+    return partners, alone
 
 
-def _open_planes(file: Path, channels: int) -> Planes:
-    try:
-        with open_image(file) as image:
-            return Planes(image.data, image.axes, channels)
-    except SwintormerError as error:
-        raise TrainingError(f"Training cannot use {file}: {error}") from error
-
-
-def _check_partner(sharp: Path, sharp_planes: Planes, blurred: Path, planes: Planes) -> None:
-    ours = (len(sharp_planes), sharp_planes.channels, *sharp_planes.shape)
-    theirs = (len(planes), planes.channels, *planes.shape)
-    if ours != theirs:
-        raise TrainingError(
-            f"The images of a pair must have the same size: {blurred} has {_size(theirs)}, "
-            f"{sharp} has {_size(ours)}."
-        )
-
-
-def _size(size: tuple[int, ...]) -> str:
-    planes, channels, height, width = size
-    return f"{planes} plane(s) of {height} x {width} pixels and {channels} channel(s)"
-
-
-def _looks_like_photo(planes: Planes) -> bool:
-    return planes.channels == 3 and planes.dtype.itemsize == 1
+def _listed(images: Any) -> list[Any]:
+    return list(images) if isinstance(images, (list, tuple)) else [images]
 
 
 def _name_hash(source: str) -> str:

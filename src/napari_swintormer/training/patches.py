@@ -6,36 +6,35 @@ that prepare patches ahead of the network changes nothing.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_swintormer.errors import SwintormerError, TrainingError
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.imaging.intensity import measure_ranges
-from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.training.annotations import LEAVE_OUT, Marks, plane_of_mask
 from napari_swintormer.training.degradations import draw_defocus, draw_range
+from napari_swintormer.training.image_cache import ImageCache
 from napari_swintormer.training.pairs import drawing_weights
+from napari_swintormer.training.sources import open_planes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.imaging.intensity import IntensityConvention, IntensityRange
+    from napari_swintormer.imaging.intensity import IntensityConvention
     from napari_swintormer.training.pairs import Scene
 
     FloatArray = NDArray[np.float32]
     Patch = tuple[FloatArray, FloatArray]
 
-_CACHE_BYTES = 512 * 2**20
 _GREY_PHOTOS = 0.25
 _HALF_SIZE = 0.15
-_SOFT = 0.25  # of the patches without blur: enlarged, as soft as sharp images can be
+# Enlarged before they are blurred, or left as they are: few real images are sharp to the pixel, and
+# a model that knows only such images as sharp takes every other one for beyond its help.
+_SOFT = 0.35
 _AHEAD = 4  # batches prepared before they are asked for
 
 
@@ -70,6 +69,7 @@ class PatchSampler:
         self._images = ImageCache(channels, convention)
         self._seed = seed
         self._cumulative = np.cumsum(drawing_weights(scenes))
+        self._marks = {s: _marks(s, channels) for s in scenes if s.annotations is not None}
 
     def draw(self, step: int, index: int) -> Patch:
         """Draw patch number `index` of a training step.
@@ -79,7 +79,7 @@ class PatchSampler:
         blurred, sharp
             ``(C, patch_size, patch_size)`` float32. The blurred patch is cut to [0, 1], as a
             restorer cuts its tiles; what was cut off is taken from the sharp one too, because a
-            restorer adds it again.
+            restorer adds it again. The sharp one is NaN where annotations leave pixels out.
         """
         rng = np.random.default_rng([self._seed, step, index])
         k = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))
@@ -97,54 +97,133 @@ class PatchSampler:
     def _patch(self, scene: Scene, rng: np.random.Generator, **share: float) -> Patch:
         if scene.blurred is None:
             degradation = draw_defocus(scene.kind, rng, **share)
-            sharp = self._cut(scene, (scene.sharp,), degradation.margin, rng)[0]
+            place = self._place(scene, degradation.margin, rng)
+            sharp = self._cut(scene, place)[0]
             if scene.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
                 sharp = sharp.mean(axis=0, keepdims=True)
-            if not degradation.psfs and rng.random() < _SOFT:
+            if rng.random() < _SOFT:
                 sharp = _enlarged(sharp, rng)
             blurred = degradation.apply(sharp, rng)
             inner = slice(degradation.margin, degradation.margin + self._patch_size)
             # a patch without blur stays as it is, noise and all: sharp images are left alone
             sharp = sharp[:, inner, inner] if degradation.psfs else blurred
         else:
-            blurred, sharp = self._cut(scene, (scene.blurred, scene.sharp), 0, rng)
+            place = self._place(scene, 0, rng)
+            inner = slice(None)
+            sharp, blurred = self._cut(scene, place)
         low, high = draw_range(rng)
         blurred, sharp = (blurred - low) / (high - low), (sharp - low) / (high - low)
         seen = np.clip(blurred, 0, 1)
         sharp = sharp - (blurred - seen)
+        if scene.annotations is not None:
+            left_out = self._left_out(scene, place)[:, inner, inner]
+            sharp = np.where(left_out, np.nan, sharp)
         if len(seen) < self._channels:
             seen, sharp = (np.repeat(p, self._channels, axis=0) for p in (seen, sharp))
         return seen.astype(np.float32), sharp.astype(np.float32)
 
-    def _cut(
-        self, scene: Scene, files: tuple[Path, ...], margin: int, rng: np.random.Generator
-    ) -> list[FloatArray]:
-        """Cut the same patch with its margin from images of a scene, in unit range, and turn it.
+    def _place(self, scene: Scene, margin: int, rng: np.random.Generator) -> _Place:
+        """Draw where a patch with its margin is cut, and how it is turned.
 
-        A small image is mirrored at its border. Some patches come from the image at half size:
-        another sharpness and another scale of the same things. All images of a scene share the
-        range of the first.
+        Some patches come from the image at half size: another sharpness and another scale of the
+        same things.
         """
         side = self._patch_size + 2 * margin
-        halve = min(scene.shape) >= 2 * side and rng.random() < _HALF_SIZE
+        (top, bottom), (left, right) = scene.bounds
+        sizes = bottom - top, right - left
+        halve = min(sizes) >= 2 * side and rng.random() < _HALF_SIZE
         read = 2 * side if halve else side
-        corner = [int(rng.integers(0, max(1, n - read + 1))) for n in scene.shape]
-        region = [slice(c, min(c + read, n)) for c, n in zip(corner, scene.shape, strict=True)]
-        turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-        patches = []
-        intensity: IntensityRange | None = None
-        for file in files:
-            raw, own_range = self._images.read(file, scene.plane, region[0], region[1])
-            intensity = intensity or own_range
-            patch = intensity.to_unit(raw)
-            missing = [(0, read - n) for n in patch.shape[1:]]
-            if any(after for _, after in missing):
-                patch = np.pad(patch, [(0, 0), *missing], mode="symmetric")
-            if halve:
-                patch = patch.reshape(len(patch), side, 2, side, 2).mean(axis=(2, 4))
-            patch = np.rot90(patch, turns, axes=(1, 2))
-            patches.append(np.ascontiguousarray(patch[:, :, ::-1] if mirror else patch))
+        corner = [int(rng.integers(0, max(1, n - read + 1))) for n in sizes]
+        if scene.annotations is not None:
+            centre = self._draw_centre(scene, rng)
+            corner = [
+                max(0, min(c - begin - read // 2, n - read))
+                for c, begin, n in zip(centre, (top, left), sizes, strict=True)
+            ]
+        y, x = (
+            slice(begin + c, min(begin + c + read, end))
+            for c, (begin, end) in zip(corner, scene.bounds, strict=True)
+        )
+        return _Place(y, x, read, halve, int(rng.integers(4)), bool(rng.integers(2)))
+
+    def _draw_centre(self, scene: Scene, rng: np.random.Generator) -> tuple[int, int]:
+        marks, plane = self._marks[scene]
+        assert scene.annotations is not None
+        mask = scene.annotations
+        return marks.draw(rng, lambda y, x: self._images.read(mask, plane, y, x, 1)[0])
+
+    def _cut(self, scene: Scene, place: _Place) -> list[FloatArray]:
+        """Cut a patch from the images of a scene, sharp one first, in unit range.
+
+        Both share the range of the blurred one, which is all that a restorer knows later.
+        """
+        known = scene.sharp if scene.blurred is None else scene.blurred
+        intensity = self._images.range_of(known, scene.plane)
+        raw = self._images.read_moved(
+            scene.sharp, scene.plane, place.y, place.x, scene.shift, scene.shape
+        )
+        if (scene.gain, scene.offset) != (1.0, 0.0):
+            raw = (raw.astype(np.float64) - scene.offset) / scene.gain
+        patches = [place.turn(intensity.to_unit(raw))]
+        if scene.blurred is not None:
+            raw = self._images.read(scene.blurred, scene.plane, place.y, place.x)
+            patches.append(place.turn(intensity.to_unit(raw)))
         return patches
+
+    def _left_out(self, scene: Scene, place: _Place) -> NDArray[np.bool_]:
+        assert scene.annotations is not None
+        labels = self._images.read(
+            scene.annotations, self._marks[scene][1], place.y, place.x, channels=1
+        )
+        return place.turn((labels == LEAVE_OUT).astype(np.float32)) > 0
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a patch is cut, and how it is turned.
+
+    Attributes
+    ----------
+    y, x
+        Region to read; smaller than `read` in a small image, which is mirrored at its border.
+    read
+        Side before halving, in pixels.
+    halve, turns, mirror
+        Whether to halve the size, how many quarters to turn, and whether to mirror.
+    """
+
+    y: slice
+    x: slice
+    read: int
+    halve: bool
+    turns: int
+    mirror: bool
+
+    def turn(self, patch: FloatArray) -> FloatArray:
+        """Bring a region ``(C, Y, X)`` as read to what the network sees."""
+        missing = [(0, self.read - n) for n in patch.shape[1:]]
+        if any(after for _, after in missing):
+            patch = np.pad(patch, [(0, 0), *missing], mode="symmetric")
+        if self.halve:
+            side = self.read // 2
+            patch = patch.reshape(len(patch), side, 2, side, 2).mean(axis=(2, 4))
+        patch = np.rot90(patch, self.turns, axes=(1, 2))
+        return np.ascontiguousarray(patch[:, :, ::-1] if self.mirror else patch)
+
+
+def with_marks(scenes: Sequence[Scene], channels: int) -> list[Scene]:
+    """Leave out scenes whose annotations allow no patch in their region."""
+    return [s for s in scenes if s.annotations is None or _marks(s, channels)[0].total]
+
+
+def _marks(scene: Scene, channels: int) -> tuple[Marks, int]:
+    """Where patches of a scene are centred, and the plane of its mask."""
+    assert scene.annotations is not None
+    with open_planes(scene.sharp, channels) as planes:
+        n_planes = len(planes)
+    with open_planes(scene.annotations, 1) as mask:
+        plane = plane_of_mask(mask, scene.plane, n_planes)
+        return Marks(mask, plane, *(slice(*ends) for ends in scene.bounds)), plane
 
 
 def _enlarged(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -152,63 +231,11 @@ def _enlarged(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
     from scipy.ndimage import zoom
 
     side = patch.shape[1]
-    part = round(side / rng.uniform(1.3, 2.0))
+    part = round(side / rng.uniform(1.2, 2.2))
     begin = (side - part) // 2
     middle = patch[:, begin : begin + part, begin : begin + part]
     enlarged: FloatArray = zoom(middle, (1, side / part, side / part), order=3, mode="mirror")
     return enlarged
-
-
-class ImageCache:
-    """Keeps decoded images and their intensity ranges, so that a patch seldom opens a file.
-
-    Images too large to keep are read region by region. Safe to use from several threads.
-    """
-
-    def __init__(
-        self, channels: int, convention: IntensityConvention, limit: int = _CACHE_BYTES
-    ) -> None:
-        self._channels = channels
-        self._convention = convention
-        self._limit = limit
-        self._bytes = 0
-        self._ranges: dict[Path, list[IntensityRange]] = {}
-        self._images: OrderedDict[Path, tuple[NDArray[Any], str]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def read(
-        self, file: Path, plane: int, y: slice, x: slice
-    ) -> tuple[NDArray[Any], IntensityRange]:
-        """Read a region ``(C, h, w)`` of a plane, with the range of the plane."""
-        with self._lock:
-            kept = self._images.get(file)
-            if kept is not None:
-                self._images.move_to_end(file)
-        if kept is not None:
-            return Planes(*kept, self._channels).read(plane, y, x), self._ranges[file][plane]
-        try:
-            with open_image(file) as image:
-                size = int(np.prod(image.data.shape)) * np.dtype(image.data.dtype).itemsize
-                keep = size <= self._limit // 8
-                data = np.asarray(image.data[:]) if keep else image.data
-                planes = Planes(data, image.axes, self._channels)
-                if file not in self._ranges:
-                    self._ranges[file] = measure_ranges(planes, self._convention)
-                region = planes.read(plane, y, x)
-        except SwintormerError as error:
-            raise TrainingError(f"Training cannot use {file}: {error}") from error
-        if keep:
-            self._keep(file, data, image.axes)
-        return region, self._ranges[file][plane]
-
-    def _keep(self, file: Path, data: NDArray[Any], axes: str) -> None:
-        with self._lock:
-            if file not in self._images:
-                self._images[file] = (data, axes)
-                self._bytes += data.nbytes
-            while self._bytes > self._limit:
-                _, (oldest, _) = self._images.popitem(last=False)
-                self._bytes -= oldest.nbytes
 
 
 def batches(

@@ -14,6 +14,7 @@ seed and step, so that a resumed training equals an uninterrupted one.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,15 @@ from napari_swintormer.events import Event, Notice, Progress, Trained
 from napari_swintormer.training.log import TrainingLog
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     import torch
     from torch import Tensor
 
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.prior import PriorSwintormer
+    from napari_swintormer.training.pairs import Scene
+    from napari_swintormer.training.patches import PatchSampler
     from napari_swintormer.training.settings import TrainSettings
 
 _REPORT_EVERY = 50  # steps between two lines of the log
@@ -54,17 +57,20 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
     import torch
 
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
+    from napari_swintormer.training.begin import check_nothing_there, find_scenes
     from napari_swintormer.training.patches import PatchSampler, batches
     from napari_swintormer.training.prior_losses import Batch
     from napari_swintormer.training.state import LossMean
-    from napari_swintormer.training.train import find_images, learning_rate
+    from napari_swintormer.training.train import BEST, LAST, learning_rate, put_in_place
 
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     card, weights = start_with_prior(settings)
-    scenes, held_out, images = find_images(settings, card)
-    if not held_out:
-        yield Notice("No image is held out for validation: the training reports its loss only.")
+    if not settings.resume:
+        check_nothing_there(settings)
+    scenes, held_out, images, notices = find_scenes(settings, card)
+    _check_complete(scenes)
+    yield from notices
 
     state = _State(card, weights, settings, device)
     described = card.model_dump(include={"network", "prior"})
@@ -82,6 +88,21 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
     source = batches(sampler, settings.batch_size, first_step, settings.steps, settings.workers)
     step, losses, began = first_step, LossMean(), time.perf_counter()
     rate = learning_rate(step, settings)
+
+    def write(name: str, report: Trained) -> None:
+        measured = state.measured(sampler) if settings.stage == "autoencoder" else state.ema
+        _write_weights(settings, name, measured, card, report)
+
+    def report(*, validate: bool = True) -> Trained:
+        """Write a line of the log, and the best weights."""
+        scores = state.validate(validation, precision) if validate else None
+        line = Trained(step, settings.steps, losses.take(), *(scores or (None, None)))
+        if log.write(line, rate):
+            write(BEST, line)
+        return line
+
+    if step == 0 and held_out:
+        yield report()  # what training has to be better than
     try:
         for pair in source:
             # One step: the stage's loss in the chosen precision, AdamW, moving average.
@@ -102,22 +123,33 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
                 state.save(step, decisive)
             validate = step % settings.validate_every == 0
             if step < settings.steps and (validate or step % _REPORT_EVERY == 0):
-                scores = state.validate(validation, precision) if validate else ()
-                report = Trained(step, settings.steps, losses.take(), *scores)
-                log.write(report, rate)
-                yield report
+                yield report(validate=validate)
+                if validate and settings.patience and log.since_best >= settings.patience:
+                    yield Notice(
+                        f"Stopped early: none of the last {log.since_best} validations was better."
+                    )
+                    break
     except GeneratorExit:
         state.save(step, decisive)
+        write(LAST, Trained(step, 0, math.nan))
         raise
     finally:
         source.close()
 
-    if settings.stage == "autoencoder":
-        state.measure_latent(sampler.draw_all(_PATCHES)[1])
-    report = Trained(step, settings.steps, losses.take(), *state.validate(validation, precision))
-    log.write(report, rate)
-    _write_weights(settings, state.ema, card, report)
-    yield report
+    line = report()
+    write(LAST, line)
+    best = held_out and settings.keep == "best"
+    put_in_place(settings.run_folder / (BEST if best else LAST), settings.out)
+    yield line
+
+
+def _check_complete(scenes: Sequence[Scene]) -> None:
+    """Refuse annotations: of an image with holes there is no latent."""
+    if any(scene.annotations is not None for scene in scenes):
+        raise TrainingError(
+            "A model with a prior cannot be trained with annotations. Leave them out, or cut the "
+            "images."
+        )
 
 
 def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor]]:
@@ -126,16 +158,23 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
     Raises
     ------
     TrainingError
-        There is no model to start from, or this stage comes too early for it.
+        There is no model to start from, this stage comes too early for it, or it is to minimise or
+        train something else than it does.
     """
     from napari_swintormer.models.prior_settings import CompactPriorSettings
-    from napari_swintormer.training.train import start_model
+    from napari_swintormer.training.begin import start_model
 
     if settings.from_model is None:
         raise TrainingError(
             f"The stage {settings.stage!r} of a training with prior needs a model to start from. "
             "Name one with --from; a model without prior will do for --stage autoencoder."
         )
+    for name, only in (("loss", "l1"), ("parameters", "all")):
+        if getattr(settings, name) != only:
+            raise TrainingError(
+                f"Every stage of a training with prior has losses and parameters of its own (got "
+                f"{name}={getattr(settings, name)!r}). Leave {name} out."
+            )
     card, weights = start_model(settings)
     assert weights is not None
     if card.prior is None and settings.stage == "autoencoder":
@@ -215,15 +254,15 @@ class _State:
             for average, new in zip(self.ema.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(new, 1 - decay)
 
-    def validate(self, pairs: Any, precision: torch.dtype) -> tuple[float, ...]:
-        """Measure the PSNR in dB of the stage's images and of the blurred ones; () of no pairs."""
+    def validate(self, pairs: Any, precision: torch.dtype) -> tuple[float, float] | None:
+        """Measure the PSNR in dB of the stage's images and of the blurred ones, if any."""
         import torch
 
         from napari_swintormer.training.losses import psnr
         from napari_swintormer.training.prior_losses import Batch
 
         if pairs is None:
-            return ()
+            return None
         blurred, sharp = (torch.from_numpy(half) for half in pairs)
         device = next(self.ema.parameters()).device
         images, size = [], self.settings.batch_size
@@ -235,16 +274,18 @@ class _State:
                 images.append(self.stage.image(batch).float().cpu())
         return psnr(torch.cat(images), sharp), psnr(blurred, sharp)
 
-    def measure_latent(self, sharp: Any) -> None:
-        """Bring the latent to mean 0 and deviation 1 over some sharp patches."""
+    def measured(self, sampler: PatchSampler) -> PriorSwintormer:
+        """Return the average with its latent at mean 0 and deviation 1 over some sharp patches."""
         import torch
 
-        prior = self.ema.prior
-        with torch.inference_mode():
+        network = copy.deepcopy(self.ema)
+        prior, sharp = network.prior, sampler.draw_all(_PATCHES)[1]
+        with torch.no_grad():
             latents = prior.encode(torch.from_numpy(sharp).to(prior.shift.device))
             deviation, mean = torch.std_mean(latents, dim=(0, 2, 3))
             prior.shift += mean * prior.scale
             prior.scale *= deviation.clamp_min(1e-6)
+        return network
 
     def save(self, step: int, decisive: Mapping[str, Any]) -> None:
         """Write a checkpoint."""
@@ -256,6 +297,7 @@ class _State:
             network=self.network.state_dict(),
             ema=self.ema.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            at_once=self.settings.batch_size,
         )
         save_checkpoint(self.settings.run_folder, checkpoint)
 
@@ -273,9 +315,9 @@ class _State:
 
 
 def _write_weights(
-    settings: TrainSettings, network: PriorSwintormer, card: ModelCard, report: Trained
+    settings: TrainSettings, name: str, network: PriorSwintormer, card: ModelCard, report: Trained
 ) -> None:
-    """Write the model; the card keeps what the stages before have brought."""
+    """Write the model to a file of the run; the card keeps what the stages before have brought."""
     from napari_swintormer.models.catalogue import find_model
     from napari_swintormer.models.weights import load_weights, save_weights
 
@@ -286,4 +328,4 @@ def _write_weights(
         metrics[f"stage {settings.stage}, validation PSNR, dB"] = round(report.psnr, 3)
         metrics["validation PSNR of the blurred patches, dB"] = round(report.psnr_blurred, 3)
     card = card.model_copy(update={"metrics": {**earlier, **metrics}})
-    save_weights(settings.out, network.state_dict(), card)
+    save_weights(settings.run_folder / name, network.state_dict(), card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from napari_swintormer.models.card import TrainingData
     from napari_swintormer.models.prior_settings import CompactPriorSettings
     from napari_swintormer.training.degradations import Kind
+    from napari_swintormer.training.pairs import ImagePair
 
 NETWORKS = {
     # Two blocks on every level: of one alone, the windows would never shift and their borders show.
@@ -31,9 +33,20 @@ NETWORKS = {
 
 Stage = Literal["network", "autoencoder", "denoiser", "joint"]
 
-# The result depends on neither of these.
+LOSSES = ("l1", "charbonnier", "frequency")
+PARAMETERS = ("all", "decoder", "output")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"steps": 300, "learning_rate": 3e-4, "warmup": 20, "validate_every": 25},
+    "thorough": {"steps": 3000, "learning_rate": 3e-4, "warmup": 100, "validate_every": 100},
+    "from scratch": {"steps": 10_000, "learning_rate": 1e-3, "warmup": 200, "validate_every": 250},
+}
+"""Fields for usual trainings: minutes and an hour to train a model further, hours from nothing."""
+
+# What the result does not depend on, or what the fingerprint of the pairs covers.
 _FREE_ON_RESUME = (
     *("out", "resume", "device", "validate_every", "checkpoint_every", "workers"),
+    *("patience", "keep", "pairs", "annotations", "register", "match_intensity", "skip_bad"),
     *("title", "summary", "licence", "training_data"),
 )
 
@@ -51,6 +64,16 @@ class TrainSettings:
         folder of the same name ending in ``.run``.
     blurred
         Folder with the blurred partner of every sharp image, of the same name.
+    annotations
+        Folder with masks of the same names, for some or all images, see
+        `napari_swintormer.training.annotations`.
+    pairs
+        Pairs of files or arrays, instead of the three folders.
+    register, match_intensity
+        Move sharp images back by the shift that the pair check finds, and bring them to the
+        intensities of the blurred ones.
+    skip_bad
+        Leave out pairs that the check finds bad, each with a notice; otherwise they are refused.
     synthesize
         ``"defocus"`` makes the blurred images from the sharp ones instead.
     kinds
@@ -61,6 +84,12 @@ class TrainSettings:
         Training steps, of `batch_size` patches each.
     batch_size, patch_size
         Patches in a step, and their side in pixels.
+    loss
+        ``"l1"`` as in the paper, ``"charbonnier"``, ``"frequency"`` or a weighted sum of them, such
+        as ``"charbonnier + 0.05 * frequency"``.
+    parameters
+        What is trained: ``"all"``, the ``"decoder"`` with all that comes after it, or the last
+        layer, the ``"output"``.
     learning_rate
         At its peak: rises for `warmup` steps, then falls to 1e-6 as a cosine.
     warmup
@@ -91,6 +120,11 @@ class TrainSettings:
         Steps between two validations and between two checkpoints.
     workers
         Threads that prepare patches.
+    patience
+        Validations in a row without a better one after which training ends; None for no such end.
+    keep
+        What `out` becomes in the end: the ``"last"`` weights, or those of the ``"best"``
+        validation, the model that training started from among them.
     title, summary, licence, training_data
         For the model card.
     """
@@ -98,11 +132,18 @@ class TrainSettings:
     sharp: tuple[Path, ...]
     out: Path
     blurred: Path | None = None
+    annotations: Path | None = None
+    pairs: tuple[ImagePair, ...] = ()
+    register: bool = False
+    match_intensity: bool = False
+    skip_bad: bool = False
     synthesize: Literal["defocus"] | None = None
     kinds: tuple[Kind | Literal["auto"], ...] = ("auto",)
     steps: int = 10_000
     batch_size: int = 8
     patch_size: int = 128
+    loss: str = "l1"
+    parameters: Literal["all", "decoder", "output"] = "all"
     learning_rate: float = 3e-4
     warmup: int = 200
     weight_decay: float = 1e-4
@@ -120,6 +161,8 @@ class TrainSettings:
     validate_every: int = 500
     checkpoint_every: int = 100
     workers: int = 2
+    patience: int | None = None
+    keep: Literal["last", "best"] = "last"
     title: str = ""
     summary: str = ""
     licence: str = ""
@@ -149,9 +192,21 @@ class TrainSettings:
                 f"There is no such stage (got stage={self.stage!r}). "
                 f"Use one of {', '.join(map(repr, get_args(Stage)))}."
             )
+        if self.patience is not None and self.patience < 1:
+            raise TrainingError(f"patience must be at least 1 (got {self.patience}).")
+        for name, known in (("parameters", PARAMETERS), ("keep", ("last", "best"))):
+            if getattr(self, name) not in known:
+                raise TrainingError(
+                    f"{name} must be one of {', '.join(map(repr, known))} (got "
+                    f"{name}={getattr(self, name)!r})."
+                )
+        parse_loss(self.loss)
         self._check_data()
 
     def _check_data(self) -> None:
+        if self.pairs:
+            self._check_pairs()
+            return
         if not self.sharp:
             raise TrainingError("Training needs sharp images. Give a folder of them with --sharp.")
         if self.synthesize not in (None, "defocus"):
@@ -182,6 +237,19 @@ class TrainSettings:
                     "'microscopy' or 'auto'."
                 )
 
+    def _check_pairs(self) -> None:
+        if self.sharp or self.blurred or self.annotations:
+            raise TrainingError("Training takes either pairs or folders (got both).")
+        with_blurred = [pair for pair in self.pairs if pair.blurred is not None]
+        if (self.synthesize is None) != (len(with_blurred) == len(self.pairs)) or (
+            self.synthesize is not None and with_blurred
+        ):
+            raise TrainingError(
+                f"Either every pair has a blurred image or the blur of all is synthesized (got "
+                f"{len(with_blurred)} blurred images for {len(self.pairs)} sharp ones, "
+                f"synthesize={self.synthesize!r})."
+            )
+
     @property
     def kind_of_folder(self) -> tuple[Kind | Literal["auto"], ...]:
         """`kinds`, one per folder in `sharp`."""
@@ -202,3 +270,28 @@ class TrainSettings:
         fields = (f.name for f in dataclasses.fields(self))
         values = {name: getattr(self, name) for name in fields if name not in left_out}
         return values | {"kinds": list(self.kinds)}
+
+
+def parse_loss(text: str) -> list[tuple[float, str]]:
+    """Read a weighted sum of losses.
+
+    Raises
+    ------
+    TrainingError
+        It is none.
+
+    Examples
+    --------
+    >>> parse_loss("charbonnier + 0.05 * frequency")
+    [(1.0, 'charbonnier'), (0.05, 'frequency')]
+    """
+    terms = []
+    for term in text.split("+"):
+        found = re.fullmatch(r"\s*(?:(\d*\.?\d+)\s*\*\s*)?(\w+)\s*", term)
+        if found is None or found[2] not in LOSSES:
+            raise TrainingError(
+                f"There is no such loss (got loss={text!r}). Use one of {', '.join(LOSSES)}, or a "
+                "weighted sum such as 'charbonnier + 0.05 * frequency'."
+            )
+        terms.append((float(found[1] or 1), found[2]))
+    return terms

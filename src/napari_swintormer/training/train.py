@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_swintormer.console import finish
-from napari_swintormer.errors import OutputError, TrainingError
+from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Event, Notice, Progress, Trained
-from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.log import TrainingLog
 from napari_swintormer.training.settings import NETWORKS, TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
-
-    from torch import Tensor
+    from collections.abc import Generator, Sequence
 
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.settings import SwintormerSettings
     from napari_swintormer.models.swintormer import Swintormer
-    from napari_swintormer.training.pairs import Scene
 
 _REPORT_EVERY = 50  # steps between two lines of the log
 _FINAL_LEARNING_RATE = 1e-6
-_TILE_SIZE = (
-    512  # of a new model, as in the paper, but with an eighth as overlap: a third of the cost
-)
+BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 def train(
-    blurred: str | Path | None = None,
-    sharp: str | Path | Sequence[str | Path] = (),
+    blurred: Any = None,
+    sharp: Any = (),
     out: str | Path = "model.safetensors",
     *,
+    annotations: Any = None,
+    axes: str | None = None,
     synthesize: Literal["defocus"] | None = None,
     kind: str | Sequence[str] = "auto",
     steps: int = 10_000,
@@ -52,18 +47,25 @@ def train(
     """Train a network, or train a model further, on pairs of blurred and sharp images.
 
     Writes the weights file `out` at the end, and beside it a folder ``<out>.run`` with the
-    checkpoint, the log as JSON lines (``log.jsonl``) and the best weights so far
-    (``best.safetensors``). An interrupted training goes on with ``resume=True`` and gives the
-    weights that it would have given without the interruption.
+    checkpoint, the log as JSON lines (``log.jsonl``), the weights of the best validation
+    (``best.safetensors``), the last ones (``last.safetensors``) and pictures of every validation.
+    Pairs are checked first, and bad ones refused, see `check_pairs`. An interrupted training goes
+    on with ``resume=True`` and gives the weights that it would have given without the interruption.
 
     Parameters
     ----------
     blurred
-        Folder with the blurred partner of every sharp image: same name, the suffix may differ.
+        Folder with the blurred partner of every sharp image: same name, the suffix may differ. Or
+        an array, or a list of arrays; the planes of a stack are pairs of their own.
     sharp
-        Folder of sharp images, or several.
+        Folder of sharp images, or several; or as many arrays as `blurred` has.
     out
         Weights file to write, ending in ``.safetensors``.
+    annotations
+        Labels, as a folder or arrays: 1 where patches are taken from, 2 what is left out; nothing
+        means everywhere.
+    axes
+        One letter of ``TCZYXS`` per dimension of the arrays; guessed if None.
     synthesize
         ``"defocus"`` makes blurred images from the sharp ones, instead of `blurred`.
     kind
@@ -86,8 +88,8 @@ def train(
         Show a progress bar.
     **more
         Other fields of `napari_swintormer.training.settings.TrainSettings`: ``batch_size``,
-        ``patch_size``, ``learning_rate``, ``warmup``, ``held_out``, ``validate_every``,
-        ``checkpoint_every``, ``workers``, ``title``, ``summary``, ``licence``…
+        ``patch_size``, ``learning_rate``, ``loss``, ``parameters``, ``register``,
+        ``match_intensity``, ``skip_bad``, ``keep``, ``patience``, ``held_out``, ``title``…
 
     Returns
     -------
@@ -107,11 +109,9 @@ def train(
     >>> train("blurred", "sharp", "mine.safetensors", steps=5000)  # doctest: +SKIP
     >>> train(sharp="sharp", synthesize="defocus", out="mine.safetensors")  # doctest: +SKIP
     """
-    folders = [sharp] if isinstance(sharp, (str, Path)) else sharp
     settings = TrainSettings(
-        sharp=tuple(Path(folder) for folder in folders),
         out=Path(out),
-        blurred=None if blurred is None else Path(blurred),
+        **_image_settings(blurred, sharp, annotations, axes),
         synthesize=synthesize,
         kinds=(kind,) if isinstance(kind, str) else tuple(kind),  # type: ignore[arg-type]
         steps=steps,
@@ -131,7 +131,8 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     """Train as `train` does, reporting every step.
 
     Closing the iterator stops the training after the step it is in, and writes a checkpoint from
-    which ``resume`` goes on without loss.
+    which ``resume`` goes on without loss, and the weights as they are (``last.safetensors``); those
+    of the best validation are in ``best.safetensors`` already.
 
     Yields
     ------
@@ -146,7 +147,7 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     import torch
 
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
-    from napari_swintormer.training.losses import l1
+    from napari_swintormer.training.begin import check_nothing_there, find_scenes, start_model
     from napari_swintormer.training.patches import PatchSampler, batches
     from napari_swintormer.training.state import LossMean, TrainingState
     from napari_swintormer.training.validation import Validation
@@ -154,35 +155,58 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     card, start_weights = start_model(settings)
-    scenes, held_out, images = find_images(settings, card)
-    if not held_out:
-        yield Notice("No image is held out for validation: the training reports its loss only.")
+    if not settings.resume:
+        check_nothing_there(settings)
+    scenes, held_out, images, notices = find_scenes(settings, card)
+    yield from notices
 
     # Network, moving average and optimizer, fresh or as the checkpoint left them.
-    state = TrainingState.build(card, start_weights, settings, device)
+    state = TrainingState.build(card, start_weights, settings, device, precision)
     decisive = settings.decisive() | {"images": images, "network": card.network.model_dump()}
     first_step = state.restore(decisive) if settings.resume else 0
     log = TrainingLog(settings.run_folder, first_step)
     validation = Validation(held_out, settings.patch_size, settings.batch_size, card)
 
+    def report(step: int, rate: float, *, validate: bool = True) -> Trained:
+        """Write a line of the log, with a picture and the best weights where there are any."""
+        some, loss = len(losses) > 0, losses.take()
+        if some and not math.isfinite(loss):
+            raise TrainingError(
+                f"The training lost its way before step {step}: its loss is no number any more. "
+                f"Start anew with a lower learning rate (got {settings.learning_rate:g})."
+            )
+        scores = validation.run(state.ema, device, precision) if validate else None
+        picture = settings.run_folder / "validation" / f"step_{step:06}.png" if scores else None
+        if picture is not None:
+            validation.save_picture(picture)
+        psnr, psnr_blurred = scores or (None, None)
+        line = Trained(step, settings.steps, loss, psnr, psnr_blurred, picture)
+        if log.write(line, rate):
+            _write_weights(settings.run_folder / BEST, state.ema, card, line)
+        return line
+
     sampler = PatchSampler(
         scenes, settings.patch_size, card.network.channels, card.intensity, settings.seed
     )
-    source = batches(sampler, settings.batch_size, first_step, settings.steps, settings.workers)
-    step, losses, began = first_step, LossMean(), time.perf_counter()
+    step, losses = first_step, LossMean()
     rate = learning_rate(step, settings)
+    if settings.from_model is not None and step == 0 and held_out:
+        yield report(0, rate)  # what training has to be better than
+    source = batches(sampler, settings.batch_size, first_step, settings.steps, settings.workers)
+    began = time.perf_counter()
     try:
         for blurred, sharp in source:
-            # One step: forward in the chosen precision, L1, gradients cut, AdamW, moving average.
+            # One step: forward in the chosen precision, loss, gradients cut, AdamW, moving average.
             rate = learning_rate(step, settings)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                restored = state.network(torch.from_numpy(blurred).to(device))
-            loss = l1(restored.float(), torch.from_numpy(sharp).to(device))
-            state.update(loss, rate, step)
+            loss, notice = state.update(
+                torch.from_numpy(blurred), torch.from_numpy(sharp), rate, step
+            )
             losses.add(loss)
             step += 1
             elapsed = time.perf_counter() - began
             eta = elapsed / (step - first_step) * (settings.steps - step)
+            if notice is not None:
+                yield Notice(notice)
             yield Progress(step, settings.steps, "steps", elapsed, eta)
 
             # Now and then a checkpoint, and a line of the log, some with a validation.
@@ -190,24 +214,52 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
                 state.save(step, decisive)
             validate = step % settings.validate_every == 0
             if step < settings.steps and (validate or step % _REPORT_EVERY == 0):
-                scores = validation.run(state.ema, device, precision) if validate else None
-                report = Trained(step, settings.steps, losses.take(), *(scores or ()))
-                if log.write(report, rate):
-                    _write_weights(
-                        settings.run_folder / "best.safetensors", state.ema, card, report
+                yield report(step, rate, validate=validate)
+                if validate and settings.patience and log.since_best >= settings.patience:
+                    yield Notice(
+                        f"Stopped early: none of the last {log.since_best} validations was better."
                     )
-                yield report
+                    break
     except GeneratorExit:
         state.save(step, decisive)
+        _write_weights(settings.run_folder / LAST, state.ema, card, Trained(step, 0, math.nan))
         raise
     finally:
         source.close()
 
-    scores = validation.run(state.ema, device, precision)
-    report = Trained(step, settings.steps, losses.take(), *(scores or ()))
-    log.write(report, rate)
-    _write_weights(settings.out, state.ema, card, report)
-    yield report
+    last = report(step, rate)
+    _write_weights(settings.run_folder / LAST, state.ema, card, last)
+    best = held_out and settings.keep == "best"
+    put_in_place(settings.run_folder / (BEST if best else LAST), settings.out)
+    yield last
+
+
+def put_in_place(weights: Path, out: Path) -> None:
+    """Copy weights of a run to where the user wants them, under that name.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    from napari_swintormer.models.weights import load_weights, save_weights
+
+    card, state = load_weights(weights)
+    save_weights(out, state, card)
+
+
+def _image_settings(blurred: Any, sharp: Any, annotations: Any, axes: str | None) -> dict[str, Any]:
+    """Tell folders from arrays: the fields of `TrainSettings` that say where images come from."""
+    from napari_swintormer.training.pairs import are_arrays, array_pairs
+
+    if are_arrays(sharp):
+        return {"sharp": (), "pairs": tuple(array_pairs(blurred, sharp, annotations, axes))}
+    folders = [sharp] if isinstance(sharp, (str, Path)) else sharp
+    return {
+        "sharp": tuple(Path(folder) for folder in folders),
+        "blurred": None if blurred is None else Path(blurred),
+        "annotations": None if annotations is None else Path(annotations),
+    }
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -228,72 +280,6 @@ def _network_settings(network: str | SwintormerSettings | None) -> SwintormerSet
             f"{', '.join(map(repr, NETWORKS))}."
         )
     return NETWORKS[network]
-
-
-def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:
-    """Card of the model to be, and the weights to start from."""
-    from napari_swintormer.models.card import ModelCard
-    from napari_swintormer.models.catalogue import find_model
-    from napari_swintormer.models.weights import load_weights
-
-    described = {
-        key: getattr(settings, key)
-        for key in ("title", "summary", "licence", "training_data")
-        if getattr(settings, key)
-    }
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", settings.out.stem).lstrip("._-")[:64] or "model"
-    if settings.from_model is None:
-        network = settings.network or NETWORKS["small"]
-        # the network sees no further than its windows: tiles may be larger than patches
-        tile_size = max(_TILE_SIZE, network.multiple)
-        card = ModelCard(
-            name=name, network=network, tile_size=tile_size, overlap=tile_size // 8, **described
-        )
-        weights = None
-    else:
-        if settings.network is not None:
-            raise TrainingError(
-                "A model that is trained further keeps its network: leave out --network, or --from."
-            )
-        base, weights = load_weights(find_model(settings.from_model))
-        # Training aims at the unclipped sharp image, whatever the model did before.
-        changed = {"name": name, "version": "1", "metrics": {}, "clip_output": False} | described
-        card = base.model_copy(update=changed)
-    unknown = card.network.prior_channels and card.prior is None
-    if card.network.views != 1 or unknown:
-        raise TrainingError(
-            f"Training works on networks of one view, whose card describes their prior (got "
-            f"views={card.network.views}, prior_channels={card.network.prior_channels})."
-        )
-    if settings.patch_size % card.network.multiple:
-        raise TrainingError(
-            f"patch_size must be a multiple of {card.network.multiple} for this network (got "
-            f"patch_size={settings.patch_size})."
-        )
-    return card, weights
-
-
-def find_images(settings: TrainSettings, card: ModelCard) -> tuple[list[Scene], list[Scene], str]:
-    """Scenes to train on, scenes held out, and the fingerprint of both."""
-    from napari_swintormer.training.pairs import find_scenes, fingerprint, split_scenes
-
-    if not settings.resume:
-        _check_nothing_there(settings)
-    scenes = find_scenes(
-        settings.sharp, settings.blurred, settings.kind_of_folder, card.network.channels
-    )
-    train_scenes, held_out = split_scenes(scenes, settings.held_out)
-    return train_scenes, held_out, fingerprint(scenes)
-
-
-def _check_nothing_there(settings: TrainSettings) -> None:
-    if (settings.run_folder / CHECKPOINT).exists():
-        raise TrainingError(
-            f"There is a training in {settings.run_folder} already. Go on with it by --resume, "
-            "delete the folder, or write to another name."
-        )
-    if settings.out.exists():
-        raise OutputError(f"{settings.out} exists already. Delete it or write to another name.")
 
 
 def _write_weights(path: Path, network: Swintormer, card: ModelCard, report: Trained) -> None:

@@ -1,0 +1,105 @@
+"""How many tiles at once: found out with two small batches, and remembered.
+
+What a network needs on a GPU cannot be told from its weights; but it grows with the batch along a
+straight line, which two points give.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
+
+from napari_swintormer.engine.devices import precision_name
+from napari_swintormer.engine.processors import is_out_of_memory
+from napari_swintormer.engine.remembered import recall, remember
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_swintormer.engine.blocks import TileRestorer
+    from napari_swintormer.engine.processors import Processor
+
+_FILE = "device_memory"
+_SHARE = 0.85  # of the memory that is free; the rest is for what others take meanwhile
+# Larger batches gain nothing on any device and only delay a stop: 8 tiles of 512 pixels.
+_MOST_PIXELS = 8 * 512 * 512
+
+
+def batch_size_that_fits(
+    processor: Processor,
+    restorer: TileRestorer,
+    dtype: torch.dtype,
+    tile: tuple[int, int, int],
+) -> int | None:
+    """Find out how many tiles the device has memory for.
+
+    Parameters
+    ----------
+    processor
+        Of the device.
+    restorer
+        On the device. What it needs is remembered by its `sha256`, if it has one, and by whether it
+        samples a prior.
+    dtype
+        Precision of its matrix products.
+    tile
+        (C, h, w) of the tiles.
+
+    Returns
+    -------
+    int or None
+        At least 1; None where the device cannot tell its memory.
+    """
+    free = processor.free_bytes()
+    if free is None:
+        return None
+    sha256 = getattr(restorer, "sha256", "")
+    prior = " prior" if getattr(restorer, "needs_places", False) else ""
+    size = "x".join(map(str, tile))
+    key = f"{sha256}{prior} {processor.name} {precision_name(dtype)} {size}"
+    need = recall(_FILE, key) if sha256 else None
+    if not _is_need(need):
+        need = _measure(processor, restorer, dtype, tile)
+        if need is None:
+            return None
+        if sha256:
+            remember(_FILE, key, need)
+    fixed, per_tile = need
+    most = _MOST_PIXELS // (tile[1] * tile[2])
+    return max(1, min(most, int((_SHARE * free - fixed) // per_tile)))
+
+
+def _is_need(need: object) -> TypeGuard[list[int]]:
+    """Say whether what was remembered is ``[fixed, per_tile]``."""
+    return (
+        isinstance(need, list)
+        and len(need) == 2
+        and all(isinstance(n, int) for n in need)
+        and need[1] > 0
+    )
+
+
+def _measure(
+    processor: Processor,
+    restorer: TileRestorer,
+    dtype: torch.dtype,
+    tile: tuple[int, int, int],
+) -> list[int] | None:
+    """Measure ``[fixed, per_tile]`` in bytes; None where the device cannot tell."""
+
+    def peak(n: int) -> int | None:
+        tiles = np.zeros((n, *tile), np.float32)
+        return processor.measure(lambda: processor.start(restorer, dtype, tiles)())
+
+    try:
+        peak(1)  # also loads libraries, and chooses methods
+        one, two = peak(1), peak(2)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None  # the run starts with the usual size and finds out what fits
+    if one is None or two is None:
+        return None
+    per_tile = max(1, two - one)
+    return [max(0, one - per_tile), per_tile]

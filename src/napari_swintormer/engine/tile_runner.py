@@ -1,0 +1,195 @@
+"""A restorer at work on a device: batch by batch, and with less when memory runs out."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_swintormer.engine.devices import precision_name, resolve_precision
+from napari_swintormer.engine.processors import is_out_of_memory, processor_for
+from napari_swintormer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.engine.blocks import Tile, TileRestorer
+    from napari_swintormer.engine.processors import Processor
+    from napari_swintormer.models.noise import Place
+
+_CPU = torch.device("cpu")
+
+
+class TileRunner:
+    """A restorer with the device, the precision and the number of tiles that it takes at once.
+
+    When memory runs out, the batch is halved, and halved again; with a single tile the restorer
+    moves to the CPU. The work goes on with the tiles that failed, and never grows again: what has
+    run out once will do so again.
+
+    Parameters
+    ----------
+    restorer
+        Already on the device.
+    device
+        Where it works.
+    dtype
+        Precision of its matrix products; tiles go in and come out as float32.
+    batch_size
+        Tiles in one forward pass.
+    processor
+        Drives the device; None takes the one for `device`.
+
+    Attributes
+    ----------
+    restorer, device, dtype, batch_size
+        As given, until memory runs out.
+    """
+
+    def __init__(
+        self,
+        restorer: TileRestorer,
+        device: torch.device,
+        dtype: torch.dtype,
+        batch_size: int,
+        processor: Processor | None = None,
+    ) -> None:
+        self.restorer, self.device, self.dtype = restorer, device, dtype
+        self.batch_size = batch_size
+        self._processor = processor or processor_for(device)
+        self._ahead = self._processor.ahead
+        self._notices: list[str] = []
+
+    def take_notices(self) -> list[str]:
+        """Give the sentences on what was done about memory since the last call."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def changes(self, groups: Iterable[list[Tile]]) -> Iterator[list[NDArray[np.float32]]]:
+        """Restore tiles and give what the restorer adds to them, batch by batch.
+
+        Parameters
+        ----------
+        groups
+            Tiles of one size. No batch mixes groups, so that a run that goes on in the middle makes
+            the same batches. A group is taken when all tiles before it are under way.
+
+        Yields
+        ------
+        list of NDArray
+            (C, h, w) float32 each, in the order of the tiles.
+
+        Raises
+        ------
+        SettingsError
+            If the restorer answers with values that are not numbers, or memory is too small for a
+            single tile.
+        """
+        waiting, under_way = deque[list["Tile"]](), deque[_Batch]()
+        coming = filter(None, groups)
+        while True:
+            room = len(under_way) <= self._ahead
+            if room and not waiting:
+                waiting.extend(islice(coming, 1))
+            failed, restored = False, None
+            try:
+                if room and waiting:
+                    under_way.append(self._start(waiting[0][: self.batch_size]))
+                elif under_way:
+                    restored = under_way[0].wait()
+                else:
+                    return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed = True
+            # not in the `except`: as long as the error lives it holds what is on the device
+            if failed:
+                waiting.extendleft(batch.tiles for batch in reversed(under_way))
+                under_way.clear()
+                self._take_less(len(waiting[0]))
+            elif restored is None:
+                _drop(waiting, len(under_way[-1].tiles))
+            else:
+                tiles = under_way.popleft().tiles
+                self._check(restored)
+                # numpy from here on: on busy cores, the threads of such small torch operations
+                # cost more than they give
+                yield [new - tile.pixels for new, tile in zip(restored, tiles, strict=True)]
+
+    def _start(self, tiles: list[Tile]) -> _Batch:
+        pixels, places = np.stack([tile.pixels for tile in tiles]), [tile.place for tile in tiles]
+        restorer = _at(self.restorer, places)
+        return _Batch(tiles, self._processor.start(restorer, self.dtype, pixels))
+
+    def _take_less(self, n_tiles: int) -> None:
+        """Use less memory from now on; memory ran out with `n_tiles` waiting or under way."""
+        self._processor.release()
+        size = min(n_tiles, self.batch_size)
+        name = self._processor.name
+        if size > 1:
+            self.batch_size = size // 2
+            self._notices.append(
+                f"Memory ran out on {name} with {size} tiles at once; going on with "
+                f"{self.batch_size}."
+            )
+        elif self._ahead:
+            self._ahead = 0
+            self._notices.append(f"Memory ran out on {name}; going on with one tile at a time.")
+        elif self.device != _CPU and isinstance(self.restorer, nn.Module):
+            self.move_to_cpu()
+        else:
+            raise SettingsError(
+                f"memory is too small for a single tile (got {name}). Use a smaller tile_size, or "
+                "close other programs."
+            )
+
+    def move_to_cpu(self) -> None:
+        """Go on where there is more memory; results may differ in the last bits."""
+        assert isinstance(self.restorer, nn.Module)
+        name = self._processor.name
+        self.restorer = self.restorer.to(_CPU)
+        self._processor.release()
+        self.device, self.batch_size, self._ahead = _CPU, 1, 0
+        if self.dtype != torch.float32:
+            self.dtype = resolve_precision("auto", _CPU)
+        self._processor = processor_for(_CPU)
+        self._notices.append(
+            f"The memory of {name} is too small for a single tile; going on with the CPU, which "
+            "is slower. A smaller tile_size may fit."
+        )
+
+    def _check(self, restored: NDArray[np.float32]) -> None:
+        if not np.isfinite(restored).all():
+            raise SettingsError(
+                "the model answered with values that are not numbers "
+                f"(got precision={precision_name(self.dtype)!r} on {self._processor.name}). "
+                "Use precision='fp32'."
+            )
+
+
+class _Batch(NamedTuple):
+    """Tiles under way, and how to wait for them."""
+
+    tiles: list[Tile]
+    wait: Callable[[], NDArray[np.float32]]
+
+
+def _at(restorer: TileRestorer, places: list[Place]) -> TileRestorer:
+    """Tell a restorer where the tiles lie, if it wants to know."""
+    if not getattr(restorer, "needs_places", False):
+        return restorer
+    return lambda tiles: restorer(tiles, places)  # type: ignore[call-arg]
+
+
+def _drop(waiting: deque[list[Tile]], n: int) -> None:
+    """Take the first `n` tiles off the first group."""
+    waiting[0] = waiting[0][n:]
+    if not waiting[0]:
+        waiting.popleft()

@@ -1,0 +1,66 @@
+"""The table of pairs with what the check found about each."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+
+from napari_swintormer.training.check import PairReport
+
+_COLUMNS = ("Pair", "Shift y, x", "Gain", "Details", "Findings")
+_TIPS = (
+    "The blurred image, and the plane of a stack.",
+    "How far the sharp image is moved against the blurred one, in pixels.",
+    "Contrast of the sharp image, times that of the blurred one.",
+    "Strength of the sharp image's details over those of the blurred one.",
+    "What the check found; red pairs cannot be trained on.",
+)
+_BAD, _REMARK, _GOOD = QColor("#e5484d"), QColor("#d29922"), QColor("#3fa66a")
+
+
+class PairTable(QTableWidget):
+    """Reports of the pair check, one a row; grows while the check runs."""
+
+    def __init__(self) -> None:
+        super().__init__(0, len(_COLUMNS))
+        for column, (name, tip) in enumerate(zip(_COLUMNS, _TIPS, strict=True)):
+            item = QTableWidgetItem(name)
+            item.setToolTip(tip)
+            self.setHorizontalHeaderItem(column, item)
+        self.verticalHeader().hide()
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.setMinimumHeight(90)
+        self.reports: list[PairReport] = []
+
+    def restart(self) -> None:
+        """Forget all rows."""
+        self.setRowCount(0)
+        self.reports = []
+
+    def add(self, report: PairReport) -> None:
+        """Add the row of a pair."""
+        self.reports.append(report)
+        row = self.rowCount()
+        self.insertRow(row)
+        kinds = ", ".join(finding.kind for finding in report.findings) or "good"
+        sentences = "\n".join(finding.message for finding in report.findings)
+        colour = _BAD if report.bad else _REMARK if report.findings else _GOOD
+        for column, text in enumerate((report.name, *report.figures, kinds)):
+            item = QTableWidgetItem(text)
+            item.setToolTip(sentences or text)
+            if column == len(_COLUMNS) - 1:
+                item.setForeground(colour)
+            elif column:
+                item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+            self.setItem(row, column, item)
+
+    def summary(self) -> str:
+        """Say how many pairs can be trained on, and what is wrong with the first that cannot."""
+        bad = [report for report in self.reports if report.bad]
+        line = f"{len(self.reports) - len(bad)} of {len(self.reports)} pairs can be trained on."
+        return line if not bad else f"{line} {bad[0].findings[0].message}"

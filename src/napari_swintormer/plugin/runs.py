@@ -1,0 +1,236 @@
+"""The runs of a widget: one at a time, the others wait; one that was stopped can go on."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.utils import progress
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QObject, Signal
+
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.events import Progress
+from napari_swintormer.job import Job
+from napari_swintormer.plugin.layers import LayerSource
+from napari_swintormer.plugin.results import Result
+from napari_swintormer.plugin.run_panel import clock
+from napari_swintormer.plugin.worker import DeblurWorker, Outcome
+
+
+@dataclass(eq=False)
+class Run:
+    """A run over one layer.
+
+    Attributes
+    ----------
+    source, job
+        What is deblurred, and how.
+    record
+        Of `napari_swintormer.plugin.scripts.run_record`.
+    result
+        Once the run has begun.
+    layer
+        Shows the result.
+    """
+
+    source: LayerSource
+    job: Job
+    record: dict[str, Any]
+    result: Result | None = None
+    layer: Image | None = None
+
+
+class Runs(QObject):
+    """Starts runs one after the other, and shows each result while it fills in.
+
+    Parameters
+    ----------
+    viewer
+        Gets the layers.
+
+    Attributes
+    ----------
+    stopped
+        The run that `resume` goes on with, or None.
+    """
+
+    changed = Signal()
+    """Another run is going on, or none, or the one that was stopped has gone."""
+    opened = Signal(object)
+    """The layer of a `Run` is there and begins to fill in."""
+    progressed = Signal(object)
+    said = Signal(str, bool)
+    """Something to tell the user; whether it is an error."""
+    ended = Signal(object)
+    """A run has ended: the layer that is complete, or None."""
+
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._waiting: deque[Run] = deque()
+        self._current: Run | None = None
+        self._worker: DeblurWorker | None = None
+        self._activity: progress | None = None
+        self.stopped: Run | None = None
+        viewer.layers.events.removed.connect(self._forget_layer)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self._worker is not None
+
+    @property
+    def n_waiting(self) -> int:
+        """How many runs wait for the one that goes on."""
+        return len(self._waiting)
+
+    def start(self, run: Run) -> None:
+        """Begin a run, or let it wait for the one that goes on."""
+        if self._worker is None:
+            self._begin(run)
+        else:
+            self._waiting.append(run)
+            self.said.emit(
+                f"{run.source.name} waits for the run that goes on (waiting: {self.n_waiting}).",
+                False,
+            )
+            self.changed.emit()
+
+    def resume(self) -> None:
+        """Go on with the run that was stopped."""
+        run, self.stopped = self.stopped, None
+        if run is not None:
+            self.start(run)
+
+    def cancel(self) -> None:
+        """Stop after the batch of tiles at hand; what waits is dropped, what is finished stays."""
+        self._waiting.clear()
+        if self._worker is not None:
+            self._worker.quit()
+            self.said.emit("Stopping after the tiles at hand …", False)
+
+    def _begin(self, run: Run) -> None:
+        self._current, self.stopped = run, None
+        self._activity = progress(total=run.job.plan.n_tiles, desc=f"Deblurring {run.source.name}")
+        self._worker = worker = DeblurWorker(run.job, run.source.coarser, run.result)
+        worker.progressed.connect(self._show_progress)
+        worker.noticed.connect(self._say)
+        worker.opened.connect(self._show_layer)
+        worker.filled.connect(self._refresh)
+        worker.returned.connect(self._take_outcome)
+        worker.errored.connect(self._show_error)
+        worker.warned.connect(relay_warning)
+        worker.finished.connect(self._reset)
+        self.destroyed.connect(worker.quit)  # the viewer was closed
+        self.said.emit("", False)
+        self.changed.emit()
+        worker.start()
+
+    # ---- what the worker tells ---------------------------------------------------------------
+
+    def _show_progress(self, event: Progress) -> None:
+        if self._activity is not None:
+            self._activity.update(event.done - self._activity.n)
+        self.progressed.emit(event)
+
+    def _show_layer(self, outcome: Outcome) -> None:
+        run = self._current
+        if run is None or self._worker is None or self._worker.abort_requested:
+            return
+        run.result = outcome.result
+        if run.layer is None:
+            made = outcome.provenance | {"run": run.record, "complete": False}
+            run.layer = run.source.result_layer(outcome.result.shown, made)
+            self._viewer.add_layer(run.layer)
+            self.opened.emit(run)
+
+    def _say(self, sentence: str) -> None:
+        self.said.emit(sentence, False)
+
+    def _refresh(self) -> None:
+        if self._current is not None and self._current.layer is not None:
+            self._current.layer.refresh(extent=False, highlight=False)
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        """Show the complete result, or what is finished of it."""
+        run = self._current
+        if run is None or run.layer is None:
+            return
+        made = outcome.provenance | {"run": run.record, "complete": outcome.result.complete}
+        run.layer.metadata = run.layer.metadata | {"swintormer": made}
+        run.layer.refresh()
+        if outcome.result.complete:
+            text = f"Done in {clock(outcome.seconds)}: {run.layer.name}"
+            self.said.emit(text, False)
+
+    def _show_error(self, error: Exception) -> None:
+        show_error(error, self.said.emit)
+
+    def _reset(self) -> None:
+        worker, run = self._worker, self._current
+        if worker is None or run is None:
+            return
+        self.destroyed.disconnect(worker.quit)
+        self._worker = self._current = None
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
+        layer = run.layer
+        if layer is not None and not (run.result and run.result.complete):
+            self._keep_or_remove(run)
+            layer = None
+        if worker.abort_requested:
+            kept = self.stopped is not None
+            self.said.emit(
+                "What is finished is kept; Resume goes on to the same result."
+                if kept
+                else "Cancelled. The layers are as they were.",
+                False,
+            )
+        if self._waiting:
+            self._begin(self._waiting.popleft())
+        else:
+            self.changed.emit()
+        self.ended.emit(layer)
+
+    def _keep_or_remove(self, run: Run) -> None:
+        """Keep what an unfinished run has made, or remove the layer where that is nothing."""
+        assert run.layer is not None
+        assert run.result is not None
+        if run.layer not in self._viewer.layers:
+            return  # removed by the user
+        if run.result.finished():
+            self.stopped = run
+            run.layer.refresh()
+        else:
+            self._viewer.layers.remove(run.layer)
+
+    def _forget_layer(self, event: Any) -> None:
+        """Stop a run whose result is not wanted any more."""
+        if self.stopped is not None and event.value == self.stopped.layer:
+            self.stopped = None
+            self.changed.emit()
+        if (
+            self._worker is not None
+            and self._current is not None
+            and event.value == self._current.layer
+        ):
+            self._worker.quit()
+
+
+def show_error(error: Exception, say: Any) -> None:
+    """Say what the user can put right in one sentence; show the traceback of anything else."""
+    if isinstance(error, SwintormerError):
+        say(str(error), True)
+    else:  # not the user's mistake: napari shows the traceback on demand
+        say(f"{type(error).__name__}: {error}", True)
+        notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def relay_warning(arguments: tuple[Any, ...]) -> None:
+    """Show a warning of a worker where napari shows those of the GUI thread."""
+    notification_manager.receive_warning(*arguments)

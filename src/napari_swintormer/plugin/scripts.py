@@ -1,0 +1,112 @@
+"""A run of the widget as a line of Python or of the command line, with the same pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from napari.layers import Image
+
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.errors import ImageError
+from napari_swintormer.imaging.files import open_image
+from napari_swintormer.plugin.layers import full_resolution
+
+
+def run_record(
+    layer: Image, settings: DeblurSettings, position: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Write down what a run works on and how.
+
+    Parameters
+    ----------
+    layer
+        The input.
+    settings
+        Of the run.
+    position
+        Index along T, C and Z where only one plane is deblurred; None for all planes.
+
+    Returns
+    -------
+    dict
+        For `as_python` and `as_command`; a JSON object.
+    """
+    return {
+        "layer": layer.name,
+        "path": layer.source.path,
+        "multiscale": bool(layer.multiscale),
+        "shape": list(full_resolution(layer).shape),
+        "plane": None if position is None else dict(position),
+        "settings": _chosen(dataclasses.asdict(settings)),
+    }
+
+
+def as_python(record: Mapping[str, Any]) -> str:
+    """Write a run as Python for the console of napari, or a script that has the viewer.
+
+    Parameters
+    ----------
+    record
+        Of `run_record`.
+    """
+    image = f"viewer.layers[{record['layer']!r}].data" + "[0]" * record["multiscale"]
+    settings = record["settings"]
+    if record["plane"] is not None:
+        axes = settings["axes"]
+        place = record["plane"]
+        index = ", ".join(
+            f"{place[axis]}:{place[axis] + 1}" if axis in place else ":" for axis in axes
+        )
+        image += f"[{index}]"
+    arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
+    return (
+        "from napari_swintormer import deblur\n\n"
+        f"result = deblur({image}{arguments})\n"
+        f"viewer.add_image(result, name={record['layer'] + ' deblurred'!r})\n"
+    )
+
+
+def as_command(record: Mapping[str, Any]) -> str:
+    """Write a run as a command line.
+
+    Parameters
+    ----------
+    record
+        Of `run_record`.
+
+    Raises
+    ------
+    ImageError
+        When the image comes from no file, or only one plane of it is deblurred.
+    """
+    path = record["path"]
+    if path is None or not os.path.exists(path):
+        raise ImageError(
+            f"{record['layer']} comes from no file; copy as Python, or save the layer first."
+        )
+    if record["plane"] is not None:
+        raise ImageError(
+            "The command line deblurs whole files, not the current plane; copy as Python instead."
+        )
+    settings = dict(record["settings"])
+    with open_image(path) as image:
+        same = list(image.data.shape) == record["shape"]
+        if not same or image.axes == settings["axes"]:
+            del settings["axes"]  # the file knows them, in its own order
+    folder, name = os.path.split(path)
+    stem = name.split(".")[0] + "-deblurred.ome.zarr"
+    words = ["swintormer", "deblur", path, os.path.join(folder, stem)]
+    for key, value in settings.items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is the default anyway."""
+    defaults = dataclasses.asdict(DeblurSettings())
+    return {k: v for k, v in settings.items() if v is not None and v != defaults[k]}

@@ -1,0 +1,80 @@
+"""What part of a layer the viewer shows, and at which position of a stack."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from napari_swintormer.errors import ImageError
+from napari_swintormer.plugin.layers import LayerSource
+from napari_swintormer.tiling.grid import Region
+
+# More than this takes too long to be a preview: 25 tiles of 256 pixels and the usual overlap.
+LARGEST_PREVIEW = 1024
+
+
+def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Region:
+    """Find the part of a layer that is on the screen, in pixels of full resolution.
+
+    Parameters
+    ----------
+    viewer
+        Shows the layer in two dimensions.
+    layer
+        Single-scale or multiscale, in any place, also rotated.
+    source
+        Of the layer, with its axes.
+
+    Returns
+    -------
+    Region
+        The middle of what is on the screen where that is more than 1024 pixels along a side.
+
+    Raises
+    ------
+    ImageError
+        When the layer is not on the screen, or not seen from above Y and X.
+    """
+    if viewer.dims.ndisplay != 2:
+        raise ImageError("A preview needs the view in two dimensions; switch it at the lower left.")
+    corners = np.array([layer.world_to_data(corner) for corner in _corners_in_world(viewer)])
+    letters = [axis for axis in source.axes if axis != "S"]
+    for axis, letter in enumerate(letters):
+        if letter not in "YX" and np.ptp(corners[:, axis]) > 1:
+            raise ImageError(
+                f"A preview needs Y and X on the screen (got a view along {letter}); turn the axes "
+                "back at the lower left, or correct the axes above."
+            )
+    spans = []
+    for letter in "YX":
+        along = corners[:, letters.index(letter)]
+        length = source.data.shape[source.axes.index(letter)]
+        # a pixel reaches half its side to both sides of its centre
+        start, stop = np.floor(along.min() + 0.5), np.ceil(along.max() + 0.5)
+        start, stop = int(np.clip(start, 0, length)), int(np.clip(stop, 0, length))
+        if stop - start > LARGEST_PREVIEW:
+            start = (start + stop - LARGEST_PREVIEW) // 2
+            stop = start + LARGEST_PREVIEW
+        spans.append((start, stop))
+    (y0, y1), (x0, x1) = spans
+    if y0 == y1 or x0 == x1:
+        raise ImageError(f"{source.name} is not on the screen; move the view to where it is.")
+    return Region(y0, y1, x0, x1)
+
+
+def _corners_in_world(viewer: ViewerModel) -> list[tuple[float, ...]]:
+    """Corners of the canvas, in the world's coordinates."""
+    new = hasattr(viewer, "scene")  # napari before 0.9 keeps camera and canvas elsewhere
+    camera = viewer.scene.camera if new else viewer.camera
+    size = np.array(viewer.canvas.size if new else viewer._canvas_size, float)
+    half = size / 2 / camera.zoom
+    center = np.array(camera.center[-2:], float)
+    corners = []
+    for signs in product((-1, 1), repeat=2):
+        point = np.array(viewer.dims.point, float)
+        point[list(viewer.dims.displayed)] = center + half * signs
+        corners.append(tuple(point))
+    return corners

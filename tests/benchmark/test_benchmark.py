@@ -1,0 +1,70 @@
+"""The benchmark measures what it says, and says it as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from napari_swintormer.benchmark import measures
+from napari_swintormer.benchmark.timing import peak_bytes, ratio, turn_by_turn
+from napari_swintormer.benchmark.transcription import Transcription
+from napari_swintormer.cli import app
+from napari_swintormer.models.swintormer import Swintormer
+from tiny import tiny_card
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def test_one_command_gives_table_and_figures(
+    make_weights: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "PAPER_TILES", ((64, 32),))
+    monkeypatch.setattr(measures, "_SIDES", (256, 512, 1024))
+    weights = make_weights("measured", tile_size=512, overlap=64)
+    figures = tmp_path / "figures.json"
+    command = ["benchmark", "--quick", "--model", str(weights), "--device", "cpu"]
+    done = CliRunner().invoke(app, [*command, "--precision", "fp32", "--json", str(figures)])
+    assert done.exit_code == 0, done.output
+    report = json.loads(figures.read_text())
+    assert 0 < report["engine_efficiency"] == report["engine"]["efficiency"]
+    assert (report["precision"], report["engine"]["tiles"]) == ("fp32", 9)
+    assert report["others"]["dask"]["largest_difference"] == 0
+    assert [row["tile_size"] for row in report["tiles"]] == [64, 512]
+    assert [row["megapixels"] for row in report["growth"]] == [256**2 / 1e6, 512**2 / 1e6]
+    assert "all but the network" in done.output
+    assert "faster than plain" in done.output
+
+
+@pytest.mark.parametrize("softmax", ["plain", "released"])
+def test_the_transcription_computes_what_the_network_does(softmax: str) -> None:
+    sizes = tiny_card(3).network.model_copy(
+        update={"softmax": softmax, "num_blocks": (2, 1, 1, 2), "window_size": 4}
+    )
+    torch.manual_seed(0)
+    network = Swintormer(sizes).eval()
+    torch.nn.init.trunc_normal_(network.output.weight, std=0.05)
+    views = torch.rand(1, sizes.in_channels, 2 * sizes.multiple, sizes.multiple)
+    with torch.inference_mode():
+        expected, restored = Transcription(network)(views), network(views)
+    assert (expected - views).std() > 0.01
+    torch.testing.assert_close(restored, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_works_take_turns() -> None:
+    order: list[str] = []
+    works = {name: lambda name=name: order.append(name) for name in "ab"}
+    taken = turn_by_turn(works, 3)
+    assert "".join(order) == "ababab"
+    assert len(taken["a"]) == 3
+    assert ratio([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == 3
+
+
+def test_peak_memory_is_that_of_the_work() -> None:
+    peak = peak_bytes(lambda: torch.ones(2**26))  # 256 MiB, freed when it is measured
+    assert peak is None or 200e6 < peak < 400e6

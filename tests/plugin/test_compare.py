@@ -1,0 +1,125 @@
+"""Swipe, toggle, difference; copying a run."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QGuiApplication
+from typer.testing import CliRunner
+
+import napari_swintormer
+from napari_swintormer.cli import app
+from napari_swintormer.plugin.deblur_form import CURRENT_PLANE
+from napari_swintormer.plugin.swipe import canvas_of
+
+pytestmark = pytest.mark.gui
+
+
+def noise(*shape, dtype="uint16"):
+    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
+
+
+def boundary(viewer):
+    """Column of the canvas where the grey of the image changes."""
+    row = viewer.screenshot(canvas_only=True, flash=False)[viewer.canvas.size[0] // 2, :, 0]
+    changes = np.flatnonzero(np.abs(np.diff(row.astype(int))) > 20)
+    return None if changes.size == 0 else int(changes[0]) + 1
+
+
+def test_the_swipe_line_is_dragged_follows_the_view_and_goes(viewer, deblur, qtbot):
+    with qtbot.waitExposed(viewer.window._qt_window):
+        viewer.show()
+    dark = np.zeros((2, 100, 100), np.uint8)
+    viewer.add_image(dark, contrast_limits=(0, 255))
+    result = deblur.run()
+    result.data = dark + 200  # as if it were bright
+    viewer.scene.camera.zoom = 20  # fills the canvas
+    compare = deblur.widget.compare
+    assert boundary(viewer) is None
+
+    qtbot.mouseClick(compare.swipe, Qt.MouseButton.LeftButton)
+    line = compare._swipe._line
+    assert abs(boundary(viewer) - compare._swipe.x) <= 1
+    for move in (
+        lambda: setattr(viewer.scene.camera, "zoom", 40),
+        lambda: viewer.dims.set_point(0, 1),
+        lambda: setattr(result, "visible", True),
+    ):
+        move()
+        assert abs(boundary(viewer) - compare._swipe.x) <= 1
+    before, grip = compare._swipe.x, QPoint(line.width() // 2, 40)
+    qtbot.mousePress(line, Qt.MouseButton.LeftButton, pos=grip)
+    qtbot.mouseMove(line, grip + QPoint(60, 0))
+    qtbot.mouseRelease(line, Qt.MouseButton.LeftButton, pos=grip)
+    assert compare._swipe.x != before
+    assert abs(boundary(viewer) - compare._swipe.x) <= 1
+
+    viewer.dims.ndisplay = 3
+    assert not compare.swipe.isChecked()
+    viewer.dims.ndisplay = 2
+    qtbot.mouseClick(compare.swipe, Qt.MouseButton.LeftButton)
+    viewer.layers.remove(result)
+    assert not compare.swipe.isEnabled()
+    assert not compare.swipe.isChecked()
+
+
+def test_one_key_hides_and_shows_the_result(viewer, deblur, qtbot):
+    viewer.add_image(noise(64, 64))
+    result = deblur.run()
+    canvas = canvas_of(deblur.widget).native
+    for visible in (False, True):
+        qtbot.keyClick(canvas, Qt.Key.Key_B)
+        assert result.visible is visible
+        assert deblur.widget.compare.before.isChecked() is not visible
+
+
+def test_the_difference_is_the_result_minus_the_image(deblur_alone, qtbot):
+    photo = noise(90, 70, 3, dtype="uint8")
+    deblur_alone.viewer.add_image(photo, rgb=True, scale=(2, 3))
+    result = deblur_alone.run()
+    qtbot.mouseClick(deblur_alone.widget.compare.difference, Qt.MouseButton.LeftButton)
+    layer = deblur_alone.viewer.layers[-1]
+    change = result.data.astype(float) - photo
+    np.testing.assert_allclose(layer.data, change.mean(axis=-1), atol=1e-4)
+    np.testing.assert_array_equal(layer.scale, (2, 3))
+    low, high = layer.contrast_limits
+    assert -low == high > 0
+
+
+def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):
+    deblur_alone.viewer.add_image(noise(4, 80, 64), name="it's")
+    deblur_alone.viewer.dims.set_point(0, 2)
+    deblur_alone.form.planes.value = CURRENT_PLANE
+    deblur_alone.form.strength.value = 0.5
+    result = deblur_alone.run()
+    deblur_alone.form.strength.value = 1.0  # the run of the active result is copied, not this
+    deblur_alone.viewer.layers.selection.active = result
+    qtbot.mouseClick(deblur_alone.widget.copy_python, Qt.MouseButton.LeftButton)
+    names = {"viewer": deblur_alone.viewer}
+    exec(QGuiApplication.clipboard().text(), names)
+    np.testing.assert_array_equal(names["result"], result.data)
+
+
+def test_the_copied_command_line_gives_the_same_pixels(viewer, deblur, qtbot, tmp_path):
+    image = noise(2, 70, 90)
+    tifffile.imwrite(tmp_path / "my stack.tif", image, imagej=True, metadata={"axes": "ZYX"})
+    viewer.open(tmp_path / "my stack.tif", plugin="napari-swintormer")
+    deblur.form.overlap.value = 8
+    result = deblur.run()
+    viewer.layers.selection.active = result
+    qtbot.mouseClick(deblur.widget.copy_command, Qt.MouseButton.LeftButton)
+    program, *arguments = shlex.split(QGuiApplication.clipboard().text())
+    assert program == "swintormer"
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    with napari_swintormer.imaging.files.open_image(arguments[2]) as made:
+        np.testing.assert_array_equal(made.data[...], result.data)
+
+    viewer.layers.selection.active = viewer.add_image(image, name="no file")
+    deblur.form.image.value = viewer.layers["no file"]
+    qtbot.mouseClick(deblur.widget.copy_command, Qt.MouseButton.LeftButton)
+    assert "comes from no file" in deblur.widget.run_panel.message.text()

@@ -1,0 +1,88 @@
+"""Deblur this view: the part on the screen, with the pixels of the whole run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import napari_swintormer
+from napari_swintormer.errors import ImageError
+from napari_swintormer.plugin import view
+from napari_swintormer.plugin.layers import LayerSource
+
+pytestmark = pytest.mark.gui
+
+
+def noise(*shape, dtype="uint16"):
+    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
+
+
+def look_at(viewer, center, zoom):
+    viewer.scene.camera.center = (0, *center)
+    viewer.scene.camera.zoom = zoom
+
+
+@pytest.mark.parametrize("multiscale", [False, True])
+def test_the_preview_has_the_pixels_of_the_run_in_the_place_of_the_view(
+    viewer, deblur, qtbot, multiscale
+):
+    image = noise(3, 220, 200)
+    data = [image, image[:, ::2, ::2]] if multiscale else image
+    layer = viewer.add_image(data, multiscale=multiscale, scale=(2, 0.5, 0.5), translate=(0, 9, 7))
+    viewer.dims.set_point(0, 4)
+    height, width = viewer.canvas.size
+    look_at(viewer, (9 + 35, 7 + 50), zoom := 16)
+    whole = napari_swintormer.deblur(image, device="cpu", precision="fp32", axes="ZYX")
+
+    shown = deblur.preview()
+
+    top, left = layer.world_to_data((4, 44 - height / 2 / zoom, 57 - width / 2 / zoom))[1:]
+    bottom, right = layer.world_to_data((4, 44 + height / 2 / zoom, 57 + width / 2 / zoom))[1:]
+    y0, y1 = max(0, int(top + 0.5)), min(220, int(np.ceil(bottom + 0.5)))
+    x0, x1 = max(0, int(left + 0.5)), min(200, int(np.ceil(right + 0.5)))
+    assert shown.data.shape == (1, y1 - y0, x1 - x0)
+    assert (y1 - y0) * (x1 - x0) < 220 * 200
+    np.testing.assert_array_equal(shown.data, whole[2:3, y0:y1, x0:x1])
+    np.testing.assert_allclose(
+        shown.data_to_world((0, 0, 0)), layer.data_to_world((2, y0, x0)), atol=1e-9
+    )
+
+    deblur.form.strength.value = 0.5  # follows without the network
+    weaker = napari_swintormer.deblur(
+        image, device="cpu", precision="fp32", axes="ZYX", strength=0.5
+    )
+    np.testing.assert_array_equal(shown.data, weaker[2:3, y0:y1, x0:x1])
+    result = deblur.run()  # takes the place of the preview
+    assert shown not in viewer.layers
+    np.testing.assert_array_equal(result.data, weaker)
+
+
+def test_colours_and_the_current_plane(deblur_alone):
+    photo = noise(90, 70, 4, dtype="uint8")
+    deblur_alone.viewer.add_image(photo, rgb=True)
+    shown = deblur_alone.preview()
+    assert shown.rgb
+    whole = napari_swintormer.deblur(photo, device="cpu", precision="fp32")
+    region = tuple(
+        slice(int(t), int(t) + n)
+        for t, n in zip(shown.translate, shown.data.shape[:2], strict=True)
+    )
+    np.testing.assert_array_equal(shown.data, whole[region])
+
+
+def test_only_so_much_of_a_view_and_none_from_the_side(deblur_alone, monkeypatch):
+    monkeypatch.setattr(view, "LARGEST_PREVIEW", 30)
+    viewer = deblur_alone.viewer
+    layer = viewer.add_image(noise(5, 200, 100))
+    source = LayerSource.of(layer, "ZYX")
+    look_at(viewer, (100, 50), 1)
+    assert view.visible_region(viewer, layer, source) == (85, 115, 35, 65)
+    look_at(viewer, (5000, 50), 1)
+    with pytest.raises(ImageError, match="not on the screen"):
+        view.visible_region(viewer, layer, source)
+    viewer.dims.order = (1, 0, 2)
+    with pytest.raises(ImageError, match="along Z"):
+        view.visible_region(viewer, layer, source)
+    viewer.dims.ndisplay = 3
+    with pytest.raises(ImageError, match="two dimensions"):
+        view.visible_region(viewer, layer, source)

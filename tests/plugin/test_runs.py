@@ -1,0 +1,247 @@
+"""Results fill in while a run goes on; stopping, going on, waiting."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from qtpy.QtCore import Qt
+
+import napari_swintormer
+from napari_swintormer.engine.preview import RestoredRegion
+from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.plugin import results
+from napari_swintormer.plugin.results import Result
+from napari_swintormer.plugin.worker import DeblurWorker, PreviewWorker
+
+pytestmark = pytest.mark.gui
+_LIVE = (Image, Restorer, Result, RestoredRegion, DeblurWorker, PreviewWorker)
+PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
+
+
+def noise(*shape, dtype="uint16"):
+    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
+
+
+def expected(image, **settings):
+    return napari_swintormer.deblur(image, device="cpu", precision="fp32", **settings)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Count the batches, and give the GUI thread time between them."""
+    forward, batches = Restorer.forward, []
+
+    def counting(self, tiles):
+        batches.append(len(tiles))
+        time.sleep(0.01)
+        return forward(self, tiles)
+
+    monkeypatch.setattr(Restorer, "forward", counting)
+    return batches
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    """Treat small images as large ones, in small chunks."""
+    monkeypatch.setattr(results, "LARGEST_TEXTURE", 100)
+    monkeypatch.setattr("napari_swintormer.tiling.grid._SMALLEST_BLOCK", 128)
+    monkeypatch.setattr("napari_swintormer.tiling.grid._BLOCK_MULTIPLE", 64)
+    monkeypatch.setattr("napari_swintormer.imaging.pyramid._COARSEST", 100)
+
+
+def stop_after(widget, qtbot, n_chunks):
+    """Run, and cancel when some chunks are finished."""
+    stopped = []
+
+    def look(_):
+        result = widget.runs._current and widget.runs._current.result
+        if result and len(result.finished()) >= n_chunks and not stopped:
+            stopped.append(True)
+            qtbot.mouseClick(widget.run_panel.cancel, Qt.MouseButton.LeftButton)
+
+    widget.runs.progressed.connect(look)
+    with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+        widget.run()
+    widget.runs.progressed.disconnect(look)
+    assert stopped
+    return blocker.args[0]
+
+
+def test_a_stack_fills_in_and_a_stopped_run_goes_on_to_the_same_result(
+    deblur_alone, qtbot, batches
+):
+    image = noise(6, 120, 100)
+    whole = expected(image)
+    n_batches = len(batches)
+    batches.clear()
+    blurred = deblur_alone.viewer.add_image(image, name="cells", contrast_limits=(3, 200))
+    widget, panel = deblur_alone.widget, deblur_alone.widget.run_panel
+    shown = []
+    widget.runs.opened.connect(lambda run: shown.append(np.array(run.layer.data)))
+
+    assert stop_after(widget, qtbot, 2) is None
+
+    np.testing.assert_array_equal(shown[0], image)  # the input, until there is more
+    _, layer = deblur_alone.viewer.layers
+    finished = [np.array_equal(a, b) for a, b in zip(layer.data, whole, strict=True)]
+    assert 2 <= sum(finished) < 6
+    np.testing.assert_array_equal(layer.data[5], image[5])
+    assert not layer.metadata["swintormer"]["complete"]
+    assert layer.contrast_limits == blurred.contrast_limits
+    assert panel.message.text().startswith("What is finished is kept")
+    assert panel.resume.isVisibleTo(panel)
+    before = len(batches)
+
+    with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+        qtbot.mouseClick(panel.resume, Qt.MouseButton.LeftButton)
+
+    assert blocker.args == [layer]
+    np.testing.assert_array_equal(layer.data, whole)
+    assert layer.metadata["swintormer"]["complete"]
+    assert layer.metadata["swintormer"]["settings"]["axes"] == "ZYX"
+    assert before < len(batches) <= n_batches + 4  # nothing finished is made again
+    assert not panel.resume.isVisibleTo(panel)
+
+
+def test_cancel_before_anything_is_finished_leaves_the_viewer_as_it_was(
+    viewer, deblur, qtbot, batches
+):
+    viewer.add_image(noise(120, 900))
+    before = list(viewer.layers)
+    at_cancel = []
+
+    def cancel(_):
+        if not at_cancel:
+            at_cancel.append(len(batches))
+            qtbot.mouseClick(deblur.widget.run_panel.cancel, Qt.MouseButton.LeftButton)
+
+    deblur.widget.run()
+    deblur.widget.runs.progressed.connect(cancel)
+    with qtbot.waitSignal(deblur.widget.finished, timeout=PATIENCE) as blocker:
+        pass
+
+    assert blocker.args == [None]
+    assert deblur.widget.run_panel.message.text().startswith("Cancelled")
+    assert len(batches) <= at_cancel[0] + 1
+    assert list(viewer.layers) == before
+    assert deblur.widget.run_panel.run.isEnabled()
+    assert not deblur.widget.run_panel.cancel.isEnabled()
+    deblur.widget.runs.progressed.disconnect(cancel)
+    assert deblur.run() == viewer.layers[-1]
+
+
+@pytest.mark.parametrize("kind", ["grey", "colours of a pyramid"])
+def test_a_large_result_fills_in_on_disk_and_goes_with_its_layer(
+    deblur_alone, home, on_disk, kind, qtbot, batches
+):
+    image = noise(2, 300, 260) if kind == "grey" else noise(300, 260, 3, dtype="uint8")
+    levels = [image] if kind == "grey" else [image, image[::2, ::2], image[::4, ::4]]
+    deblur_alone.viewer.add_image(
+        image if kind == "grey" else levels, rgb=kind != "grey", multiscale=kind != "grey"
+    )
+    whole = expected(image, axes="ZYX" if kind == "grey" else "YXS")
+
+    stop_after(deblur_alone.widget, qtbot, 3)
+
+    layer = deblur_alone.viewer.layers[-1]
+    assert layer.multiscale
+    part = np.asarray(layer.data[0])
+    y, x = (1, 2) if kind == "grey" else (0, 1)
+    spatial = [slice(None)] * image.ndim
+    for start in (0, 128, 256):  # every chunk is the input or the result
+        for left in (0, 128, 256):
+            spatial[y], spatial[x] = slice(start, start + 128), slice(left, left + 128)
+            chunk = tuple(spatial)
+            for n, position in enumerate(part[chunk] if kind == "grey" else [part[chunk]]):
+                options = [a[chunk][n] if kind == "grey" else a[chunk] for a in (image, whole)]
+                assert any(np.array_equal(position, option) for option in options)
+    assert not np.array_equal(part, image)
+    assert not np.array_equal(part, whole)
+    assert layer.data[1].shape[y : x + 1] == (150, 130)
+    if kind != "grey":  # the lower right is not finished: there are the levels of the input
+        np.testing.assert_array_equal(layer.data[1][-10:, -10:], levels[1][-10:, -10:])
+
+    with qtbot.waitSignal(deblur_alone.widget.finished, timeout=PATIENCE):
+        deblur_alone.widget.runs.resume()
+    np.testing.assert_array_equal(layer.data[0], whole)
+    mean = whole[..., :300, :, :] if kind != "grey" else whole
+    mean = mean.astype(float)
+    mean = (mean.take(range(0, 300, 2), y) + mean.take(range(1, 300, 2), y)) / 2
+    mean = (mean.take(range(0, 260, 2), x) + mean.take(range(1, 260, 2), x)) / 2
+    np.testing.assert_allclose(layer.data[1], mean, atol=0.5)
+    assert len(list((home / "cache").glob("result-*"))) == 1
+
+    deblur_alone.viewer.layers.remove(layer)
+    deblur_alone.viewer.layers.selection.active = deblur_alone.viewer.layers[0]
+    del layer
+    gc.collect()
+    assert not list((home / "cache").glob("result-*"))
+
+
+def test_selected_layers_run_one_after_the_other_and_the_input_may_go(deblur_alone, qtbot):
+    images = {name: noise(3, 64, 60 + i) for i, name in enumerate("abc")}
+    viewer, widget = deblur_alone.viewer, deblur_alone.widget
+    layers = [viewer.add_image(image, name=name) for name, image in images.items()]
+    viewer.layers.selection = set(layers)
+    assert widget.update_plan()
+    assert widget.run_panel.run.text() == "Deblur 3 layers"
+    made = []
+    widget.finished.connect(made.append)
+
+    qtbot.mouseClick(widget.run_panel.run, Qt.MouseButton.LeftButton)
+    assert widget.runs.n_waiting == 2
+    for layer in layers:
+        viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: len(made) == 3, timeout=PATIENCE)
+
+    assert [layer.name for layer in made] == ["a deblurred", "b deblurred", "c deblurred"]
+    assert made == list(viewer.layers)
+    for layer, image in zip(made, images.values(), strict=True):
+        np.testing.assert_array_equal(layer.data, expected(image))
+
+
+def test_removing_the_result_stops_its_run(deblur_alone, qtbot, batches):
+    deblur_alone.viewer.add_image(noise(60, 120, 100))
+    widget = deblur_alone.widget
+    widget.runs.opened.connect(lambda run: deblur_alone.viewer.layers.remove(run.layer))
+    assert deblur_alone.run() is None
+    assert len(deblur_alone.viewer.layers) == 1
+    assert widget.runs.stopped is None
+    assert len(batches) < 60
+
+
+@pytest.mark.slow
+def test_twenty_runs_and_previews_leave_nothing_behind(viewer, deblur):
+    layer = viewer.add_image(noise(40, 50))
+
+    def live():
+        gc.collect()
+        return Counter(type(a).__name__ for a in gc.get_objects() if type(a) in _LIVE)
+
+    def once():
+        deblur.preview()
+        viewer.layers.remove(deblur.run())
+        viewer.layers.selection.active = layer
+
+    once()
+    before = live()
+    for _ in range(20):
+        once()
+    assert live() == before
+
+
+def test_what_the_computer_lacks_is_said_before_the_run(deblur_alone, monkeypatch):
+    deblur_alone.viewer.add_image(noise(80, 80))
+    widget = deblur_alone.widget
+    assert widget.update_plan()
+    free = results.psutil.virtual_memory()._replace(available=400_000)
+    monkeypatch.setattr(results.psutil, "virtual_memory", lambda: free)
+    assert not widget.update_plan()
+    assert "1 MB are free. Choose a smaller tile size" in widget.plan_panel.sentence.text()
+    assert widget.plan_panel.sentence.property("role") == "error"
+    assert not widget.run_panel.run.isEnabled()

@@ -1,0 +1,41 @@
+"""The user guide does what it says: its snippets run, its pictures are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_swintormer.cli import app
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
+
+
+def snippets(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE.read_text("utf-8"), re.M | re.S)
+
+
+def test_the_snippets_of_the_guide_run(home, tiny_weights, tmp_path, monkeypatch):
+    (home / "models").mkdir(parents=True)
+    shutil.copy(tiny_weights, home / "models" / "swintormer-small.safetensors")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for snippet in snippets("python"):
+        exec(snippet, names)
+    for line in "".join(snippets("bash")).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "swintormer"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "sharper.ome.zarr").is_dir()
+    assert (tmp_path / "sharper.ome.tif").is_file()
+    assert not (tmp_path / "other.ome.tif").exists()
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", GUIDE.read_text("utf-8")))
+def test_the_pictures_of_the_guide_are_there(picture):
+    assert (GUIDE.parent / picture).is_file()
