@@ -110,7 +110,7 @@ def restore_region(
         change = np.zeros((planes.channels, *region.shape), np.float32)
         for block in blocks:
             raw = planes.read(plane, *grid.source(block).slices)
-            restoration = BlockRestoration(raw, block, plan.blending, ranges[plane], region)
+            restoration = BlockRestoration(raw, block, plan.blending, ranges[plane], only=region)
             for n_tiles in restoration.batches(runner):
                 yield clock.after(n_tiles)
             restoration.add_to(change, region)
