@@ -112,7 +112,7 @@ def restore_region(
         change = np.zeros((planes.channels, *region.shape), np.float32)
         for block in blocks:
             raw = planes.read(plane, *grid.source(block).slices)
-            restoration = BlockRestoration(raw, block, plan.blending, ranges[plane], region)
+            restoration = BlockRestoration(raw, block, plan.blending, ranges[plane], only=region)
             for done in runner.changes([restoration.tiles]):
                 yield from map(Notice, runner.take_notices())
                 restoration.add(done)
