@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 SIZE = (1280, 800)
-CENTER, ZOOM = (400, 210), 1.9  # the letters on the board, half in focus
-SWIPE_CENTER, SWIPE_ZOOM = (385, 133), 3.4  # the line goes through them
+CENTER, ZOOM = (75, 235), 2.5  # the stripes behind the board, out of focus
+SWIPE_CENTER, SWIPE_ZOOM = (128, 240), 2.9  # the line goes through them
 IMAGES = Path(__file__).parent / "images"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import TrainingError
@@ -34,7 +36,7 @@ def settings(write_images, tmp_path, tiny_weights):
         from_model=str(tiny_weights),
         stage="autoencoder",
         prior=PRIOR,
-        steps=12,
+        steps=8,
         batch_size=2,
         patch_size=32,
         learning_rate=5e-3,
@@ -44,7 +46,7 @@ def settings(write_images, tmp_path, tiny_weights):
         held_out=0.25,
         device="cpu",
         precision="fp32",
-        validate_every=6,
+        validate_every=8,
         checkpoint_every=3,
     )
 
@@ -168,6 +170,7 @@ def test_an_interrupted_stage_gives_the_same_weights(settings, stage):
         pass
     events.close()
     assert not interrupted.out.exists()
+    load_model(interrupted.run_folder / "last.safetensors")
     _, state = train(dataclasses.replace(interrupted, resume=True))
     assert all(torch.equal(state[key], wanted[key]) for key in wanted)
 
@@ -183,8 +186,6 @@ def test_a_trained_model_deblurs(settings, rng_image):
 
 @pytest.fixture
 def rng_image():
-    import numpy as np
-
     return np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
 
 
@@ -194,8 +195,30 @@ def rng_image():
         ({"stage": "everything"}, "no such stage"),
         ({"stage": "denoiser"}, "Train --stage autoencoder first"),
         ({"from_model": None}, "needs a model to start from"),
+        ({"loss": "charbonnier"}, "losses and parameters of its own .* Leave loss out"),
     ],
 )
 def test_stages_out_of_order_are_refused(settings, change, says):
     with pytest.raises(TrainingError, match=says):
         list(iter_train(dataclasses.replace(settings, **change)))
+
+
+def test_the_best_weights_are_kept(settings):
+    """A rate that spoils everything: the best are those that training started from."""
+    train(settings)
+    spoilt = {"learning_rate": 10.0, "clip": 100.0, "patience": 1, "validate_every": 2}
+    joint = follow(settings, "joint", keep="best", **spoilt)
+    events = list(iter_train(joint))
+    assert "Stopped early" in events[-2].message
+    before, after = (load_weights(s.out)[1] for s in (settings, joint))
+    assert changed_parts(before, after) == set()
+
+
+def test_annotations_are_refused(settings):
+    masks = settings.out.with_name("masks")
+    masks.mkdir()
+    for file in settings.sharp[0].iterdir():
+        labels = np.ones(np.asarray(Image.open(file)).shape[:2], np.uint8)
+        Image.fromarray(labels).save(masks / file.name)
+    with pytest.raises(TrainingError, match="cannot be trained with annotations"):
+        list(iter_train(dataclasses.replace(settings, annotations=masks)))
