@@ -78,7 +78,7 @@ def changed_parts(before, after):
 
 
 def test_every_stage_trains_its_own_parts(settings, tiny_weights):
-    one = settings
+    one = dataclasses.replace(settings, steps=3)
     card, state = train(one)
     assert card.prior == PRIOR
     assert card.network.prior_channels == 2
@@ -122,11 +122,11 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         "sharp": (write_images("fine", names, size, sigma=2),),
         "blurred": write_images("soft", names, size, sigma=4),
         "synthesize": None,
-        "steps": 150,
+        "steps": 100,
         "batch_size": 4,
         "learning_rate": 3e-3,
-        "validate_every": 50,
-        "checkpoint_every": 150,
+        "validate_every": 25,
+        "checkpoint_every": 100,
     }
     settings = dataclasses.replace(settings, **pairs)
     train(settings)

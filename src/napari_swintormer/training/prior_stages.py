@@ -57,6 +57,7 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
     import torch
 
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
+    from napari_swintormer.models.weights import save_weights
     from napari_swintormer.training.begin import check_nothing_there, find_scenes
     from napari_swintormer.training.patches import PatchSampler, batches
     from napari_swintormer.training.prior_losses import Batch
@@ -66,6 +67,7 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     card, weights = start_with_prior(settings)
+    earlier = _earlier_metrics(settings)
     if not settings.resume:
         check_nothing_there(settings)
     scenes, held_out, images, notices = find_scenes(settings, card)
@@ -90,8 +92,10 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
     rate = learning_rate(step, settings)
 
     def write(name: str, report: Trained) -> None:
-        measured = state.measured(sampler) if settings.stage == "autoencoder" else state.ema
-        _write_weights(settings, name, measured, card, report)
+        network = state.measured(sampler) if settings.stage == "autoencoder" else state.ema
+        metrics = {**earlier, **_metrics(settings, report)}
+        card_now = card.model_copy(update={"metrics": metrics})
+        save_weights(settings.run_folder / name, network.state_dict(), card_now)
 
     def report(*, validate: bool = True) -> Trained:
         """Write a line of the log, and the best weights."""
@@ -314,18 +318,19 @@ class _State:
         return checkpoint.step
 
 
-def _write_weights(
-    settings: TrainSettings, name: str, network: PriorSwintormer, card: ModelCard, report: Trained
-) -> None:
-    """Write the model to a file of the run; the card keeps what the stages before have brought."""
+def _earlier_metrics(settings: TrainSettings) -> dict[str, float]:
+    """Read what the stages before have brought off the card of the model to start from."""
     from napari_swintormer.models.catalogue import find_model
-    from napari_swintormer.models.weights import load_weights, save_weights
+    from napari_swintormer.models.weights import load_weights
 
     assert settings.from_model is not None
-    earlier = load_weights(find_model(settings.from_model))[0].metrics
+    return load_weights(find_model(settings.from_model))[0].metrics
+
+
+def _metrics(settings: TrainSettings, report: Trained) -> dict[str, float]:
+    """Say for the card what this stage has brought."""
     metrics = {f"stage {settings.stage}, steps": float(report.step)}
     if report.psnr is not None and report.psnr_blurred is not None:
         metrics[f"stage {settings.stage}, validation PSNR, dB"] = round(report.psnr, 3)
         metrics["validation PSNR of the blurred patches, dB"] = round(report.psnr_blurred, 3)
-    card = card.model_copy(update={"metrics": {**earlier, **metrics}})
-    save_weights(settings.run_folder / name, network.state_dict(), card)
+    return metrics
