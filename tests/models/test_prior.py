@@ -30,7 +30,7 @@ from tiny import tiny_card, tiny_prior_card
 def random_network(card):
     """A network whose prior is far from where training starts: its noise is seen in the result."""
     torch.manual_seed(1)
-    network = build_network(card)
+    network = build_network(card.network, card.prior)
     torch.nn.init.normal_(network.prior.denoiser.out.weight, std=0.5)
     torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
     torch.nn.init.normal_(network.output.weight, std=0.02)
@@ -148,7 +148,7 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
 def test_all_steps_cost_a_fraction_of_the_network():
     network = NETWORKS["small"].model_copy(update={"prior_channels": 4})
     card = tiny_card().model_copy(update={"network": network, "prior": CompactPriorSettings()})
-    restorer = build_network(card).eval()
+    restorer = build_network(card.network, card.prior).eval()
 
     def macs(run):
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -231,7 +231,7 @@ def test_the_papers_prior_in_a_restorer(tmp_path, image):
     network = card.network.model_copy(update={"prior_channels": 3})
     prior = LdmPriorSettings(window=48, shift=24, num_inference_steps=2)
     card = card.model_copy(update={"network": network, "prior": prior})
-    state = build_network(card).state_dict()
+    state = build_network(card.network, card.prior).state_dict()
     state["output.weight"] = 50 * state["output.weight"]
     restorer = Restorer(card, state)
     save_weights(tmp_path / "model.safetensors", state, card)

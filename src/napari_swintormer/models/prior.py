@@ -24,7 +24,8 @@ from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, las
 from napari_swintormer.models.swintormer import Swintormer
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.models.prior_settings import PriorSettings
+    from napari_swintormer.models.settings import SwintormerSettings
 
 _COARSE = 2  # resolution of the denoiser's finer level by that of its coarser one
 _TIME_FREQUENCIES = 16
@@ -260,16 +261,16 @@ class CompactPrior(nn.Module):
 class PriorSwintormer(Swintormer):
     """A Swintormer with its compact prior beside it: one set of parameters for both."""
 
-    def __init__(self, card: ModelCard) -> None:
-        super().__init__(card.network)
-        assert isinstance(card.prior, CompactPriorSettings)
-        self.prior: CompactPrior = CompactPrior(card.prior)
+    def __init__(self, network: SwintormerSettings, prior: CompactPriorSettings) -> None:
+        super().__init__(network)
+        self.prior: CompactPrior = CompactPrior(prior)
 
 
-def build_network(card: ModelCard) -> Swintormer:
+def build_network(network: SwintormerSettings, prior: PriorSettings | None) -> Swintormer:
     """Build what a weights file holds the parameters of, with random ones."""
-    compact = isinstance(card.prior, CompactPriorSettings)
-    return PriorSwintormer(card) if compact else Swintormer(card.network)
+    if isinstance(prior, CompactPriorSettings):
+        return PriorSwintormer(network, prior)
+    return Swintormer(network)
 
 
 def time_features(t: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class Restorer(nn.Module):
         self.sha256 = sha256
         self.channels = card.network.channels
         self.multiple = card.network.multiple
-        self.network = build_network(card)
+        self.network = build_network(card.network, card.prior)
         self.network.load_state_dict(dict(state_dict))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.use = PriorUse()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_swintormer.models.prior_settings import PriorSettings
     from napari_swintormer.models.settings import SwintormerSettings
 
     Shapes = Mapping[str, tuple[int, ...]]
@@ -256,12 +257,7 @@ def _released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
 
 def _check_shapes(path: Path, found: Shapes, card: ModelCard) -> None:
     """Compare the tensors of a file with those of its networks, which are built without memory."""
-    import torch
-
-    from napari_swintormer.models.prior import build_network
-
-    with torch.device("meta"):
-        expected = {k: tuple(t.shape) for k, t in build_network(card).state_dict().items()}
+    expected = _expected_shapes(card.network, card.prior)
     missing = sorted(expected.keys() - found.keys())
     if missing:
         raise WeightsError(
@@ -279,6 +275,17 @@ def _check_shapes(path: Path, found: Shapes, card: ModelCard) -> None:
                 f"The weights in {path} have the shape {found[key]} at key {key!r}; the network "
                 f"of their card needs {shape}."
             )
+
+
+@lru_cache(maxsize=8)
+def _expected_shapes(network: SwintormerSettings, prior: PriorSettings | None) -> Shapes:
+    import torch
+
+    from napari_swintormer.models.prior import build_network
+
+    with torch.device("meta"):
+        state = build_network(network, prior).state_dict()
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:

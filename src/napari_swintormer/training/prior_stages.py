@@ -206,7 +206,7 @@ def add_prior(
     card = card.model_copy(update={"network": network, "prior": prior})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        state = build_network(card).state_dict()
+        state = build_network(card.network, card.prior).state_dict()
     embed = weights["embed.weight"]  # the prior's channels come last
     missing = state["embed.weight"].shape[1] - embed.shape[1]
     return card, state | dict(weights) | {
@@ -226,11 +226,13 @@ class _State:
     ) -> None:
         import torch
 
-        from napari_swintormer.models.prior import PriorSwintormer
+        from napari_swintormer.models.prior import PriorSwintormer, build_network
         from napari_swintormer.training.prior_losses import STAGES
 
         self.settings, self.stage = settings, STAGES[settings.stage]
-        self.network = PriorSwintormer(card)
+        network = build_network(card.network, card.prior)
+        assert isinstance(network, PriorSwintormer)
+        self.network = network
         self.network.load_state_dict(dict(weights))
         self.network.to(device).train()
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
