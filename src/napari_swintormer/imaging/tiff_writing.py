@@ -126,6 +126,8 @@ def _write_levels(
             else:
                 # A reduced image; in OME-XML only the full one has a word.
                 role = {"metadata": {"axes": axes}, "subfiletype": 1}
+            if shape[axes.index("X")] == 1:  # tifffile does not apply what it says it did
+                options = options | {"predictor": False}
             tiles = _tiles(bands, file)
             tile = (_TILE, _TILE)
             writer.write(tiles, shape=shape, dtype=dtype, tile=tile, **role, **options)
