@@ -145,8 +145,9 @@ class FileRun:
     def _check_space(self, image: Image) -> None:
         """Refuse a run whose result, uncompressed, is larger than the free space."""
         size = prod(image.data.shape) * np.dtype(image.data.dtype).itemsize
-        # a Zarr result has coarser levels; any other is written a second time, into its format
-        needed = size * 4 // 3 if self.dst.suffix.lower() == ZARR_SUFFIX else 2 * size
+        # with coarser levels; any other than a Zarr result is written a second time, into its
+        # format, and a TIFF keeps the level to come in a file meanwhile
+        needed = size * (4 if self.dst.suffix.lower() == ZARR_SUFFIX else 8) // 3
         free = shutil.disk_usage(self.dst.absolute().parent).free
         if free < needed:
             raise OutputError(

@@ -5,9 +5,12 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging import bitmap, tiff_writing
+from napari_swintormer.imaging import bitmap, pyramid, tiff_writing
 from napari_swintormer.imaging.files import check_fits, check_output, open_image, write_image
 from napari_swintormer.imaging.ordered import Ordered
 
@@ -98,6 +101,38 @@ def test_large_planes_are_streamed_in_bands(tmp_path, monkeypatch, axes, suffix)
     assert image.largest <= 16 * 50 * 3
     with open_image(path, axes=axes) as written:
         assert np.array_equal(written.data[...], image.data)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    axes=st.sampled_from(["YX", "XY", "ZYX", "CTYX", "YXS", "SZYX"]),
+    dtype=st.sampled_from(["uint8", ">u2", "float32"]),
+    sides=st.tuples(st.integers(9, 90), st.integers(9, 90)),
+    suffix=st.sampled_from([".tif", ".ome.tif"]),
+    compression=st.sampled_from([None, "deflate", "zstd"]),
+)
+@example(axes="YX", dtype="uint8", sides=(90, 9), suffix=".tif", compression="deflate")
+def test_large_planes_get_the_pyramid_of_an_ome_zarr(
+    tmp_path_factory, axes, dtype, sides, suffix, compression
+):
+    shape = [dict(zip("YX", sides, strict=True)).get(a, 3) for a in axes]
+    image = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
+    folder = tmp_path_factory.mktemp("pyramid")
+    group = zarr.open_group(folder / "oracle.zarr", mode="w")
+    group.create_array("0", data=image.astype(image.dtype.newbyteorder("=")), chunks=image.shape)
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(tiff_writing, "_WHOLE_PLANE_BYTES", 0)
+        small.setattr(tiff_writing, "_TILE", 16)
+        small.setattr(pyramid, "_COARSEST", 10)
+        write_image(folder / f"a{suffix}", image, axes, compression=compression)
+        for _ in pyramid.build_pyramid(group, axes):
+            pass
+    assert sorted(os.listdir(folder)) == [f"a{suffix}", "oracle.zarr"]
+    with open_image(folder / f"a{suffix}") as written:
+        assert len(written.levels) + 1 == len(list(group.array_keys()))
+        for number, level in enumerate([written.data, *written.levels]):
+            expected = Ordered(group[str(number)], axes, written.axes)[...]
+            assert np.array_equal(level[...], expected)
 
 
 def test_files_beyond_classic_tiff_are_bigtiff(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Coarser levels of an OME-Zarr image, for viewers."""
+"""Coarser levels of an image, for viewers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_pyramid(group: Any, axes: str) -> Generator[Progress, None, list[list[
     """
     fine = group["0"]
     halved = [a in "YX" for a in axes]
-    shapes = _coarser_shapes(fine.shape, halved)
+    shapes = coarser_shapes(fine.shape, halved)
     clock = Clock(sum(count_chunks(shape, fine.chunks) for shape in shapes), "chunks")
     for level, shape in enumerate(shapes, start=1):
         coarse = create_level(group, level, shape, fine.dtype, fine.chunks, axes)
@@ -56,7 +56,7 @@ def build_pyramid(group: Any, axes: str) -> Generator[Progress, None, list[list[
                 slice(2 * r.start, 2 * r.stop) if h else r
                 for r, h in zip(region, halved, strict=True)
             )
-            coarse[region] = _mean(np.asarray(fine[finer]), axes)
+            coarse[region] = halve(np.asarray(fine[finer]), axes)
             yield clock.after(1)
         fine = coarse
     return [[2**level if h else 1 for h in halved] for level in range(len(shapes) + 1)]
@@ -76,7 +76,7 @@ def create_coarser_levels(group: Any, axes: str) -> list[Any]:
         All levels, the array ``"0"`` first.
     """
     fine = group["0"]
-    shapes = _coarser_shapes(fine.shape, [a in "YX" for a in axes])
+    shapes = coarser_shapes(fine.shape, [a in "YX" for a in axes])
     coarser = (
         create_level(group, level, shape, fine.dtype, fine.chunks, axes)
         for level, shape in enumerate(shapes, start=1)
@@ -105,11 +105,11 @@ def renew_levels(levels: Sequence[Any], axes: str, region: tuple[slice, ...]) ->
             slice(2 * r.start, min(2 * r.stop, n)) if a in "YX" else r
             for r, a, n in zip(region, axes, fine.shape, strict=True)
         )
-        coarse[region] = _mean(np.asarray(fine[finer]), axes)
+        coarse[region] = halve(np.asarray(fine[finer]), axes)
 
 
-def _coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int, ...]]:
-    """Shapes of the levels 1, 2, …, the last no longer than `_COARSEST`."""
+def coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int, ...]]:
+    """Give the shapes of the levels 1, 2, …, the last no longer than 1024 where it is halved."""
     shapes = []
     while max(n for n, h in zip(shape, halved, strict=True) if h) > _COARSEST:
         shape = tuple(-(-n // 2) if h else n for n, h in zip(shape, halved, strict=True))
@@ -155,8 +155,8 @@ def _chunk_regions(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[
         )
 
 
-def _mean(pixels: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Mean of 2 x 2 pixels along Y and X; integers are rounded half to even."""
+def halve(pixels: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Take the mean of 2 x 2 pixels along Y and X; integers are rounded half to even."""
     mean: NDArray[Any] = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)
     for axis in (axes.index("Y"), axes.index("X")):
         n = mean.shape[axis]

@@ -1,18 +1,28 @@
-"""Writing TIFF files band by band: OME-TIFF, ImageJ hyperstacks and plain pictures."""
+"""Writing TIFF files band by band: OME-TIFF, ImageJ hyperstacks and plain pictures.
+
+Planes too large for a viewer to load whole are tiled and get a pyramid: every page has the same
+page of the coarser levels as its SubIFDs. The image is read once; while a level is written, the
+next one is made band by band and waits in a temporary file that has no name, so that even a killed
+process leaves nothing behind.
+"""
 
 from __future__ import annotations
 
-from math import ceil, prod
+from contextlib import ExitStack
+from math import prod
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 
 from napari_swintormer.imaging.image import unit_symbol
+from napari_swintormer.imaging.pyramid import coarser_shapes, halve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import IO
 
     from numpy.typing import NDArray
 
@@ -75,15 +85,55 @@ def write_tiff(
         options["extrasamples"] = ["unassalpha"] if data.shape[-1] in (2, 4) else None
     else:
         options["photometric"] = "minisblack"
-    if not whole:
-        options["tile"] = (_TILE, _TILE)
     if compression is not None:
         options |= {"compression": compression, "predictor": dtype.itemsize <= 4}
+    stored_bytes = nbytes if whole else nbytes * 4 // 3
     with tifffile.TiffWriter(
-        path, bigtiff=nbytes > _CLASSIC_BYTES, ome=ome, imagej=imagej, shaped=not ome and not imagej
+        path,
+        bigtiff=stored_bytes > _CLASSIC_BYTES,
+        ome=ome,
+        imagej=imagej,
+        shaped=not ome and not imagej,
     ) as writer:
-        pages = _pages(data, axes, dtype) if whole else _tiles(data, axes, dtype)
-        writer.write(pages, shape=data.shape, dtype=dtype, metadata=metadata, **options)
+        if whole:
+            pages = _pages(data, axes, dtype)
+            writer.write(pages, shape=data.shape, dtype=dtype, metadata=metadata, **options)
+        else:
+            shapes: list[tuple[int, ...]] = [data.shape]
+            if ome or data.ndim == len(page_shape):  # else no reader would find the levels
+                shapes += coarser_shapes(data.shape, [a in "YX" for a in axes])
+            _write_levels(writer, data, axes, shapes, metadata, options, path.parent)
+
+
+def _write_levels(
+    writer: Any,
+    data: Ordered,
+    axes: str,
+    shapes: list[tuple[int, ...]],
+    metadata: dict[str, Any],
+    options: dict[str, Any],
+    folder: Path,
+) -> None:
+    """Write the image in tiles, and coarser levels of these shapes as SubIFDs of its pages."""
+    dtype = np.dtype(data.dtype).newbyteorder("=")
+    bands = _bands(data, axes, dtype)
+    with ExitStack() as files:
+        for level, shape in enumerate(shapes):
+            coarser = level + 1 < len(shapes)
+            file = files.enter_context(TemporaryFile(dir=folder)) if coarser else None
+            if level == 0:
+                role: dict[str, Any] = {"metadata": metadata, "subifds": len(shapes) - 1}
+            else:
+                # A reduced image; in OME-XML only the full one has a word.
+                role = {"metadata": {"axes": axes}, "subfiletype": 1}
+            if shape[axes.index("X")] == 1:  # tifffile does not apply what it says it did
+                options = options | {"predictor": False}
+            tiles = _tiles(bands, file)
+            tile = (_TILE, _TILE)
+            writer.write(tiles, shape=shape, dtype=dtype, tile=tile, **role, **options)
+            if file is not None:
+                file.seek(0)
+                bands = _stored_bands(file, shapes[level + 1], axes, dtype)
 
 
 def _imagej_metadata(
@@ -118,12 +168,32 @@ def _pages(data: Ordered, axes: str, dtype: np.dtype[Any]) -> Iterator[NDArray[A
         yield np.asarray(data[place], dtype)
 
 
-def _tiles(data: Ordered, axes: str, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    """Tiles in reading order; one band of rows is read at a time."""
+def _bands(data: Ordered, axes: str, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Read rows of tiles, ``(h, Width)`` or ``(h, Width, S)``, plane by plane."""
     y = axes.index("Y")
-    height, width = data.shape[y : y + 2]
     for place in np.ndindex(*data.shape[:y]):
-        for top in range(0, height, _TILE):
-            band = np.asarray(data[(*place, slice(top, top + _TILE))], dtype)
-            for column in range(ceil(width / _TILE)):
-                yield band[:, column * _TILE : (column + 1) * _TILE]
+        for top in range(0, data.shape[y], _TILE):
+            yield np.asarray(data[(*place, slice(top, top + _TILE))], dtype)
+
+
+def _stored_bands(
+    file: IO[bytes], shape: tuple[int, ...], axes: str, dtype: np.dtype[Any]
+) -> Iterator[NDArray[Any]]:
+    """Read rows of tiles as `_bands` does, from a file that has row after row of every plane."""
+    y = axes.index("Y")
+    row = shape[y + 1 :]
+    for _ in range(prod(shape[:y])):
+        for top in range(0, shape[y], _TILE):
+            rows = min(_TILE, shape[y] - top)
+            stored = file.read(rows * prod(row) * dtype.itemsize)
+            yield np.frombuffer(stored, dtype).reshape(rows, *row)
+
+
+def _tiles(bands: Iterator[NDArray[Any]], coarser: IO[bytes] | None) -> Iterator[NDArray[Any]]:
+    """Cut bands into tiles, in reading order, and append half of each to a file."""
+    for band in bands:
+        tiles = [band[:, left : left + _TILE] for left in range(0, band.shape[1], _TILE)]
+        if coarser is not None:  # before the tiles: nobody asks for what comes after the last
+            halves = [halve(tile, "YXS"[: tile.ndim]) for tile in tiles]
+            coarser.write(np.concatenate(halves, axis=1).data)
+        yield from tiles

@@ -122,8 +122,9 @@ def write_image(
     TIFF and NPY are streamed: a band of rows is in memory, never the image. TIFF and the pictures
     want Y, X and S last: other orders are written transposed. TIFF carries pixel sizes and axes as
     OME-XML in ``.ome.tif``; in ``.tif`` as ImageJ does it, or as OME-XML where ImageJ cannot read
-    the image. BigTIFF is chosen where needed. PNG, JPEG and NPY carry no pixel sizes, nor does a
-    ``.tif`` of int64, uint64 or float16, which OME-XML has no word for.
+    the image. Planes of more than 64 MiB are tiled and get a pyramid, in SubIFDs. BigTIFF is chosen
+    where needed. PNG, JPEG and NPY carry no pixel sizes, nor does a ``.tif`` of int64, uint64 or
+    float16, which OME-XML has no word for; stacks of these get no pyramid either.
 
     Parameters
     ----------

@@ -1,0 +1,138 @@
+"""A plane of 100 000 x 100 000 pixels against one of 16 megapixels: peak memory and time.
+
+    python benchmarks/sparse_image.py FOLDER [--size 100000] [--repeats 3]
+
+The large image is a sparse Zarr array of uint8. A run of all of it is planned, and goes on from a
+journal that has every chunk but those of the first row and of a corner below, so that these are
+restored for real, with everything but the network: an identity restorer takes its place. The small
+image is restored whole. Child processes take turns; the time is that of the run itself, per
+megapixel of tiles, because the tiles of a single row overlap the rows beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from huge_image import peak_memory
+
+MEMORY_LIMIT = 2e9  # bytes, the interpreter, torch and all libraries included
+SMALL = 4096
+TILE_SIZE, OVERLAP, BLOCK = 512, 256, 1024
+CORNER = 4  # blocks along Y and X
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", type=int, default=100_000, help="side of the image in pixels")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--worker", nargs=2, metavar=("SOURCE", "RESULT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(*map(Path, arguments.worker))
+        return
+    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+    try:
+        for side in (SMALL, arguments.size):
+            write_zarr(folder / f"{side}.zarr", side)
+        figures: dict[int, list[dict[str, float]]] = {SMALL: [], arguments.size: []}
+        for _ in range(arguments.repeats):
+            for side in figures:
+                figures[side].append(run(folder / f"{side}.zarr", folder / "result.zarr"))
+    finally:
+        shutil.rmtree(folder)
+    times = {side: report(side, runs) for side, runs in figures.items()}
+    print(f"time per megapixel, large to small: {times[arguments.size] / times[SMALL]:.3f}")
+    peak = max(run["peak"] for run in figures[arguments.size])
+    if peak > MEMORY_LIMIT:
+        raise SystemExit(f"peak memory is above {MEMORY_LIMIT / 1e9} GB")
+
+
+def wanted(rows: int, columns: int) -> set[tuple[int, int]]:
+    """Chunks that are restored: the first row, and the lower left corner."""
+    corner = {(rows - 1 - i, j) for i in range(min(CORNER, rows)) for j in range(CORNER)}
+    return {(0, column) for column in range(columns)} | corner
+
+
+def write_zarr(path: Path, side: int) -> None:
+    """Write shapes and noise where they are restored, and all over a small image."""
+    import zarr
+
+    rng = np.random.default_rng(0)
+    array = zarr.create_array(path, shape=(side, side), dtype="uint8", chunks=(BLOCK, BLOCK))
+    blocks = -(-side // BLOCK)
+    for row, column in np.ndindex(blocks, blocks):
+        if side > SMALL and 1 < row < blocks - CORNER - 1:
+            continue
+        y, x = (slice(i * BLOCK, min((i + 1) * BLOCK, side)) for i in (row, column))
+        shapes = 60 * (1 + np.outer(np.sin(np.r_[y] / 47), np.sin(np.r_[x] / 61)))
+        array[y, x] = rng.poisson(20 + shapes).clip(0, 255)
+
+
+def work(source: Path, result: Path) -> None:
+    """Restore in this process and print what it took."""
+    from napari_swintormer.config import DeblurSettings
+    from napari_swintormer.events import ChunkFinished, Progress
+    from napari_swintormer.imaging.files import open_image
+    from napari_swintormer.imaging.store import ResultStore
+    from napari_swintormer.job import prepare
+    from napari_swintormer.models.restorer import IdentityRestorer
+
+    settings = DeblurSettings(tile_size=TILE_SIZE, overlap=OVERLAP, batch_size=1, device="cpu")
+    with open_image(source) as image:
+        job = prepare(image.data, settings, IdentityRestorer())
+        grid, shape = job.plan.grid, image.data.shape
+        if job.ranges[0].gain == 0:
+            raise SystemExit("the sample of the image shows no structure; nothing would be done")
+        store = ResultStore.create(result, shape, image.data.dtype, "YX", grid.block_size, {})
+        if shape[0] > SMALL:
+            for block in set(grid.blocks()) - wanted(*grid.n_blocks):
+                store.mark(0, *block)
+        first = chunks = tiles = 0
+        start = time.perf_counter()
+        for event in job.run(store.array, store):
+            if isinstance(event, Progress):
+                first = first or event.done - 1
+                tiles = event.done - first
+            elif isinstance(event, ChunkFinished):
+                chunks += 1
+                region: Any = tuple(slice(*side) for side in (event.y, event.x))
+                if chunks % 10 == 0 and (store.array[region] != image.data[region]).any():
+                    raise SystemExit("the identity changed pixels")
+        seconds = time.perf_counter() - start
+        store.discard()
+    print(json.dumps({"seconds": seconds, "tiles": tiles, "chunks": chunks, "peak": peak_memory()}))
+
+
+def run(source: Path, result: Path) -> dict[str, float]:
+    """Restore in a process of its own."""
+    command = [sys.executable, __file__, ".", "--worker", str(source), str(result)]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+def report(side: int, runs: list[dict[str, float]]) -> float:
+    """Print the figures of equal runs, and return milliseconds per megapixel of tiles."""
+    megapixels = runs[0]["tiles"] * TILE_SIZE**2 / 1e6
+    times = [1e3 * run["seconds"] / megapixels for run in runs]
+    print(
+        f"{side} x {side} uint8: {runs[0]['chunks']} chunks from {megapixels:.0f} megapixels of "
+        f"tiles in {median(run['seconds'] for run in runs):.1f} s, {median(times):.1f} ms per "
+        f"megapixel ({min(times):.1f} to {max(times):.1f}), peak memory "
+        f"{max(run['peak'] for run in runs) / 1e9:.2f} GB"
+    )
+    return median(times)
+
+
+if __name__ == "__main__":
+    main()
