@@ -104,6 +104,23 @@ def test_models_list_show_and_import(tiny_weights, tmp_path):
     assert "--overwrite" in error
 
 
+def test_models_are_renamed_exported_and_deleted_when_meant(tiny_weights, tmp_path):
+    import_model(tiny_weights)
+    assert swintormer("models", "rename", "tiny", "mine")[0] == 0
+    assert swintormer("models", "export", "mine", tmp_path / "copy.safetensors")[0] == 0
+    assert (tmp_path / "copy.safetensors").read_bytes() == tiny_weights.read_bytes()
+    own = models_folder() / "mine.safetensors"
+    refused = CliRunner().invoke(app, ["models", "delete", "mine"], input="n\n")
+    assert refused.exit_code == 1
+    assert own.exists()
+    code, printed, _ = swintormer("models", "delete", "mine", "--yes")
+    assert (code, printed) == (0, f"{own}\n")
+    assert not own.exists()
+    code, _, error = swintormer("models", "delete", "swintormer-small", "--yes")
+    assert code == 2
+    assert "built in" in error
+
+
 def test_info_tells_what_a_file_holds(photo, tiny_weights):
     _, printed, _ = swintormer("info", photo)
     assert "Y 70 × X 150 × S 3" in printed

@@ -45,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-models_app = typer.Typer(cls=_Group, help="List, show and import models.")
+models_app = typer.Typer(cls=_Group, help="List, show, import, export, rename and delete models.")
 app.add_typer(models_app, name="models")
 
 _DEFAULT = DeblurSettings()
@@ -350,6 +350,42 @@ def import_file(
     from napari_swintormer.models.catalogue import import_model
 
     typer.echo(str(import_model(file, overwrite=overwrite)))
+
+
+@models_app.command("export")
+def export_file(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    target: Annotated[Path, typer.Argument(help="Weights file to write, .safetensors, or folder.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy a model to a file, to give it to others."""
+    from napari_swintormer.models.catalogue import export_model
+
+    typer.echo(str(export_model(name, target, overwrite=overwrite)))
+
+
+@models_app.command("rename")
+def rename(
+    name: Annotated[str, typer.Argument(help="Name of one of your models.")],
+    new_name: Annotated[str, typer.Argument(help="Its new name.")],
+) -> None:
+    """Rename one of your models."""
+    from napari_swintormer.models.catalogue import rename_model
+
+    typer.echo(str(rename_model(name, new_name)))
+
+
+@models_app.command("delete")
+def delete(
+    name: Annotated[str, typer.Argument(help="Name of one of your models.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete one of your models, after a question."""
+    from napari_swintormer.models.catalogue import delete_model
+
+    if not yes:
+        typer.confirm(f"Delete the model {name!r} for good?", abort=True, err=True)
+    typer.echo(str(delete_model(name)))
 
 
 @app.command()

@@ -11,11 +11,14 @@ from napari_swintormer.config import models_folder
 from napari_swintormer.errors import ModelNotFoundError, OutputError, WeightsError
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import (
+    delete_model,
     describe_model,
+    export_model,
     find_model,
     import_model,
     list_models,
     load_model,
+    rename_model,
 )
 from napari_swintormer.models.weights import file_sha256
 
@@ -92,3 +95,51 @@ def test_a_pickle_in_the_folder_says_how_to_import_it(user_folder):
     info = list_models()[0]
     assert info.name == "GoPro"
     assert "swintormer models import" in info.problem
+
+
+def test_an_own_model_is_renamed_and_deleted(user_folder, tiny_weights):
+    import_model(tiny_weights)
+    shutil.copy(tiny_weights, user_folder / "other.safetensors")
+    renamed = rename_model("tiny", "liver-2.1")
+    assert renamed == user_folder / "liver-2.1.safetensors"
+    assert renamed.read_bytes() == tiny_weights.read_bytes()
+    for taken_or_none in ("other", "../elsewhere", "", ".hidden", "a/b"):
+        with pytest.raises(OutputError, match=r"already|cannot be called"):
+            rename_model("liver-2.1", taken_or_none)
+    assert [info.name for info in list_models()] == ["liver-2.1", "other", "swintormer-small"]
+    assert delete_model("liver-2.1") == renamed
+    assert [info.name for info in list_models()] == ["other", "swintormer-small"]
+    with pytest.raises(ModelNotFoundError):
+        delete_model("liver-2.1")
+
+
+def test_a_damaged_own_file_can_be_deleted(user_folder, built_in):
+    (user_folder / "swintormer-small.safetensors").write_bytes(b"damaged")
+    assert delete_model("swintormer-small").parent == user_folder
+    assert list(user_folder.iterdir()) == []
+    assert find_model().parent == built_in
+
+
+def test_only_own_models_are_renamed_or_deleted(user_folder, built_in, tiny_weights):
+    with pytest.raises(OutputError, match="built in"):
+        delete_model("swintormer-small")
+    with pytest.raises(OutputError, match="built in"):
+        rename_model("swintormer-small", "mine")
+    with pytest.raises(OutputError, match="elsewhere"):
+        delete_model(str(tiny_weights))
+    assert tiny_weights.exists()
+    assert [file.name for file in built_in.iterdir()] == ["swintormer-small.safetensors"]
+
+
+def test_an_exported_model_is_the_same_file(tmp_path, built_in):
+    small = built_in / "swintormer-small.safetensors"
+    target = tmp_path / "gift.safetensors"
+    assert export_model("swintormer-small", target) == target
+    assert target.read_bytes() == small.read_bytes()
+    (tmp_path / "folder").mkdir()
+    assert export_model("swintormer-small", tmp_path / "folder").name == small.name
+    with pytest.raises(OutputError, match="--overwrite"):
+        export_model("swintormer-small", target)
+    assert export_model("swintormer-small", target, overwrite=True) == target
+    with pytest.raises(OutputError, match="exists"):  # onto itself
+        export_model("swintormer-small", small, overwrite=True)

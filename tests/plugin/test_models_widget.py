@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
+from napari_swintormer.models.catalogue import BUILT_IN_FOLDER, list_models
 from napari_swintormer.plugin.models_widget import ModelsWidget
 
 pytestmark = pytest.mark.gui
@@ -50,3 +52,44 @@ def test_a_damaged_file_in_the_folder_says_what_is_wrong(widget, home):
     widget.refresh("torn")
     assert "torn.safetensors" in widget.summary.text()
     assert widget.summary.property("role") == "error"
+
+
+def test_an_own_model_is_renamed_exported_and_deleted_when_meant(
+    widget, home, model, qtbot, tmp_path, tiny_weights, monkeypatch
+):
+    own, buttons = home / "models" / "mine.safetensors", QMessageBox.StandardButton
+    model.rename(own)
+    widget.refresh("mine")
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("not/a name", True))
+    widget.rename.click()
+    assert "cannot be called 'not/a name'" in widget.message.text()
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("liver", True))
+    widget.rename.click()
+    assert widget.list.currentItem().text() == "liver"
+    assert not own.exists()
+
+    target = tmp_path / "gift.safetensors"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "gift"), ""))
+    widget.export.click()
+    qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
+    assert widget.message.text() == f"Written to {target}."
+    assert target.read_bytes() == tiny_weights.read_bytes()
+
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: buttons.No)
+    widget.delete.click()
+    assert "liver" in names(widget)
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: buttons.Yes)
+    widget.delete.click()
+    assert "liver" not in names(widget)
+    assert not own.with_name("liver.safetensors").exists()
+
+
+def test_built_in_models_offer_neither_renaming_nor_deleting(widget, model):
+    assert widget.delete.isEnabled()  # the user's model hides the built-in one of its name
+    model.unlink()
+    widget.refresh()
+    (info,) = list_models()
+    assert info.path.parent == BUILT_IN_FOLDER
+    assert not widget.rename.isEnabled()
+    assert not widget.delete.isEnabled()
+    assert widget.export.isEnabled()

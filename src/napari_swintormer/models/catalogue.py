@@ -7,6 +7,7 @@ under the name of the file. Listing reads the headers of the files and imports n
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "weights"
 
 Source = Literal["built-in", "user", "path"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,105 @@ def import_model(file: str | Path, *, overwrite: bool = False) -> Path:
         )
     save_weights(target, state_dict, card)
     return target
+
+
+def rename_model(name: str, new_name: str) -> Path:
+    """Give a model in the user's folder another name; what is in the file stays as it is.
+
+    Returns
+    -------
+    Path
+        The file under its new name.
+
+    Raises
+    ------
+    ModelNotFoundError
+        No model has this name.
+    OutputError
+        The model is built in, the new name is taken or none, or the file cannot be moved.
+    """
+    path = _own_file(name)
+    if not _NAME.fullmatch(new_name):
+        raise OutputError(
+            f"A model cannot be called {new_name!r}. Use up to 64 letters, digits, dots, dashes "
+            "and underscores, a letter or digit first."
+        )
+    target = path.with_name(new_name + path.suffix)
+    if new_name in {info.name for info in _read_folder(path.parent, "user")} - {name}:
+        raise OutputError(f"There is a model {new_name!r} already. Choose another name.")
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be renamed ({error.strerror}).") from error
+    return target
+
+
+def delete_model(name: str) -> Path:
+    """Delete a model in the user's folder, for good.
+
+    Returns
+    -------
+    Path
+        The file that was deleted.
+
+    Raises
+    ------
+    ModelNotFoundError
+        No model has this name.
+    OutputError
+        The model is built in, or the file cannot be deleted.
+    """
+    path = _own_file(name)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be deleted ({error.strerror}).") from error
+    return path
+
+
+def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> Path:
+    """Copy the checked weights of a model, with its card, to where others can get at it.
+
+    Parameters
+    ----------
+    name
+        Name or path of a model.
+    target
+        File to write, ending in ``.safetensors``, or a folder to write it into under its name.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ModelNotFoundError, FileError, WeightsError
+        There is no such model, or its file cannot be used.
+    OutputError
+        `target` exists and `overwrite` is false, or cannot be written.
+    """
+    source, target = find_model(name), Path(target).expanduser()
+    if target.is_dir():
+        target /= f"{source.stem}.safetensors"
+    if target.exists() and (not overwrite or target.samefile(source)):
+        advice = "another name" if overwrite else "another name, or use --overwrite"
+        raise OutputError(f"{target} exists already. Write to {advice}.")
+    card, state_dict = load_weights(source)
+    save_weights(target, state_dict, card)
+    return target
+
+
+def _own_file(name: str) -> Path:
+    """Weights file of this name in the user's folder, whether it can be used or not."""
+    for info in _read_folder(models_folder(), "user"):
+        if info.name == name:
+            return info.path
+    path = find_model(name)
+    raise OutputError(
+        f"Only models in {models_folder()} can be renamed or deleted (got {name!r}, which is "
+        f"{'built in' if path.parent == BUILT_IN_FOLDER else 'elsewhere'})."
+    )
 
 
 def _folders() -> dict[Path, Source]:

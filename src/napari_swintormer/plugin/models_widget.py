@@ -1,7 +1,9 @@
-"""The Models widget: which models there are, what each is good for, and adding one."""
+"""The Models widget: which models there are, what each is good for, and keeping them in order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from qtpy.QtGui import QDesktopServices, QShowEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
     QListWidget,
     QListWidgetItem,
+    QMessageBox,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -24,15 +28,25 @@ from qtpy.QtWidgets import (
 from napari_swintormer.config import DEFAULT_MODEL, models_folder
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.models.card import ModelCard
-from napari_swintormer.models.catalogue import ModelInfo, import_model, list_models
+from napari_swintormer.models.catalogue import (
+    ModelInfo,
+    delete_model,
+    export_model,
+    import_model,
+    list_models,
+    rename_model,
+)
 from napari_swintormer.plugin.style import form_layout, set_role, style_sheet, text_label
 
 _TRAINED_ON = "Trained on"
 _KINDS = "Weights (*.safetensors *.pth *.pt *.ckpt)"
+_OWN_KIND = "Weights (*.safetensors)"
 
 
 class ModelsWidget(QWidget):
-    """Lists the models of the catalogue with their cards, and copies new ones into it.
+    """Lists the models of the catalogue with their cards; adds, exports, renames and deletes.
+
+    Built-in models are never renamed or deleted.
 
     Parameters
     ----------
@@ -53,11 +67,20 @@ class ModelsWidget(QWidget):
         self.add.setToolTip("Check a weights file and copy it into the models folder.")
         self.open_folder = QPushButton("Open folder")
         self.open_folder.setToolTip("Files copied into this folder are models at once.")
+        self.export = QPushButton("Export …")
+        self.export.setToolTip("Copy this model to a file, to give it to others.")
+        self.rename = QPushButton("Rename …")
+        self.rename.setToolTip("Give this model of yours another name.")
+        self.delete = QPushButton("Delete …")
+        self.delete.setToolTip("Delete this model of yours, after a question.")
         self.message = text_label("message")
         self._lay_out()
         self.list.currentItemChanged.connect(self._show_current)
         self.add.clicked.connect(self._choose_file)
         self.open_folder.clicked.connect(_show_folder)
+        self.export.clicked.connect(self._choose_target)
+        self.rename.clicked.connect(self._ask_name)
+        self.delete.clicked.connect(self._ask_delete)
         napari_viewer.events.theme.connect(self._use_theme)
         self._use_theme()
         self._say("")
@@ -87,13 +110,19 @@ class ModelsWidget(QWidget):
         file
             A ``.safetensors`` file, or weights of the released code.
         """
-        self.add.setEnabled(False)
-        self._say("Checking the file …")
-        self._worker = create_worker(import_model, file, _start_thread=False, _ignore_errors=True)
-        self._worker.returned.connect(self._show_added)
-        self._worker.errored.connect(self._show_error)
-        self._worker.finished.connect(self._reset)
-        self._worker.start()
+        self._work("Checking the file …", self._show_added, import_model, file)
+
+    def export_model(self, target: str | Path) -> None:
+        """Copy the model that is shown to a file, in a worker: checking it needs torch.
+
+        Parameters
+        ----------
+        target
+            File to write or replace, ending in ``.safetensors``.
+        """
+        name = self.list.currentItem().text()
+        export = partial(export_model, overwrite=True)  # the dialog has asked
+        self._work("Writing the file …", self._show_exported, export, name, target)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
         """List the models again: files may have been copied into the folder."""
@@ -106,9 +135,57 @@ class ModelsWidget(QWidget):
         if file:
             self.add_model(file)
 
+    def _choose_target(self) -> None:
+        proposed = f"{self.list.currentItem().text()}.safetensors"
+        file, _ = QFileDialog.getSaveFileName(self, "Export a model", proposed, _OWN_KIND)
+        if file:
+            self.export_model(file if file.endswith(".safetensors") else f"{file}.safetensors")
+
+    def _ask_name(self) -> None:
+        name = self.list.currentItem().text()
+        new_name, said_yes = QInputDialog.getText(self, "Rename", f"New name of {name}:", text=name)
+        if not said_yes or new_name == name:
+            return
+        try:
+            rename_model(name, new_name)
+        except SwintormerError as error:
+            self._show_error(error)
+            return
+        self.refresh(new_name)
+        self._say(f"Renamed {name} to {new_name}.")
+
+    def _ask_delete(self) -> None:
+        info: ModelInfo = self.list.currentItem().data(Qt.ItemDataRole.UserRole)
+        question = f"Delete the model {info.name} for good?\n\n{info.path}"
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        if QMessageBox.question(self, "Delete a model", question, yes | no, no) != yes:
+            return
+        try:
+            delete_model(info.name)
+        except SwintormerError as error:
+            self._show_error(error)
+            return
+        self.refresh()
+        self._say(f"Deleted {info.name}.")
+
+    def _work(
+        self, doing: str, then: Callable[[Path], None], function: Callable[..., Path], *args: Any
+    ) -> None:
+        """Read and write a weights file in a worker; one at a time."""
+        self._say(doing)
+        self._worker = create_worker(function, *args, _start_thread=False, _ignore_errors=True)
+        self._worker.returned.connect(then)
+        self._worker.errored.connect(self._show_error)
+        self._worker.finished.connect(self._reset)
+        self._enable_buttons()
+        self._worker.start()
+
     def _show_added(self, path: Path) -> None:
         self._say(f"Added {path.stem}.")
         self.refresh(path.stem)
+
+    def _show_exported(self, path: Path) -> None:
+        self._say(f"Written to {path}.")
 
     def _show_error(self, error: Exception) -> None:
         known = isinstance(error, SwintormerError)
@@ -116,9 +193,20 @@ class ModelsWidget(QWidget):
 
     def _reset(self) -> None:
         self._worker = None
-        self.add.setEnabled(True)
+        self._enable_buttons()
+
+    def _enable_buttons(self) -> None:
+        """Offer what can be done with the model that is shown, and nothing beside a worker."""
+        item, idle = self.list.currentItem(), self._worker is None
+        info: ModelInfo | None = item and item.data(Qt.ItemDataRole.UserRole)
+        own = info is not None and info.source == "user"
+        self.add.setEnabled(idle)
+        self.export.setEnabled(idle and info is not None and info.card is not None)
+        for button in (self.rename, self.delete):
+            button.setEnabled(idle and own)
 
     def _show_current(self, item: QListWidgetItem | None, *_: Any) -> None:
+        self._enable_buttons()
         while self.facts.rowCount():
             self.facts.removeRow(0)
         if item is None:
@@ -152,15 +240,16 @@ class ModelsWidget(QWidget):
 
     def _lay_out(self) -> None:
         self.list.setMaximumHeight(130)
-        buttons = QHBoxLayout()
-        buttons.setSpacing(8)
-        buttons.addWidget(self.add)
-        buttons.addWidget(self.open_folder)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
         layout.addWidget(self.list)
-        layout.addLayout(buttons)
+        for row in ((self.add, self.open_folder), (self.export, self.rename, self.delete)):
+            buttons = QHBoxLayout()
+            buttons.setSpacing(8)
+            for button in row:
+                buttons.addWidget(button)
+            layout.addLayout(buttons)
         layout.addWidget(self.message)
         layout.addWidget(self.title)
         layout.addWidget(self.summary)
