@@ -176,6 +176,17 @@ def test_an_image_of_true_and_false_is_refused_as_in_the_api(deblur_alone):
     assert deblur_alone.widget.plan_panel.sentence.text() == str(error.value)
 
 
+@pytest.mark.parametrize("work", ["run", "preview"])
+def test_the_plan_says_a_time_after_a_single_tile(deblur_alone, work):
+    deblur_alone.viewer.add_image(noise(40, 40))
+    deblur_alone.widget.update_plan()
+    time_of_plan = deblur_alone.widget.plan_panel._figures[1]
+    assert time_of_plan.text() == "—"
+    assert getattr(deblur_alone, work)() is not None
+    deblur_alone.widget.update_plan()
+    assert re.fullmatch(r"≈ .*\d.*", time_of_plan.text())
+
+
 def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(deblur_alone):
     deblur_alone.viewer.add_image(noise(64, 64))
     deblur_alone.form.device.value = missing = "mps" if torch.cuda.is_available() else "cuda"

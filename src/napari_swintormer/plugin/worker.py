@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
+from napari_swintormer.engine.speed import recall_speed, remember_speed, speed_key
 from napari_swintormer.events import ChunkFinished, Event, Notice, Progress
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.results import Result
@@ -80,11 +81,33 @@ class JobWorker(WorkerBase[T | None]):
         super().__init__(SignalsClass=JobSignals)
         self._job = job
         self._reported = 0.0
+        self._last: Progress | None = None
+
+    def _remember_first_speed(self) -> None:
+        """Keep a speed where none is known yet, so that the plan says a time from now on.
+
+        The engine times runs of several batches and leaves the first of them out; a preview, or a
+        run of one batch, has only this speed, which is too slow rather than too fast.
+        """
+        settings, last = self._job.settings, self._last
+        if last is None or last.elapsed <= 0 or settings.tile_size is None:
+            return
+        key = speed_key(
+            self._job.weights_sha256,
+            settings.device,
+            settings.precision,
+            settings.tile_size,
+            settings.batch_size or 0,
+        )
+        if recall_speed(key) is None:
+            height, width = self._job.plan.grid.tile_shape
+            remember_speed(key, last.done * height * width / last.elapsed)
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Notice):
             self.noticed.emit(event.message)
         elif isinstance(event, Progress):
+            self._last = event
             now = time.monotonic()
             if event.done == event.total or now - self._reported >= _REPORT_EVERY:
                 self._reported = now
@@ -123,6 +146,8 @@ class DeblurWorker(JobWorker[Outcome]):
                 if self.abort_requested:
                     break
                 self._report(event)
+        if self._result is None:  # else the tiles of the run that was stopped are counted, too
+            self._remember_first_speed()
         made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
         return Outcome(result, provenance | made, time.monotonic() - start)
 
@@ -155,6 +180,7 @@ class PreviewWorker(JobWorker["RestoredRegion"]):
                 if self.abort_requested:
                     return None
                 self._report(event)
+        self._remember_first_speed()
         return self._restored_region
 
     def _restored(self) -> Generator[Event, None, None]:
