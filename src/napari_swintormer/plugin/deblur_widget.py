@@ -24,7 +24,7 @@ from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel
 from napari_swintormer.plugin.runs import Run, Runs
 from napari_swintormer.plugin.scripts import as_command, as_python, run_record
 from napari_swintormer.plugin.style import form_layout, style_sheet
-from napari_swintormer.plugin.view import visible_region
+from napari_swintormer.plugin.view import selected_shapes, visible_region
 
 _PLAN_DELAY = 250  # milliseconds without a change before the plan is made again
 
@@ -152,6 +152,11 @@ class DeblurWidget(QWidget):
         if self.runs.running:
             text += "\nIt waits for the run that goes on."
         self.run_panel.run.setToolTip(text)
+        self._name_preview_button()
+
+    def _name_preview_button(self) -> None:
+        what = "view" if selected_shapes(self._viewer) is None else "shape"
+        self.run_panel.preview.setText(f"Deblur this {what}")
 
     # ---- preview and run ---------------------------------------------------------------------
 
@@ -268,8 +273,9 @@ class DeblurWidget(QWidget):
         return bool(super().event(event))
 
     def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
-        """List the models again: one may have been added since."""
+        """List the models again, and see whether a shape is selected: that may have changed."""
         self.form.refresh()
+        self._name_preview_button()
         super().enterEvent(event)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)

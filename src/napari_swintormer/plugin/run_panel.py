@@ -113,7 +113,8 @@ class RunPanel(QWidget):
         self.preview.setObjectName("swintormer-preview")
         self.preview.setToolTip(
             "Deblur what is on the screen, to the same pixels that the whole image gets.\n"
-            "Of a view larger than 1024 pixels the middle: zoom in to choose the place."
+            "Of a view larger than 1024 pixels the middle: zoom in to choose the place,\n"
+            "or draw a rectangle in a Shapes layer and keep it selected."
         )
         self.run = QPushButton("Deblur all")
         self.run.setObjectName("swintormer-run")
