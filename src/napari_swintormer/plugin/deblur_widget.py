@@ -118,6 +118,8 @@ class DeblurWidget(QWidget):
         source = LayerSource.of(layer, axes)
         if self._one_plane_of(source):
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
+        elif self.form.plane_range is not None:
+            source = source.planes_along(*self.form.plane_range)
         return source, prepare(source.data, replace(self.form.settings(), axes=source.axes))
 
     def _one_plane_of(self, source: LayerSource) -> bool:
@@ -145,6 +147,8 @@ class DeblurWidget(QWidget):
         what = f"{n_layers} layers" if n_layers > 1 else "all"
         if n_layers == 1 and self.form.current_plane_only:
             what = "this plane"
+        elif n_layers == 1 and self.form.plane_range is not None:
+            what = "these planes"
         self.run_panel.run.setText(f"Deblur {what}")
         text = "Deblur the whole image; the result becomes a new layer and fills in as it is made."
         if n_layers > 1:
@@ -177,8 +181,22 @@ class DeblurWidget(QWidget):
         region = visible_region(self._viewer, layer, source)
         position = dict.fromkeys((axis for axis in source.axes if axis in "TCZ"), 0)
         if not self._one_plane_of(source):
-            position = source.position(layer.world_to_data(self._viewer.dims.point))
+            position = self._position(layer, source)
         self.preview.start(source, job, position, region)
+
+    def _position(self, layer: Image, source: LayerSource) -> dict[str, int]:
+        """Give the index of the plane in view along T, C and Z of what is to be deblurred."""
+        whole = LayerSource.of(layer, source.axes)
+        position = whole.position(layer.world_to_data(self._viewer.dims.point))
+        if self.form.plane_range is not None:
+            axis, first, last = self.form.plane_range
+            if not first <= position[axis] <= last:
+                raise ImageError(
+                    f"The view shows plane {position[axis]} along {axis}, outside of the range "
+                    f"{first} to {last}; move the slider into it."
+                )
+            position[axis] -= first
+        return position
 
     def run(self) -> None:
         """Start the run that the fields describe; the result becomes a new layer.
@@ -257,11 +275,15 @@ class DeblurWidget(QWidget):
 
     def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
         settings = replace(self.form.settings(), axes=source.axes)
-        position = None
+        spans: dict[str, tuple[int, int]] = {}
         if self._one_plane_of(source):
             whole = LayerSource.of(layer, source.axes)
             position = whole.position(layer.world_to_data(self._viewer.dims.point))
-        return run_record(layer, settings, position)
+            spans = {axis: (i, i + 1) for axis, i in position.items()}
+        elif self.form.plane_range is not None:
+            axis, first, last = self.form.plane_range
+            spans = {axis: (first, last + 1)}
+        return run_record(layer, settings, spans)
 
     # ---- the window --------------------------------------------------------------------------
 

@@ -111,15 +111,47 @@ class LayerSource:
         LayerSource
             Its `data` is lazy; its result lies where the plane lies.
         """
-        place = self.position(position)
+        return self._cut({axis: (i, i + 1) for axis, i in self.position(position).items()})
+
+    def planes_along(self, axis: str, first: int, last: int) -> LayerSource:
+        """Keep only a range of planes.
+
+        Parameters
+        ----------
+        axis
+            T, C or Z.
+        first, last
+            Index of the first and of the last plane that stays.
+
+        Returns
+        -------
+        LayerSource
+            Its `data` is lazy; its result lies where the planes lie.
+
+        Raises
+        ------
+        ImageError
+            When the image has no such planes.
+        """
+        length = dict(zip(self.axes, self.data.shape, strict=True)).get(axis, 0)
+        if not 0 <= first <= last < length:
+            there = f"its planes are 0 to {length - 1}" if length else "it has no such axis"
+            raise ImageError(
+                f"{self.name} has no planes {first} to {last} along {axis} ({there}); "
+                "choose others."
+            )
+        return self._cut({axis: (first, last + 1)})
+
+    def _cut(self, spans: Mapping[str, tuple[int, int]]) -> LayerSource:
+        """Keep a span ``(start, stop)`` along some axes."""
         region = tuple(
-            slice(place[letter], place[letter] + 1) if letter in place else slice(None)
-            for letter in self.axes
+            slice(*spans[letter]) if letter in spans else slice(None) for letter in self.axes
         )
         levels = [
             (level if isinstance(level, np.ndarray) else as_dask(level))[region]
             for level in (self.data, *self.coarser)
         ]
+        place = {axis: start for axis, (start, _) in spans.items()}
         return self.part_at(place, levels[0], levels[1:])
 
     def part_at(

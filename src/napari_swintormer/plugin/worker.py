@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
-from napari_swintormer.engine.speed import recall_speed, remember_speed, speed_key
+from napari_swintormer.engine.speed import recall_speed, remember_speed
 from napari_swintormer.events import ChunkFinished, Event, Notice, Progress
-from napari_swintormer.job import Job
+from napari_swintormer.job import Job, _speed_key
 from napari_swintormer.plugin.results import Result
 from napari_swintormer.tiling.grid import Region
 
@@ -89,16 +89,10 @@ class JobWorker(WorkerBase[T | None]):
         The engine times runs of several batches and leaves the first of them out; a preview, or a
         run of one batch, has only this speed, which is too slow rather than too fast.
         """
-        settings, last = self._job.settings, self._last
-        if last is None or last.elapsed <= 0 or settings.tile_size is None:
+        last = self._last
+        if last is None or last.elapsed <= 0:
             return
-        key = speed_key(
-            self._job.weights_sha256,
-            settings.device,
-            settings.precision,
-            settings.tile_size,
-            settings.batch_size or 0,
-        )
+        key = _speed_key(self._job.weights_sha256, self._job.settings)
         if recall_speed(key) is None:
             height, width = self._job.plan.grid.tile_shape
             remember_speed(key, last.done * height * width / last.elapsed)
