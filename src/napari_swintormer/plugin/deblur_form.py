@@ -14,10 +14,12 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
+    QFileDialog,
     QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -150,6 +152,15 @@ class DeblurForm(QWidget):
             choices=DEVICES,
             tooltip="Where the network runs. Automatic takes a GPU if there is one, else the CPU.",
         )
+        self.save_to = LineEdit(
+            tooltip="File for the result: .ome.zarr, .ome.tif or .tif. A run into a file can be\n"
+            "stopped and goes on when it is started again, also after napari was closed.\n"
+            "Empty: the result is a layer, to be saved later.",
+        )
+        self.save_to.native.setPlaceholderText("Memory")
+        self.choose_file = QPushButton("…")
+        self.choose_file.setToolTip("Choose where the result is saved.")
+        self.choose_file.clicked.connect(self._choose_file)
         self.tile_size = SpinBox(
             value=256,
             min=1,
@@ -199,7 +210,7 @@ class DeblurForm(QWidget):
         """All fields, in tab order."""
         return (
             *(self.image, self.axes, self.planes, self.first_plane, self.last_plane),
-            *(self.model, self.strength, self.device),
+            *(self.model, self.strength, self.device, self.save_to),
             *(self.tile_size, self.overlap, self.blend),
             *(self.batch_size, self.precision, self.seed),
         )
@@ -214,6 +225,7 @@ class DeblurForm(QWidget):
             _add_row(main, "Model", self.model, self.model_facts),
             _add_row(main, "Strength", self.strength),
             _add_row(main, "Device", self.device),
+            _add_row(main, "Save to", self.save_to, beside=self.choose_file),
         ]
         folded = QWidget()
         rest = form_layout(folded)
@@ -243,6 +255,17 @@ class DeblurForm(QWidget):
         natives = [field.native for field in self.fields()]
         for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
+
+    def _choose_file(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self,
+            "Save the result to",
+            self.save_to.value,
+            "OME-Zarr (*.ome.zarr);;OME-TIFF (*.ome.tif);;TIFF (*.tif)",
+            options=QFileDialog.Option.DontConfirmOverwrite,  # nothing is overwritten
+        )
+        if path:
+            self.save_to.value = path
 
     def _range_row(self) -> QWidget:
         self._range = QWidget()
@@ -377,9 +400,13 @@ def _describe_model(info: ModelInfo) -> str:
 
 
 def _add_row(
-    form: QFormLayout, text: str, field: ValueWidget[Any], below: QWidget | None = None
+    form: QFormLayout,
+    text: str,
+    field: ValueWidget[Any],
+    below: QWidget | None = None,
+    beside: QWidget | None = None,
 ) -> QLabel:
-    """Add a field with its label, and what belongs to its value right below."""
+    """Add a field with its label, and what belongs to its value right below or beside it."""
     native = field.native
     native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     if isinstance(native, QComboBox):  # a long layer name must not widen the window
@@ -388,7 +415,12 @@ def _add_row(
     label = QLabel(text)
     label.setBuddy(native)
     label.setToolTip(field.tooltip or "")
-    if below is None:
+    if beside is not None:
+        row = QHBoxLayout()
+        row.addWidget(native, 1)
+        row.addWidget(beside)
+        form.addRow(label, row)
+    elif below is None:
         form.addRow(label, native)
     else:
         cell = QVBoxLayout()

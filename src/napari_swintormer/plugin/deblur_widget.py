@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -22,6 +23,7 @@ from napari_swintormer.plugin.preview import Preview
 from napari_swintormer.plugin.results import shortage
 from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel
 from napari_swintormer.plugin.runs import Run, Runs
+from napari_swintormer.plugin.saved import check_destination, destination_of
 from napari_swintormer.plugin.scripts import as_command, as_python, run_record
 from napari_swintormer.plugin.style import form_layout, style_sheet
 from napari_swintormer.plugin.view import selected_shapes, visible_region
@@ -94,9 +96,10 @@ class DeblurWidget(QWidget):
             if self.form.layer is None:
                 self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
             else:
-                jobs = [job for _, _, job in self._plan()]
-                lacking = next(filter(None, map(shortage, jobs)), None)
-                self.plan_panel.show_jobs(jobs, lacking)
+                planned = self._plan()
+                jobs, path = [job for _, _, job in planned], self._destination(planned)
+                lacking = next(filter(None, (shortage(job, path) for job in jobs)), None)
+                self.plan_panel.show_jobs(jobs, lacking, path)
                 possible = lacking is None
         except SwintormerError as error:
             self.plan_panel.show_sentence(str(error), error=True)
@@ -112,6 +115,14 @@ class DeblurWidget(QWidget):
     def _plan(self) -> list[tuple[Image, LayerSource, Job]]:
         """Plan a run over every layer that is to be deblurred."""
         return [(layer, *self._plan_layer(layer)) for layer in self._chosen_layers()]
+
+    def _destination(self, planned: list[tuple[Image, LayerSource, Job]]) -> Path | None:
+        """Give the file that the result goes to, after checking that it can; None for a layer."""
+        path = destination_of(self.form.save_to.value, len(planned))
+        if path is not None:
+            layer, source, _ = planned[0]
+            check_destination(path, source, layer.source.path)
+        return path
 
     def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
         axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
@@ -209,9 +220,10 @@ class DeblurWidget(QWidget):
             Image, model and settings do not fit; one sentence says what would work.
         """
         planned = self._plan()
+        path = self._destination(planned)
         self.preview.cancel()  # the run makes these pixels, too
         for layer, source, job in planned:
-            self.runs.start(Run(source, job, self._record(layer, source)))
+            self.runs.start(Run(source, job, self._record(layer, source), path))
 
     def cancel(self) -> None:
         """Stop after the batch of tiles at hand; what is finished is kept."""
@@ -236,6 +248,8 @@ class DeblurWidget(QWidget):
     def _compare_run(self, run: Run) -> None:
         """Let a result that has begun be compared; it takes the place of the preview."""
         self.preview.remove()
+        if run.destination is not None and self.form.save_to.value == str(run.destination):
+            self.form.save_to.value = ""  # the next run needs another name
         if run.layer is not None:
             self.compare.add(run.layer, run.source)
 

@@ -13,6 +13,7 @@ from napari.utils.transforms import Affine
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
+from napari_swintormer.imaging.image import unit_name
 
 # What the result layer takes over from the input layer as it is.
 _KEPT = (
@@ -222,6 +223,27 @@ class LayerSource:
 def full_resolution(layer: Image) -> Any:
     """Array of a layer, of a multiscale layer the finest level."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def pixel_sizes(
+    axes: str, scale: Sequence[float], units: Sequence[Any]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Give what files say of the size of a pixel: size and unit by axis, where both are known.
+
+    Parameters
+    ----------
+    axes
+        One letter of ``TCZYXS`` per dimension.
+    scale, units
+        Of the layer: one per dimension without the samples.
+    """
+    pixel_size, unit = {}, {}
+    dimensions = [axis for axis in axes if axis != "S"]
+    for axis, size, name in zip(dimensions, scale, units, strict=True):
+        known = unit_name(str(name))
+        if axis != "C" and known:
+            pixel_size[axis], unit[axis] = float(size), known
+    return pixel_size, unit
 
 
 def as_dask(data: Any) -> da.Array:
