@@ -13,9 +13,7 @@ from napari.layers import Image
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
-    QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -30,7 +28,7 @@ from superqt import QCollapsible
 from napari_swintormer.config import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.layers import full_resolution, guess_axes
-from napari_swintormer.plugin.style import form_layout, text_label
+from napari_swintormer.plugin.style import add_row, form_layout, text_label
 
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
@@ -159,6 +157,7 @@ class DeblurForm(QWidget):
         )
         self.save_to.native.setPlaceholderText("Memory")
         self.choose_file = QPushButton("…")
+        self.choose_file.setFixedWidth(30)
         self.choose_file.setToolTip("Choose where the result is saved.")
         self.choose_file.clicked.connect(self._choose_file)
         self.tile_size = SpinBox(
@@ -219,23 +218,23 @@ class DeblurForm(QWidget):
         self.image_facts, self.model_facts = text_label("caption"), text_label("caption")
         main = form_layout()
         self._labels = [
-            _add_row(main, "Image", self.image, self.image_facts),
-            _add_row(main, "Axes", self.axes),
-            _add_row(main, "Planes", self.planes, self._range_row()),
-            _add_row(main, "Model", self.model, self.model_facts),
-            _add_row(main, "Strength", self.strength),
-            _add_row(main, "Device", self.device),
-            _add_row(main, "Save to", self.save_to, beside=self.choose_file),
+            add_row(main, "Image", self.image, self.image_facts),
+            add_row(main, "Axes", self.axes),
+            add_row(main, "Planes", self.planes, self._range_row()),
+            add_row(main, "Model", self.model, self.model_facts),
+            add_row(main, "Strength", self.strength),
+            add_row(main, "Device", self.device),
+            add_row(main, "Save to", self.save_to, beside=self.choose_file),
         ]
         folded = QWidget()
         rest = form_layout(folded)
         self._labels += [
-            _add_row(rest, "Tile size", self.tile_size),
-            _add_row(rest, "Overlap", self.overlap),
-            _add_row(rest, "Blending", self.blend),
-            _add_row(rest, "Batch size", self.batch_size),
-            _add_row(rest, "Precision", self.precision),
-            _add_row(rest, "Seed", self.seed),
+            add_row(rest, "Tile size", self.tile_size),
+            add_row(rest, "Overlap", self.overlap),
+            add_row(rest, "Blending", self.blend),
+            add_row(rest, "Batch size", self.batch_size),
+            add_row(rest, "Precision", self.precision),
+            add_row(rest, "Seed", self.seed),
         ]
         self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
         self.more.setDuration(150)
@@ -255,6 +254,8 @@ class DeblurForm(QWidget):
         natives = [field.native for field in self.fields()]
         for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
+        QWidget.setTabOrder(self.save_to.native, self.choose_file)
+        QWidget.setTabOrder(self.choose_file, self.tile_size.native)
 
     def _choose_file(self) -> None:
         path, _ = QFileDialog.getSaveFileName(
@@ -397,35 +398,3 @@ def _describe_model(info: ModelInfo) -> str:
     if info.card is None:
         return info.problem or ""
     return info.card.title or info.card.summary
-
-
-def _add_row(
-    form: QFormLayout,
-    text: str,
-    field: ValueWidget[Any],
-    below: QWidget | None = None,
-    beside: QWidget | None = None,
-) -> QLabel:
-    """Add a field with its label, and what belongs to its value right below or beside it."""
-    native = field.native
-    native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    if isinstance(native, QComboBox):  # a long layer name must not widen the window
-        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        native.setMinimumContentsLength(16)
-    label = QLabel(text)
-    label.setBuddy(native)
-    label.setToolTip(field.tooltip or "")
-    if beside is not None:
-        row = QHBoxLayout()
-        row.addWidget(native, 1)
-        row.addWidget(beside)
-        form.addRow(label, row)
-    elif below is None:
-        form.addRow(label, native)
-    else:
-        cell = QVBoxLayout()
-        cell.setSpacing(2)
-        cell.addWidget(native)
-        cell.addWidget(below)
-        form.addRow(label, cell)
-    return label

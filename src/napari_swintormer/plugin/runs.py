@@ -177,7 +177,7 @@ class Runs(QObject):
         run.layer.metadata = run.layer.metadata | {"swintormer": made}
         run.layer.refresh()
         if outcome.result.complete:
-            where = run.layer.name if run.destination is None else str(run.destination)
+            where = run.layer.name if run.destination is None else run.destination.name
             text = f"Done in {clock(outcome.seconds)}: {where}"
             self.said.emit(text, False)
 
