@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings o
 
 from napari.components import ViewerModel
 
+from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur_widget import DeblurWidget
 
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
@@ -39,6 +41,20 @@ def display(qapp):
     """Skip where the layers of a viewer cannot be drawn."""
     if qapp.platformName() in ("offscreen", "minimal"):
         pytest.skip("the layers of a viewer need OpenGL: install Xvfb or set DISPLAY")
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Count the batches, and give the GUI thread time between them."""
+    forward, batches = Restorer.forward, []
+
+    def counting(self, tiles):
+        batches.append(len(tiles))
+        time.sleep(0.01)
+        return forward(self, tiles)
+
+    monkeypatch.setattr(Restorer, "forward", counting)
+    return batches
 
 
 @pytest.fixture

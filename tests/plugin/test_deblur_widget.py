@@ -19,6 +19,7 @@ from napari_swintormer.errors import SwintormerError
 from napari_swintormer.job import prepare
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur_form import CURRENT_PLANE
+from napari_swintormer.plugin.scripts import as_python
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
@@ -100,6 +101,38 @@ def test_the_current_plane_alone_stays_in_its_place(deblur_alone):
     )
 
 
+def test_a_range_of_planes_stays_in_its_place_and_is_copied(deblur_alone, qapp):
+    stack = noise(2, 5, 60, 64)
+    layer = deblur_alone.viewer.add_image(stack, scale=(1, 2, 1, 1), translate=(0, 5, 0, 0))
+    form = deblur_alone.form
+    form.axes.value = "TZYX"
+    form.planes.value = "Range along Z"
+    assert (form.first_plane.value, form.last_plane.value) == (0, 4)
+    form.first_plane.value, form.last_plane.value = 1, 3
+    deblur_alone.viewer.dims.set_point(1, 5 + 2 * 2)
+    whole = expected(stack[:, 1:4], axes="TZYX")
+
+    shown = deblur_alone.preview()
+    where = shown.world_to_data(layer.data_to_world((0, 2, 30, 30)))
+    y, x = (int(i) for i in where[2:])
+    assert where[1] == 0
+    assert shown.data[0, 0, y, x] == whole[0, 1, 30, 30]
+    deblur_alone.viewer.dims.set_point(1, 5 + 2 * 4)
+    with pytest.raises(SwintormerError, match="outside of the range 1 to 3"):
+        deblur_alone.widget.run_preview()
+    result = deblur_alone.run()
+
+    np.testing.assert_array_equal(result.data, whole)
+    np.testing.assert_allclose(
+        result.data_to_world((0, 0, 7, 9)), layer.data_to_world((0, 1, 7, 9))
+    )
+    deblur_alone.widget.copy_as(as_python)
+    assert ".data[:, 1:4, :, :]" in qapp.clipboard().text()
+    form.last_plane.value = 0
+    assert not deblur_alone.widget.update_plan()
+    assert "no planes 1 to 0 along Z" in deblur_alone.widget.plan_panel.sentence.text()
+
+
 def test_colours_and_the_finest_level_of_a_pyramid(deblur_alone):
     photo = noise(90, 70, 3, dtype="uint8")
     deblur_alone.viewer.add_image(
@@ -174,6 +207,17 @@ def test_an_image_of_true_and_false_is_refused_as_in_the_api(deblur_alone):
     with pytest.raises(SwintormerError) as error:
         prepare(mask)
     assert deblur_alone.widget.plan_panel.sentence.text() == str(error.value)
+
+
+@pytest.mark.parametrize("work", ["run", "preview"])
+def test_the_plan_says_a_time_after_a_single_tile(deblur_alone, work):
+    deblur_alone.viewer.add_image(noise(40, 40))
+    deblur_alone.widget.update_plan()
+    time_of_plan = deblur_alone.widget.plan_panel._figures[1]
+    assert time_of_plan.text() == "—"
+    assert getattr(deblur_alone, work)() is not None
+    deblur_alone.widget.update_plan()
+    assert re.fullmatch(r"≈ .*\d.*", time_of_plan.text())
 
 
 def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(deblur_alone):

@@ -86,3 +86,27 @@ def test_only_so_much_of_a_view_and_none_from_the_side(deblur_alone, monkeypatch
     viewer.dims.ndisplay = 3
     with pytest.raises(ImageError, match="two dimensions"):
         view.visible_region(viewer, layer, source)
+
+
+def test_a_selected_rectangle_takes_the_place_of_the_view(deblur_alone):
+    viewer, widget = deblur_alone.viewer, deblur_alone.widget
+    image = noise(3, 120, 100)
+    layer = viewer.add_image(image, scale=(1, 0.5, 0.5), translate=(0, 9, 7), name="cells")
+    viewer.dims.set_point(0, 1)
+    corners = np.array([[20, 30], [20, 59], [49, 59], [49, 30]])  # pixels of the image
+    shapes = viewer.add_shapes([corners * 0.5 + (9, 7), corners * 0.5 + 500])
+    shapes.selected_data = {0}
+    widget.update_plan()
+    assert widget.run_panel.preview.text() == "Deblur this shape"
+
+    shown = deblur_alone.preview()
+
+    whole = napari_swintormer.deblur(image, device="cpu", precision="fp32", axes="ZYX")
+    np.testing.assert_array_equal(shown.data, whole[1:2, 20:50, 30:60])
+    viewer.layers.selection.active = shapes
+    shapes.selected_data = {1}
+    with pytest.raises(ImageError, match="outside cells"):
+        view.visible_region(viewer, layer, LayerSource.of(layer, "ZYX"))
+    shapes.selected_data = set()
+    widget.update_plan()
+    assert widget.run_panel.preview.text() == "Deblur this view"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections import Counter
 
 import numpy as np
@@ -29,20 +28,6 @@ def noise(*shape, dtype="uint16"):
 
 def expected(image, **settings):
     return napari_swintormer.deblur(image, device="cpu", precision="fp32", **settings)
-
-
-@pytest.fixture
-def batches(monkeypatch):
-    """Count the batches, and give the GUI thread time between them."""
-    forward, batches = Restorer.forward, []
-
-    def counting(self, tiles):
-        batches.append(len(tiles))
-        time.sleep(0.01)
-        return forward(self, tiles)
-
-    monkeypatch.setattr(Restorer, "forward", counting)
-    return batches
 
 
 @pytest.fixture

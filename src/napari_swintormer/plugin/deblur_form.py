@@ -13,10 +13,11 @@ from napari.layers import Image
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
+    QFileDialog,
     QFrame,
+    QHBoxLayout,
     QLabel,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -27,10 +28,11 @@ from superqt import QCollapsible
 from napari_swintormer.config import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.layers import full_resolution, guess_axes
-from napari_swintormer.plugin.style import form_layout, text_label
+from napari_swintormer.plugin.style import add_row, form_layout, text_label
 
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
+RANGES = {"Range along T": "T", "Range along Z": "Z"}
 DEVICES = [("Automatic", "auto"), ("CPU", "cpu"), ("NVIDIA GPU", "cuda"), ("Apple GPU", "mps")]
 BLENDS = [("Smooth", "smooth"), ("Uniform mean", "uniform")]
 PRECISIONS = [
@@ -66,6 +68,8 @@ class DeblurForm(QWidget):
         self._list_models = list_models
         self._models: dict[str, ModelInfo] = {}
         self._shown_image: Image | None = None
+        self._lengths: dict[str, int] = {}
+        self._range_over: tuple[str | None, int] | None = None
         self._shown_model: ModelInfo | None = None
         self._make_fields()
         self._lay_out()
@@ -82,6 +86,12 @@ class DeblurForm(QWidget):
     def current_plane_only(self) -> bool:
         """Whether only the plane in view is to be deblurred."""
         return bool(self.planes.value == CURRENT_PLANE)
+
+    @property
+    def plane_range(self) -> tuple[str, int, int] | None:
+        """Axis, first and last plane of the range to be deblurred; None without a range."""
+        axis = RANGES.get(self.planes.value)
+        return None if axis is None else (axis, self.first_plane.value, self.last_plane.value)
 
     def settings(self) -> DeblurSettings:
         """Read the settings of the run off the fields."""
@@ -118,8 +128,12 @@ class DeblurForm(QWidget):
         )
         self.planes = ComboBox(
             choices=[ALL_PLANES, CURRENT_PLANE],
-            tooltip="Deblur the whole stack, or only the plane that the sliders show now.",
+            tooltip="Deblur the whole stack, only the plane that the sliders show now,\n"
+            "or a range of planes along T or Z.",
         )
+        counted = "plane of the range; counted from 0, as the sliders do."
+        self.first_plane = SpinBox(tooltip=f"First {counted}")
+        self.last_plane = SpinBox(tooltip=f"Last {counted}")
         self.model = ComboBox(
             choices=[],
             tooltip="The trained network. Weights files copied into the models folder appear here.",
@@ -136,6 +150,16 @@ class DeblurForm(QWidget):
             choices=DEVICES,
             tooltip="Where the network runs. Automatic takes a GPU if there is one, else the CPU.",
         )
+        self.save_to = LineEdit(
+            tooltip="File for the result: .ome.zarr, .ome.tif or .tif. A run into a file can be\n"
+            "stopped and goes on when it is started again, also after napari was closed.\n"
+            "Empty: the result is a layer, to be saved later.",
+        )
+        self.save_to.native.setPlaceholderText("Memory")
+        self.choose_file = QPushButton("…")
+        self.choose_file.setFixedWidth(30)
+        self.choose_file.setToolTip("Choose where the result is saved.")
+        self.choose_file.clicked.connect(self._choose_file)
         self.tile_size = SpinBox(
             value=256,
             min=1,
@@ -175,6 +199,8 @@ class DeblurForm(QWidget):
             "same result.",
         )
         self.image.changed.connect(self._show_image)
+        self.axes.changed.connect(self._show_planes)
+        self.planes.changed.connect(self._show_range)
         self.model.changed.connect(self._show_model)
         for field in self.fields():
             field.changed.connect(self._tell)
@@ -182,7 +208,8 @@ class DeblurForm(QWidget):
     def fields(self) -> tuple[ValueWidget[Any], ...]:
         """All fields, in tab order."""
         return (
-            *(self.image, self.axes, self.planes, self.model, self.strength, self.device),
+            *(self.image, self.axes, self.planes, self.first_plane, self.last_plane),
+            *(self.model, self.strength, self.device, self.save_to),
             *(self.tile_size, self.overlap, self.blend),
             *(self.batch_size, self.precision, self.seed),
         )
@@ -191,22 +218,23 @@ class DeblurForm(QWidget):
         self.image_facts, self.model_facts = text_label("caption"), text_label("caption")
         main = form_layout()
         self._labels = [
-            _add_row(main, "Image", self.image, self.image_facts),
-            _add_row(main, "Axes", self.axes),
-            _add_row(main, "Planes", self.planes),
-            _add_row(main, "Model", self.model, self.model_facts),
-            _add_row(main, "Strength", self.strength),
-            _add_row(main, "Device", self.device),
+            add_row(main, "Image", self.image, self.image_facts),
+            add_row(main, "Axes", self.axes),
+            add_row(main, "Planes", self.planes, self._range_row()),
+            add_row(main, "Model", self.model, self.model_facts),
+            add_row(main, "Strength", self.strength),
+            add_row(main, "Device", self.device),
+            add_row(main, "Save to", self.save_to, beside=self.choose_file),
         ]
         folded = QWidget()
         rest = form_layout(folded)
         self._labels += [
-            _add_row(rest, "Tile size", self.tile_size),
-            _add_row(rest, "Overlap", self.overlap),
-            _add_row(rest, "Blending", self.blend),
-            _add_row(rest, "Batch size", self.batch_size),
-            _add_row(rest, "Precision", self.precision),
-            _add_row(rest, "Seed", self.seed),
+            add_row(rest, "Tile size", self.tile_size),
+            add_row(rest, "Overlap", self.overlap),
+            add_row(rest, "Blending", self.blend),
+            add_row(rest, "Batch size", self.batch_size),
+            add_row(rest, "Precision", self.precision),
+            add_row(rest, "Seed", self.seed),
         ]
         self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
         self.more.setDuration(150)
@@ -226,6 +254,31 @@ class DeblurForm(QWidget):
         natives = [field.native for field in self.fields()]
         for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
+        QWidget.setTabOrder(self.save_to.native, self.choose_file)
+        QWidget.setTabOrder(self.choose_file, self.tile_size.native)
+
+    def _choose_file(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self,
+            "Save the result to",
+            self.save_to.value,
+            "OME-Zarr (*.ome.zarr);;OME-TIFF (*.ome.tif);;TIFF (*.tif)",
+            options=QFileDialog.Option.DontConfirmOverwrite,  # nothing is overwritten
+        )
+        if path:
+            self.save_to.value = path
+
+    def _range_row(self) -> QWidget:
+        self._range = QWidget()
+        row = QHBoxLayout(self._range)
+        row.setContentsMargins(0, 0, 0, 0)
+        for text, field in (("from", self.first_plane), ("to", self.last_plane)):
+            label = QLabel(text)
+            label.setBuddy(field.native)
+            row.addWidget(label)
+            row.addWidget(field.native, 1)
+        self._range.hide()
+        return self._range
 
     @property
     def label_width(self) -> int:
@@ -254,10 +307,34 @@ class DeblurForm(QWidget):
             self.image_facts.setText("Open an image to begin.")
         else:
             self.image_facts.setText(_describe_image(layer))
-        stack = layer is not None and prod(full_resolution(layer).shape[: layer.ndim - 2]) > 1
+        self._show_planes()
+
+    def _show_planes(self, *_: object) -> None:
+        """Offer what planes can be chosen; the choice is kept as long as it makes sense."""
+        layer = self.layer
+        shape = () if layer is None else full_resolution(layer).shape
+        stack = layer is not None and prod(shape[: layer.ndim - 2]) > 1
+        self._lengths = {}
+        if len(self.axes.value.strip()) == len(shape):
+            self._lengths = dict(zip(self.axes.value.strip().upper(), shape, strict=True))
+        ranges = [text for text, axis in RANGES.items() if self._lengths.get(axis, 1) > 1]
+        chosen = self.planes.value
+        self.planes.choices = [ALL_PLANES, CURRENT_PLANE, *ranges]
         self.planes.enabled = stack
-        if not stack:
-            self.planes.value = ALL_PLANES
+        self.planes.value = chosen if stack and chosen in self.planes.choices else ALL_PLANES
+        self._show_range()
+
+    def _show_range(self, *_: object) -> None:
+        """Show from and to where a range is chosen, at first over all planes of its axis."""
+        axis = RANGES.get(self.planes.value)
+        self._range.setVisible(axis is not None)
+        end = 0 if axis is None else int(self._lengths[axis]) - 1
+        over = (axis, end)
+        if axis is not None and over != self._range_over:
+            self._range_over = over
+            for field, value in ((self.first_plane, 0), (self.last_plane, end)):
+                field.max = end
+                field.value = value
 
     def _show_model(self, *_: object) -> None:
         """Take over the tiles that a newly chosen model works best with, and say what it is."""
@@ -321,26 +398,3 @@ def _describe_model(info: ModelInfo) -> str:
     if info.card is None:
         return info.problem or ""
     return info.card.title or info.card.summary
-
-
-def _add_row(
-    form: QFormLayout, text: str, field: ValueWidget[Any], facts: QLabel | None = None
-) -> QLabel:
-    """Add a field with its label, and facts about its value right below."""
-    native = field.native
-    native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    if isinstance(native, QComboBox):  # a long layer name must not widen the window
-        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        native.setMinimumContentsLength(16)
-    label = QLabel(text)
-    label.setBuddy(native)
-    label.setToolTip(field.tooltip or "")
-    if facts is None:
-        form.addRow(label, native)
-    else:
-        cell = QVBoxLayout()
-        cell.setSpacing(2)
-        cell.addWidget(native)
-        cell.addWidget(facts)
-        form.addRow(label, cell)
-    return label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -22,9 +23,10 @@ from napari_swintormer.plugin.preview import Preview
 from napari_swintormer.plugin.results import shortage
 from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel
 from napari_swintormer.plugin.runs import Run, Runs
+from napari_swintormer.plugin.saved import check_destination, destination_of
 from napari_swintormer.plugin.scripts import as_command, as_python, run_record
 from napari_swintormer.plugin.style import form_layout, style_sheet
-from napari_swintormer.plugin.view import visible_region
+from napari_swintormer.plugin.view import selected_shapes, visible_region
 
 _PLAN_DELAY = 250  # milliseconds without a change before the plan is made again
 
@@ -94,9 +96,10 @@ class DeblurWidget(QWidget):
             if self.form.layer is None:
                 self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
             else:
-                jobs = [job for _, _, job in self._plan()]
-                lacking = next(filter(None, map(shortage, jobs)), None)
-                self.plan_panel.show_jobs(jobs, lacking)
+                planned = self._plan()
+                jobs, path = [job for _, _, job in planned], self._destination(planned)
+                lacking = next(filter(None, (shortage(job, path) for job in jobs)), None)
+                self.plan_panel.show_jobs(jobs, lacking, path)
                 possible = lacking is None
         except SwintormerError as error:
             self.plan_panel.show_sentence(str(error), error=True)
@@ -113,11 +116,21 @@ class DeblurWidget(QWidget):
         """Plan a run over every layer that is to be deblurred."""
         return [(layer, *self._plan_layer(layer)) for layer in self._chosen_layers()]
 
+    def _destination(self, planned: list[tuple[Image, LayerSource, Job]]) -> Path | None:
+        """Give the file that the result goes to, after checking that it can; None for a layer."""
+        path = destination_of(self.form.save_to.value, len(planned))
+        if path is not None:
+            layer, source, _ = planned[0]
+            check_destination(path, source, layer.source.path)
+        return path
+
     def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
         axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
         source = LayerSource.of(layer, axes)
         if self._one_plane_of(source):
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
+        elif self.form.plane_range is not None:
+            source = source.planes_along(*self.form.plane_range)
         return source, prepare(source.data, replace(self.form.settings(), axes=source.axes))
 
     def _one_plane_of(self, source: LayerSource) -> bool:
@@ -145,6 +158,8 @@ class DeblurWidget(QWidget):
         what = f"{n_layers} layers" if n_layers > 1 else "all"
         if n_layers == 1 and self.form.current_plane_only:
             what = "this plane"
+        elif n_layers == 1 and self.form.plane_range is not None:
+            what = "these planes"
         self.run_panel.run.setText(f"Deblur {what}")
         text = "Deblur the whole image; the result becomes a new layer and fills in as it is made."
         if n_layers > 1:
@@ -152,6 +167,11 @@ class DeblurWidget(QWidget):
         if self.runs.running:
             text += "\nIt waits for the run that goes on."
         self.run_panel.run.setToolTip(text)
+        self._name_preview_button()
+
+    def _name_preview_button(self) -> None:
+        what = "view" if selected_shapes(self._viewer) is None else "shape"
+        self.run_panel.preview.setText(f"Deblur this {what}")
 
     # ---- preview and run ---------------------------------------------------------------------
 
@@ -172,8 +192,22 @@ class DeblurWidget(QWidget):
         region = visible_region(self._viewer, layer, source)
         position = dict.fromkeys((axis for axis in source.axes if axis in "TCZ"), 0)
         if not self._one_plane_of(source):
-            position = source.position(layer.world_to_data(self._viewer.dims.point))
+            position = self._position(layer, source)
         self.preview.start(source, job, position, region)
+
+    def _position(self, layer: Image, source: LayerSource) -> dict[str, int]:
+        """Give the index of the plane in view along T, C and Z of what is to be deblurred."""
+        whole = LayerSource.of(layer, source.axes)
+        position = whole.position(layer.world_to_data(self._viewer.dims.point))
+        if self.form.plane_range is not None:
+            axis, first, last = self.form.plane_range
+            if not first <= position[axis] <= last:
+                raise ImageError(
+                    f"The view shows plane {position[axis]} along {axis}, outside of the range "
+                    f"{first} to {last}; move the slider into it."
+                )
+            position[axis] -= first
+        return position
 
     def run(self) -> None:
         """Start the run that the fields describe; the result becomes a new layer.
@@ -186,9 +220,10 @@ class DeblurWidget(QWidget):
             Image, model and settings do not fit; one sentence says what would work.
         """
         planned = self._plan()
+        path = self._destination(planned)
         self.preview.cancel()  # the run makes these pixels, too
         for layer, source, job in planned:
-            self.runs.start(Run(source, job, self._record(layer, source)))
+            self.runs.start(Run(source, job, self._record(layer, source), path))
 
     def cancel(self) -> None:
         """Stop after the batch of tiles at hand; what is finished is kept."""
@@ -213,6 +248,8 @@ class DeblurWidget(QWidget):
     def _compare_run(self, run: Run) -> None:
         """Let a result that has begun be compared; it takes the place of the preview."""
         self.preview.remove()
+        if run.destination is not None and self.form.save_to.value == str(run.destination):
+            self.form.save_to.value = ""  # the next run needs another name
         if run.layer is not None:
             self.compare.add(run.layer, run.source)
 
@@ -252,11 +289,15 @@ class DeblurWidget(QWidget):
 
     def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
         settings = replace(self.form.settings(), axes=source.axes)
-        position = None
+        spans: dict[str, tuple[int, int]] = {}
         if self._one_plane_of(source):
             whole = LayerSource.of(layer, source.axes)
             position = whole.position(layer.world_to_data(self._viewer.dims.point))
-        return run_record(layer, settings, position)
+            spans = {axis: (i, i + 1) for axis, i in position.items()}
+        elif self.form.plane_range is not None:
+            axis, first, last = self.form.plane_range
+            spans = {axis: (first, last + 1)}
+        return run_record(layer, settings, spans)
 
     # ---- the window --------------------------------------------------------------------------
 
@@ -268,8 +309,9 @@ class DeblurWidget(QWidget):
         return bool(super().event(event))
 
     def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
-        """List the models again: one may have been added since."""
+        """List the models again, and see whether a shape is selected: that may have changed."""
         self.form.refresh()
+        self._name_preview_button()
         super().enterEvent(event)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)

@@ -13,6 +13,7 @@ from napari.utils.transforms import Affine
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
+from napari_swintormer.imaging.image import unit_name
 
 # What the result layer takes over from the input layer as it is.
 _KEPT = (
@@ -111,15 +112,47 @@ class LayerSource:
         LayerSource
             Its `data` is lazy; its result lies where the plane lies.
         """
-        place = self.position(position)
+        return self._cut({axis: (i, i + 1) for axis, i in self.position(position).items()})
+
+    def planes_along(self, axis: str, first: int, last: int) -> LayerSource:
+        """Keep only a range of planes.
+
+        Parameters
+        ----------
+        axis
+            T, C or Z.
+        first, last
+            Index of the first and of the last plane that stays.
+
+        Returns
+        -------
+        LayerSource
+            Its `data` is lazy; its result lies where the planes lie.
+
+        Raises
+        ------
+        ImageError
+            When the image has no such planes.
+        """
+        length = dict(zip(self.axes, self.data.shape, strict=True)).get(axis, 0)
+        if not 0 <= first <= last < length:
+            there = f"its planes are 0 to {length - 1}" if length else "it has no such axis"
+            raise ImageError(
+                f"{self.name} has no planes {first} to {last} along {axis} ({there}); "
+                "choose others."
+            )
+        return self._cut({axis: (first, last + 1)})
+
+    def _cut(self, spans: Mapping[str, tuple[int, int]]) -> LayerSource:
+        """Keep a span ``(start, stop)`` along some axes."""
         region = tuple(
-            slice(place[letter], place[letter] + 1) if letter in place else slice(None)
-            for letter in self.axes
+            slice(*spans[letter]) if letter in spans else slice(None) for letter in self.axes
         )
         levels = [
             (level if isinstance(level, np.ndarray) else as_dask(level))[region]
             for level in (self.data, *self.coarser)
         ]
+        place = {axis: start for axis, (start, _) in spans.items()}
         return self.part_at(place, levels[0], levels[1:])
 
     def part_at(
@@ -190,6 +223,27 @@ class LayerSource:
 def full_resolution(layer: Image) -> Any:
     """Array of a layer, of a multiscale layer the finest level."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def pixel_sizes(
+    axes: str, scale: Sequence[float], units: Sequence[Any]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Give what files say of the size of a pixel: size and unit by axis, where both are known.
+
+    Parameters
+    ----------
+    axes
+        One letter of ``TCZYXS`` per dimension.
+    scale, units
+        Of the layer: one per dimension without the samples.
+    """
+    pixel_size, unit = {}, {}
+    dimensions = [axis for axis in axes if axis != "S"]
+    for axis, size, name in zip(dimensions, scale, units, strict=True):
+        known = unit_name(str(name))
+        if axis != "C" and known:
+            pixel_size[axis], unit[axis] = float(size), known
+    return pixel_size, unit
 
 
 def as_dask(data: Any) -> da.Array:

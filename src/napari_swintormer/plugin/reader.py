@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,29 @@ def read(path: str) -> list[LayerData]:
     else:
         arguments["rgb"] = rgb
     return [(levels if len(levels) > 1 else levels[0], arguments, "image")]
+
+
+def open_levels(path: str | os.PathLike[str], axes: str) -> Any:
+    """Open an image that was written with certain axes, lazily.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    axes
+        One letter of ``TCZYXS`` per dimension of what is returned.
+
+    Returns
+    -------
+    dask array, or list of them
+        Where the file has a pyramid or needs one its levels, finest first.
+    """
+    levels, order = _levels(open_image(path))
+    for axis in axes:
+        if axis not in order:  # TIFF may leave out axes of size 1
+            levels, order = [level[np.newaxis] for level in levels], axis + order
+    levels = [level.transpose([order.index(axis) for axis in axes]) for level in levels]
+    return levels if len(levels) > 1 else levels[0]
 
 
 class _OpenFile:

@@ -23,7 +23,7 @@ from napari_swintormer.events import ChunkFinished
 from napari_swintormer.imaging.ome_zarr import disk_order
 from napari_swintormer.imaging.ordered import Ordered, expand_index
 from napari_swintormer.imaging.pyramid import create_coarser_levels, create_level, renew_levels
-from napari_swintormer.imaging.writing import disk_errors
+from napari_swintormer.imaging.writing import ZARR_SUFFIX, disk_errors
 from napari_swintormer.job import Job
 from napari_swintormer.tiling.plan import size_text
 
@@ -177,10 +177,18 @@ def fits_in_memory(job: Job) -> bool:
     return _bytes(job) <= _SHARE_OF_MEMORY * free and max(job.planes.shape) <= LARGEST_TEXTURE
 
 
-def shortage(job: Job) -> str | None:
-    """Say what the computer lacks for a run, and the way out; None where it has all."""
+def shortage(job: Job, destination: Path | None = None) -> str | None:
+    """Say what the computer lacks for a run, and the way out; None where it has all.
+
+    Parameters
+    ----------
+    job
+        The planned run.
+    destination
+        File that the result goes to; None keeps it in memory or in the cache folder.
+    """
     memory = psutil.virtual_memory().available
-    kept = _bytes(job) if fits_in_memory(job) else 0
+    kept = _bytes(job) if destination is None and fits_in_memory(job) else 0
     if job.plan.host_bytes + kept > memory:
         return (
             f"This takes {size_text(job.plan.host_bytes + kept)} of memory, and "
@@ -189,7 +197,21 @@ def shortage(job: Job) -> str | None:
         )
     if kept:
         return None
-    return _disk_shortage(job.plan.disk_bytes)
+    if destination is None:
+        return _disk_shortage(job.plan.disk_bytes)
+    needed, free = file_bytes(job, destination), shutil.disk_usage(destination.parent).free
+    if needed <= free:
+        return None
+    return (
+        f"{destination.name} may take {size_text(needed)}, and {size_text(free)} are free on its "
+        "disk. Free some space, or save to another disk."
+    )
+
+
+def file_bytes(job: Job, destination: Path) -> int:
+    """Give the most room that a result needs beside its file and in it."""
+    # OME-Zarr has coarser levels; any other format is written a second time, from the first
+    return _bytes(job) * 4 // 3 if destination.suffix == ZARR_SUFFIX else 2 * _bytes(job)
 
 
 def _disk_shortage(needed: int) -> str | None:

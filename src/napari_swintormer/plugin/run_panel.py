@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -18,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_swintormer.events import Progress
 from napari_swintormer.job import Job
-from napari_swintormer.plugin.results import fits_in_memory
+from napari_swintormer.plugin.results import file_bytes, fits_in_memory
 from napari_swintormer.plugin.style import set_role, text_label
 from napari_swintormer.tiling.plan import duration_text, size_text
 
@@ -51,7 +52,9 @@ class PlanPanel(QFrame):
         layout.addWidget(self._facts)
         layout.addWidget(self.sentence)
 
-    def show_jobs(self, jobs: Sequence[Job], shortage: str | None) -> None:
+    def show_jobs(
+        self, jobs: Sequence[Job], shortage: str | None, destination: Path | None = None
+    ) -> None:
         """Show the plan of one job or of several that run one after the other.
 
         Parameters
@@ -60,6 +63,8 @@ class PlanPanel(QFrame):
             At least one.
         shortage
             Why the computer cannot do it, and what would help; None where it can.
+        destination
+            File that the result of the one job goes to, or None.
         """
         plans = [job.plan for job in jobs]
         height, width = plans[0].grid.tile_shape
@@ -90,6 +95,9 @@ class PlanPanel(QFrame):
             "\n".join(job.describe() for job in jobs) + unknown * (len(known) < len(times))
         )
         kept = f"The result is kept on disk while its layer lives: {size_text(on_disk)}."
+        if destination is not None:
+            on_disk = file_bytes(jobs[0], destination)
+            kept = f"{destination.name} takes up to {size_text(on_disk)} of disk while it is made."
         set_role(self.sentence, "caption" if shortage is None else "error")
         self.sentence.setText(shortage or (kept if on_disk else ""))
         self.sentence.setVisible(bool(self.sentence.text()))
@@ -113,7 +121,8 @@ class RunPanel(QWidget):
         self.preview.setObjectName("swintormer-preview")
         self.preview.setToolTip(
             "Deblur what is on the screen, to the same pixels that the whole image gets.\n"
-            "Of a view larger than 1024 pixels the middle: zoom in to choose the place."
+            "Of a view larger than 1024 pixels the middle: zoom in to choose the place,\n"
+            "or draw a rectangle in a Shapes layer and keep it selected."
         )
         self.run = QPushButton("Deblur all")
         self.run.setObjectName("swintormer-run")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from napari.components import ViewerModel
@@ -18,6 +20,7 @@ from napari_swintormer.job import Job
 from napari_swintormer.plugin.layers import LayerSource
 from napari_swintormer.plugin.results import Result
 from napari_swintormer.plugin.run_panel import clock
+from napari_swintormer.plugin.saved import FileResult
 from napari_swintormer.plugin.worker import DeblurWorker, Outcome
 
 
@@ -31,16 +34,19 @@ class Run:
         What is deblurred, and how.
     record
         Of `napari_swintormer.plugin.scripts.run_record`.
+    destination
+        File that the result goes to; None for a layer that is kept in memory or in the cache.
     result
         Once the run has begun.
     layer
-        Shows the result.
+        Shows the result; that of a file is there when the file is.
     """
 
     source: LayerSource
     job: Job
     record: dict[str, Any]
-    result: Result | None = None
+    destination: Path | None = None
+    result: Result | FileResult | None = None
     layer: Image | None = None
 
 
@@ -116,7 +122,7 @@ class Runs(QObject):
     def _begin(self, run: Run) -> None:
         self._current, self.stopped = run, None
         self._activity = progress(total=run.job.plan.n_tiles, desc=f"Deblurring {run.source.name}")
-        self._worker = worker = DeblurWorker(run.job, run.source.coarser, run.result)
+        self._worker = worker = DeblurWorker(run.job, run.source, run.result, run.destination)
         worker.progressed.connect(self._show_progress)
         worker.noticed.connect(self._say)
         worker.opened.connect(self._show_layer)
@@ -133,7 +139,7 @@ class Runs(QObject):
     # ---- what the worker tells ---------------------------------------------------------------
 
     def _show_progress(self, event: Progress) -> None:
-        if self._activity is not None:
+        if self._activity is not None and event.unit == "tiles":
             self._activity.update(event.done - self._activity.n)
         self.progressed.emit(event)
 
@@ -142,11 +148,16 @@ class Runs(QObject):
         if run is None or self._worker is None or self._worker.abort_requested:
             return
         run.result = outcome.result
-        if run.layer is None:
-            made = outcome.provenance | {"run": run.record, "complete": False}
-            run.layer = run.source.result_layer(outcome.result.shown, made)
-            self._viewer.add_layer(run.layer)
-            self.opened.emit(run)
+        if run.layer is None and run.destination is None:
+            self._add_layer(run, outcome.result, outcome.provenance)
+
+    def _add_layer(
+        self, run: Run, result: Result | FileResult, provenance: Mapping[str, Any]
+    ) -> None:
+        made = dict(provenance) | {"run": run.record, "complete": result.complete}
+        run.layer = run.source.result_layer(result.shown, made)
+        self._viewer.add_layer(run.layer)
+        self.opened.emit(run)
 
     def _say(self, sentence: str) -> None:
         self.said.emit(sentence, False)
@@ -158,13 +169,16 @@ class Runs(QObject):
     def _take_outcome(self, outcome: Outcome) -> None:
         """Show the complete result, or what is finished of it."""
         run = self._current
+        if run is not None and run.destination is not None and outcome.result.complete:
+            self._add_layer(run, outcome.result, outcome.provenance)
         if run is None or run.layer is None:
             return
         made = outcome.provenance | {"run": run.record, "complete": outcome.result.complete}
         run.layer.metadata = run.layer.metadata | {"swintormer": made}
         run.layer.refresh()
         if outcome.result.complete:
-            text = f"Done in {clock(outcome.seconds)}: {run.layer.name}"
+            where = run.layer.name if run.destination is None else run.destination.name
+            text = f"Done in {clock(outcome.seconds)}: {where}"
             self.said.emit(text, False)
 
     def _show_error(self, error: Exception) -> None:
@@ -180,7 +194,7 @@ class Runs(QObject):
             self._activity.close()
             self._activity = None
         layer = run.layer
-        if layer is not None and not (run.result and run.result.complete):
+        if run.result is not None and not run.result.complete:
             self._keep_or_remove(run)
             layer = None
         if worker.abort_requested:
@@ -199,19 +213,25 @@ class Runs(QObject):
 
     def _keep_or_remove(self, run: Run) -> None:
         """Keep what an unfinished run has made, or remove the layer where that is nothing."""
-        assert run.layer is not None
         assert run.result is not None
-        if run.layer not in self._viewer.layers:
+        if run.layer is not None and run.layer not in self._viewer.layers:
             return  # removed by the user
-        if run.result.finished():
+        kept = bool(run.result.finished())
+        if kept:
             self.stopped = run
-            run.layer.refresh()
-        else:
-            self._viewer.layers.remove(run.layer)
+        if run.layer is not None:
+            if kept:
+                run.layer.refresh()
+            else:
+                self._viewer.layers.remove(run.layer)
 
     def _forget_layer(self, event: Any) -> None:
         """Stop a run whose result is not wanted any more."""
-        if self.stopped is not None and event.value == self.stopped.layer:
+        if (
+            self.stopped is not None
+            and self.stopped.layer is not None
+            and event.value == self.stopped.layer
+        ):
             self.stopped = None
             self.changed.emit()
         if (

@@ -18,7 +18,7 @@ from napari_swintormer.plugin.layers import full_resolution
 
 
 def run_record(
-    layer: Image, settings: DeblurSettings, position: Mapping[str, int] | None = None
+    layer: Image, settings: DeblurSettings, spans: Mapping[str, tuple[int, int]]
 ) -> dict[str, Any]:
     """Write down what a run works on and how.
 
@@ -28,8 +28,9 @@ def run_record(
         The input.
     settings
         Of the run.
-    position
-        Index along T, C and Z where only one plane is deblurred; None for all planes.
+    spans
+        First plane and the one after the last along T, C or Z; axes of which all planes are
+        deblurred are absent.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def run_record(
         "path": layer.source.path,
         "multiscale": bool(layer.multiscale),
         "shape": list(full_resolution(layer).shape),
-        "plane": None if position is None else dict(position),
+        "planes": {axis: list(span) for axis, span in spans.items()},
         "settings": _chosen(dataclasses.asdict(settings)),
     }
 
@@ -56,11 +57,9 @@ def as_python(record: Mapping[str, Any]) -> str:
     """
     image = f"viewer.layers[{record['layer']!r}].data" + "[0]" * record["multiscale"]
     settings = record["settings"]
-    if record["plane"] is not None:
-        axes = settings["axes"]
-        place = record["plane"]
+    if spans := record["planes"]:
         index = ", ".join(
-            f"{place[axis]}:{place[axis] + 1}" if axis in place else ":" for axis in axes
+            "{}:{}".format(*spans[axis]) if axis in spans else ":" for axis in settings["axes"]
         )
         image += f"[{index}]"
     arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
@@ -82,16 +81,16 @@ def as_command(record: Mapping[str, Any]) -> str:
     Raises
     ------
     ImageError
-        When the image comes from no file, or only one plane of it is deblurred.
+        When the image comes from no file, or only some planes of it are deblurred.
     """
     path = record["path"]
     if path is None or not os.path.exists(path):
         raise ImageError(
             f"{record['layer']} comes from no file; copy as Python, or save the layer first."
         )
-    if record["plane"] is not None:
+    if record["planes"]:
         raise ImageError(
-            "The command line deblurs whole files, not the current plane; copy as Python instead."
+            "The command line deblurs whole files, not some of their planes; copy as Python."
         )
     settings = dict(record["settings"])
     with open_image(path) as image:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from magicgui.widgets.bases import ValueWidget
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 
 def form_layout(parent: QWidget | None = None) -> QFormLayout:
@@ -16,6 +27,39 @@ def form_layout(parent: QWidget | None = None) -> QFormLayout:
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
     return form
+
+
+def add_row(
+    form: QFormLayout,
+    text: str,
+    field: ValueWidget[Any],
+    below: QWidget | None = None,
+    beside: QWidget | None = None,
+) -> QLabel:
+    """Add a field with its label, and what belongs to its value right below or beside it."""
+    native = field.native
+    native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    if isinstance(native, QComboBox):  # a long layer name must not widen the window
+        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        native.setMinimumContentsLength(16)
+    label = QLabel(text)
+    label.setBuddy(native)
+    label.setToolTip(field.tooltip or "")
+    if beside is not None:
+        row = QHBoxLayout()
+        row.setSpacing(6)
+        row.addWidget(native, 1)
+        row.addWidget(beside)
+        form.addRow(label, row)
+    elif below is None:
+        form.addRow(label, native)
+    else:
+        cell = QVBoxLayout()
+        cell.setSpacing(2)
+        cell.addWidget(native)
+        cell.addWidget(below)
+        form.addRow(label, cell)
+    return label
 
 
 def text_label(role: str) -> QLabel:

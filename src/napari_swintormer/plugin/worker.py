@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
+from napari_swintormer.engine.speed import recall_speed, remember_speed
 from napari_swintormer.events import ChunkFinished, Event, Notice, Progress
-from napari_swintormer.job import Job
+from napari_swintormer.job import Job, _speed_key
+from napari_swintormer.plugin.layers import LayerSource
 from napari_swintormer.plugin.results import Result
+from napari_swintormer.plugin.saved import FileResult
 from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ class Outcome:
         How long it took.
     """
 
-    result: Result
+    result: Result | FileResult
     provenance: dict[str, Any]
     seconds: float
 
@@ -80,11 +84,27 @@ class JobWorker(WorkerBase[T | None]):
         super().__init__(SignalsClass=JobSignals)
         self._job = job
         self._reported = 0.0
+        self._last: Progress | None = None
+
+    def _remember_first_speed(self) -> None:
+        """Keep a speed where none is known yet, so that the plan says a time from now on.
+
+        The engine times runs of several batches and leaves the first of them out; a preview, or a
+        run of one batch, has only this speed, which is too slow rather than too fast.
+        """
+        last = self._last
+        if last is None or last.elapsed <= 0:
+            return
+        key = _speed_key(self._job.weights_sha256, self._job.settings)
+        if recall_speed(key) is None:
+            height, width = self._job.plan.grid.tile_shape
+            remember_speed(key, last.done * height * width / last.elapsed)
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Notice):
             self.noticed.emit(event.message)
         elif isinstance(event, Progress):
+            self._last = event if event.unit == "tiles" else self._last
             now = time.monotonic()
             if event.done == event.total or now - self._reported >= _REPORT_EVERY:
                 self._reported = now
@@ -98,33 +118,62 @@ class DeblurWorker(JobWorker[Outcome]):
     ----------
     job
         See `JobWorker`.
-    coarser
-        Coarser levels of the image, see `Result`.
+    source
+        What is deblurred.
     result
         Of the run that was stopped, or None.
+    destination
+        File that the result goes to; None for a layer of its own.
     """
 
-    def __init__(self, job: Job, coarser: Sequence[Any] = (), result: Result | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        source: LayerSource,
+        result: Result | FileResult | None = None,
+        destination: Path | None = None,
+    ) -> None:
         super().__init__(job)
-        self._coarser, self._result = coarser, result
+        self._source, self._result, self._destination = source, result, destination
         self._filled = 0.0
 
     def work(self) -> Outcome:
         """Deblur; what is finished at an abort stays in the result."""
         start = time.monotonic()
-        result = self._result or Result(self._job, self._coarser)
+        result = self._result or self._make_room()
         provenance = self._job.provenance()
         self.opened.emit(Outcome(result, provenance, 0.0))
+        try:
+            self._fill(result)
+        finally:
+            if isinstance(result, FileResult):
+                result.discard_if_empty()
+        if self._result is None:  # else the tiles of the run that was stopped are counted, too
+            self._remember_first_speed()
+        made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+        return Outcome(result, provenance | made, time.monotonic() - start)
+
+    def _make_room(self) -> Result | FileResult:
+        if self._destination is None:
+            return Result(self._job, self._source.coarser)
+        return FileResult(self._job, self._source, self._destination)
+
+    def _fill(self, result: Result | FileResult) -> None:
+        """Run until the result is complete, or the run is stopped."""
         with closing(self._job.run(result.array, result)) as events:
             for event in events:
                 if isinstance(event, ChunkFinished):
                     result.take(event)
                     self._tell_filled()
                 if self.abort_requested:
-                    break
+                    return
                 self._report(event)
-        made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
-        return Outcome(result, provenance | made, time.monotonic() - start)
+        if isinstance(result, FileResult):
+            with closing(result.finishing()) as events:
+                for event in events:
+                    if self.abort_requested:
+                        return
+                    self._report(event)
 
     def _tell_filled(self) -> None:
         now = time.monotonic()
@@ -155,6 +204,7 @@ class PreviewWorker(JobWorker["RestoredRegion"]):
                 if self.abort_requested:
                     return None
                 self._report(event)
+        self._remember_first_speed()
         return self._restored_region
 
     def _restored(self) -> Generator[Event, None, None]:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_swintormer.imaging.image import unit_name
 from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.imaging.writing import ZARR_SUFFIX, check_fits, check_output, write_image
-from napari_swintormer.plugin.layers import guess_axes_of
+from napari_swintormer.plugin.layers import guess_axes_of, pixel_sizes
 
 _CHUNK = 1024  # pixels, side of what is in memory at once, and of the chunks of OME-Zarr
 
@@ -41,12 +40,7 @@ def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     axes = guess_axes_of(image.shape, image.dtype, labels, rgb=bool(meta.get("rgb")))
     check_output(path, overwrite=True)
     check_fits(path, axes, image.shape, image.dtype)
-    dimensions = [axis for axis in axes if axis != "S"]
-    pixel_size, unit = {}, {}
-    for axis, size, name in zip(dimensions, meta["scale"], meta["units"], strict=True):
-        known = unit_name(str(name))
-        if axis != "C" and known:
-            pixel_size[axis], unit[axis] = float(size), known
+    pixel_size, unit = pixel_sizes(axes, meta["scale"], meta["units"])
     if Path(path).suffix.lower() == ZARR_SUFFIX:
         _write_zarr(path, image, axes, pixel_size, unit)
     else:

@@ -1,0 +1,140 @@
+"""The result of a run that goes straight into a file, and is shown from there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_swintormer.errors import ImageError
+from napari_swintormer.events import ChunkFinished, Progress
+from napari_swintormer.imaging.store import ResultStore
+from napari_swintormer.imaging.writing import check_fits, check_output
+from napari_swintormer.job import Job
+from napari_swintormer.plugin.layers import LayerSource, pixel_sizes
+from napari_swintormer.plugin.reader import open_levels
+
+
+def check_destination(path: Path, source: LayerSource, src: str | None) -> None:
+    """Refuse a file that could not be written in the end, before any work begins.
+
+    Parameters
+    ----------
+    path
+        Of the result.
+    source
+        What is deblurred.
+    src
+        The file that it comes from, or None.
+
+    Raises
+    ------
+    OutputError
+        With what would work.
+    """
+    check_output(path, src)
+    check_fits(path, source.axes, source.data.shape, source.data.dtype)
+
+
+class FileResult:
+    """The result of a run in a file; the counterpart of `napari_swintormer.plugin.results.Result`.
+
+    It fills beside the file, and goes into its place when it is complete. A run that was stopped,
+    even by the end of napari, goes on when the same is asked for again.
+
+    Parameters
+    ----------
+    job
+        The planned run.
+    source
+        What is deblurred.
+    path
+        File or folder that does not exist; its suffix is the format.
+
+    Attributes
+    ----------
+    array
+        What the run writes.
+    shown
+        What a layer shows, read lazily from the file; None until the result is in its place.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, or an unfinished run of another image or with other settings
+        is in the way.
+    """
+
+    def __init__(self, job: Job, source: LayerSource, path: Path) -> None:
+        check_output(path)
+        self._store = self._open(job, source, path)
+        self._axes, self._path = source.axes, path
+        self.array = self._store.array
+        self.shown: Any = None
+        self._discarded = False
+
+    @staticmethod
+    def _open(job: Job, source: LayerSource, path: Path) -> ResultStore:
+        intensities = repr([(r.low, r.high, r.saturation) for r in job.ranges])
+        image = {
+            "name": source.name,
+            "shape": list(source.data.shape),
+            "dtype": str(np.dtype(source.data.dtype)),
+            "intensities": hashlib.sha256(intensities.encode()).hexdigest()[:16],
+        }
+        run = job.provenance() | {"input": image}
+        if ResultStore.is_unfinished(path):
+            return ResultStore.resume(path, run)
+        pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
+        shape, block = source.data.shape, job.plan.grid.block_size
+        return ResultStore.create(
+            path, shape, job.planes.dtype, source.axes, block, run, pixel_size=pixel_size, unit=unit
+        )
+
+    def finished(self) -> set[tuple[int, int, int]]:
+        """Chunks (plane, row, column) that are written; none after `discard_if_empty`."""
+        return set() if self._discarded else self._store.finished()
+
+    def mark(self, plane: int, row: int, column: int) -> None:
+        """Note that a chunk has been written."""
+        self._store.mark(plane, row, column)
+
+    def take(self, event: ChunkFinished) -> None:
+        """Nothing is shown before the file is complete."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file is in its place."""
+        return self.shown is not None
+
+    def finishing(self) -> Generator[Progress, None, None]:
+        """Put the result in its place and open it; see `ResultStore.finishing`."""
+        yield from self._store.finishing()
+        self.shown = open_levels(self._path, self._axes)
+
+    def discard_if_empty(self) -> None:
+        """Remove what lies beside the file if there is nothing to go on with."""
+        if not self.complete and not self._store.finished():
+            self._store.discard()
+            self._discarded = True
+
+
+def destination_of(text: str, n_layers: int) -> Path | None:
+    """Read the field "Save to": a file, or None for memory.
+
+    Raises
+    ------
+    ImageError
+        Several layers cannot go into one file.
+    """
+    if not text.strip():
+        return None
+    if n_layers > 1:
+        raise ImageError(
+            f"One file cannot hold the results of {n_layers} layers; select one of them, or leave "
+            "Save to empty and save the results later."
+        )
+    return Path(text.strip()).expanduser()
