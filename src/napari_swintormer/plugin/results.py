@@ -211,7 +211,7 @@ def shortage(job: Job, destination: Path | None = None) -> str | None:
 def file_bytes(job: Job, destination: Path) -> int:
     """Give the most room that a result needs beside its file and in it."""
     # OME-Zarr has coarser levels; any other format is written a second time, from the first
-    return _bytes(job) * 4 // 3 if destination.suffix == ZARR_SUFFIX else 2 * _bytes(job)
+    return _bytes(job) * 4 // 3 if destination.suffix.lower() == ZARR_SUFFIX else 2 * _bytes(job)
 
 
 def _disk_shortage(needed: int) -> str | None:
