@@ -145,7 +145,7 @@ class Job:
         runner = self._recipe().make()
         plan = replace(self.plan, batch_size=runner.batch_size)
         events = local.run(plan, self.planes, self.ranges, runner, out, journal)
-        yield from remembering(events, plan, _speed_key(self.weights_sha256, self.settings))
+        yield from remembering(events, plan, planned_speed_key(self.weights_sha256, self.settings))
 
     def preview(
         self, position: Mapping[str, int], region: Region
@@ -299,7 +299,7 @@ def prepare(
         batch_size=1 if settings.batch_size is None else settings.batch_size,
         minimum_tile_size=multiple,
         device_memory=memory,
-        rate=recall_speed(_speed_key(sha256, settings)),
+        rate=recall_speed(planned_speed_key(sha256, settings)),
     )
     convention = IntensityConvention() if card is None else card.intensity
     return Job(planes, plan, settings, model, convention, restorer)
@@ -357,7 +357,7 @@ def _weights_sha256(model: ModelInfo | None, restorer: TileRestorer | None) -> s
     return str(getattr(restorer, "sha256", "")) if model is None else file_sha256(model.path)
 
 
-def _speed_key(sha256: str, settings: DeblurSettings) -> str:
+def planned_speed_key(sha256: str, settings: DeblurSettings) -> str:
     """Name the speed by what was asked for: what it becomes is known only with torch at hand."""
     assert settings.tile_size is not None
     model = sha256

@@ -103,11 +103,13 @@ def test_an_own_model_is_renamed_and_deleted(user_folder, tiny_weights):
     renamed = rename_model("tiny", "liver-2.1")
     assert renamed == user_folder / "liver-2.1.safetensors"
     assert renamed.read_bytes() == tiny_weights.read_bytes()
-    for taken_or_none in ("other", "../elsewhere", "", ".hidden", "a/b"):
+    (user_folder / "liver-2.1.pth").write_bytes(b"listed behind the other")
+    for taken_or_none in ("other", "OTHER", "../elsewhere", "", ".hidden", "a/b"):
         with pytest.raises(OutputError, match=r"already|cannot be called"):
             rename_model("liver-2.1", taken_or_none)
     assert [info.name for info in list_models()] == ["liver-2.1", "other", "swintormer-small"]
     assert delete_model("liver-2.1") == renamed
+    assert delete_model("liver-2.1") == user_folder / "liver-2.1.pth"
     assert [info.name for info in list_models()] == ["other", "swintormer-small"]
     with pytest.raises(ModelNotFoundError):
         delete_model("liver-2.1")

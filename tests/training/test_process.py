@@ -74,14 +74,14 @@ def test_a_training_that_is_interrupted_and_killed_gives_the_same_weights(start,
     code, errors = send_when(
         start(folder),
         signal.SIGINT,
-        lambda: log.exists() and log.read_text().count("\n") > 1,
+        lambda: log.exists() and log.read_text().count("\n") > 0,
     )
     assert code == 130, errors
     assert "--resume" in errors
     assert f"The best weights so far are in {run / 'best.safetensors'}" in errors
     assert "Traceback" not in errors
     assert (run / "last.safetensors").exists()
-    assert 50 <= load_checkpoint(run).step < 100
+    assert load_checkpoint(run).step < 100
     early = checkpoint.stat().st_mtime_ns
 
     # The next process is killed between its checkpoint and its end.

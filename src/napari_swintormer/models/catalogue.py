@@ -205,7 +205,8 @@ def rename_model(name: str, new_name: str) -> Path:
             "and underscores, a letter or digit first."
         )
     target = path.with_name(new_name + path.suffix)
-    if new_name in {info.name for info in _read_folder(path.parent, "user")} - {name}:
+    others = {info.name for info in _read_folder(path.parent, "user")} - {name}
+    if new_name.casefold() in {other.casefold() for other in others}:  # one file on some disks
         raise OutputError(f"There is a model {new_name!r} already. Choose another name.")
     try:
         path.rename(target)
@@ -272,9 +273,9 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
 
 def _own_file(name: str) -> Path:
     """Weights file of this name in the user's folder, whether it can be used or not."""
-    for info in _read_folder(models_folder(), "user"):
-        if info.name == name:
-            return info.path
+    own = [info for info in _read_folder(models_folder(), "user") if info.name == name]
+    if own:  # of several, the one that is listed
+        return ([info for info in own if info.problem is None] or own[:1])[-1].path
     path = find_model(name)
     raise OutputError(
         f"Only models in {models_folder()} can be renamed or deleted (got {name!r}, which is "

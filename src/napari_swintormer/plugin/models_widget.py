@@ -112,16 +112,18 @@ class ModelsWidget(QWidget):
         """
         self._work("Checking the file …", self._show_added, import_model, file)
 
-    def export_model(self, target: str | Path) -> None:
+    def export_model(self, target: str | Path, *, overwrite: bool = False) -> None:
         """Copy the model that is shown to a file, in a worker: checking it needs torch.
 
         Parameters
         ----------
         target
-            File to write or replace, ending in ``.safetensors``.
+            File to write, ending in ``.safetensors``.
+        overwrite
+            Replace what is there.
         """
         name = self.list.currentItem().text()
-        export = partial(export_model, overwrite=True)  # the dialog has asked
+        export = partial(export_model, overwrite=overwrite)
         self._work("Writing the file …", self._show_exported, export, name, target)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
@@ -138,8 +140,10 @@ class ModelsWidget(QWidget):
     def _choose_target(self) -> None:
         proposed = f"{self.list.currentItem().text()}.safetensors"
         file, _ = QFileDialog.getSaveFileName(self, "Export a model", proposed, _OWN_KIND)
-        if file:
-            self.export_model(file if file.endswith(".safetensors") else f"{file}.safetensors")
+        if file.endswith(".safetensors"):  # the dialog has asked whether to replace it
+            self.export_model(file, overwrite=True)
+        elif file:
+            self.export_model(f"{file}.safetensors")
 
     def _ask_name(self) -> None:
         name = self.list.currentItem().text()

@@ -15,7 +15,7 @@ from qtpy.QtCore import Signal
 
 from napari_swintormer.engine.speed import recall_speed, remember_speed
 from napari_swintormer.events import ChunkFinished, Event, Notice, Progress
-from napari_swintormer.job import Job, _speed_key
+from napari_swintormer.job import Job, planned_speed_key
 from napari_swintormer.plugin.layers import LayerSource
 from napari_swintormer.plugin.results import Result
 from napari_swintormer.plugin.saved import FileResult
@@ -95,7 +95,7 @@ class JobWorker(WorkerBase[T | None]):
         last = self._last
         if last is None or last.elapsed <= 0:
             return
-        key = _speed_key(self._job.weights_sha256, self._job.settings)
+        key = planned_speed_key(self._job.weights_sha256, self._job.settings)
         if recall_speed(key) is None:
             height, width = self._job.plan.grid.tile_shape
             remember_speed(key, last.done * height * width / last.elapsed)

@@ -190,11 +190,11 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     )
     step, losses = first_step, LossMean()
     rate = learning_rate(step, settings)
-    if settings.from_model is not None and step == 0 and held_out:
-        yield report(0, rate)  # what training has to be better than
     source = batches(sampler, settings.batch_size, first_step, settings.steps, settings.workers)
-    began = time.perf_counter()
     try:
+        if settings.from_model is not None and step == 0 and held_out:
+            yield report(0, rate)  # what training has to be better than
+        began = time.perf_counter()
         for blurred, sharp in source:
             # One step: forward in the chosen precision, loss, gradients cut, AdamW, moving average.
             rate = learning_rate(step, settings)
