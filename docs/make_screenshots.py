@@ -14,6 +14,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 SIZE = (1280, 800)
 CENTER, ZOOM = (75, 235), 2.5  # the stripes behind the board, out of focus
@@ -146,6 +147,9 @@ def save(viewer: object, name: str) -> None:
 if __name__ == "__main__":
     os.environ["NAPARI_CONFIG"] = ""  # napari as it is after installation
     with ExitStack() as exits:
+        os.environ["SWINTORMER_HOME"] = exits.enter_context(
+            TemporaryDirectory()
+        )  # no model is left
         start_virtual_display(exits)
         take_pictures()
         take_training_picture()
