@@ -147,9 +147,8 @@ def save(viewer: object, name: str) -> None:
 if __name__ == "__main__":
     os.environ["NAPARI_CONFIG"] = ""  # napari as it is after installation
     with ExitStack() as exits:
-        os.environ["SWINTORMER_HOME"] = exits.enter_context(
-            TemporaryDirectory()
-        )  # no model is left
+        home = exits.enter_context(TemporaryDirectory())  # no model is left
+        os.environ["SWINTORMER_HOME"] = home
         start_virtual_display(exits)
         take_pictures()
         take_training_picture()
