@@ -89,7 +89,8 @@ def test_a_stack_fills_in_and_a_stopped_run_goes_on_to_the_same_result(
     np.testing.assert_array_equal(layer.data, whole)
     assert layer.metadata["swintormer"]["complete"]
     assert layer.metadata["swintormer"]["settings"]["axes"] == "ZYX"
-    assert before < len(batches) <= n_batches + 4  # nothing finished is made again
+    # nothing finished is made again: at most the plane that was in hand
+    assert before < len(batches) <= n_batches + n_batches // len(image)
     assert not panel.resume.isVisibleTo(panel)
 
 
