@@ -1,0 +1,42 @@
+"""The command line: ``swintormer deblur | train | pairs | models | info | demo | benchmark``.
+
+Nothing here imports torch; the commands do, when they run. Every mistake of the user ends in one
+line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on how to go on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from napari_swintormer import __version__
+from napari_swintormer.cli.common import Group
+from napari_swintormer.cli.deblur_commands import benchmark, deblur, demo
+from napari_swintormer.cli.model_commands import info, models_app
+from napari_swintormer.cli.train_commands import pairs, train
+
+app = typer.Typer(
+    cls=Group,
+    help="Remove defocus and motion blur from images of any size.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (deblur, pairs, train, info, demo, benchmark):
+    app.command()(command)
+app.add_typer(models_app, name="models")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"swintormer {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the command ``swintormer``."""
+    app()

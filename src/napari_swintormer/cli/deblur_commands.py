@@ -1,0 +1,136 @@
+"""Commands that deblur: ``deblur``, ``demo`` and ``benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_swintormer.cli.common import (
+    DEFAULT,
+    BatchSize,
+    Blend,
+    Device,
+    Model,
+    Overlap,
+    Overwrite,
+    Precision,
+    Seed,
+    Strength,
+    TileSize,
+    resumable,
+)
+from napari_swintormer.config import DeblurSettings
+
+
+def deblur(
+    src: Annotated[Path, typer.Argument(help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG.")],
+    dst: Annotated[Path, typer.Argument(help="Result; .ome.zarr for images of any size.")],
+    model: Model = DEFAULT.model,
+    axes: Annotated[
+        str | None, typer.Option(help="One letter of TCZYXS per dimension; guessed if left out.")
+    ] = DEFAULT.axes,
+    tile_size: TileSize = DEFAULT.tile_size,
+    overlap: Overlap = DEFAULT.overlap,
+    blend: Blend = DEFAULT.blend,
+    batch_size: BatchSize = DEFAULT.batch_size,
+    device: Device = DEFAULT.device,
+    precision: Precision = DEFAULT.precision,
+    seed: Seed = DEFAULT.seed,
+    num_inference_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps to sample the model's prior in; the model's if left out."),
+    ] = DEFAULT.num_inference_steps,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="off, or where the paper's prior is: hub id, folder, .ckpt file."),
+    ] = DEFAULT.prior,
+    strength: Strength = DEFAULT.strength,
+    compression: Annotated[
+        str | None, typer.Option(help="Of a TIFF: deflate or zstd; none if left out.")
+    ] = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask cluster that does the work.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
+    ] = False,
+) -> None:
+    """Deblur an image of any size from file to file."""
+    from napari_swintormer.console import finish
+    from napari_swintormer.file_run import FileRun
+
+    settings = DeblurSettings(
+        model=model,
+        axes=axes,
+        tile_size=tile_size,
+        overlap=overlap,
+        blend=blend,  # type: ignore[arg-type] # the run refuses other words, as in the API
+        batch_size=batch_size,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        seed=seed,
+        num_inference_steps=num_inference_steps,
+        prior=prior,
+        strength=strength,
+    )
+    run = FileRun(
+        src,
+        dst,
+        settings,
+        compression=compression,  # type: ignore[arg-type]
+        overwrite=overwrite,
+        resume=resume,
+        scheduler=scheduler,
+    )
+    if dry_run:
+        typer.echo(run.describe())
+        return
+    with resumable():
+        finish(run.events(), "Deblurring", show=True)
+    typer.echo(str(dst))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = Path("demo"),
+    model: Model = DEFAULT.model,
+    device: Device = DEFAULT.device,
+) -> None:
+    """Deblur the bundled images, and draw before and after."""
+    from napari_swintormer.demo import make_demo
+
+    settings = DeblurSettings(model, device=device)
+    for path in make_demo(out, settings, progress=True):
+        typer.echo(str(path))
+
+
+def benchmark(
+    model: Model = DEFAULT.model,
+    device: Device = DEFAULT.device,
+    precision: Precision = DEFAULT.precision,
+    quick: Annotated[bool, typer.Option("--quick", help="In under a minute.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures to this file.")
+    ] = None,
+) -> None:
+    """Measure speed and memory of network and engine on this computer."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_swintormer.benchmark.report import run_benchmark, table
+
+    settings = DeblurSettings(model, device=device, precision=precision)  # type: ignore[arg-type]
+    report = run_benchmark(settings, quick=quick, say=lambda line: typer.echo(line, err=True))
+    lines = Table(show_header=False, box=None, pad_edge=False)
+    for what, figure in table(report):
+        lines.add_row(what, figure)
+    Console().print(lines)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

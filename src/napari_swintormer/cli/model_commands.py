@@ -1,0 +1,126 @@
+"""Commands about models and files: ``models`` and its own commands, and ``info``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_swintormer.cli.common import Group, Overwrite
+from napari_swintormer.config import models_folder
+
+models_app = typer.Typer(cls=Group, help="List, show, import, export, rename and delete models.")
+
+
+@models_app.callback(invoke_without_command=True)
+def models(ctx: typer.Context) -> None:
+    """List the models."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_swintormer.models.catalogue import list_models
+
+    table = Table("name", "source", "title", "tiles", box=None, pad_edge=False)
+    for info in list_models():
+        if info.card is None:
+            table.add_row(info.name, info.source, f"[red]cannot be used:[/] {info.problem}")
+        else:
+            tiles = f"{info.card.tile_size}, overlap {info.card.overlap}"
+            table.add_row(info.name, info.source, info.card.title, tiles)
+    Console().print(table)
+    typer.echo(f"\nOwn models: {models_folder()}")
+
+
+@models_app.command("show")
+def show_model(name: Annotated[str, typer.Argument(help="Name or path of a model.")]) -> None:
+    """Show the card of a model."""
+    from napari_swintormer.models.catalogue import describe_model
+
+    info = describe_model(name)
+    assert info.card is not None
+    _echo({"file": info.path} | info.card.model_dump(exclude={"format_version"}))
+
+
+@models_app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="Weights file, also .pth of the released code.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Check a weights file and copy it into the folder of your models."""
+    from napari_swintormer.models.catalogue import import_model
+
+    typer.echo(str(import_model(file, overwrite=overwrite)))
+
+
+@models_app.command("export")
+def export_file(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    target: Annotated[Path, typer.Argument(help="Weights file to write, .safetensors, or folder.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy a model to a file, to give it to others."""
+    from napari_swintormer.models.catalogue import export_model
+
+    typer.echo(str(export_model(name, target, overwrite=overwrite)))
+
+
+@models_app.command("rename")
+def rename(
+    name: Annotated[str, typer.Argument(help="Name of one of your models.")],
+    new_name: Annotated[str, typer.Argument(help="Its new name.")],
+) -> None:
+    """Rename one of your models."""
+    from napari_swintormer.models.catalogue import rename_model
+
+    typer.echo(str(rename_model(name, new_name)))
+
+
+@models_app.command("delete")
+def delete(
+    name: Annotated[str, typer.Argument(help="Name of one of your models.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete one of your models, after a question."""
+    from napari_swintormer.models.catalogue import delete_model
+
+    if not yes:
+        typer.confirm(f"Delete the model {name!r} for good?", abort=True, err=True)
+    typer.echo(str(delete_model(name)))
+
+
+def info(file: Annotated[Path, typer.Argument(help="Image or weights file.")]) -> None:
+    """Tell what an image or a weights file holds."""
+    from napari_swintormer.imaging.files import open_image
+    from napari_swintormer.models.weights import RELEASED_SUFFIXES
+
+    if file.suffix.lower() in (".safetensors", *RELEASED_SUFFIXES):
+        show_model(str(file))
+        return
+    with open_image(file) as image:
+        sizes = zip(image.axes, image.data.shape, strict=True)
+        facts = {
+            "axes": " × ".join(f"{axis} {size}" for axis, size in sizes),
+            "data type": image.data.dtype,
+        }
+        for axis, size in image.pixel_size.items():
+            facts[f"pixel size {axis}"] = f"{size:g} {image.unit.get(axis, '(unit unknown)')}"
+        _echo(facts)
+
+
+def _echo(facts: Mapping[str, Any], indent: str = "") -> None:
+    """Print facts one a line; those of facts indented below them."""
+    for name, fact in facts.items():
+        title = f"{indent}{name.replace('_', ' ')}"
+        if isinstance(fact, Mapping) and fact:
+            typer.echo(title)
+            _echo(fact, indent + "  ")
+        elif isinstance(fact, tuple) and fact and isinstance(fact[0], Mapping):
+            typer.echo(title)
+            for one in fact:
+                typer.echo(f"{indent}  " + ", ".join(str(value) for value in one.values()))
+        elif fact not in ("", (), {}, None):
+            typer.echo(f"{title:<22} {fact}")
