@@ -117,7 +117,12 @@ class Job:
         restorer = load_model(self.model.path).with_prior(self._prior_use())
         return replace(self, restorer=restorer)
 
-    def run(self, out: Any, journal: Journal | None = None) -> Generator[Event, None, None]:
+    def run(
+        self,
+        out: Any,
+        journal: Journal | None = None,
+        ranges: list[IntensityRange] | None = None,
+    ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
         Nothing happens before the first event is asked for; closing the generator stops the run.
@@ -128,6 +133,8 @@ class Job:
             Array-like of the image's shape and dtype, written chunk by chunk.
         journal
             Chunks that are finished already, see `napari_swintormer.engine.local.run`.
+        ranges
+            Intensity range of every plane, for who knows them; None takes `ranges` of the job.
 
         Yields
         ------
@@ -144,7 +151,7 @@ class Job:
 
         runner = self._recipe().make()
         plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(plan, self.planes, self.ranges, runner, out, journal)
+        events = local.run(plan, self.planes, ranges or self.ranges, runner, out, journal)
         yield from remembering(events, plan, planned_speed_key(self.weights_sha256, self.settings))
 
     def preview(
