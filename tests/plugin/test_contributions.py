@@ -62,11 +62,13 @@ def test_the_menu_opens_the_widget_and_every_sample_opens(viewer, model):
         assert "Deblur" in entries(entries(menu)["Swintormer"].submenu)
     get_app_model().commands.execute_command(f"{PLUGIN}.deblur").result()
     (widget,) = viewer.window.dock_widgets.values()
-    for sample in sample_images():
-        (layer,) = viewer.open_sample(PLUGIN, sample.name)
-        with open_image(sample.path) as image:
-            np.testing.assert_array_equal(layer.data, image.data[...])
+    for key in ("circuit-board", "actin", "algae", "mitochondria"):
+        for layer in viewer.open_sample(PLUGIN, key):
+            sample = next(sample for sample in sample_images() if sample.name == layer.name)
+            with open_image(sample.path) as image:
+                np.testing.assert_array_equal(layer.data, image.data[...])
         assert widget.form.layer in viewer.layers
+    assert len(viewer.layers) == len(sample_images())
 
 
 def test_a_large_flat_tiff_is_read_only_where_it_is_looked_at(tmp_path, monkeypatch):
