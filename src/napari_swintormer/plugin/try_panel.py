@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import napari
+from numpy.typing import NDArray
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
@@ -62,7 +65,7 @@ class TryPanel(QWidget):
         )
         self.strengths.clicked.connect(lambda: self._try("strength", of_strength))
         self.models.clicked.connect(
-            lambda: self._try("model", lambda *of: of_models(*of, list_models()))
+            lambda: self._try("model", partial(of_models, models=list_models()))
         )
         self.variants.made.connect(self._show_result)
         self.variants.said.connect(self.said)
@@ -113,7 +116,7 @@ class TryPanel(QWidget):
         if hasattr(self._viewer, "window"):  # not so a viewer without one, in scripts
             self._viewer.window.add_dock_widget(self.row, name="Try on the view", area="bottom")
 
-    def _show_result(self, number: int, pixels: object) -> None:
+    def _show_result(self, number: int, pixels: NDArray[Any]) -> None:
         if self.row is not None:
             self.row.show_result(number, pixels)
 
