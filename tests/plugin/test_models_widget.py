@@ -135,7 +135,7 @@ def test_the_model_that_gains_most_is_recommended(deblur_alone, home, make_weigh
     form, viewer = deblur_alone.form, deblur_alone.viewer
     viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
     form.refresh()
-    assert form.model_facts.text().endswith("Recommended here: other, measured +3.0 dB on photos.")
+    assert form.model_facts.text().endswith("Recommended: other, +3.0 dB on photos")
     form.image.value = viewer.add_image(np.zeros((40, 40), np.uint16))
     form.model.value = "best"
-    assert form.model_facts.text().endswith("Recommended here: measured +4.0 dB on microscopy.")
+    assert form.model_facts.text().endswith("Recommended: +4.0 dB on microscopy")

@@ -59,6 +59,7 @@ class DeblurFields(QWidget):
             tooltip="The trained network. Weights files copied into the models folder appear here.",
         )
         self.show_card = QPushButton("Card")
+        self.show_card.setFixedWidth(44)
         self.show_card.setToolTip(
             "Show what this model is for, what it was trained on, its licence and how good it is."
         )

@@ -149,11 +149,8 @@ class DeblurForm(DeblurFields):
         if kind and best:
             name, gain = best
             what = "photos" if kind == "photo" else "microscopy"
-            measured = f"measured {gain:+.1f} dB on {what}"
-            if name == self.model.value:
-                lines.append(f"Recommended here: {measured}.")
-            else:
-                lines.append(f"Recommended here: {name}, {measured}.")
+            other = "" if name == self.model.value else f"{name}, "
+            lines.append(f"Recommended: {other}{gain:+.1f} dB on {what}")
         self.model_facts.setText("\n".join(filter(None, lines)))
 
     def _show_model(self, *_: object) -> None:

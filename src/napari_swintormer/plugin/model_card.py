@@ -59,6 +59,7 @@ class ModelCardView(QWidget):
         layout.addLayout(self.facts)
         layout.addWidget(self.show_example)
         layout.addWidget(self.example)
+        layout.addStretch(1)
 
     def show_model(self, info: ModelInfo | None) -> None:
         """Show a model; None says how to get one."""
@@ -162,8 +163,8 @@ def _speed(info: ModelInfo, card: ModelCard) -> str:
     except SwintormerError:  # the file has gone meanwhile
         rate = None
     if rate is None:
-        return "measured by the first run on this computer"
-    return f"{rate / 1e6:.2g} megapixels of tiles per second on this computer"
+        return "measured by the first run"
+    return f"{rate / 1e6:.2g} megapixels a second, measured here"
 
 
 def _sources(card: ModelCard) -> str:

@@ -34,6 +34,7 @@ from napari_swintormer.models.catalogue import (
     rename_model,
 )
 from napari_swintormer.models.weights import RELEASED_SUFFIXES
+from napari_swintormer.plugin.form_area import FormArea
 from napari_swintormer.plugin.model_card import ModelCardView
 from napari_swintormer.plugin.style import set_role, style_sheet, text_label
 
@@ -253,7 +254,7 @@ class ModelsWidget(QWidget):
                 buttons.addWidget(button)
             layout.addLayout(buttons)
         layout.addWidget(self.message)
-        layout.addWidget(self.card)
+        layout.addWidget(FormArea(self.card))
         layout.addStretch(1)
 
 

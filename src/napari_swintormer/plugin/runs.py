@@ -210,7 +210,7 @@ class Runs(QObject):
             self._activity.close()
             self._activity = None
         if self.paused and worker.abort_requested and self._hold(run):
-            self.said.emit("Paused; the memory of the device is free. Resume goes on.", False)
+            self.said.emit("The memory of the device is free; Resume goes on.", False)
             self.changed.emit()
             return
         self.paused = False

@@ -42,7 +42,7 @@ def add_row(
     native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     if isinstance(native, QComboBox):  # a long layer name must not widen the window
         native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        native.setMinimumContentsLength(16)
+        native.setMinimumContentsLength(11)
     label = QLabel(text)
     label.setBuddy(native)
     label.setToolTip(field.tooltip or "")

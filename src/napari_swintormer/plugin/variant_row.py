@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QButtonGroup, QFrame, QHBoxLayout, QScrollArea, QTool
 
 from napari_swintormer.plugin.variants import Variant
 
-_SIDE = 150  # pixels of the screen
+_SIDE = 128  # pixels of the screen
 
 
 class VariantRow(QScrollArea):
