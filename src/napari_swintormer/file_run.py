@@ -139,6 +139,7 @@ class FileRun:
             run,
             pixel_size=image.pixel_size,
             unit=image.unit,
+            planes_per_position=job.planes.planes_per_position,
             overwrite=self.overwrite,
         )
 

@@ -91,7 +91,15 @@ class FileResult:
         pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
         shape, block = source.data.shape, job.plan.grid.block_size
         return ResultStore.create(
-            path, shape, job.planes.dtype, source.axes, block, run, pixel_size=pixel_size, unit=unit
+            path,
+            shape,
+            job.planes.dtype,
+            source.axes,
+            block,
+            run,
+            pixel_size=pixel_size,
+            unit=unit,
+            planes_per_position=job.planes.planes_per_position,
         )
 
     def finished(self) -> set[tuple[int, int, int]]:
