@@ -29,7 +29,7 @@ class Journal:
     Parameters
     ----------
     path
-        Of the file, which may not exist yet; it lies in the folder that its names begin in.
+        Of the file, which exists; it lies in the folder that its names begin in.
 
     Attributes
     ----------
@@ -74,7 +74,9 @@ class Journal:
         self.marks = {mark: n for mark, n in self.marks.items() if n not in names}
 
     def _append(self, line: str) -> None:
-        with self._path.open("ab", 0) as journal:
+        # not created here: on a disk that is gone it would begin again, in another place
+        with self._path.open("r+b", 0) as journal:
+            journal.seek(0, os.SEEK_END)
             journal.write(f"{line}\n".encode("ascii"))
         self._take(line)
 
@@ -90,8 +92,6 @@ class Journal:
             self.marks[plane, row, column] = name
 
     def _lines(self) -> list[str]:
-        if not self._path.exists():
-            return []
         whole, _, torn = self._path.read_bytes().rpartition(b"\n")
         if torn:  # or the next line would continue it
             os.truncate(self._path, len(whole) + 1 if whole else 0)

@@ -146,6 +146,7 @@ class ResultStore:
             group.attrs.put({"ome": described, OWN_ATTRIBUTE: own})
             if _is_zarr(destination):
                 create_coarser_levels(group, order)
+            (folder / JOURNAL).touch()
             Journal(folder / JOURNAL).note_number(PLANES, planes_per_position)
         return cls(destination)
 
@@ -184,6 +185,14 @@ class ResultStore:
         """Say whether an unfinished run of this destination can be resumed."""
         journal = partial_folder(Path(destination)) / JOURNAL
         return journal.is_file() and journal.stat().st_size > 0
+
+    def describe_damage(self) -> str:
+        """Say in one sentence what `damaged` counts."""
+        files = "1 file" if self.damaged == 1 else f"{self.damaged} files"
+        return (
+            f"{files} of the unfinished run of {self.destination} were not as the run left them; "
+            "what they held is made again."
+        )
 
     @property
     def batch_size(self) -> int | None:

@@ -102,6 +102,20 @@ class FileResult:
             planes_per_position=job.planes.planes_per_position,
         )
 
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began; None before."""
+        return self._store.batch_size
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None:
+        self._store.batch_size = n_tiles
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should know of the run that goes on."""
+        return self._store.describe_damage() if self._store.damaged else None
+
     def finished(self) -> set[tuple[int, int, int]]:
         """Chunks (plane, row, column) that are written; none after `discard_if_empty`."""
         return set() if self._discarded else self._store.finished()
