@@ -230,7 +230,7 @@ def test_blocks_are_restored_where_there_is_a_gpu() -> None:
         name: {"cls": distributed.Worker, "options": {"nthreads": 2, "resources": resources}}
         for name, resources in (("none", {}), ("gpu", {"GPU": 1}), ("none, too", {}))
     }
-    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "port": 0}}
+    scheduler = {"cls": distributed.Scheduler, "options": {"port": 0, "dashboard_address": ":0"}}
     out, journal = np.zeros_like(image), Journal()
     with (
         distributed.SpecCluster(workers=workers, scheduler=scheduler) as threads,

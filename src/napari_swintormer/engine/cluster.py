@@ -106,7 +106,6 @@ def run(
     ChunkFinished
         After every chunk of a plane, in no order.
     """
-    import dask
     from distributed import as_completed
 
     missing = list(_missing(plan, planes, result, journal))
@@ -114,8 +113,9 @@ def run(
     to_do = sum(each * plan.grid.count_tiles(block) for _, block in missing)
     clock = Clock(plan.n_tiles, "tiles", plan.n_tiles - to_do)
     places = [_place(planes, *chunk) for chunk in missing]
-    with dask.config.set({"optimization.fuse.active": False}):  # it forgets what tasks take
-        chunks = client.compute([result.blocks[place] for place in places], retries=_RETRIES)
+    wanted_chunks = [result.blocks[place] for place in places]
+    # dask's optimization of arrays forgets what tasks take of a worker
+    chunks = client.compute(wanted_chunks, optimize_graph=False, retries=_RETRIES)
     wanted = dict(zip(chunks, zip(missing, places, strict=True), strict=True))
     try:
         for future, values in as_completed(chunks, with_results=True):

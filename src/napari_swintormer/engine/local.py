@@ -35,16 +35,18 @@ if TYPE_CHECKING:
 
 
 class Journal(Protocol):
-    """Remembers finished chunks as (plane, row, column); `imaging.store` keeps it on disk.
+    """Remembers finished chunks as (plane, row, column); `imaging.store` keeps it on disk."""
 
-    Attributes
-    ----------
-    batch_size
-        Tiles at once when the run began, None before. A run that goes on takes as many: a GPU may
-        compute another number of tiles in another way, to other last bits.
-    """
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began; None before.
 
-    batch_size: int | None
+        A run that goes on takes as many: a GPU may compute another number of tiles in another way,
+        to other last bits.
+        """
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None: ...
 
     def finished(self) -> Collection[tuple[int, int, int]]:
         """Chunks that are stored for good."""
