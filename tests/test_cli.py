@@ -326,7 +326,7 @@ journal, forward = Path(sys.argv.pop(1)), Restorer.forward
 def held(self, *tiles):
     while (
         journal.exists()
-        and "chunk " in journal.read_text()
+        and "\\nchunk " in journal.read_text()
         and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
         time.sleep(0.01)
@@ -339,7 +339,7 @@ main()
 
 def has_chunks(journal):
     """Count the finished chunks."""
-    return journal.read_text().count("chunk ") if journal.exists() else 0
+    return journal.read_text().count("\nchunk ") if journal.exists() else 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
