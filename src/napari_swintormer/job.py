@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -146,12 +147,13 @@ class Job:
         recipe = self._recipe()
         if recipe.batch_size is None and journal is not None:
             recipe = replace(recipe, batch_size=journal.batch_size)
-        runner = recipe.make_team()
-        if journal is not None and journal.batch_size is None:
-            journal.batch_size = runner.batch_size
-        plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(plan, self.planes, self.ranges, runner, out, journal)
-        yield from remembering(events, plan, planned_speed_key(self.weights_sha256, self.settings))
+        with closing(recipe.make_team()) as runner:
+            if journal is not None and journal.batch_size is None:
+                journal.batch_size = runner.batch_size
+            plan = replace(self.plan, batch_size=runner.batch_size)
+            events = local.run(plan, self.planes, self.ranges, runner, out, journal)
+            key = planned_speed_key(self.weights_sha256, self.settings)
+            yield from remembering(events, plan, key)
 
     def preview(
         self, position: Mapping[str, int], region: Region
@@ -177,10 +179,12 @@ class Job:
         """
         from napari_swintormer.engine.preview import restore_region
 
-        runner = self._recipe().make()
-        return (
-            yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
-        )
+        with closing(self._recipe().make()) as runner:
+            return (
+                yield from restore_region(
+                    self.plan, self.planes, self.ranges, runner, position, region
+                )
+            )
 
     def lazy(
         self, planes: Planes | None = None, resources: Mapping[str, float] | None = None

@@ -54,6 +54,11 @@ class RunnerTeam:
         notices, self._notices = self._notices, []
         return notices
 
+    def close(self) -> None:
+        """Let go of the restorers; see `TileRunner.close`."""
+        for runner in self._runners:
+            runner.close()
+
     def changes(self, groups: Iterable[list[Tile]]) -> Iterator[Changes]:
         """Restore tiles and give what the restorer adds to them, in their order.
 
