@@ -17,9 +17,10 @@ from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.begin import find_scenes
 from napari_swintormer.training.patches import PatchSampler
-from napari_swintormer.training.prior_losses import Batch
+from napari_swintormer.training.prior_losses import sampled
 from napari_swintormer.training.prior_stages import start_with_prior
 from napari_swintormer.training.settings import TrainSettings
+from napari_swintormer.training.stage import Batch
 from napari_swintormer.training.train import iter_train
 
 STAGES = ["autoencoder", "denoiser", "network", "joint"]
@@ -142,7 +143,7 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         sampler = PatchSampler(scenes, 32, 3, card.intensity, 99)
         blurred, sharp = map(torch.from_numpy, sampler.draw_all(16))
         batch = Batch(load_model(file).network, blurred, sharp, 0, 0)
-        return float((batch.sampled() - batch.network.prior.encode(sharp)).square().mean())
+        return float((sampled(batch) - batch.network.prior.encode(sharp)).square().mean())
 
     # before, the denoiser answers with the blurred image
     assert error(denoiser.out) < 0.85 * error(settings.out)

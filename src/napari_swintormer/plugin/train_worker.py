@@ -36,13 +36,13 @@ class CheckWorker(WorkerBase[None]):
 
     def work(self) -> None:
         """Report every pair of planes."""
+        from napari_swintormer.training.begin import list_images_of
         from napari_swintormer.training.check import iter_reports
-        from napari_swintormer.training.pairs import list_pairs
 
         settings = self._settings
         pairs, unmatched = list(settings.pairs), list[str]()
         if not pairs:
-            pairs, unmatched = list_pairs(settings.sharp, settings.blurred, settings.annotations)
+            pairs, unmatched = list_images_of(settings)
         reports = iter_reports(
             pairs,
             unmatched,
@@ -85,7 +85,8 @@ class TrainWorker(WorkerBase[None]):
 
     def work(self) -> None:
         """Train; torch is imported here, in the thread of the worker."""
-        from napari_swintormer.training.train import BEST, LAST, iter_train, put_in_place
+        from napari_swintormer.training.course import BEST, LAST, put_in_place
+        from napari_swintormer.training.train import iter_train
 
         settings = self._settings
         with closing(iter_train(settings)) as events:
