@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -142,10 +143,11 @@ class Job:
         """
         from napari_swintormer.engine import local
 
-        runner = self._recipe().make()
-        plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(plan, self.planes, self.ranges, runner, out, journal)
-        yield from remembering(events, plan, planned_speed_key(self.weights_sha256, self.settings))
+        with closing(self._recipe().make()) as runner:
+            plan = replace(self.plan, batch_size=runner.batch_size)
+            events = local.run(plan, self.planes, self.ranges, runner, out, journal)
+            key = planned_speed_key(self.weights_sha256, self.settings)
+            yield from remembering(events, plan, key)
 
     def preview(
         self, position: Mapping[str, int], region: Region
@@ -171,10 +173,12 @@ class Job:
         """
         from napari_swintormer.engine.preview import restore_region
 
-        runner = self._recipe().make()
-        return (
-            yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
-        )
+        with closing(self._recipe().make()) as runner:
+            return (
+                yield from restore_region(
+                    self.plan, self.planes, self.ranges, runner, position, region
+                )
+            )
 
     def lazy(self, planes: Planes | None = None) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.

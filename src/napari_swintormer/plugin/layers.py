@@ -156,14 +156,14 @@ class LayerSource:
         return self.part_at(place, levels[0], levels[1:])
 
     def part_at(
-        self, place: Mapping[str, int], data: Any, coarser: Sequence[Any] = ()
+        self, place: Mapping[str, float], data: Any, coarser: Sequence[Any] = ()
     ) -> LayerSource:
         """Put a part of the image in the place of the image, and lay it where the part lies.
 
         Parameters
         ----------
         place
-            Index of its first pixel along the axes where that is not 0.
+            Where its first pixel lies along the axes where that is not 0, in pixels.
         data, coarser
             The part.
         """
