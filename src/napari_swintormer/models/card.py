@@ -145,6 +145,16 @@ class ModelCard(BaseModel):
                 "(a dual-pixel camera's left and right) and cannot deblur a single image. "
                 "Use a model with one view."
             )
+        self.check_described()
+
+    def check_described(self) -> None:
+        """Refuse a model that needs what its card does not describe.
+
+        Raises
+        ------
+        SettingsError
+            The network takes a prior that the card does not name.
+        """
         if self.network.prior_channels and self.prior is None:
             raise SettingsError(
                 f"The model {self.name!r} needs a prior of {self.network.prior_channels} channels "

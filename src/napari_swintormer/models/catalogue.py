@@ -176,7 +176,7 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     FileError, WeightsError
         The file cannot be read, or is not a model.
     SettingsError
-        The model cannot deblur a single image.
+        The model needs a prior that its card does not describe.
     """
     from napari_swintormer.models.restorer import Restorer
 
