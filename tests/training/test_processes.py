@@ -13,6 +13,7 @@ import torch
 
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.processes import Processes
+from napari_swintormer.training.settings import TrainSettings
 from napari_swintormer.training.train import iter_train
 
 PATIENCE = 180  # seconds: only a process that hangs takes so long
@@ -26,9 +27,15 @@ def test_every_patch_is_one_process_s(patches):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_two_processes_make_the_weights_of_one(settings, tiny_weights):
+def test_two_processes_make_the_weights_of_one(settings, tiny_weights, write_images):
     alone = dataclasses.replace(
-        settings, from_model=str(tiny_weights), network=None, batch_size=3, steps=5
+        settings,
+        sharp=(write_images("wide", ["a.png", "b.png"], size=(48, 96, 3)),),
+        from_model=str(tiny_weights),
+        network=None,
+        batch_size=3,
+        steps=5,
+        held_out=TrainSettings.held_out,
     )
     list(iter_train(alone))
     out = alone.out.with_name("together.safetensors")

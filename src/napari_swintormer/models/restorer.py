@@ -129,8 +129,8 @@ class Restorer(nn.Module):
         ----------
         tiles
             ``(B, C, H, W)`` float32 in unit intensities, on the device of the network; ``H`` and
-            ``W`` are at least 1 and ``C`` is `channels` or 1, times `views`. What lies outside [0, 1] is cut off
-            for the network and added to its result again.
+            ``W`` are at least 1 and ``C`` is `channels` or 1, times `views`. What lies outside
+            [0, 1] is cut off for the network and added to its result again.
         places
             Where the tiles lie, one for each, for the noise of the prior; None for tiles that
             belong to no image: all begin at (0, 0) of plane 0.
@@ -138,8 +138,8 @@ class Restorer(nn.Module):
         Returns
         -------
         Tensor
-            The restored tiles, those of the first view: same shape, float32. Not finite where half precision made the
-            network overflow: whoever runs it refuses that, as the engine does.
+            The restored tiles, those of the first view: same shape, float32. Not finite where half
+            precision made the network overflow: whoever runs it refuses that, as the engine does.
 
         Raises
         ------

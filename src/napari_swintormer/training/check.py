@@ -281,7 +281,8 @@ def _adapted(scene: Scene, found: Comparison, register: bool, match: bool) -> Sc
 
 def _mean_of(images: Sequence[Planes], plane: int, y: slice, x: slice) -> NDArray[np.float64]:
     """Mean of all channels of all images in a region."""
-    return np.mean([image.read(plane, y, x) for image in images], axis=(0, 1), dtype=float)
+    regions = [image.read(plane, y, x) for image in images]
+    return np.asarray(np.mean(regions, axis=(0, 1), dtype=float))
 
 
 def _floor(number: float) -> int:

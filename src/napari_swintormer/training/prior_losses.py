@@ -39,7 +39,8 @@ def _autoencoder_loss(batch: Batch) -> Tensor:
     """Compare images with what their latent tells: the sharp ones, and the blurred ones too."""
     images = torch.cat([batch.sharp, batch.blurred])
     prior = batch.network.prior
-    return (prior.decode(prior.encode(images)) - images).abs().mean()
+    decoded: Tensor = prior.decode(prior.encode(images))
+    return (decoded - images).abs().mean()
 
 
 def _denoiser_loss(batch: Batch) -> Tensor:
@@ -49,7 +50,7 @@ def _denoiser_loss(batch: Batch) -> Tensor:
         clean, blurred = prior.encode(batch.sharp), prior.encode(batch.blurred)
     t = (batch.uniform(1) * prior.settings.start).long()
     z = prior.diffuse(clean, blurred, t, batch.noise(0, clean))
-    predicted = prior.denoise(z, t, blurred, prior.see(batch.blurred))
+    predicted: Tensor = prior.denoise(z, t, blurred, prior.see(batch.blurred))
     return (predicted - clean).square().mean()
 
 
@@ -63,7 +64,7 @@ def _network_loss(batch: Batch) -> Tensor:
 def _joint_loss(batch: Batch) -> Tensor:
     """Restore through the steps of the prior; the latent stays that of the sharp image."""
     with torch.no_grad():
-        clean = batch.network.prior.encode(batch.sharp)
+        clean: Tensor = batch.network.prior.encode(batch.sharp)
     z = sampled(batch)
     restored = (_restored(batch, z, _kept(batch)) - batch.sharp).abs().mean()
     return restored + _LATENT_WEIGHT * (z - clean).abs().mean()

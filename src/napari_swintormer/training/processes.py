@@ -67,10 +67,11 @@ class Processes:
         total = torch.cat([*(g.flatten() for g in gradients), loss[None]])
         with _all_there():
             distributed.all_reduce(total)
-        *sums, losses = total.split([*(g.numel() for g in gradients), 1])
+        *sums, losses = torch.split(total, [*(g.numel() for g in gradients), 1])
         for gradient, summed in zip(gradients, sums, strict=True):
             gradient.copy_(summed.view_as(gradient))
-        return losses[0]
+        summed_loss: Tensor = losses[0]
+        return summed_loss
 
     def agree(self, stop: bool, device: torch.device) -> bool:
         """Tell all processes what the first one wants, once all have come here."""

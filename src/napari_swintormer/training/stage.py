@@ -59,7 +59,7 @@ class Batch(NamedTuple):
         ``(B, C, H, W)`` in unit intensities.
     seed, step
         Of the noise.
-    first, count
+    first, total
         Number of the first of these patches, and of how many in the step; None where they are all.
     """
 
@@ -69,18 +69,18 @@ class Batch(NamedTuple):
     seed: int
     step: int
     first: int = 0
-    count: int | None = None
+    total: int | None = None
 
     def noise(self, step: int, like: Tensor) -> Tensor:
         """Give every patch of the training a noise of its own."""
-        begin = self.step * (self.count or len(like)) + self.first
+        begin = self.step * (self.total or len(like)) + self.first
         places = [Place(begin + i, 0, 0) for i in range(len(like))]
         return PlacedNoise(self.seed, places)(step, like)
 
     def uniform(self, stream: int) -> Tensor:
         """Draw a number in [0, 1) for every patch."""
         n = len(self.blurred)
-        numbers = np.random.default_rng([self.seed, self.step, stream]).random(self.count or n)
+        numbers = np.random.default_rng([self.seed, self.step, stream]).random(self.total or n)
         return torch.from_numpy(numbers[self.first : self.first + n]).to(self.blurred.device)
 
 

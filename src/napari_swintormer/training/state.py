@@ -72,7 +72,7 @@ class TrainingState:
         )
         # fp16 loses small gradients: the loss is scaled up before them, and they down again
         half = precision == torch.float16
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)  # type: ignore[attr-defined]
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     @classmethod
     def build(
