@@ -152,6 +152,9 @@ def test_an_exported_model_is_the_same_file(tmp_path, built_in):
         export_model("swintormer-small", small, overwrite=True)
 
 
+# bioimageio.spec leaves it to chance when it closes the files that it has read
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_model_is_exported_for_the_bioimage_model_zoo(tiny_weights, tmp_path):
     """What another program finds in the package gives the test output from the test input."""
     spec = pytest.importorskip("bioimageio.spec")

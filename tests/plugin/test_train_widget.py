@@ -11,14 +11,18 @@ import pytest
 import tifffile
 import torch
 from napari.components import ViewerModel
+from PIL import Image
+from qtpy.QtWidgets import QDockWidget, QFileDialog, QMessageBox
 from scipy import ndimage
 from typer.testing import CliRunner
 
 from napari_swintormer import list_models, load_model, train
 from napari_swintormer.cli import app
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.events import Progress
 from napari_swintormer.models.swintormer import Swintormer
 from napari_swintormer.models.weights import load_weights
-from napari_swintormer.plugin.train_sources import FOLDERS, SHARP_ONLY
+from napari_swintormer.plugin.train_sources import FOLDERS, LAYERS, SHARP_ONLY
 from napari_swintormer.plugin.train_widget import TrainWidget
 from napari_swintormer.training.checkpoint import load_checkpoint
 from napari_swintormer.training.settings import PRESETS
@@ -68,10 +72,23 @@ def drive(widget, viewer, qtbot):
             widget.check()
         return blocker.args[0]
 
-    def stop_after(steps):
+    def go_on(begin):
+        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+            begin()
+        return blocker.args[0]
+
+    def stopped(settings):
+        """Begin a training outside the widget, stop it, and give its folder."""
+        events = iter_train(settings)
+        while not (isinstance(e := next(events), Progress) and e.done == 3):
+            pass
+        events.close()
+        return settings.run_folder
+
+    def stop_after(steps, halt=widget.stop):
         def stop(event):
             if event.done >= steps:
-                widget.stop()
+                halt()
 
         with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
             widget.run()
@@ -80,7 +97,14 @@ def drive(widget, viewer, qtbot):
         return blocker.args[0]
 
     yield SimpleNamespace(
-        viewer=viewer, widget=widget, form=form, run=run, check=check, stop_after=stop_after
+        viewer=viewer,
+        widget=widget,
+        form=form,
+        run=run,
+        check=check,
+        stop_after=stop_after,
+        go_on=go_on,
+        stopped=stopped,
     )
     if (worker := widget._worker) is not None:
         worker.quit()
@@ -175,10 +199,27 @@ def test_layers_are_trained_on_and_the_model_is_in_every_list_at_once(training, 
     assert [step for step, _ in training.widget.quality.points] == [0, 2, 4, 6]
     assert training.widget.quality.baseline is not None
     assert len(training.widget.loss.points) == 3
-    preview = viewer.layers[-1]
-    assert preview.name.startswith("validation")
-    assert preview.data.shape == (32, 96, 3)
-    assert preview.data.max() > preview.data.min()
+    before, after, crisp = list(viewer.layers)[-3:]
+    assert [layer.name for layer in (before, after, crisp)] == [
+        f"validation: {name}" for name in ("before", "after", "sharp")
+    ]
+    assert {layer.data.shape for layer in (before, after, crisp)} == {(32, 32, 3)}
+    assert [layer.translate[1] for layer in (before, after, crisp)] == [0, 48, 96]
+    strips = sorted((made.with_suffix(".run") / "validation").iterdir())
+    assert len(strips) == 4
+    shown = np.concatenate([layer.data for layer in (before, after, crisp)], axis=1)
+    np.testing.assert_array_equal(shown, np.asarray(Image.open(strips[-1])))
+
+
+def detail(image):
+    """Mean difference of neighbouring pixels."""
+    levels = np.array(
+        [
+            [image.pixelColor(x, y).red() for x in range(image.width())]
+            for y in range(image.height())
+        ]
+    )
+    return np.abs(np.diff(levels, axis=1)).mean()
 
 
 def test_the_check_fills_the_table_and_a_bad_pair_is_refused(training_alone, folders):
@@ -201,8 +242,15 @@ def test_the_check_fills_the_table_and_a_bad_pair_is_refused(training_alone, fol
     assert [report.bad for report in reports] == [True, False, True, False]
     assert "2 of 4 pairs can be trained on" in training_alone.widget.run_panel.message.text()
 
+    icons = [table.item(row, 0).icon().pixmap(80, 40) for row in range(4)]
+    assert [icon.isNull() for icon in icons] == [True, False, False, False]
+    left, right = (icons[1].copy(x, 5, 34, 30).toImage() for x in (2, 44))
+    assert detail(right) > 1.2 * detail(left)  # the sharp one stands to the right
+
     assert training_alone.run() is None
-    assert "2 of 4 pairs cannot" in training_alone.widget.run_panel.message.text()
+    message = training_alone.widget.run_panel.message.text()
+    assert "2 of 4 pairs cannot" in message
+    assert "--" not in message
     assert training_alone.widget.run_panel.run.isEnabled()
     training_alone.form.skip_bad.value = training_alone.form.register.value = True
     assert training_alone.run() is not None
@@ -225,10 +273,71 @@ def test_a_stopped_training_keeps_its_best_weights_and_goes_on(training_alone, f
     assert 3 <= done < 16
     best = weights(settings.run_folder / "best.safetensors")
     assert same(weights(made), best)
-    assert training_alone.form.resume.value  # offered at once
-    assert training_alone.run() == made
+    assert training_alone.go_on(training_alone.widget.run_panel.resume.click) == made
     assert same(weights(made), weights(whole.out))
-    assert not training_alone.form.resume.value
+    assert training_alone.widget.run_panel.resume.isHidden()
+
+
+def test_a_paused_training_goes_on_or_ends_with_its_best_weights(training_alone, folders, tmp_path):
+    use_folders(training_alone.form, folders)
+    training_alone.form.steps.value = 16
+    settings = training_alone.form.settings()
+    whole = dataclasses.replace(settings, out=tmp_path / "whole.safetensors")
+    list(iter_train(whole))
+    panel = training_alone.widget.run_panel
+
+    assert training_alone.stop_after(3, panel.pause.click) is None
+    assert not settings.out.exists()
+    assert panel.progress_text.text() == "Paused."
+    assert not panel.resume.isHidden()
+    points = list(training_alone.widget.quality.points)
+    made = training_alone.go_on(panel.resume.click)
+    assert same(weights(made), weights(whole.out))
+    assert training_alone.widget.quality.points[: len(points)] == points
+    made.unlink()
+
+    # paused again under another name, and ended
+    training_alone.form.name.value = "other"
+    assert training_alone.stop_after(5, panel.pause.click) is None
+    made = training_alone.go_on(panel.cancel.click)
+    assert made.stem == "other"
+    assert same(weights(made), weights(made.with_suffix(".run") / "best.safetensors"))
+    assert panel.message.text().startswith("Stopped. other is in the")
+
+
+def test_a_training_is_resumed_from_its_folder(training_alone, folders, tmp_path, monkeypatch):
+    """By a widget that has not begun it, whatever its fields say; with the layers it is made of."""
+    use_folders(training_alone.form, folders)
+    training_alone.form.steps.value = 8
+    settings = training_alone.form.settings()
+    whole = dataclasses.replace(settings, out=tmp_path / "whole.safetensors")
+    list(iter_train(whole))
+    run = training_alone.stopped(settings)
+    training_alone.form.steps.value, training_alone.form.name.value = 99, "never"
+    training_alone.form.sources.setCurrentIndex(SHARP_ONLY)
+    choices = [run, tmp_path]
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(choices.pop()))
+    training_alone.widget.resume_button.click()  # a folder of something else
+    message = training_alone.widget.run_panel.message.text()
+    assert "is not the folder of a training that can go on" in message
+    made = training_alone.go_on(training_alone.widget.resume_button.click)
+    assert made == settings.out
+    assert same(weights(made), weights(whole.out))
+    assert [step for step, _ in training_alone.widget.quality.points][-1] == 8
+
+    viewer, form = training_alone.viewer, training_alone.form
+    for name, stack in zip(("soft", "crisp"), stacks(), strict=True):
+        viewer.add_image(stack, name=name)
+    form.sources.setCurrentIndex(LAYERS)
+    form.sources.blurred.value, form.sources.sharp.value = viewer.layers["soft"], viewer.layers[-1]
+    form.name.value, form.steps.value = "layers", 8
+    run = training_alone.stopped(form.settings())
+    form.sources.setCurrentIndex(FOLDERS)
+    with pytest.raises(TrainingError, match=r"from arrays or layers \(soft\): open and choose"):
+        training_alone.widget.resume_from(run)
+    form.sources.setCurrentIndex(LAYERS)
+    made = training_alone.go_on(lambda: training_alone.widget.resume_from(run))
+    assert made.stem == "layers"
 
 
 @pytest.mark.parametrize("close", ["dock widget", "viewer"])
@@ -249,10 +358,24 @@ def test_closing_the_window_leaves_a_training_that_can_go_on(
     worker, steps = training.widget._worker, []
     worker.progressed.connect(lambda event: steps.append(event.done))
     qtbot.waitUntil(lambda: bool(steps), timeout=PATIENCE)
-    if close == "viewer":
-        viewer.close()
-    else:
-        viewer.window.remove_dock_widget(training.widget)
+    yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+    asked, answers = [], [yes, no]
+
+    def ask(_parent, _title, text, *_):
+        asked.append(text)
+        return answers.pop()
+
+    monkeypatch.setattr(QMessageBox, "question", ask)
+    panel = training.widget.parent()
+    while not isinstance(panel, QDockWidget):
+        panel = panel.parent()
+    shut = viewer.close if close == "viewer" else panel.titleBarWidget().close_button.click
+    shut()
+    assert not worker.abort_requested
+    assert training.widget.isVisible()
+    shut()
+    assert len(asked) == 2
+    assert "it can be resumed" in asked[0]
     assert worker.abort_requested
     qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
     assert load_checkpoint(settings.run_folder).step >= steps[0]

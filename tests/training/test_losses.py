@@ -63,7 +63,7 @@ def test_the_perceptual_loss_compares_the_five_layers_of_the_paper(vgg19):
     for image in (restored, sharp):
         x, seen = (image - mean) / deviation, []
         for layer in layers:
-            x = layer(x)
+            x = layer(x).detach()
             seen.append(x)
         features.append([seen[place] for place in (0, 5, 10, 19, 34)])
     wanted = sum(float((a - b).abs().mean()) for a, b in zip(*features, strict=True)) / 5

@@ -132,6 +132,7 @@ def test_fp16_scales_the_loss_and_leaves_out_steps_that_overflow(settings):
         for state in (single, half)
     )
     assert (one - other).norm() < 0.1 * one.norm()
+    settings.run_folder.mkdir()
     half.save(1, {})
     scale = load_checkpoint(settings.run_folder).scaler["scale"]
 

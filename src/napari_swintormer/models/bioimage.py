@@ -173,9 +173,9 @@ def _package(card: ModelCard, files: Path) -> Path:
 
 
 def _name(card: ModelCard) -> str:
-    """Title, in the letters that the format allows."""
+    """Title, in the letters and of the length that the format allows."""
     allowed = re.sub(r"[^A-Za-z0-9_+\- ()]", "", card.title or card.name)
-    return allowed.strip()[:128] or "Swintormer"
+    return f"Swintormer - {allowed.strip()}"[:128]
 
 
 def _licence(card: ModelCard) -> Any:
@@ -200,4 +200,5 @@ def _test_image(card: ModelCard) -> NDArray[np.float32]:
 def _to_unit(image: NDArray[np.float32], card: ModelCard) -> NDArray[np.float32]:
     """Do what the description tells other programs to do before."""
     low, high = np.percentile(image, (card.intensity.low, card.intensity.high))
-    return ((image - low) / (high - low + _EPSILON)).astype(np.float32)
+    unit: NDArray[np.float32] = ((image - low) / (high - low + _EPSILON)).astype(np.float32)
+    return unit

@@ -51,7 +51,8 @@ def _denoiser_loss(batch: Batch) -> Tensor:
     t = (batch.uniform(1) * prior.settings.start).long()
     z = prior.diffuse(clean, blurred, t, batch.noise(0, clean))
     predicted: Tensor = prior.denoise(z, t, blurred, prior.see(batch.blurred))
-    return (predicted - clean).square().mean()
+    loss: Tensor = (predicted - clean).square().mean()
+    return loss
 
 
 def _network_loss(batch: Batch) -> Tensor:

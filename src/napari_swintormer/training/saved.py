@@ -16,14 +16,17 @@ from napari_swintormer.models.settings import SwintormerSettings
 from napari_swintormer.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_swintormer.training.pairs import ImagePair
 
 FILE_NAME = "settings.json"
 _FILES = ("blurred", "dual_pixel", "annotations", "vgg19")
-_LIST_OF = {"sharp": Path, "training_data": TrainingData.model_validate}
-_MODELS = {"network": SwintormerSettings, "prior": CompactPriorSettings}
+_LIST_OF: dict[str, Callable[[Any], Any]] = {
+    "sharp": Path,
+    "training_data": TrainingData.model_validate,
+}
+_MODELS: dict[str, type[BaseModel]] = {"network": SwintormerSettings, "prior": CompactPriorSettings}
 
 
 def save_settings(settings: TrainSettings) -> None:
