@@ -115,12 +115,11 @@ def test_ome_zarr_stacks_are_pairs_by_name_or_by_themselves(tmp_path, settings):
     )
     sharp = (60_000 * stack).astype(np.uint16)
     blurred = (60_000 * ndimage.gaussian_filter(stack, (0, 1.5, 1.5))).astype(np.uint16)
-    folders = tmp_path / "blurred", tmp_path / "sharp"
+    folders = tmp_path / "blurred stacks", tmp_path / "sharp stacks"
     for folder, images in zip(folders, (blurred, sharp), strict=True):
         folder.mkdir()
-        write_ome_zarr(folder / "cells.ome.zarr", images)
         tifffile.imwrite(folder / "cells.tif", images, photometric="minisblack")
-    (folders[0] / "cells.ome.zarr").rename(tmp_path / "out of focus.ome.zarr")
+    write_ome_zarr(tmp_path / "out of focus.ome.zarr", blurred)
     write_ome_zarr(tmp_path / "in focus.ome.zarr", sharp)
     alone = check_pairs(tmp_path / "out of focus.ome.zarr", tmp_path / "in focus.ome.zarr")
     assert [report.name for report in alone] == [
@@ -128,6 +127,7 @@ def test_ome_zarr_stacks_are_pairs_by_name_or_by_themselves(tmp_path, settings):
     ]
     assert not [report for report in alone if report.bad]
     (folders[1] / "cells.tif").unlink()
+    write_ome_zarr(folders[1] / "cells.ome.zarr", sharp)
     mixed = check_pairs(*folders)  # a TIFF whose partner is an OME-Zarr image
     assert [report.comparison for report in mixed] == [report.comparison for report in alone]
     from_zarr = dataclasses.replace(

@@ -96,13 +96,18 @@ class Course:
             self.card.network.channels,
             self.card.intensity,
             settings.seed,
+            settings.synthesize,
         )
         self.validates = bool(held_out)
         if processes.writes:
             save_settings(settings)
             self.log = TrainingLog(settings.run_folder, self.step, tensorboard=settings.tensorboard)
             self._validation = Validation(
-                held_out, settings.largest_patch, settings.batch_size, self.card
+                held_out,
+                settings.largest_patch,
+                settings.batch_size,
+                self.card,
+                settings.synthesize,
             )
 
     def batches(self) -> Generator[tuple[torch.Tensor, torch.Tensor]]:

@@ -7,7 +7,7 @@ import math
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.console import finish
 from napari_swintormer.errors import TrainingError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_swintormer.models.settings import SwintormerSettings
     from napari_swintormer.training.course import Course
     from napari_swintormer.training.processes import Processes
+    from napari_swintormer.training.settings import Synthesis
 
 _REPORT_EVERY = 50  # steps between two lines of the log
 _FINAL_LEARNING_RATE = 1e-6
@@ -34,7 +35,7 @@ def train(
     dual_pixel: str | Path | None = None,
     annotations: Any = None,
     axes: str | None = None,
-    synthesize: Literal["defocus"] | None = None,
+    synthesize: Synthesis | None = None,
     kind: str | Sequence[str] = "auto",
     steps: int = 10_000,
     from_model: str | None = None,
@@ -73,7 +74,8 @@ def train(
     axes
         One letter of ``TCZYXS`` per dimension of the arrays; guessed if None.
     synthesize
-        ``"defocus"`` makes blurred images from the sharp ones, instead of `blurred`.
+        Makes blurred images from the sharp ones, instead of `blurred`: ``"defocus"`` by simple
+        moderate blur, ``"optics"`` as lenses and cameras, or microscopes, do, ``"motion"``.
     kind
         ``"photo"``, ``"microscopy"`` or ``"auto"`` (photo: 8-bit colour), for all folders or one
         per folder; blur is synthesized in linear light.
