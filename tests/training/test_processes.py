@@ -11,7 +11,8 @@ import sys
 import pytest
 import torch
 
-from napari_swintormer.models.weights import load_weights
+from napari_swintormer import load_model
+from napari_swintormer.models.weights import read_card
 from napari_swintormer.training.processes import Processes
 from napari_swintormer.training.settings import TrainSettings
 from napari_swintormer.training.train import iter_train
@@ -34,6 +35,7 @@ def test_two_processes_make_the_weights_of_one(settings, tiny_weights, write_ima
         from_model=str(tiny_weights),
         network=None,
         batch_size=3,
+        learning_rate=1e-5,
         steps=5,
         held_out=TrainSettings.held_out,
     )
@@ -75,10 +77,9 @@ def test_two_processes_make_the_weights_of_one(settings, tiny_weights, write_ima
     assert "step 4:" in errors[0]
     assert not errors[1]
 
-    (card, one), (other_card, two) = load_weights(alone.out), load_weights(out)
-    base = load_weights(tiny_weights)[1]
-    assert other_card.metrics == pytest.approx(card.metrics, abs=0.02)
-    change = sum(float((one[key] - base[key]).square().sum()) for key in one) ** 0.5
-    apart = sum(float((one[key] - two[key]).square().sum()) for key in one) ** 0.5
-    assert apart < 0.01 * change  # sums of gradients are rounded otherwise
-    assert all(torch.isfinite(value).all() for value in two.values())
+    # Rounding is all that differs. It is seen in what the models do: where gradients vanish, Adam
+    # moves parameters by the sign of a rounding error.
+    tiles = torch.rand(2, 3, 64, 64)
+    before, one, two = (load_model(file)(tiles) for file in (tiny_weights, alone.out, out))
+    assert (one - two).norm() < 1e-3 * (one - before).norm()
+    assert read_card(out).metrics == pytest.approx(read_card(alone.out).metrics, abs=2e-3)
