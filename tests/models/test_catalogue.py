@@ -163,7 +163,7 @@ def test_a_model_is_exported_for_the_bioimage_model_zoo(tiny_weights, tmp_path):
         model = spec.load_description(target)
         assert isinstance(model, spec.model.v0_5.ModelDescr), model.validation_summary.format()
         architecture = model.weights.pytorch_state_dict.architecture
-        scaling = model.inputs[0].preprocessing[0].kwargs
+        (scaling,) = (p.kwargs for p in model.inputs[0].preprocessing if p.id == "scale_range")
         del model
         gc.collect()
     module = importlib.import_module(architecture.import_from)

@@ -14,6 +14,7 @@ from napari_swintormer.events import Notice, Progress
 from napari_swintormer.models.swintormer import Swintormer
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.checkpoint import load_checkpoint
+from napari_swintormer.training.settings import NETWORKS
 from napari_swintormer.training.state import TrainingState
 from napari_swintormer.training.train import iter_train
 from tiny import tiny_card
@@ -133,14 +134,12 @@ def test_fp16_scales_the_loss_and_leaves_out_steps_that_overflow(settings):
     )
     assert (one - other).norm() < 0.1 * one.norm()
     settings.run_folder.mkdir()
-    half.save(1, {})
-    scale = load_checkpoint(settings.run_folder).scaler["scale"]
-
     before = copy.deepcopy(half.network.state_dict())
-    half.update(blurred, sharp * 1e36, 1e-3, 1)
+    half._scaler.update(2.0**60)  # too much for gradients in half precision
+    half.update(blurred, sharp, 1e-3, 1)
     assert same(half.network.state_dict(), before)
     half.save(2, {})
-    assert load_checkpoint(settings.run_folder).scaler["scale"] == scale / 2
+    assert load_checkpoint(settings.run_folder).scaler["scale"] == 2.0**59
 
     resumed = TrainingState.build(tiny_card(), None, wide, torch.device("cpu"), torch.float16)
     assert resumed.restore({}) == 2
@@ -175,3 +174,36 @@ def test_later_patches_are_larger_and_fewer(settings, monkeypatch):
     assert same(weights_of(growing), weights_of(whole))
     with pytest.raises(TrainingError, match="was started with larger_patches="):
         list(iter_train(dataclasses.replace(growing, larger_patches=(), resume=True)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_a_gpu_makes_the_step_of_a_cpu(settings, precision):
+    blurred, sharp = torch.rand(2, 4, 3, 64, 64)
+    alone, gpu = (
+        TrainingState.build(tiny_card(), None, settings, torch.device(device), kind)
+        for device, kind in (("cpu", torch.float32), ("cuda", precision))
+    )
+    losses = [float(state.update(blurred, sharp, 1e-3, 0)[0]) for state in (alone, gpu)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    one, other = (
+        torch.cat([parameter.grad.flatten().cpu() for parameter in state.network.parameters()])
+        for state in (alone, gpu)
+    )
+    assert (one - other).norm() < 0.2 * one.norm()
+
+
+@pytest.mark.gpu
+def test_activations_computed_again_leave_a_gpu_more_memory(settings):
+    blurred, sharp = torch.rand(2, 2, 3, 256, 256)
+    card = tiny_card().model_copy(update={"network": NETWORKS["small"]})
+    peaks = []
+    for recompute in (False, True):
+        state = TrainingState.build(card, None, settings, torch.device("cuda"), torch.bfloat16)
+        if recompute:
+            state._recompute_blocks()
+        torch.cuda.reset_peak_memory_stats()
+        state.update(blurred, sharp, 1e-3, 0)
+        peaks.append(torch.cuda.max_memory_allocated())
+        del state
+    assert peaks[1] < 0.6 * peaks[0]
