@@ -118,7 +118,12 @@ class Job:
         restorer = load_model(self.model.path).with_prior(self._prior_use())
         return replace(self, restorer=restorer)
 
-    def run(self, out: Any, journal: Journal | None = None) -> Generator[Event, None, None]:
+    def run(
+        self,
+        out: Any,
+        journal: Journal | None = None,
+        ranges: list[IntensityRange] | None = None,
+    ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
         Nothing happens before the first event is asked for; closing the generator stops the run.
@@ -130,6 +135,8 @@ class Job:
         journal
             Chunks that are finished already, and the batch size that they were made with, which
             the run keeps unless the settings name one; see `napari_swintormer.engine.local.run`.
+        ranges
+            Intensity range of every plane, for who knows them; None takes `ranges` of the job.
 
         Yields
         ------
@@ -151,7 +158,7 @@ class Job:
             if journal is not None and journal.batch_size is None:
                 journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
-            events = local.run(plan, self.planes, self.ranges, runner, out, journal)
+            events = local.run(plan, self.planes, ranges or self.ranges, runner, out, journal)
             key = planned_speed_key(self.weights_sha256, self.settings)
             yield from remembering(events, plan, key)
 
