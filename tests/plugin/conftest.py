@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from napari_swintormer.events import Progress
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur_widget import DeblurWidget
 from napari_swintormer.plugin.train_widget import TrainWidget
+from napari_swintormer.plugin.train_worker import TrainWorker
 from napari_swintormer.training.settings import PRESETS
 from napari_swintormer.training.train import iter_train
 
@@ -49,18 +51,26 @@ def display(qapp):
         pytest.skip("the layers of a viewer need OpenGL: install Xvfb or set DISPLAY")
 
 
+class Batches(list):
+    """Sizes of the batches so far. None begins beyond `limit` before that is lifted."""
+
+    limit = None
+
+
 @pytest.fixture
 def batches(monkeypatch):
-    """Count the batches, and give the GUI thread time between them."""
-    forward, batches = Restorer.forward, []
+    """Count the batches, and hold them: no test may depend on how fast a thread is."""
+    forward, batches = Restorer.forward, Batches()
 
     def counting(self, tiles):
+        while batches.limit is not None and len(batches) >= batches.limit:
+            time.sleep(0.005)
         batches.append(len(tiles))
-        time.sleep(0.01)
         return forward(self, tiles)
 
     monkeypatch.setattr(Restorer, "forward", counting)
-    return batches
+    yield batches
+    batches.limit = None
 
 
 @pytest.fixture
@@ -149,14 +159,23 @@ def _drive(widget, viewer, qtbot):
         return settings.run_folder
 
     def stop_after(steps, halt=widget.stop):
-        def stop(event):
-            if event.done >= steps:
-                halt()
+        report, there = TrainWorker._report, threading.Event()
 
-        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+        def held(worker, event):  # no step more until the training is stopped
+            report(worker, event)
+            if isinstance(event, Progress) and event.done >= steps:
+                there.set()
+                while not worker.abort_requested:
+                    time.sleep(0.005)
+
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker,
+        ):
+            patch.setattr(TrainWorker, "_report", held)
             widget.run()
-            widget._worker._reported = -1e9
-            widget._worker.progressed.connect(stop)
+            qtbot.waitUntil(there.is_set, timeout=PATIENCE)
+            halt()
         return blocker.args[0]
 
     yield SimpleNamespace(
