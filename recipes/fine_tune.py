@@ -72,13 +72,13 @@ def main() -> None:
 
 
 def copy_pairs(folder: Path, rows: list[dict[str, str]], target: Path) -> tuple[Path, Path]:
-    """Bring the pairs into two folders, partners under the name of the blurred image."""
+    """Bring the pairs into two folders, under the names that arrays in a list would have."""
     folders = target / "blurred", target / "sharp"
     for made, half in zip(folders, ("blurred", "sharp"), strict=True):
         made.mkdir(parents=True, exist_ok=True)
-        for row in rows:
+        for number, row in enumerate(rows):
             file = folder / row[half]
-            shutil.copyfile(file, made / (Path(row["blurred"]).stem + file.suffix))
+            shutil.copyfile(file, made / f"sharp {number}{file.suffix}")
     return folders
 
 
