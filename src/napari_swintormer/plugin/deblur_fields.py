@@ -7,11 +7,11 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, FloatSlider, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtGui import QIcon, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_swintormer.plugin.style import add_row, form_layout, text_label
+from napari_swintormer.plugin.style import add_row, form_layout, no_icon, text_label
 
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
@@ -155,7 +155,7 @@ class DeblurFields(QWidget):
             add_row(rest, "Precision", self.precision),
             add_row(rest, "Seed", self.seed),
         ]
-        self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self.more = QCollapsible("", expandedIcon=no_icon(), collapsedIcon=no_icon())
         self.more.setDuration(150)
         self.more.setContent(folded)
         self.more.layout().setContentsMargins(0, 0, 0, 0)
