@@ -11,6 +11,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QSlider
 
 import napari_swintormer
+from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.swipe import canvas_of
 
 pytestmark = pytest.mark.gui
@@ -97,8 +98,10 @@ def test_from_a_sample_to_a_file(viewer, model, qtbot, tmp_path, batches):
 
 
 @pytest.mark.slow
-def test_twenty_runs_take_no_more_memory_than_the_first_ones(deblur_alone):
-    image = np.random.default_rng(0).integers(0, 999, (4, 512, 512)).astype("uint16")
+def test_twenty_runs_take_no_more_memory_than_the_first_ones(deblur_alone, monkeypatch):
+    # what the network computes is no matter here; it is loaded for every run
+    monkeypatch.setattr(Restorer, "forward", lambda self, tiles: tiles + 0.1)
+    image = np.random.default_rng(0).integers(0, 999, (1600, 1600)).astype("uint16")
     viewer, process = deblur_alone.viewer, psutil.Process()
     deblur_alone.form.tile_size.value, deblur_alone.form.overlap.value = 512, 0
     layer = viewer.add_image(image)
@@ -107,7 +110,7 @@ def test_twenty_runs_take_no_more_memory_than_the_first_ones(deblur_alone):
         viewer.layers.remove(deblur_alone.run())
         viewer.layers.selection.active = layer
 
-    for _ in range(3):  # libraries, caches and the allocator settle
+    for _ in range(4):  # libraries, caches and the allocator settle
         once()
     gc.collect()
     before = process.memory_info().rss
@@ -115,5 +118,5 @@ def test_twenty_runs_take_no_more_memory_than_the_first_ones(deblur_alone):
         once()
     gc.collect()
     grown = process.memory_info().rss - before
-    # a result that stays takes 2 MB, 20 of them 42 MB
-    assert grown < 20e6, f"{grown / 1e6:.1f} MB"
+    # a result that stays takes 5 MB, 20 of them 102 MB; the allocator keeps some 20 MB at times
+    assert grown < 50e6, f"{grown / 1e6:.1f} MB"

@@ -71,6 +71,7 @@ class DeblurFields(QWidget):
             tooltip="Share of what the network changes that is put into the result: 1 is all of\n"
             "it, less keeps more of the blurred image. A preview follows at once.",
         )
+        self.strength.native.setToolTip(self.strength.tooltip)  # for its number, too
         self.device = ComboBox(
             choices=DEVICES,
             tooltip="Where the network runs. Automatic takes a GPU if there is one, else the CPU.",
@@ -161,7 +162,10 @@ class DeblurFields(QWidget):
         self.more.layout().setContentsMargins(0, 0, 0, 0)
         self.more.layout().setSpacing(4)
         self.more.toggleButton().setObjectName("swintormer-more")
+        self.more.toggleButton().setToolTip("Show or hide how the image is cut and computed with.")
         self.more.toggled.connect(self._show_more)
+        self.more.toggled.connect(folded.setEnabled)  # or Tab would go where nothing is seen
+        folded.setEnabled(False)
         self.more.collapse(animate=False)
 
         layout = QVBoxLayout(self)
@@ -176,7 +180,9 @@ class DeblurFields(QWidget):
         QWidget.setTabOrder(self.model.native, self.show_card)
         QWidget.setTabOrder(self.show_card, self.strength.native)
         QWidget.setTabOrder(self.save_to.native, self.choose_file)
-        QWidget.setTabOrder(self.choose_file, self.tile_size.native)
+        first_folded = natives[natives.index(self.save_to.native) + 1]
+        QWidget.setTabOrder(self.choose_file, self.more.toggleButton())
+        QWidget.setTabOrder(self.more.toggleButton(), first_folded)
 
     def _choose_file(self) -> None:
         path, _ = QFileDialog.getSaveFileName(

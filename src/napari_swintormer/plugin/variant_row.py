@@ -65,6 +65,7 @@ class VariantRow(QScrollArea):
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to the buttons
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         bar = self.horizontalScrollBar().sizeHint().height()
         self.setFixedHeight(inside.sizeHint().height() + bar)
