@@ -110,6 +110,8 @@ def style_sheet(theme_id: str) -> str:
         background: transparent; text-align: left; padding-left: 0px; qproperty-iconSize: 0px 0px;
     }}
     #swintormer-more:hover {{ background-color: {theme.foreground.as_hex()}; }}
+    #swintormer-variant {{ border-radius: 4px; padding: 3px; }}
+    #swintormer-variant:checked {{ background-color: {theme.current.as_hex()}; }}
     #swintormer-run, #swintormer-preview {{ min-height: 20px; }}
     #swintormer-run {{ font-weight: 600; }}
     #swintormer-run:enabled {{ background-color: {theme.current.as_hex()}; }}

@@ -50,6 +50,7 @@ class VariantRow(QScrollArea):
         row.addStretch(1)
         for variant in variants:
             button = QToolButton()
+            button.setObjectName("swintormer-variant")
             button.setText(variant.label)
             button.setToolTip(f"Take over: {variant.label}")
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
