@@ -75,7 +75,8 @@ def lazy(
     # by tasks: the other method computes the whole image before it gives any part
     image = planes.data.rechunk(wanted, method="tasks")
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
-    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
+    settings = (ranges, *runner, recipe.scale)
+    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, settings)
     work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
     name = f"deblur-{token}"
     graph = HighLevelGraph.from_collections(

@@ -17,6 +17,7 @@ from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.restorer import PriorUse, Restorer
+from napari_swintormer.models.scaled import ScaledRestorer
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,8 @@ class RunnerRecipe:
         number.
     prior
         How the prior is sampled, if the model has one.
+    scale
+        Pixels of the image per pixel that the model sees.
     """
 
     restorer: TileRestorer | Path = field(compare=False)
@@ -59,6 +62,7 @@ class RunnerRecipe:
     batch_size: int | None = None
     tile: tuple[int, int, int] | None = None
     prior: PriorUse = _AS_THE_MODEL_SAYS
+    scale: int = 1
 
     def load(self) -> RunnerRecipe:
         """Load the restorer, unless it is there already.
@@ -95,6 +99,8 @@ class RunnerRecipe:
         assert not isinstance(restorer, Path)
         if isinstance(restorer, Restorer):
             restorer = restorer.with_prior(self.prior)
+        if self.scale > 1:
+            restorer = ScaledRestorer(restorer, self.scale)
         batch_size = self.batch_size or devices.default_batch_size(device)
         processor = processor_for(device)
         runner = TileRunner(restorer, device, dtype, batch_size, processor)
