@@ -57,6 +57,8 @@ class Result:
     shown
         What a layer shows: the image, or its levels, finest first. Levels are there for large
         planes: napari would read the whole image on the GUI thread to make its own.
+    batch_size
+        Tiles at once when the run began; None before.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class Result:
 
     def __init__(self, job: Job, coarser: Sequence[Any] = ()) -> None:
         self._job = job
+        self.batch_size: int | None = None
         self._finished: set[Chunk] = set()
         self._planes_done: Counter[Chunk] = Counter()
         self._blocks_shown: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
