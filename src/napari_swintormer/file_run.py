@@ -80,6 +80,8 @@ class FileRun:
             if self.scheduler is None:
                 job = job.load()
             store = self._open_store(image, job)
+            if store.damaged:
+                yield Notice(store.describe_damage())
             try:
                 yield from self._work(image, job, store)
             except BaseException:
@@ -99,7 +101,7 @@ class FileRun:
         pixels = as_dask(image, job.plan.grid.block_size)
         planes = Planes(pixels, job.planes.axes, job.planes.channels)
         with cluster.connected(self.scheduler) as client:
-            result = job.lazy(planes)
+            result = job.lazy(planes, cluster.gpu_resources(client))
             yield from cluster.run(job.plan, planes, result, store.array, store, client)
 
     @contextmanager
@@ -139,6 +141,7 @@ class FileRun:
             run,
             pixel_size=image.pixel_size,
             unit=image.unit,
+            planes_per_position=job.planes.planes_per_position,
             overwrite=self.overwrite,
         )
 

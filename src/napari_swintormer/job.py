@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64
 _BLEND: Blend = "smooth"
+_SCALES = (1, 2, 4)
 # Most memory that a network takes, in bytes per pixel of a batch and channel of its first level:
 # 15 to 29 were measured on the CPU, in fp32 and bf16, for networks of 16 and of 48 channels.
 _BYTES_PER_PIXEL = 30
@@ -118,7 +119,12 @@ class Job:
         restorer = load_model(self.model.path).with_prior(self._prior_use())
         return replace(self, restorer=restorer)
 
-    def run(self, out: Any, journal: Journal | None = None) -> Generator[Event, None, None]:
+    def run(
+        self,
+        out: Any,
+        journal: Journal | None = None,
+        ranges: list[IntensityRange] | None = None,
+    ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
         Nothing happens before the first event is asked for; closing the generator stops the run.
@@ -128,7 +134,10 @@ class Job:
         out
             Array-like of the image's shape and dtype, written chunk by chunk.
         journal
-            Chunks that are finished already, see `napari_swintormer.engine.local.run`.
+            Chunks that are finished already, and the batch size that they were made with, which
+            the run keeps unless the settings name one; see `napari_swintormer.engine.local.run`.
+        ranges
+            Intensity range of every plane, for who knows them; None takes `ranges` of the job.
 
         Yields
         ------
@@ -143,9 +152,14 @@ class Job:
         """
         from napari_swintormer.engine import local
 
-        with closing(self._recipe().make()) as runner:
+        recipe = self._recipe()
+        if recipe.batch_size is None and journal is not None:
+            recipe = replace(recipe, batch_size=journal.batch_size)
+        with closing(recipe.make_team()) as runner:
+            if journal is not None and journal.batch_size is None:
+                journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
-            events = local.run(plan, self.planes, self.ranges, runner, out, journal)
+            events = local.run(plan, self.planes, ranges or self.ranges, runner, out, journal)
             key = planned_speed_key(self.weights_sha256, self.settings)
             yield from remembering(events, plan, key)
 
@@ -180,7 +194,9 @@ class Job:
                 )
             )
 
-    def lazy(self, planes: Planes | None = None) -> da.Array:
+    def lazy(
+        self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
+    ) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
 
         Of the image no more than the sample for `ranges` is computed now.
@@ -189,10 +205,13 @@ class Job:
         ----------
         planes
             The same image as a dask array; None if it is one.
+        resources
+            What a block takes of the worker of a cluster while it is restored.
         """
         from napari_swintormer.engine import graph
 
-        return graph.lazy(self.plan, planes or self.planes, self.ranges, self._recipe())
+        planes = planes or self.planes
+        return graph.lazy(self.plan, planes, self.ranges, self._recipe(), resources)
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
@@ -212,6 +231,7 @@ class Job:
             settings.batch_size,
             tile=(self.planes.channels, *self.plan.grid.tile_shape),
             prior=self._prior_use(),
+            scale=self.settings.scale,
         )
 
     def _prior_use(self) -> PriorUse:
@@ -229,8 +249,9 @@ class Job:
 
         from napari_swintormer.engine import devices
 
-        device = devices.resolve_device(self.settings.device)
+        device, *_ = devices.resolve_devices(self.settings.device)
         dtype = devices.resolve_precision(self.settings.precision, device)
+        tf32 = self.settings.precision == "tf32"
         settings = dataclasses.asdict(self.settings)
         for computed in ("model", "batch_size"):  # the result does not depend on the batch size
             del settings[computed]
@@ -241,7 +262,10 @@ class Job:
             "weights_sha256": self.weights_sha256,
             **({"prior_sha256": prior} if prior else {}),
             "settings": settings
-            | {"device": device.type, "precision": devices.precision_name(dtype)},
+            | {
+                "device": device.type,
+                "precision": "tf32" if tf32 else devices.precision_name(dtype),
+            },
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
 
@@ -272,6 +296,11 @@ def prepare(
             f"strength must be between 0 and 1 (got strength={settings.strength:g}). Use 1 for all "
             "of what the model changes, less to keep more of the image as it is."
         )
+    if settings.scale not in _SCALES:
+        raise SettingsError(
+            f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
+            "Use scale=2 for blur circles of 10 to 20 pixels, 4 for wider ones."
+        )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
     card = model.card if model is not None else getattr(restorer, "card", None)
@@ -297,11 +326,12 @@ def prepare(
         dtype=planes.dtype,
         n_planes=len(planes),
         channels=planes.channels,
-        tile_size=tile_size,
-        overlap=overlap,
+        tile_size=tile_size * settings.scale,
+        overlap=overlap * settings.scale,
         blend=blend,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
-        minimum_tile_size=multiple,
+        n_devices=settings.device.count(",") + 1,
+        minimum_tile_size=multiple * settings.scale,
         device_memory=memory,
         rate=recall_speed(planned_speed_key(sha256, settings)),
     )
@@ -352,7 +382,7 @@ def _network_memory(
     paper = settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings)
     return DeviceMemory(
         fixed=(0 if model is None else model.path.stat().st_size) + LDM_BYTES * paper,
-        per_pixel=_BYTES_PER_PIXEL * card.network.dim,
+        per_pixel=_BYTES_PER_PIXEL * card.network.dim // settings.scale**2,
         on_host=settings.device in ("auto", "cpu"),
     )
 
@@ -367,6 +397,8 @@ def planned_speed_key(sha256: str, settings: DeblurSettings) -> str:
     model = sha256
     if settings.num_inference_steps is not None:
         model += f" prior {settings.num_inference_steps}"
+    if settings.scale > 1:
+        model += f" at 1/{settings.scale}"
     return speed_key(
         model, settings.device, settings.precision, settings.tile_size, settings.batch_size or 0
     )

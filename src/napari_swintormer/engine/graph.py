@@ -26,9 +26,10 @@ from napari_swintormer.engine.runners import ALONE, shared_runner
 from napari_swintormer.imaging.planes import Planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
 
     from napari_swintormer.engine.blocks import PartialSums, RawArray
     from napari_swintormer.engine.runners import RunnerRecipe
@@ -43,7 +44,11 @@ _LOGGER = logging.getLogger(__name__)  # what a worker of a cluster can tell its
 
 
 def lazy(
-    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+    plan: Plan,
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    recipe: RunnerRecipe,
+    resources: Mapping[str, float] | None = None,
 ) -> da.Array:
     """Restore all planes when asked for.
 
@@ -58,6 +63,9 @@ def lazy(
     recipe
         How the processes that do the work make their runner: once each, and it works on one
         block at a time.
+    resources
+        What a block takes of a worker while it is restored, as for `dask.annotate`; see
+        `napari_swintormer.engine.cluster.gpu_resources`.
 
     Returns
     -------
@@ -67,7 +75,6 @@ def lazy(
     """
     import dask.array as da
     from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
 
     block = plan.grid.block_size
     sizes = {"Y": block, "X": block, "S": -1}
@@ -75,14 +82,32 @@ def lazy(
     # by tasks: the other method computes the whole image before it gives any part
     image = planes.data.rechunk(wanted, method="tasks")
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
-    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
+    settings = (ranges, *runner, recipe.scale)
+    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, settings)
     work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
-    name = f"deblur-{token}"
-    graph = HighLevelGraph.from_collections(
-        name, dict(_tasks(work, image, token)), dependencies=[image]
-    )
+    graph = _in_layers(dict(_tasks(work, image, token)), image, token, resources)
     meta = np.empty((0,) * image.ndim, image.dtype)
-    return da.Array(graph, name, image.chunks, meta=meta)
+    return da.Array(graph, f"deblur-{token}", image.chunks, meta=meta)
+
+
+def _in_layers(
+    tasks: dict[Key, Any], image: da.Array, token: str, resources: Mapping[str, float] | None
+) -> HighLevelGraph:
+    """Part the tasks: those that restore take `resources`, and no others."""
+    from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+    given, restored, made = f"tiles-{token}", f"restore-{token}", f"deblur-{token}"
+    parts: dict[str, dict[Key, Any]] = {given: {}, restored: {}, made: {}}
+    for key, task in tasks.items():
+        parts.get(key[0], parts[given])[key] = task
+    annotations = {restored: {"resources": dict(resources)}} if resources else {}
+    layers = {name: MaterializedLayer(parts[name], annotations.get(name)) for name in parts}
+    needs = {
+        given: {image.name},
+        restored: {image.name, given},
+        made: {image.name, given, restored},
+    }
+    return HighLevelGraph({**image.dask.layers, **layers}, {**image.dask.dependencies, **needs})
 
 
 def _tasks(work: _Work, image: da.Array, token: str) -> Iterator[tuple[Key, Any]]:

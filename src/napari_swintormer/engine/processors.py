@@ -7,6 +7,7 @@ overlap. What the rest of the engine knows of devices beyond their names is here
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from napari_swintormer.engine.devices import device_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -114,12 +115,20 @@ class CudaProcessor(Processor):
     """A CUDA device: tiles arrive and leave while another batch is restored.
 
     Host memory that takes part is pinned, or the copies would wait for the work.
+
+    Parameters
+    ----------
+    device
+        Where the restorer lies.
+    tf32
+        Whether products in float32 may round their factors to TF32.
     """
 
     ahead = 1
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, tf32: bool = False) -> None:
         super().__init__(device)
+        self._tf32 = tf32
         self._arriving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._leaving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
@@ -136,7 +145,8 @@ class CudaProcessor(Processor):
             working.wait_stream(self._arriving)
             # else the allocator could give this memory away while it is still read
             batch.record_stream(working)
-            restored = self._restore(restorer, dtype, batch)
+            with float32_products(tf32=self._tf32):
+                restored = self._restore(restorer, dtype, batch)
             result = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
             self._leaving.wait_stream(working)
             with torch.cuda.stream(self._leaving):
@@ -173,6 +183,22 @@ class CudaProcessor(Processor):
         return free + kept
 
 
-def processor_for(device: torch.device) -> Processor:
-    """Give the processor for a device."""
-    return CudaProcessor(device) if device.type == "cuda" else Processor(device)
+@contextmanager
+def float32_products(*, tf32: bool) -> Iterator[None]:
+    """Let products and convolutions in float32 on CUDA round their factors to TF32, or not.
+
+    Torch has one switch for the whole process, and by itself lets convolutions round. Who works in
+    several threads holds this around all of them.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def processor_for(device: torch.device, *, tf32: bool = False) -> Processor:
+    """Give the processor for a device; `tf32` as for `CudaProcessor`."""
+    return CudaProcessor(device, tf32) if device.type == "cuda" else Processor(device)

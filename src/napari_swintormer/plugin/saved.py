@@ -91,8 +91,30 @@ class FileResult:
         pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
         shape, block = source.data.shape, job.plan.grid.block_size
         return ResultStore.create(
-            path, shape, job.planes.dtype, source.axes, block, run, pixel_size=pixel_size, unit=unit
+            path,
+            shape,
+            job.planes.dtype,
+            source.axes,
+            block,
+            run,
+            pixel_size=pixel_size,
+            unit=unit,
+            planes_per_position=job.planes.planes_per_position,
         )
+
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began; None before."""
+        return self._store.batch_size
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None:
+        self._store.batch_size = n_tiles
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should know of the run that goes on."""
+        return self._store.describe_damage() if self._store.damaged else None
 
     def finished(self) -> set[tuple[int, int, int]]:
         """Chunks (plane, row, column) that are written; none after `discard_if_empty`."""

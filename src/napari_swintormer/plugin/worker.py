@@ -158,6 +158,8 @@ class DeblurWorker(JobWorker[Outcome]):
         finally:
             if isinstance(result, FileResult):
                 result.discard_if_empty()
+            else:
+                result.catch_up()
         if self._result is None:  # else the tiles of the run that was stopped are counted, too
             self._remember_first_speed()
         made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -166,7 +168,10 @@ class DeblurWorker(JobWorker[Outcome]):
     def _make_room(self) -> Result | FileResult:
         if self._destination is None:
             return Result(self._job, self._source.coarser)
-        return FileResult(self._job, self._source, self._destination)
+        result = FileResult(self._job, self._source, self._destination)
+        if result.notice is not None:
+            self.noticed.emit(result.notice)
+        return result
 
     def _fill(self, result: Result | FileResult) -> None:
         """Run until the result is complete, or the run is stopped."""

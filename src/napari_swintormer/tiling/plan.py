@@ -113,6 +113,7 @@ def make_plan(
     channels: int = 1,
     blend: Blend = "uniform",
     batch_size: int = 1,
+    n_devices: int = 1,
     minimum_tile_size: int = 1,
     device_memory: DeviceMemory | None = None,
     rate: float | None = None,
@@ -129,7 +130,8 @@ def make_plan(
         C·B·(2·itemsize + 20)          its chunk is finished and written
         3·4·C·T·batch_size             a batch: tiles, restored tiles, changes
 
-    plus what the restorer needs if it works in the same memory.
+    plus what the restorer needs if it works in the same memory. Each device beyond the first adds
+    two blocks in hand, with the changes of their tiles, and a batch.
 
     Parameters
     ----------
@@ -142,7 +144,9 @@ def make_plan(
     n_planes, channels
         Number of planes, and channels of each.
     batch_size
-        Tiles in one forward pass.
+        Tiles in one forward pass of a device.
+    n_devices
+        Devices that share the run.
     minimum_tile_size
         Smallest that the model works with.
     device_memory
@@ -169,9 +173,10 @@ def make_plan(
     grid = TileGrid(shape, tile_size, overlap)
     tile_pixels = grid.tile_shape[0] * grid.tile_shape[1]
     itemsize = np.dtype(dtype).itemsize
-    host = (
-        _engine_bytes(grid, channels, itemsize) + 3 * _FLOAT * channels * tile_pixels * batch_size
-    )
+    batch = 3 * _FLOAT * channels * tile_pixels * batch_size
+    host = _engine_bytes(grid, channels, itemsize) + batch
+    if n_devices > 1:
+        host += (n_devices - 1) * (2 * _block_bytes(grid, channels, itemsize) + batch)
     device = None
     if device_memory is not None:
         device = int(device_memory.fixed + device_memory.per_pixel * tile_pixels * batch_size)
@@ -204,6 +209,15 @@ def _engine_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
         + source * (3 * itemsize + 6 * _FLOAT)
         + chunk_pixels * (2 * itemsize + 5 * _FLOAT)
     )
+
+
+def _block_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
+    """Count a block in hand, with its sums and the changes of its tiles."""
+    rows, columns = grid.n_blocks
+    height = max(grid.source((row, 0)).shape[0] for row in range(rows))
+    width = max(grid.source((0, column)).shape[1] for column in range(columns))
+    tiles = grid.count_tiles((0, 0)) * grid.tile_shape[0] * grid.tile_shape[1]
+    return channels * (height * width * (itemsize + 2 * _FLOAT) + tiles * _FLOAT)
 
 
 def duration_text(seconds: float) -> str:
