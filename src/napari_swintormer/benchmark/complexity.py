@@ -20,6 +20,7 @@ from napari_swintormer.benchmark.measures import PAPER_TILES
 from napari_swintormer.benchmark.timing import peak_bytes, seconds
 from napari_swintormer.benchmark.transcription import Transcription
 from napari_swintormer.evaluation.report import markdown_table
+from napari_swintormer.models.card import ForeignCard
 from napari_swintormer.models.ldm import build_denoiser
 from napari_swintormer.models.restorer import PriorUse
 from napari_swintormer.models.settings import SwintormerSettings
@@ -105,6 +106,9 @@ def model_costs(restorer: Restorer) -> Iterator[Cost]:
     card = restorer.card
     device = next(restorer.parameters()).device
     tiles = torch.rand(1, restorer.channels, SIDE, SIDE, device=device)
+    if isinstance(card, ForeignCard):
+        yield _cost(card.name, restorer, tiles, restorer.multiple)
+        return
     if card.prior is None:
         macs = count(lambda: Transcription(restorer.network)(tiles))
         yield _cost(card.name, restorer, tiles, restorer.multiple, macs)
