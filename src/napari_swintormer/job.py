@@ -299,7 +299,7 @@ def prepare(
     if settings.scale not in _SCALES:
         raise SettingsError(
             f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
-            "Use scale=2 for blur circles of 10 to 20 pixels, 4 for wider ones."
+            "Use scale=2 for blur circles of 8 to 16 pixels across, 4 for wider ones."
         )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
