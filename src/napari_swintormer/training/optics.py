@@ -69,9 +69,10 @@ class Plane:
         )
         if self.haze_kernel is not None:
             other = np.ascontiguousarray(np.rot90(light, 2, axes=(1, 2)))
-            glow = np.float32(self.haze) * blur(other, self.haze_kernel, margin)
-            blurred = blurred + glow
-            focused = focused + glow.mean(axis=(1, 2), keepdims=True)
+            glow = blur(other, self.haze_kernel, margin)
+            rest, haze = np.float32(1 - self.haze), np.float32(self.haze)
+            blurred = rest * blurred + haze * glow
+            focused = rest * focused + haze * glow.mean(axis=(1, 2), keepdims=True)
         return blurred, focused
 
 
