@@ -35,6 +35,8 @@ def deblur(
     precision: Precision = "auto",
     seed: int = 0,
     num_inference_steps: int | None = None,
+    samples: int | None = None,
+    uncertainty: bool = False,
     prior: str | None = None,
     strength: float = 1.0,
     progress: bool = False,
@@ -67,6 +69,12 @@ def deblur(
         Seed of everything that is sampled; not negative.
     num_inference_steps
         Steps in which the prior of a model is sampled; None as the model says.
+    samples
+        How many priors are drawn; the result is the mean of what they lead to. None draws one, and
+        four with `uncertainty`.
+    uncertainty
+        Also return how much the samples differ, which tells what the model knows and what it made
+        up.
     prior
         ``"off"`` deblurs without the model's prior. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
@@ -82,6 +90,9 @@ def deblur(
         out: a lazy array with the same values, which computes what is asked of it, block by block,
         with dask's threads or on a cluster. A weights file must then lie at the same path on every
         computer; a restorer that `load_model` gave is sent along.
+        With `uncertainty` a tuple of the image and the standard deviation of the samples at every
+        pixel: same shape, float32, in the units of the image; 0 where that keeps its pixels, and
+        for alpha.
 
     Raises
     ------
@@ -107,6 +118,8 @@ def deblur(
         precision=precision,
         seed=seed,
         num_inference_steps=num_inference_steps,
+        samples=samples,
+        uncertainty=uncertainty,
         prior=prior,
         strength=strength,
     )
@@ -114,10 +127,11 @@ def deblur(
         image = np.asarray(image)
     job = prepare(image, settings, restorer)
     if hasattr(image, "dask"):
-        return job.lazy()
+        return job.lazy_with_deviation() if uncertainty else job.lazy()
     out = np.empty(image.shape, image.dtype)
-    finish(job.run(out), _TITLE, show=progress)
-    return out
+    deviation = np.zeros(image.shape, np.float32) if uncertainty else None
+    finish(job.run(out, deviation=deviation), _TITLE, show=progress)
+    return out if deviation is None else (out, deviation)
 
 
 def deblur_file(
@@ -134,6 +148,8 @@ def deblur_file(
     precision: Precision = "auto",
     seed: int = 0,
     num_inference_steps: int | None = None,
+    samples: int | None = None,
+    uncertainty: bool = False,
     prior: str | None = None,
     strength: float = 1.0,
     compression: Compression | None = None,
@@ -198,6 +214,8 @@ def deblur_file(
         precision=precision,
         seed=seed,
         num_inference_steps=num_inference_steps,
+        samples=samples,
+        uncertainty=uncertainty,
         prior=prior,
         strength=strength,
     )

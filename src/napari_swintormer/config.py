@@ -13,6 +13,9 @@ from typing import Literal
 import platformdirs
 
 DEFAULT_MODEL = "swintormer-small"
+SAMPLES_FOR_UNCERTAINTY = 4
+SAMPLES_MAX = 64
+"""Of one run; their differences are held in memory."""
 
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "mps"
@@ -45,6 +48,11 @@ class DeblurSettings:
         Seed of everything that is sampled; not negative.
     num_inference_steps
         Steps in which a model's prior is sampled; more cost more.
+    samples
+        How many priors are drawn; the result is the mean of what they lead to, and costs as many
+        times more. None draws one, and four with `uncertainty`.
+    uncertainty
+        Also tell the standard deviation of the samples at every pixel; wants two samples or more.
     prior
         ``"off"`` leaves the prior of the model out. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
@@ -63,6 +71,8 @@ class DeblurSettings:
     precision: Precision = "auto"
     seed: int = 0
     num_inference_steps: int | None = None
+    samples: int | None = None
+    uncertainty: bool = False
     prior: str | None = None
     strength: float = 1.0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_swintormer import __version__
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.config import SAMPLES_FOR_UNCERTAINTY, SAMPLES_MAX, DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
@@ -100,8 +100,11 @@ class Job:
         """Say the plan in one line."""
         device = self.settings.device
         text = self.plan.describe("the fastest device" if device == "auto" else device)
-        steps = self.settings.num_inference_steps
-        return text if steps is None else f"{text}, a prior of {steps} step{'s' * (steps != 1)}"
+        steps, samples = self.settings.num_inference_steps, self.settings.samples
+        if steps is None:
+            return text
+        times = "" if samples == 1 else f", {samples} times"
+        return f"{text}, a prior of {steps} step{'s' * (steps != 1)}{times}"
 
     def load(self) -> Job:
         """Load the model and its prior, unless a restorer is there already; imports torch.
@@ -117,7 +120,9 @@ class Job:
         restorer = load_model(self.model.path).with_prior(self._prior_use())
         return replace(self, restorer=restorer)
 
-    def run(self, out: Any, journal: Journal | None = None) -> Generator[Event, None, None]:
+    def run(
+        self, out: Any, journal: Journal | None = None, deviation: Any = None
+    ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
         Nothing happens before the first event is asked for; closing the generator stops the run.
@@ -128,12 +133,15 @@ class Job:
             Array-like of the image's shape and dtype, written chunk by chunk.
         journal
             Chunks that are finished already, see `napari_swintormer.engine.local.run`.
+        deviation
+            Array-like of the image's shape, float32, of zeros: with ``settings.uncertainty`` the
+            standard deviation of the samples is written there.
 
         Yields
         ------
         Event
-            `Progress` after every batch of tiles, `ChunkFinished` after every chunk, `Notice` when
-            memory ran out and the run goes on with less.
+            `Progress` after every batch of tiles and every step of a prior, `ChunkFinished` after
+            every chunk, `Notice` when memory ran out and the run goes on with less.
 
         Raises
         ------
@@ -144,7 +152,7 @@ class Job:
 
         runner = self._recipe().make()
         plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(plan, self.planes, self.ranges, runner, out, journal)
+        events = local.run(plan, self.planes, self.ranges, runner, out, journal, deviation)
         yield from remembering(events, plan, planned_speed_key(self.weights_sha256, self.settings))
 
     def preview(
@@ -171,7 +179,8 @@ class Job:
         """
         from napari_swintormer.engine.preview import restore_region
 
-        runner = self._recipe().make()
+        certain = replace(self, settings=replace(self.settings, uncertainty=False))
+        runner = certain._recipe().make()
         return (
             yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
         )
@@ -189,6 +198,13 @@ class Job:
         from napari_swintormer.engine import graph
 
         return graph.lazy(self.plan, planes or self.planes, self.ranges, self._recipe())
+
+    def lazy_with_deviation(self, planes: Planes | None = None) -> tuple[da.Array, da.Array]:
+        """Restore a dask array when asked for, and tell how the samples differ; see `lazy`."""
+        from napari_swintormer.engine import graph
+
+        planes = planes or self.planes
+        return graph.lazy_with_deviation(self.plan, planes, self.ranges, self._recipe())
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
@@ -214,7 +230,13 @@ class Job:
         from napari_swintormer.models.restorer import PriorUse
 
         settings = self.settings
-        return PriorUse(settings.seed, settings.num_inference_steps, settings.prior)
+        return PriorUse(
+            settings.seed,
+            settings.num_inference_steps,
+            settings.prior,
+            settings.samples or 1,
+            settings.uncertainty,
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Say how the result is made, for the metadata of layer and file; imports torch.
@@ -284,6 +306,7 @@ def prepare(
         overlap=overlap,
         blend=blend,
         num_inference_steps=_prior_steps(settings, card),
+        samples=_samples(settings, card),
     )
     planes = Planes(image, axes, channels)
     sha256 = _weights_sha256(model, restorer)
@@ -300,6 +323,8 @@ def prepare(
         minimum_tile_size=multiple,
         device_memory=memory,
         rate=recall_speed(planned_speed_key(sha256, settings)),
+        samples=settings.samples or 1,
+        uncertainty=settings.uncertainty,
     )
     convention = IntensityConvention() if card is None else card.intensity
     return Job(planes, plan, settings, model, convention, restorer)
@@ -339,6 +364,29 @@ def _prior_steps(settings: DeblurSettings, card: ModelCard | None) -> int | None
                 "use a model with a prior."
             )
     return None
+
+
+def _samples(settings: DeblurSettings, card: ModelCard | None) -> int:
+    """Count the samples that are drawn: as the user says, else one, or some to compare."""
+    samples, uncertainty = settings.samples, settings.uncertainty
+    if samples is None:
+        samples = SAMPLES_FOR_UNCERTAINTY if uncertainty else 1
+    if not 1 <= samples <= SAMPLES_MAX:
+        raise SettingsError(
+            f"samples must be from 1 to {SAMPLES_MAX} (got samples={samples}). Use 1 for a quick "
+            "result, 4 or 8 for the mean of several."
+        )
+    if uncertainty and samples == 1:
+        raise SettingsError(
+            "uncertainty is what several samples differ by (got samples=1). Use samples=2 or more."
+        )
+    if samples > 1 and (card is None or card.prior is None or settings.prior == "off"):
+        wish = "uncertainty=True" if uncertainty else f"samples={samples}"
+        raise SettingsError(
+            f"Without a prior all samples are the same (got {wish}). Use a model with a prior, and "
+            "leave prior='off' out."
+        )
+    return samples
 
 
 def _network_memory(

@@ -22,6 +22,7 @@ from napari_swintormer.models.prior import CompactPrior, build_network
 from napari_swintormer.models.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.sampling import SamplingPlan, sample
+from napari_swintormer.models.stepwise import finished
 from napari_swintormer.models.weights import load_weights, save_weights
 from napari_swintormer.training.settings import NETWORKS
 from tiny import tiny_card, tiny_prior_card
@@ -121,8 +122,9 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner):
     image = torch.rand(1, 3, 192, 192)
     reach = 64  # of all convolutions together
     y, x = corner
-    whole = restorer._sample(image, [Place(0, 100, 200)])
-    part = restorer._sample(image[..., y : y + 160, x : x + 160], [Place(0, 100 + y, 200 + x)])
+    whole = finished(restorer._sample(image, [Place(0, 100, 200)]))
+    cut, place = image[..., y : y + 160, x : x + 160], Place(0, 100 + y, 200 + x)
+    part = finished(restorer._sample(cut, [place]))
     inner = slice(reach, 160 - reach)
     torch.testing.assert_close(
         part[..., inner, inner], whole[..., y : y + 160, x : x + 160][..., inner, inner]
@@ -137,7 +139,7 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
     sampled = torch.zeros(2, 256, 256)
     for y, x in tiles:
         tile = image[..., y : y + 64, x : x + 64]
-        sampled[:, y : y + 64, x : x + 64] = restorer._sample(tile, [Place(0, y, x)])[0]
+        sampled[:, y : y + 64, x : x + 64] = finished(restorer._sample(tile, [Place(0, y, x)]))[0]
     jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
     column = torch.arange(255)
     seam = column % 64 == 63
@@ -257,6 +259,13 @@ def test_training_shows_the_denoiser_what_sampling_will():
     first, *times = (torch.tensor([t]) for t in plan.times)
     z = prior.schedule.diffuse(blurred, first, noise)
     torch.testing.assert_close(prior.diffuse(clean, blurred, first, noise), z)
-    samples = sample(lambda _z, _t: clean, z, plan, lambda _step, like: like)
-    for t, z in zip(times, samples, strict=False):
+    asked = []
+
+    def always_right(z, _t):
+        asked.append(z)
+        yield
+        return clean
+
+    finished(sample(always_right, z, plan, lambda _step, like: like))
+    for t, z in zip(times, asked[1:], strict=True):
         torch.testing.assert_close(prior.diffuse(clean, blurred, t, noise), z)

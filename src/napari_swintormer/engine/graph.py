@@ -7,6 +7,8 @@ the result takes its chunk of the image and the sums that reach it::
     image → chunks ─┬─ margins → restore → sums ─┬─ finish → result
                     └────────────────────────────┘
 
+With uncertainty "finish" gives a pair, the result and its deviation; each becomes an array.
+
 Nothing is restored twice, and a part of the result asks only for the blocks that reach it. Dask
 chooses the order and keeps the sums of a few rows of blocks, or of input chunks where those are
 larger: memory grows with the width of the image, and faster than in the local engine.
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
 
     from napari_swintormer.engine.blocks import PartialSums, RawArray
     from napari_swintormer.engine.runners import RunnerRecipe
@@ -66,6 +69,50 @@ def lazy(
         along T, C and Z; bit for bit what `napari_swintormer.engine.local.run` makes.
     """
     import dask.array as da
+
+    image, name, graph = _graph(plan, planes, ranges, recipe)
+    meta = np.empty((0,) * image.ndim, image.dtype)
+    return da.Array(graph, name, image.chunks, meta=meta)
+
+
+def lazy_with_deviation(
+    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+) -> tuple[da.Array, da.Array]:
+    """Restore all planes as `lazy` does, and tell how the samples differ.
+
+    Parameters
+    ----------
+    plan, planes, ranges, recipe
+        As in `lazy`; the recipe is one with uncertainty.
+
+    Returns
+    -------
+    result, deviation
+        The second in float32, of the same shape and chunks. Computed together they share the work.
+    """
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    image, pairs, graph = _graph(plan, planes, ranges, recipe)
+    arrays = []
+    for number, (kind, dtype) in enumerate((("first", image.dtype), ("deviation", np.float32))):
+        name = f"{kind}-of-{pairs}"
+        layer: dict[Any, Any] = {
+            (name, *place): (operator.getitem, (pairs, *place), number)
+            for place in np.ndindex(*image.numblocks)
+        }
+        dependencies = {**graph.dependencies, name: {pairs}}
+        whole = HighLevelGraph({**graph.layers, name: layer}, dependencies)
+        meta = np.empty((0,) * image.ndim, dtype)
+        arrays.append(da.Array(whole, name, image.chunks, meta=meta))
+    result, deviation = arrays
+    return result, deviation
+
+
+def _graph(
+    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+) -> tuple[da.Array, str, HighLevelGraph]:
+    """Give the image in the chunks of the result, the name of these and the graph."""
     from dask.base import tokenize
     from dask.highlevelgraph import HighLevelGraph
 
@@ -77,12 +124,8 @@ def lazy(
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
     token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
     work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
-    name = f"deblur-{token}"
-    graph = HighLevelGraph.from_collections(
-        name, dict(_tasks(work, image, token)), dependencies=[image]
-    )
-    meta = np.empty((0,) * image.ndim, image.dtype)
-    return da.Array(graph, name, image.chunks, meta=meta)
+    name, tasks = f"deblur-{token}", dict[Any, Any](_tasks(work, image, token))
+    return image, name, HighLevelGraph.from_collections(name, tasks, dependencies=[image])
 
 
 def _tasks(work: _Work, image: da.Array, token: str) -> Iterator[tuple[Key, Any]]:
@@ -219,13 +262,20 @@ def _finish(
     chunk: BlockIndex,
     raw: RawArray,
     *sums: dict[BlockIndex, list[PartialSums]],
-) -> RawArray:
-    """Make a chunk of the result from that of the image and the sums that reach it."""
+) -> RawArray | tuple[RawArray, RawArray]:
+    """Make a chunk of the result from that of the image and the sums that reach it.
+
+    With uncertainty its deviation, too.
+    """
     planes, out = work.planes(raw), np.empty(raw.shape, raw.dtype)
+    uncertainty = work.recipe.prior.uncertainty
+    beside = np.zeros(raw.shape if uncertainty else 0, np.float32)
     whole = slice(None)
     for plane in range(len(planes)):
         values, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
         parts = [of_block[chunk][plane] for of_block in sums]
-        values = finish_chunk(values, chunk, parts, work.blending, intensity)
+        values, deviation = finish_chunk(values, chunk, parts, work.blending, intensity)
         planes.write(out, plane, whole, whole, values)
-    return out
+        if deviation is not None:
+            planes.write_beside(beside, plane, whole, whole, deviation)
+    return (out, beside) if uncertainty else out

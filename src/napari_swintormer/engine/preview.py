@@ -117,6 +117,10 @@ def restore_region(
             )
             for done in runner.changes([restoration.tiles]):
                 yield from map(Notice, runner.take_notices())
+                if not done:
+                    step, steps, tiles = runner.steps
+                    yield clock.within(tiles, step, steps)
+                    continue
                 restoration.add(done)
                 yield clock.after(len(done))
             restoration.add_to(change, region)

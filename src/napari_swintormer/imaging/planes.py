@@ -141,6 +141,18 @@ class Planes:
                 out[self._index(plane, y, x, alpha)] = self._from_plane(values)
         out[self._index(plane, y, x, slice(first, stop))] = self._from_plane(block)
 
+    def write_beside(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:
+        """Write a region of a plane into an array that tells something of the image.
+
+        Parameters
+        ----------
+        out, plane, y, x, block
+            As in `write`, of any data type; where the image has alpha, `out` stays as it is.
+        """
+        first = self._first_sample(plane)
+        samples = slice(first, first + self.channels)
+        out[self._index(plane, y, x, samples)] = self._from_plane(block)
+
     def numbers_at(self, position: Mapping[str, int]) -> range:
         """Give the numbers of the planes at one position; three for colours on a grey model.
 

@@ -97,14 +97,16 @@ class JobWorker(WorkerBase[T | None]):
             return
         key = planned_speed_key(self._job.weights_sha256, self._job.settings)
         if recall_speed(key) is None:
-            height, width = self._job.plan.grid.tile_shape
-            remember_speed(key, last.done * height * width / last.elapsed)
+            plan = self._job.plan
+            height, width = plan.grid.tile_shape
+            remember_speed(key, last.done * plan.samples * height * width / last.elapsed)
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Notice):
             self.noticed.emit(event.message)
         elif isinstance(event, Progress):
-            self._last = event if event.unit == "tiles" else self._last
+            if event.unit == "tiles" and not event.steps:
+                self._last = event
             now = time.monotonic()
             if event.done == event.total or now - self._reported >= _REPORT_EVERY:
                 self._reported = now
