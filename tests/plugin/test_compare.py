@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import napari_swintormer
 from napari_swintormer.cli import app
-from napari_swintormer.plugin.deblur_form import CURRENT_PLANE
+from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
 from napari_swintormer.plugin.swipe import canvas_of
 
 pytestmark = pytest.mark.gui

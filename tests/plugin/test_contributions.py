@@ -22,7 +22,7 @@ from napari_swintormer.imaging.files import open_image
 from napari_swintormer.imaging.flat import FlatArray
 from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin import deblur_form, reader
+from napari_swintormer.plugin import deblur_fields, deblur_form, reader
 from napari_swintormer.sample import sample_images
 
 PLUGIN = "napari-swintormer"
@@ -49,8 +49,8 @@ def test_defaults_and_choices_are_those_of_the_settings(qtbot, model):
     assert form.settings() == DeblurSettings(
         model="swintormer-small", tile_size=card.tile_size, overlap=card.overlap, blend=card.blend
     )
-    assert {value for _, value in deblur_form.BLENDS} == set(get_args(Blend))
-    assert {value for _, value in deblur_form.PRECISIONS} == set(get_args(Precision))
+    assert {value for _, value in deblur_fields.BLENDS} == set(get_args(Blend))
+    assert {value for _, value in deblur_fields.PRECISIONS} == set(get_args(Precision))
 
 
 @pytest.mark.gui

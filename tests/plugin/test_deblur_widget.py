@@ -18,7 +18,7 @@ import napari_swintormer
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.job import prepare
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.plugin.deblur_form import CURRENT_PLANE
+from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
 from napari_swintormer.plugin.scripts import as_python
 
 pytestmark = pytest.mark.gui

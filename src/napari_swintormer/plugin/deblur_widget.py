@@ -17,7 +17,8 @@ from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.job import Job, prepare
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.compare import ComparePanel
-from napari_swintormer.plugin.deblur_form import DeblurForm, FormArea
+from napari_swintormer.plugin.deblur_form import DeblurForm
+from napari_swintormer.plugin.form_area import FormArea
 from napari_swintormer.plugin.layers import LayerSource, guess_axes
 from napari_swintormer.plugin.preview import Preview
 from napari_swintormer.plugin.results import shortage

@@ -17,7 +17,7 @@ from superqt import QCollapsible
 from napari_swintormer.config import DEFAULT_MODEL, models_folder
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import ModelInfo
-from napari_swintormer.plugin.deblur_form import DEVICES
+from napari_swintormer.plugin.deblur_fields import DEVICES
 from napari_swintormer.plugin.style import form_layout
 from napari_swintormer.plugin.train_sources import TrainSources
 from napari_swintormer.training.settings import PRESETS, TrainSettings

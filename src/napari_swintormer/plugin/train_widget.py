@@ -17,7 +17,7 @@ from napari_swintormer.events import Progress, Trained
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.curves import CurvePlot
-from napari_swintormer.plugin.deblur_form import FormArea
+from napari_swintormer.plugin.form_area import FormArea
 from napari_swintormer.plugin.pair_table import PairTable
 from napari_swintormer.plugin.run_panel import RunPanel
 from napari_swintormer.plugin.style import style_sheet
