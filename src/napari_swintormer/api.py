@@ -13,7 +13,7 @@ from napari_swintormer.file_run import FileRun
 from napari_swintormer.job import Job, prepare
 
 if TYPE_CHECKING:
-    from napari_swintormer.config import Blend, Device, Precision
+    from napari_swintormer.config import Blend, Device, Precision, Preset
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.imaging.writing import Compression
 
@@ -27,6 +27,8 @@ def deblur(
     model: str | Path | TileRestorer | None = None,
     *,
     axes: str | None = None,
+    planes: str | None = None,
+    preset: Preset | None = None,
     tile_size: int | None = None,
     overlap: int | None = None,
     blend: Blend | None = None,
@@ -54,6 +56,12 @@ def deblur(
     axes
         One letter of ``TCZYXS`` per dimension (S: colours of a pixel); None to guess from the
         shape. Planes of a stack are deblurred one by one.
+    planes
+        Planes to deblur, such as ``"Z=2:5"`` or ``"T=0, Z=3:"``; None for all. The result holds no
+        others, and they are what they are in the result of the whole image.
+    preset
+        ``"fast"``, ``"balanced"`` or ``"best"`` fills in `overlap`, `num_inference_steps` and
+        `samples` where they are None.
     tile_size, overlap
         Side of the tiles and overlap of neighbours in pixels; None as the model says.
     blend
@@ -86,10 +94,10 @@ def deblur(
     Returns
     -------
     numpy.ndarray or dask.array.Array
-        The deblurred image: same shape and data type, intensities in the same units. Dask in, dask
-        out: a lazy array with the same values, which computes what is asked of it, block by block,
-        with dask's threads or on a cluster. A weights file must then lie at the same path on every
-        computer; a restorer that `load_model` gave is sent along.
+        The deblurred image, or the chosen planes of it: same shape and data type, intensities in
+        the same units. Dask in, dask out: a lazy array with the same values, which computes what is
+        asked of it, block by block, with dask's threads or on a cluster. A weights file must then
+        lie at the same path on every computer; a restorer that `load_model` gave is sent along.
         With `uncertainty` a tuple of the image and the standard deviation of the samples at every
         pixel: same shape, float32, in the units of the image; 0 where that keeps its pixels, and
         for alpha.
@@ -110,6 +118,8 @@ def deblur(
     settings, restorer = _choose(
         model,
         axes=axes,
+        planes=planes,
+        preset=preset,
         tile_size=tile_size,
         overlap=overlap,
         blend=blend,
@@ -128,8 +138,9 @@ def deblur(
     job = prepare(image, settings, restorer)
     if hasattr(image, "dask"):
         return job.lazy_with_deviation() if uncertainty else job.lazy()
-    out = np.empty(image.shape, image.dtype)
-    deviation = np.zeros(image.shape, np.float32) if uncertainty else None
+    shape = job.planes.data.shape
+    out = np.empty(shape, image.dtype)
+    deviation = np.zeros(shape, np.float32) if uncertainty else None
     finish(job.run(out, deviation=deviation), _TITLE, show=progress)
     return out if deviation is None else (out, deviation)
 
@@ -140,6 +151,8 @@ def deblur_file(
     model: str | Path | TileRestorer | None = None,
     *,
     axes: str | None = None,
+    planes: str | None = None,
+    preset: Preset | None = None,
     tile_size: int | None = None,
     overlap: int | None = None,
     blend: Blend | None = None,
@@ -164,15 +177,18 @@ def deblur_file(
     finished chunk. In the end it becomes the OME-Zarr image, or is streamed into the format of
     `dst` and removed. A run that was stopped, or killed, leaves it to be completed by `resume`.
 
+    With `uncertainty` a second file beside `dst` holds the standard deviation of the samples, in
+    float32 and in the units of the image: ``sharp-deviation.tif`` beside ``sharp.tif``.
+
     Parameters
     ----------
     src
         TIFF, OME-TIFF, BigTIFF, Zarr, OME-Zarr, NPY, PNG or JPEG.
     dst
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
-    model, axes, tile_size, overlap, blend, batch_size, device, precision
+    model, axes, planes, preset, tile_size, overlap, blend, batch_size, device, precision
         As in `deblur`; `axes` of None takes those of the file.
-    seed, num_inference_steps, prior, strength
+    seed, num_inference_steps, samples, uncertainty, prior, strength
         As in `deblur`.
     compression
         Of a TIFF: ``"deflate"``, ``"zstd"`` or None.
@@ -206,6 +222,8 @@ def deblur_file(
     settings, restorer = _choose(
         model,
         axes=axes,
+        planes=planes,
+        preset=preset,
         tile_size=tile_size,
         overlap=overlap,
         blend=blend,

@@ -20,6 +20,7 @@ SAMPLES_MAX = 64
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "mps"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Preset = Literal["fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class DeblurSettings:
         Name in the catalogue or path of a weights file.
     axes
         One letter of ``TCZYXS`` per image dimension, None to guess from the shape.
+    planes
+        Planes to deblur, such as ``"Z=2:5"``; the result holds no others, and they are what they
+        are in the result of the whole image. None for all.
+    preset
+        ``"fast"``, ``"balanced"`` or ``"best"`` fills in overlap, steps and samples where they are
+        None, see `napari_swintormer.presets`.
     tile_size, overlap
         Side of the square tiles and overlap of neighbours, in pixels. The paper's best is 512
         with 292 (stride 220).
@@ -63,6 +70,8 @@ class DeblurSettings:
 
     model: str | None = None
     axes: str | None = None
+    planes: str | None = None
+    preset: Preset | None = None
     tile_size: int | None = None
     overlap: int | None = None
     blend: Blend | None = None

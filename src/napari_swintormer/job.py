@@ -23,10 +23,12 @@ from napari_swintormer.imaging.intensity import (
     IntensityRange,
     measure_ranges,
 )
+from napari_swintormer.imaging.part import parse_planes
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
 from napari_swintormer.models.prior_settings import LDM_BYTES, LdmPriorSettings
 from napari_swintormer.models.weights import file_sha256
+from napari_swintormer.presets import apply_preset
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Job:
     Attributes
     ----------
     planes
-        The image; nothing of it has been read.
+        The image, or the planes of it that were chosen; nothing of it has been read.
     plan
         Tiles, memory, disk and time.
     settings
@@ -185,6 +187,12 @@ class Job:
             yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
         )
 
+    def see(self, image: Any) -> Planes:
+        """See another array-like with the same pixels as the planes of this job."""
+        settings = self.settings
+        assert settings.axes is not None
+        return _planes(image, settings.axes, self.planes.model_channels, settings.planes)
+
     def lazy(self, planes: Planes | None = None) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
 
@@ -298,6 +306,7 @@ def prepare(
         channels, multiple = card.network.channels, card.network.multiple
     else:
         channels, multiple = restorer.channels, restorer.multiple  # type: ignore[union-attr]
+    settings = apply_preset(settings, card)
     tile_size, overlap, blend = _tiles(settings, card)
     settings = replace(
         settings,
@@ -308,7 +317,7 @@ def prepare(
         num_inference_steps=_prior_steps(settings, card),
         samples=_samples(settings, card),
     )
-    planes = Planes(image, axes, channels)
+    planes = _planes(image, axes, channels, settings.planes)
     sha256 = _weights_sha256(model, restorer)
     memory = None if card is None else _network_memory(card, model, settings)
     plan = make_plan(
@@ -328,6 +337,13 @@ def prepare(
     )
     convention = IntensityConvention() if card is None else card.intensity
     return Job(planes, plan, settings, model, convention, restorer)
+
+
+def _planes(image: Any, axes: str, channels: int, chosen: str | None) -> Planes:
+    planes = Planes(image, axes, channels)
+    if chosen is None:
+        return planes
+    return planes.part(parse_planes(chosen, planes.axes, image.shape))
 
 
 def _tiles(settings: DeblurSettings, card: ModelCard | None) -> tuple[int, int, Blend]:

@@ -102,7 +102,7 @@ class BlockRestoration:
     intensity
         Range of the plane.
     plane
-        Its number.
+        Its number in the whole image.
     only
         Leaves out the tiles that do not meet this region; None for all.
     """

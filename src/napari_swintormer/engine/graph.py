@@ -122,8 +122,12 @@ def _graph(
     # by tasks: the other method computes the whole image before it gives any part
     image = planes.data.rechunk(wanted, method="tasks")
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
-    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
-    work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
+    token = tokenize(
+        *(image.name, plan.blending, planes.axes, planes.channels, ranges, planes.numbers, runner)
+    )
+    work = _Work(
+        plan.blending, planes.axes, planes.channels, tuple(ranges), tuple(planes.numbers), recipe
+    )
     name, tasks = f"deblur-{token}", dict[Any, Any](_tasks(work, image, token))
     return image, name, HighLevelGraph.from_collections(name, tasks, dependencies=[image])
 
@@ -210,14 +214,15 @@ class _Work:
         As in `lazy`.
     axes, channels
         Of the planes.
-    ranges
-        One per plane.
+    ranges, numbers
+        One per plane; the number is that in the whole image.
     """
 
     blending: Blending
     axes: str
     channels: int
     ranges: tuple[IntensityRange, ...]
+    numbers: tuple[int, ...]
     recipe: RunnerRecipe
 
     def index(self, region: Region, outer: Region) -> tuple[slice, ...]:
@@ -248,7 +253,8 @@ def _restore(
         runner = shared_runner(work.recipe)
         for plane in range(len(planes)):
             raw, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
-            parts = restore_block(raw, block, work.blending, intensity, first + plane, runner)
+            number = work.numbers[first + plane]
+            parts = restore_block(raw, block, work.blending, intensity, number, runner)
             for chunk, part in parts.items():
                 sums.setdefault(chunk, []).append(part)
         for notice in runner.take_notices():

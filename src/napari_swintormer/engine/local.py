@@ -214,7 +214,8 @@ class _Run:
         source = grid.source(step.block)
         raw = self.planes.read(step.plane, *source.slices)
         intensity = self.ranges[step.plane]
-        restoration = BlockRestoration(raw, step.block, blending, intensity, step.plane)
+        number = self.planes.numbers[step.plane]
+        restoration = BlockRestoration(raw, step.block, blending, intensity, number)
         rows, columns = chunk.within(source)
         return _InHand(step, raw[:, rows, columns], restoration)
 

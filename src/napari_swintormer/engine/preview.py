@@ -113,7 +113,7 @@ def restore_region(
         for block in blocks:
             raw = planes.read(plane, *grid.source(block).slices)
             restoration = BlockRestoration(
-                raw, block, plan.blending, ranges[plane], plane, only=region
+                raw, block, plan.blending, ranges[plane], planes.numbers[plane], only=region
             )
             for done in runner.changes([restoration.tiles]):
                 yield from map(Notice, runner.take_notices())

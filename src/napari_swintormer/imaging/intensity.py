@@ -184,6 +184,8 @@ class IntensityRange:
 def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[IntensityRange]:
     """Measure the intensity ranges of an image, see the module for the rules.
 
+    Some planes of an image have the ranges that they have in the whole one.
+
     Reads a fixed sample: at most 64 regions of 192 x 192 pixels per group of planes (4 where every
     plane of a long stack is a group), spread over planes and pixels. Its positions depend on the
     shape alone.
@@ -200,15 +202,19 @@ def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[Inte
     list[IntensityRange]
         One per plane; planes of one group share the object.
     """
+    numbers, planes = planes.numbers, planes.whole
     groups: dict[int, list[int]] = {}
     for plane in range(len(planes)):
         groups.setdefault(planes.group(plane, convention.scope), []).append(plane)
     count = min(_REGIONS, max(_REGIONS_AT_LEAST, _REGIONS_OF_ALL_GROUPS // len(groups)))
     ranges: dict[int, IntensityRange] = {}
+    wanted = set(numbers)
     for members in groups.values():
+        if wanted.isdisjoint(members):
+            continue
         sample = planes.read_all(sample_regions(members, planes.shape, count))
         ranges.update(dict.fromkeys(members, _measure(sample, convention)))
-    return [ranges[plane] for plane in range(len(planes))]
+    return [ranges[plane] for plane in numbers]
 
 
 def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> IntensityRange:
