@@ -13,13 +13,15 @@ from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtGui import QGuiApplication, QShowEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import ImageError, SwintormerError
+from napari_swintormer.imaging.part import format_planes
 from napari_swintormer.job import Job, prepare
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.compare import ComparePanel
 from napari_swintormer.plugin.deblur_form import DeblurForm
 from napari_swintormer.plugin.form_area import FormArea
-from napari_swintormer.plugin.layers import LayerSource, guess_axes
+from napari_swintormer.plugin.layers import LayerSource, full_resolution, guess_axes
 from napari_swintormer.plugin.preview import Preview
 from napari_swintormer.plugin.results import shortage
 from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel
@@ -121,8 +123,8 @@ class DeblurWidget(QWidget):
         """Give the file that the result goes to, after checking that it can; None for a layer."""
         path = destination_of(self.form.save_to.value, len(planned))
         if path is not None:
-            layer, source, _ = planned[0]
-            check_destination(path, source, layer.source.path)
+            layer, source, job = planned[0]
+            check_destination(path, source, layer.source.path, job)
         return path
 
     def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
@@ -132,7 +134,8 @@ class DeblurWidget(QWidget):
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
         elif self.form.plane_range is not None:
             source = source.planes_along(*self.form.plane_range)
-        return source, prepare(source.data, replace(self.form.settings(), axes=source.axes))
+        # of the whole image: its planes have the same intensities and noise in every run
+        return source, prepare(full_resolution(layer), self._settings(layer, source))
 
     def _one_plane_of(self, source: LayerSource) -> bool:
         return self.form.current_plane_only and any(axis in "TCZ" for axis in source.axes)
@@ -289,7 +292,10 @@ class DeblurWidget(QWidget):
         return self._record(layer, LayerSource.of(layer, self.form.axes.value))
 
     def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
-        settings = replace(self.form.settings(), axes=source.axes)
+        return run_record(layer, self._settings(layer, source))
+
+    def _settings(self, layer: Image, source: LayerSource) -> DeblurSettings:
+        """Read the settings of the run over a layer, with its axes and the chosen planes."""
         spans: dict[str, tuple[int, int]] = {}
         if self._one_plane_of(source):
             whole = LayerSource.of(layer, source.axes)
@@ -298,7 +304,7 @@ class DeblurWidget(QWidget):
         elif self.form.plane_range is not None:
             axis, first, last = self.form.plane_range
             spans = {axis: (first, last + 1)}
-        return run_record(layer, settings, spans)
+        return replace(self.form.settings(), axes=source.axes, planes=format_planes(spans))
 
     # ---- the window --------------------------------------------------------------------------
 

@@ -162,7 +162,7 @@ class DeblurWorker(JobWorker[Outcome]):
 
     def _fill(self, result: Result | FileResult) -> None:
         """Run until the result is complete, or the run is stopped."""
-        with closing(self._job.run(result.array, result)) as events:
+        with closing(self._job.run(result.array, result, result.deviation)) as events:
             for event in events:
                 if isinstance(event, ChunkFinished):
                     result.take(event)
