@@ -18,17 +18,17 @@ PACKAGE = Path(napari_swintormer.__file__).parent
 # line do not know each other, but for the pairs in BESIDE.
 LINES = [
     {"errors", "events", "config", "sample"},
-    {"imaging", "tiling"},
+    {"imaging", "tiling", "preferences"},
     {"models"},
     {"engine"},
     {"job", "console"},
     {"evaluation", "training"},
-    {"file_run"},
+    {"file_run", "folder_run"},
     {"api", "demo", "benchmark"},
     {"cli", "plugin"},
     {"__main__"},
 ]
-BESIDE = {("evaluation", "training")}
+BESIDE = {("evaluation", "training"), ("folder_run", "file_run")}
 RANK = {part: rank for rank, line in enumerate(LINES) for part in line}
 # Only the plugin knows napari and Qt; tiles know no tensors.
 FORBIDDEN = {

@@ -5,10 +5,11 @@ The defaults stand here and nowhere else; a test compares the three interfaces a
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
 
@@ -86,6 +87,60 @@ class DeblurSettings:
     strength: float = 1.0
 
 
+@dataclass(frozen=True)
+class Preferences:
+    """What a user sets once for a computer; widget and command line use it, the API does not.
+
+    Attributes
+    ----------
+    model
+        Name or path of the model that is proposed.
+    device, precision
+        What ``"auto"`` stands for; ``"auto"`` leaves that to the computer.
+    memory_share
+        Share of the GPU's free memory that a run may plan with, 0.1 to 0.95.
+    cache_folder
+        Where results of large images and other things that can be lost are kept; empty for the
+        usual place.
+    """
+
+    model: str = DEFAULT_MODEL
+    device: Device = "auto"
+    precision: Precision = "auto"
+    memory_share: float = 0.85
+    cache_folder: str = ""
+
+
+def preferences() -> Preferences:
+    """Read the user's preferences; what is missing or damaged in the file counts as not set."""
+    try:
+        stored = json.loads(preferences_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Preferences()
+    stored = stored if isinstance(stored, dict) else {}
+    known: dict[str, Any] = asdict(Preferences())
+    for name, default in known.items():
+        value = stored.get(name)
+        known[name] = value if type(value) is type(default) else default
+    return Preferences(**known)
+
+
+def preferences_file() -> Path:
+    """File of the user's preferences, a JSON object."""
+    return home() / "settings.json"
+
+
+def with_preferences(settings: DeblurSettings) -> DeblurSettings:
+    """Put the user's preferences where settings leave the choice."""
+    preferred = preferences()
+    return replace(
+        settings,
+        model=settings.model or preferred.model,
+        device=preferred.device if settings.device == "auto" else settings.device,
+        precision=preferred.precision if settings.precision == "auto" else settings.precision,
+    )
+
+
 def home() -> Path:
     """Folder of everything the user owns; ``SWINTORMER_HOME`` moves it."""
     override = os.environ.get("SWINTORMER_HOME")
@@ -98,7 +153,9 @@ def models_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Folder of what can be deleted without loss: measured speeds, pyramids."""
+    """Folder of what can be deleted without loss: measured speeds, results on show, pyramids."""
+    if preferred := preferences().cache_folder:
+        return Path(preferred).expanduser()
     override = os.environ.get("SWINTORMER_HOME")
     return (
         Path(override) / "cache"

@@ -23,7 +23,8 @@ class Progress:
     done, total
         Counted in `unit`.
     unit
-        ``"tiles"``, ``"steps"``, or ``"chunks"`` while the finished result is put in its place.
+        ``"tiles"``, ``"steps"``, ``"chunks"`` while the finished result is put in its place, or
+        ``"images"`` of a folder.
     elapsed
         Seconds since the run began, without the part that an earlier run had finished.
     eta

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -152,10 +153,11 @@ class Job:
         """
         from napari_swintormer.engine import local
 
-        runner = self._recipe().make()
-        plan = replace(self.plan, batch_size=runner.batch_size)
-        events = local.run(plan, self.planes, self.ranges, runner, out, journal, deviation)
-        yield from remembering(events, plan, planned_speed_key(self.weights_sha256, self.settings))
+        with closing(self._recipe().make()) as runner:
+            plan = replace(self.plan, batch_size=runner.batch_size)
+            events = local.run(plan, self.planes, self.ranges, runner, out, journal, deviation)
+            key = planned_speed_key(self.weights_sha256, self.settings)
+            yield from remembering(events, plan, key)
 
     def preview(
         self, position: Mapping[str, int], region: Region
@@ -182,10 +184,12 @@ class Job:
         from napari_swintormer.engine.preview import restore_region
 
         certain = replace(self, settings=replace(self.settings, uncertainty=False))
-        runner = certain._recipe().make()
-        return (
-            yield from restore_region(self.plan, self.planes, self.ranges, runner, position, region)
-        )
+        with closing(certain._recipe().make()) as runner:
+            return (
+                yield from restore_region(
+                    self.plan, self.planes, self.ranges, runner, position, region
+                )
+            )
 
     def see(self, image: Any) -> Planes:
         """See another array-like with the same pixels as the planes of this job."""

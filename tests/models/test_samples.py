@@ -169,8 +169,8 @@ def test_a_stopped_run_goes_on_to_the_same_deviation(name, file, tmp_path):
 def test_a_run_killed_between_the_two_files_is_completed(file, image, tmp_path, monkeypatch):
     np.save(tmp_path / "in.npy", image)
     wish = {"uncertainty": True, "samples": 2, **FP32}
-    settings, dst = DeblurSettings(model=str(file), **wish), tmp_path / "out.ome.zarr"
-    beside = tmp_path / "out-deviation.ome.zarr"
+    settings, dst = DeblurSettings(model=str(file), **wish), tmp_path / "out.tif"
+    beside = tmp_path / "out-deviation.tif"
     with closing(FileRun(tmp_path / "in.npy", dst, settings).events()) as events:
         while not beside.exists():
             next(events)

@@ -98,7 +98,7 @@ def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):
     result = deblur_alone.run()
     deblur_alone.form.strength.value = 1.0  # the run of the active result is copied, not this
     deblur_alone.viewer.layers.selection.active = result
-    qtbot.mouseClick(deblur_alone.widget.copy_python, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(deblur_alone.widget.copying.python, Qt.MouseButton.LeftButton)
     names = {"viewer": deblur_alone.viewer}
     exec(QGuiApplication.clipboard().text(), names)
     np.testing.assert_array_equal(names["result"], result.data)
@@ -111,7 +111,7 @@ def test_the_copied_command_line_gives_the_same_pixels(viewer, deblur, qtbot, tm
     deblur.form.overlap.value = 8
     result = deblur.run()
     viewer.layers.selection.active = result
-    qtbot.mouseClick(deblur.widget.copy_command, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(deblur.widget.copying.command, Qt.MouseButton.LeftButton)
     program, *arguments = shlex.split(QGuiApplication.clipboard().text())
     assert program == "swintormer"
     done = CliRunner().invoke(app, arguments)
@@ -121,5 +121,5 @@ def test_the_copied_command_line_gives_the_same_pixels(viewer, deblur, qtbot, tm
 
     viewer.layers.selection.active = viewer.add_image(image, name="no file")
     deblur.form.image.value = viewer.layers["no file"]
-    qtbot.mouseClick(deblur.widget.copy_command, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(deblur.widget.copying.command, Qt.MouseButton.LeftButton)
     assert "comes from no file" in deblur.widget.run_panel.message.text()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import get_args
 
 import dask.array as da
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+import zarr
 from napari._app_model import get_app_model
 from napari.components import ViewerModel
 from npe2 import PluginManifest
@@ -20,9 +23,10 @@ from napari_swintormer.config import Blend, DeblurSettings, Precision
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.imaging.flat import FlatArray
+from napari_swintormer.imaging.pyramid import halve
 from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin import deblur_fields, deblur_form, reader
+from napari_swintormer.plugin import deblur_fields, deblur_form, kept_levels, reader
 from napari_swintormer.sample import sample_images
 
 PLUGIN = "napari-swintormer"
@@ -62,11 +66,13 @@ def test_the_menu_opens_the_widget_and_every_sample_opens(viewer, model):
         assert "Deblur" in entries(entries(menu)["Swintormer"].submenu)
     get_app_model().commands.execute_command(f"{PLUGIN}.deblur").result()
     (widget,) = viewer.window.dock_widgets.values()
-    for sample in sample_images():
-        (layer,) = viewer.open_sample(PLUGIN, sample.name)
-        with open_image(sample.path) as image:
-            np.testing.assert_array_equal(layer.data, image.data[...])
+    for key in ("circuit-board", "actin", "algae", "mitochondria"):
+        for layer in viewer.open_sample(PLUGIN, key):
+            sample = next(sample for sample in sample_images() if sample.name == layer.name)
+            with open_image(sample.path) as image:
+                np.testing.assert_array_equal(layer.data, image.data[...])
         assert widget.form.layer in viewer.layers
+    assert len(viewer.layers) == len(sample_images())
 
 
 def test_a_large_flat_tiff_is_read_only_where_it_is_looked_at(tmp_path, monkeypatch):
@@ -92,6 +98,75 @@ def test_a_large_flat_tiff_is_read_only_where_it_is_looked_at(tmp_path, monkeypa
     np.testing.assert_array_equal(levels[0][:10, :10], image[:10, :10])
     assert sum(pixels) <= 64 * 64
     np.testing.assert_array_equal(levels[2], image[::4, ::4])
+
+
+@pytest.fixture
+def compressed(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "LARGEST_TEXTURE", 250)
+    monkeypatch.setattr(reader, "_OVERVIEW", 80)
+    monkeypatch.setattr(kept_levels, "_CHUNK", 32)
+    image = np.random.default_rng(0).integers(100, 9999, (2, 530, 401)).astype(">u2")
+    path = tmp_path / "compressed.tif"
+    tifffile.imwrite(path, image, compression="zlib", photometric="minisblack")
+    return path, image.astype("uint16")
+
+
+def test_the_levels_of_a_compressed_file_are_made_in_the_background_and_kept(
+    compressed, home, monkeypatch
+):
+    path, image = compressed
+    with open_image(path) as opened:
+        kept = kept_levels.KeptLevels(opened, 80, None)
+        assert [level.shape for level in kept.levels] == [(2, 133, 101), (2, 67, 51)]
+        assert kept.done.wait(60)
+        half = halve(halve(image, "ZYX"), "ZYX")
+        np.testing.assert_array_equal(kept.levels[0][...], half)
+        np.testing.assert_array_equal(kept.levels[1][1], halve(half, "ZYX")[1])
+    assert len(list((home / "cache" / "pyramids").iterdir())) == 1
+
+    read, get = [], zarr.Array.__getitem__
+    monkeypatch.setattr(
+        zarr.Array, "__getitem__", lambda self, i: (read.append(self.shape), get(self, i))[1]
+    )
+    ((levels, arguments, _),) = reader.read(str(path))  # a second time they are there at once
+    np.testing.assert_array_equal(levels[1], half)
+    assert image.shape not in read
+    assert "contrast_limits" not in arguments
+    np.testing.assert_array_equal(levels[0], image)
+
+
+def test_levels_of_another_file_are_not_taken_and_the_oldest_go(compressed, home, monkeypatch):
+    path, image = compressed
+    monkeypatch.setattr(kept_levels, "LIMIT", 1)
+    for change in (0, 1):
+        tifffile.imwrite(path, image + change, compression="zlib", photometric="minisblack")
+        with open_image(path) as opened:
+            kept = kept_levels.KeptLevels(opened, 80, None)
+            assert kept.done.wait(60)
+            expected = halve(halve(image + change, "ZYX"), "ZYX")
+            np.testing.assert_array_equal(kept.levels[0][...], expected)
+    assert len(list((home / "cache" / "pyramids").iterdir())) == 1
+
+
+def test_nothing_is_made_for_a_layer_that_has_gone(compressed, home, monkeypatch):
+    begun, go_on = Event(), Event()
+
+    def waiting(*arguments):
+        begun.set()
+        assert go_on.wait(60)
+        return halve(*arguments)
+
+    monkeypatch.setattr(kept_levels, "halve", waiting)
+    opened = open_image(compressed[0])
+    kept = kept_levels.KeptLevels(opened, 80, None)
+    done = kept.done
+    assert begun.wait(60)
+    del kept
+    gc.collect()
+    go_on.set()
+    assert done.wait(60)
+    opened.close()
+    assert not list((home / "cache" / "pyramids").glob("[!m]*"))
 
 
 def test_axes_pixel_sizes_and_channels_of_an_ome_tiff_are_carried_over(tmp_path):

@@ -19,7 +19,6 @@ from napari_swintormer.errors import SwintormerError
 from napari_swintormer.job import prepare
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
-from napari_swintormer.plugin.scripts import as_python
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
@@ -127,7 +126,7 @@ def test_a_range_of_planes_stays_in_its_place_and_is_copied(deblur_alone, qapp):
     np.testing.assert_allclose(
         result.data_to_world((0, 0, 7, 9)), layer.data_to_world((0, 1, 7, 9))
     )
-    deblur_alone.widget.copy_as(as_python)
+    deblur_alone.widget.copying.python.click()
     assert "planes='Z=1:4'" in qapp.clipboard().text()
     form.last_plane.value = 0
     assert not deblur_alone.widget.update_plan()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
+import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_swintormer.models.catalogue import BUILT_IN_FOLDER, list_models
@@ -31,7 +36,9 @@ def test_a_model_is_added_checked_and_offered_by_the_deblur_widget(
     qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
     assert widget.message.text() == "Added brand-new."
     assert "brand-new" in names(widget)
-    assert widget.title.text() == "New <b>and</b> better"  # text of a stranger's file, no markup
+    assert (
+        widget.card.title.text() == "New <b>and</b> better"
+    )  # text of a stranger's file, no markup
     deblur_alone.form.refresh()
     deblur_alone.form.model.value = "brand-new"
     assert deblur_alone.form.model_facts.text() == "New <b>and</b> better"
@@ -50,8 +57,8 @@ def test_a_file_that_is_no_model_is_refused_with_a_sentence(widget, qtbot, tmp_p
 def test_a_damaged_file_in_the_folder_says_what_is_wrong(widget, home):
     (home / "models" / "torn.safetensors").write_bytes(b"\x10")
     widget.refresh("torn")
-    assert "torn.safetensors" in widget.summary.text()
-    assert widget.summary.property("role") == "error"
+    assert "torn.safetensors" in widget.card.summary.text()
+    assert widget.card.summary.property("role") == "error"
 
 
 def test_an_own_model_is_renamed_exported_and_deleted_when_meant(
@@ -93,3 +100,42 @@ def test_built_in_models_offer_neither_renaming_nor_deleting(widget, model):
     assert not widget.rename.isEnabled()
     assert not widget.delete.isEnabled()
     assert widget.export.isEnabled()
+
+
+def test_dropped_weights_become_models_one_after_the_other(widget, qtbot, make_weights, tmp_path):
+    (tmp_path / "notes.txt").write_text("no weights")
+    files = [make_weights("first"), tmp_path / "notes.txt", make_weights("second")]
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(file)) for file in files])
+    action, button = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
+    here = QPointF(5, 5)
+    drop = QDropEvent(here, action, data, button, Qt.KeyboardModifier.NoModifier)
+    widget.dropEvent(drop)
+    qtbot.waitUntil(lambda: {"first", "second"} <= set(names(widget)), timeout=PATIENCE)
+    assert "notes" not in names(widget)
+
+
+def test_a_card_shows_what_the_model_makes_of_an_example(widget, qtbot, model):
+    with qtbot.waitSignal(widget.card.drawn, timeout=PATIENCE):
+        widget.card.show_example.click()
+    drawn = widget.card.example.pixmap().toImage()
+    assert drawn.width() == 2 * 150 + 6
+    left, right = (drawn.copy(x, 0, 150, 150) for x in (0, 156))
+    assert left != right
+    widget.refresh()
+    assert not widget.card.example.pixmap().isNull()  # made once
+
+
+def test_the_model_that_gains_most_is_recommended(deblur_alone, home, make_weights):
+    figures = {"PSNR gain on photo, dB": 1.0, "PSNR gain on microscopy, dB": 2.0}
+    other = make_weights("other", metrics=figures | {"PSNR gain on photo, dB": 3.0})
+    best = make_weights("best", metrics=figures | {"PSNR gain on microscopy, dB": 4.0})
+    for file in (other, best):
+        shutil.copy(file, home / "models")
+    form, viewer = deblur_alone.form, deblur_alone.viewer
+    viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
+    form.refresh()
+    assert form.model_facts.text().endswith("Recommended: other, +3.0 dB on photos")
+    form.image.value = viewer.add_image(np.zeros((40, 40), np.uint16))
+    form.model.value = "best"
+    assert form.model_facts.text().endswith("Recommended: +4.0 dB on microscopy")

@@ -94,6 +94,45 @@ def test_a_stack_fills_in_and_a_stopped_run_goes_on_to_the_same_result(
     assert not panel.resume.isVisibleTo(panel)
 
 
+def test_a_paused_run_goes_on_before_the_one_that_waits(deblur_alone, qtbot, batches):
+    image, other = noise(5, 120, 100), noise(1, 60, 60)
+    viewer, widget, panel = deblur_alone.viewer, deblur_alone.widget, deblur_alone.widget.run_panel
+    blurred = viewer.add_image(image, name="cells")
+    made, at_pause = [], []
+    widget.finished.connect(made.append)
+
+    def pause(_):
+        if not at_pause:
+            at_pause.append(len(batches))
+            qtbot.mouseClick(panel.pause, Qt.MouseButton.LeftButton)
+
+    widget.runs.progressed.connect(pause)
+    widget.run()
+    qtbot.waitUntil(lambda: widget.runs.stopped is not None, timeout=PATIENCE)
+    assert len(batches) <= at_pause[0] + 1
+    assert not made
+    assert panel.progress_text.text() == "Paused."
+    deblur_alone.form.image.value = viewer.add_image(other, name="other")
+    widget.run()
+    assert widget.runs.n_waiting == 1
+    assert not widget.runs.running
+
+    qtbot.mouseClick(panel.resume, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: len(made) == 2, timeout=PATIENCE)
+    assert [layer.name for layer in made] == ["cells deblurred", "other deblurred"]
+    np.testing.assert_array_equal(made[0].data, expected(image))
+
+    deblur_alone.form.image.value = blurred
+    at_pause.clear()
+    before = list(viewer.layers)
+    widget.run()
+    qtbot.waitUntil(lambda: widget.runs.stopped is not None, timeout=PATIENCE)
+    qtbot.mouseClick(panel.cancel, Qt.MouseButton.LeftButton)
+    if widget.runs.stopped is None:  # nothing was finished at the pause
+        assert list(viewer.layers) == before
+    assert not widget.runs.paused
+
+
 def test_cancel_before_anything_is_finished_leaves_the_viewer_as_it_was(
     viewer, deblur, qtbot, batches
 ):

@@ -21,12 +21,18 @@ from napari_swintormer.cli.common import (
     TileSize,
     resumable,
 )
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.config import DeblurSettings, with_preferences
+from napari_swintormer.errors import SettingsError
 
 
 def deblur(
-    src: Annotated[Path, typer.Argument(help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG.")],
-    dst: Annotated[Path, typer.Argument(help="Result; .ome.zarr for images of any size.")],
+    src: Annotated[
+        Path,
+        typer.Argument(help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG; or a folder of them."),
+    ],
+    dst: Annotated[
+        Path, typer.Argument(help="Result; .ome.zarr for images of any size. Of a folder a folder.")
+    ],
     model: Model = DEFAULT.model,
     axes: Annotated[
         str | None, typer.Option(help="One letter of TCZYXS per dimension; guessed if left out.")
@@ -77,9 +83,10 @@ def deblur(
         bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
     ] = False,
 ) -> None:
-    """Deblur an image of any size from file to file."""
+    """Deblur an image of any size from file to file, or every image of a folder."""
     from napari_swintormer.console import finish
     from napari_swintormer.file_run import FileRun
+    from napari_swintormer.folder_run import FolderRun, is_folder_of_images
 
     settings = DeblurSettings(
         model=model,
@@ -99,15 +106,22 @@ def deblur(
         prior=prior,
         strength=strength,
     )
-    run = FileRun(
-        src,
-        dst,
-        settings,
-        compression=compression,  # type: ignore[arg-type]
-        overwrite=overwrite,
-        resume=resume,
-        scheduler=scheduler,
-    )
+    settings = with_preferences(settings)
+    run: FileRun | FolderRun
+    if is_folder_of_images(src):
+        if compression is not None or scheduler is not None:
+            raise SettingsError("A folder takes neither --compression nor --scheduler.")
+        run = FolderRun(src, dst, settings, overwrite)  # goes on in any case
+    else:
+        run = FileRun(
+            src,
+            dst,
+            settings,
+            compression=compression,  # type: ignore[arg-type]
+            overwrite=overwrite,
+            resume=resume,
+            scheduler=scheduler,
+        )
     if dry_run:
         typer.echo(run.describe())
         return
@@ -124,7 +138,7 @@ def demo(
     """Deblur the bundled images, and draw before and after."""
     from napari_swintormer.demo import make_demo
 
-    settings = DeblurSettings(model, device=device)
+    settings = with_preferences(DeblurSettings(model, device=device))
     for path in make_demo(out, settings, progress=True):
         typer.echo(str(path))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
+from napari_swintormer.config import preferences
 from napari_swintormer.engine.devices import precision_name
 from napari_swintormer.engine.processors import is_out_of_memory
 from napari_swintormer.engine.remembered import recall, remember
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.processors import Processor
 
 _FILE = "device_memory"
-_SHARE = 0.85  # of the memory that is free; the rest is for what others take meanwhile
 # Larger batches gain nothing on any device and only delay a stop: 8 tiles of 512 pixels.
 _MOST_PIXELS = 8 * 512 * 512
 
@@ -69,8 +69,9 @@ def batch_size_that_fits(
         if sha256:
             remember(_FILE, key, need)
     fixed, per_tile = need
+    share = preferences().memory_share  # the rest is for what others take meanwhile
     most = _MOST_PIXELS // (tile[1] * tile[2])
-    return max(1, min(most, int((_SHARE * free - fixed) // per_tile)))
+    return max(1, min(most, int((share * free - fixed) // per_tile)))
 
 
 def _is_need(need: object) -> TypeGuard[list[int]]:

@@ -189,6 +189,12 @@ class TileRunner:
             "is slower. A smaller tile_size may fit."
         )
 
+    def close(self) -> None:
+        """Let go of the restorer, and give the memory of the device back to others."""
+        del self.restorer
+        if self.device != _CPU:
+            self._processor.release()
+
     def _check(self, restored: NDArray[np.float32]) -> None:
         if not np.isfinite(restored).all():
             raise SettingsError(

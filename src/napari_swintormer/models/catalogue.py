@@ -28,12 +28,15 @@ from napari_swintormer.models.weights import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.restorer import Restorer
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "weights"
 
 Source = Literal["built-in", "user", "path"]
+ImageKind = Literal["photo", "microscopy"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -81,6 +84,34 @@ def list_models() -> list[ModelInfo]:
             if info.name not in models or info.problem is None:
                 models[info.name] = info
     return [models[name] for name in sorted(models)]
+
+
+def recommended_model(models: Sequence[ModelInfo], kind: ImageKind) -> tuple[str, float] | None:
+    """Choose the model that was measured to gain most on a kind of image.
+
+    Parameters
+    ----------
+    models
+        Of `list_models`; those that cannot deblur a single image are left out.
+    kind
+        ``"photo"`` or ``"microscopy"``.
+
+    Returns
+    -------
+    (name, gain) or None
+        The gain over the blurred images in dB of PSNR, as its card says; None where no card says.
+    """
+    gains = {
+        info.name: info.card.metrics[figure]
+        for info in models
+        if info.card is not None
+        and info.card.network.views == 1
+        and (figure := f"PSNR gain on {kind}, dB") in info.card.metrics
+    }
+    if not gains:
+        return None
+    best = max(gains, key=lambda name: gains[name])
+    return best, gains[best]
 
 
 def find_model(name_or_path: str | Path | None = None) -> Path:

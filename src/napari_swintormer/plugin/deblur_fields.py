@@ -61,6 +61,11 @@ class DeblurFields(QWidget):
             choices=[],
             tooltip="The trained network. Weights files copied into the models folder appear here.",
         )
+        self.show_card = QPushButton("Card")
+        self.show_card.setFixedWidth(44)
+        self.show_card.setToolTip(
+            "Show what this model is for, what it was trained on, its licence and how good it is."
+        )
         self.preset = ComboBox(
             choices=PRESETS,
             value="balanced",
@@ -147,7 +152,7 @@ class DeblurFields(QWidget):
             add_row(main, "Image", self.image, self.image_facts),
             add_row(main, "Axes", self.axes),
             add_row(main, "Planes", self.planes, self._range_row()),
-            add_row(main, "Model", self.model, self.model_facts),
+            add_row(main, "Model", self.model, self.model_facts, self.show_card),
             add_row(main, "Preset", self.preset),
             add_row(main, "Strength", self.strength),
             add_row(main, "Device", self.device),
@@ -183,6 +188,8 @@ class DeblurFields(QWidget):
         natives = [field.native for field in self.fields()]
         for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
+        QWidget.setTabOrder(self.model.native, self.show_card)
+        QWidget.setTabOrder(self.show_card, self.strength.native)
         QWidget.setTabOrder(self.save_to.native, self.choose_file)
         QWidget.setTabOrder(self.choose_file, self.prior.use_prior.native)
 

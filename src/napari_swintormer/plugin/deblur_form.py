@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, get_args
 
+import numpy as np
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image
 from qtpy.QtCore import Signal
 
-from napari_swintormer.config import DEFAULT_MODEL, DeblurSettings, Preset
-from napari_swintormer.models.catalogue import ModelInfo
+from napari_swintormer.config import DeblurSettings, Preset, preferences, with_preferences
+from napari_swintormer.models.catalogue import ImageKind, ModelInfo, recommended_model
 from napari_swintormer.plugin.deblur_fields import (
     ALL_PLANES,
     CURRENT_PLANE,
@@ -59,8 +60,9 @@ class DeblurForm(DeblurFields):
         for field in self.fields():
             field.changed.connect(self._tell)
         self.refresh()
-        if DEFAULT_MODEL in self._models:
-            self.model.value = DEFAULT_MODEL
+        preferred = preferences().model
+        if preferred in self._models:
+            self.model.value = preferred
 
     @property
     def layer(self) -> Image | None:
@@ -80,7 +82,7 @@ class DeblurForm(DeblurFields):
 
     def settings(self) -> DeblurSettings:
         """Read the settings of the run off the fields."""
-        return DeblurSettings(
+        chosen = DeblurSettings(
             model=self.model.value,
             axes=self.axes.value.strip() or None,
             tile_size=self.tile_size.value,
@@ -93,6 +95,7 @@ class DeblurForm(DeblurFields):
             strength=self.strength.value,
             **self.prior.settings(),
         )
+        return with_preferences(chosen)
 
     def refresh(self) -> None:
         """List layers and models again; choices are kept as long as they exist."""
@@ -115,6 +118,7 @@ class DeblurForm(DeblurFields):
             self.image_facts.setText("Open an image to begin.")
         else:
             self.image_facts.setText(_describe_image(layer))
+        self._show_facts()
         self._show_planes()
 
     def _show_planes(self, *_: object) -> None:
@@ -144,10 +148,23 @@ class DeblurForm(DeblurFields):
                 field.max = end
                 field.value = value
 
+    def _show_facts(self) -> None:
+        """Say what the model is, and which is recommended for this kind of image."""
+        info, layer = self._models.get(self.model.value), self.layer
+        lines = ["" if info is None else _describe_model(info)]
+        kind = None if layer is None else _kind(layer)
+        best = kind and recommended_model(list(self._models.values()), kind)
+        if kind and best:
+            name, gain = best
+            what = "photos" if kind == "photo" else "microscopy"
+            other = "" if name == self.model.value else f"{name}, "
+            lines.append(f"Recommended: {other}{gain:+.1f} dB on {what}")
+        self.model_facts.setText("\n".join(filter(None, lines)))
+
     def _show_model(self, *_: object) -> None:
         """Take over the tiles that a newly chosen model works best with, and say what it is."""
         info = self._models.get(self.model.value)
-        self.model_facts.setText("" if info is None else _describe_model(info))
+        self._show_facts()
         if info is None or info.card is None or info == self._shown_model:
             return
         self._shown_model = info
@@ -206,3 +223,8 @@ def _describe_model(info: ModelInfo) -> str:
     if info.card is None:
         return info.problem or ""
     return info.card.title or info.card.summary
+
+
+def _kind(layer: Image) -> ImageKind:
+    """Guess what an image is: colours of 8 bits are a photo, as in training."""
+    return "photo" if layer.rgb and layer.dtype == np.uint8 else "microscopy"

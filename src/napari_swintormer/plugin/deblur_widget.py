@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import napari
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QTimer, Signal
-from qtpy.QtGui import QGuiApplication, QShowEvent
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import ImageError, SwintormerError
-from napari_swintormer.imaging.part import format_planes
-from napari_swintormer.job import Job, prepare
+from napari_swintormer.job import Job
 from napari_swintormer.models.catalogue import list_models
+from napari_swintormer.plugin.blur_panel import BlurPanel
 from napari_swintormer.plugin.compare import ComparePanel
+from napari_swintormer.plugin.copy_panel import CopyPanel
 from napari_swintormer.plugin.deblur_form import DeblurForm
+from napari_swintormer.plugin.folder_panel import FolderPanel
 from napari_swintormer.plugin.form_area import FormArea
-from napari_swintormer.plugin.layers import LayerSource, full_resolution, guess_axes
+from napari_swintormer.plugin.layers import LayerSource, guess_axes
 from napari_swintormer.plugin.preview import Preview
 from napari_swintormer.plugin.results import shortage
 from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel
 from napari_swintormer.plugin.runs import Run, Runs
 from napari_swintormer.plugin.saved import check_destination, destination_of
-from napari_swintormer.plugin.scripts import as_command, as_python, run_record
+from napari_swintormer.plugin.scripts import run_record
+from napari_swintormer.plugin.settings_page import join_page, preferences_page
 from napari_swintormer.plugin.style import form_layout, style_sheet
-from napari_swintormer.plugin.view import selected_shapes, visible_region
+from napari_swintormer.plugin.try_panel import TryPanel
+from napari_swintormer.plugin.view import InView, selected_shapes, visible_region
 
 _PLAN_DELAY = 250  # milliseconds without a change before the plan is made again
 
@@ -71,11 +72,17 @@ class DeblurWidget(QWidget):
         self.compare = ComparePanel(napari_viewer)
         self.runs = Runs(napari_viewer, self)
         self.preview = Preview(napari_viewer, self)
+        self.trying = TryPanel(napari_viewer, self.form, self.in_view)
+        self.blur = BlurPanel(napari_viewer, self.in_view)
+        self.folder = FolderPanel(self.form.settings)
+        self.copying = CopyPanel(self._active_record)
+        self._works = (self.runs, self.preview, self.trying.variants, self.folder)
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
         self._lay_out()
         self._choose_active_layer()
         self._connect()
         self._use_theme()
+        join_page(preferences_page(), lambda sentence: self.run_panel.show_message(sentence, True))
         self.update_plan()
 
     # ---- before a run ------------------------------------------------------------------------
@@ -107,13 +114,15 @@ class DeblurWidget(QWidget):
         except SwintormerError as error:
             self.plan_panel.show_sentence(str(error), error=True)
         self._name_run_button()
-        self.run_panel.run.setEnabled(possible)
+        self.run_panel.run.setEnabled(possible and not self.folder.running)
+        self.folder.choose.setEnabled(not self._busy)
         self.run_panel.preview.setEnabled(possible and not self._busy)
+        self.trying.enable(possible and not self._busy)
         return possible
 
     @property
     def _busy(self) -> bool:
-        return self.runs.running or self.preview.running
+        return any(work.running for work in self._works)
 
     def _plan(self) -> list[tuple[Image, LayerSource, Job]]:
         """Plan a run over every layer that is to be deblurred."""
@@ -128,23 +137,30 @@ class DeblurWidget(QWidget):
         return path
 
     def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
+        source = self._source(layer)
+        return source, source.plan(self.form.settings())
+
+    def _source(self, layer: Image) -> LayerSource:
+        """Give what is to be deblurred of a layer."""
         axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
         source = LayerSource.of(layer, axes)
         if self._one_plane_of(source):
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
         elif self.form.plane_range is not None:
             source = source.planes_along(*self.form.plane_range)
-        # of the whole image: its planes have the same intensities and noise in every run
-        return source, prepare(full_resolution(layer), self._settings(layer, source))
+        return source
 
     def _one_plane_of(self, source: LayerSource) -> bool:
         return self.form.current_plane_only and any(axis in "TCZ" for axis in source.axes)
 
+    def _chosen_layer(self) -> Image:
+        if self.form.layer is None:
+            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
+        return self.form.layer
+
     def _chosen_layers(self) -> list[Image]:
         """Layer of the form, or all image layers that are selected where it is one of several."""
-        chosen = self.form.layer
-        if chosen is None:
-            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
+        chosen = self._chosen_layer()
         selected = self._viewer.layers.selection
         several = [layer for layer in self._image_layers() if layer in selected]
         return several if chosen in several else [chosen]
@@ -177,6 +193,12 @@ class DeblurWidget(QWidget):
         what = "view" if selected_shapes(self._viewer) is None else "shape"
         self.run_panel.preview.setText(f"Deblur this {what}")
 
+    def _show_card(self) -> None:
+        """Open the Models widget at the chosen model."""
+        if hasattr(self._viewer, "window"):
+            _, models = self._viewer.window.add_plugin_dock_widget("napari-swintormer", "Models")
+            models.refresh(self.form.model.value)
+
     # ---- preview and run ---------------------------------------------------------------------
 
     def run_preview(self) -> None:
@@ -189,15 +211,24 @@ class DeblurWidget(QWidget):
         """
         if self._busy:
             return
-        layer = self.form.layer
-        if layer is None:
-            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
-        source, job = self._plan_layer(layer)
+        view = self.in_view()
+        self.preview.start(view.source.plan(self.form.settings()), view)
+
+    def in_view(self) -> InView:
+        """Find out what is on the screen of what is to be deblurred.
+
+        Raises
+        ------
+        SwintormerError
+            There is no image, it is not on the screen, or the axes do not fit it.
+        """
+        layer = self._chosen_layer()
+        source = self._source(layer)
         region = visible_region(self._viewer, layer, source)
         position = dict.fromkeys((axis for axis in source.axes if axis in "TCZ"), 0)
         if not self._one_plane_of(source):
             position = self._position(layer, source)
-        self.preview.start(source, job, position, region)
+        return InView(source, position, region)
 
     def _position(self, layer: Image, source: LayerSource) -> dict[str, int]:
         """Give the index of the plane in view along T, C and Z of what is to be deblurred."""
@@ -232,8 +263,13 @@ class DeblurWidget(QWidget):
     def cancel(self) -> None:
         """Stop after the batch of tiles at hand; what is finished is kept."""
         self.run_panel.cancel.setEnabled(False)
-        self.preview.cancel()
-        self.runs.cancel()
+        for work in self._works:
+            work.cancel()
+
+    def pause(self) -> None:
+        """Stop the run after the batch at hand and free the device, until it is resumed."""
+        self.run_panel.pause.setEnabled(False)
+        self.runs.pause()
 
     def _run_if_possible(self) -> None:
         if self.update_plan():
@@ -246,7 +282,12 @@ class DeblurWidget(QWidget):
             self.run_panel.show_message(str(error), error=True)
 
     def _show_state(self) -> None:
-        self.run_panel.set_running(self._busy, resumable=self.runs.stopped is not None)
+        self.run_panel.set_running(
+            self._busy,
+            pausable=self.runs.running and not self.runs.paused,
+            resumable=self.runs.stopped is not None,
+            paused=self.runs.paused,
+        )
         self.update_plan()
 
     def _compare_run(self, run: Run) -> None:
@@ -262,49 +303,16 @@ class DeblurWidget(QWidget):
             self.compare.add(layer, self.preview.source)
         self.previewed.emit(layer)
 
-    # ---- copying -----------------------------------------------------------------------------
-
-    def copy_as(self, write: Callable[[dict[str, Any]], str]) -> None:
-        """Put a run into the clipboard: that of the active result, else that of the fields.
-
-        Parameters
-        ----------
-        write
-            `napari_swintormer.plugin.scripts.as_python` or `as_command`.
-        """
-        try:
-            text = write(self._active_record())
-        except SwintormerError as error:
-            self.run_panel.show_message(str(error), error=True)
-            return
-        QGuiApplication.clipboard().setText(text)
-        what = "Python for the console of napari" if write is as_python else "a command line"
-        self.run_panel.show_message(f"Copied as {what}.")
-
     def _active_record(self) -> dict[str, Any]:
         active = self._viewer.layers.selection.active
         made = None if active is None else active.metadata.get("swintormer", {}).get("run")
         if made is not None:
             return dict(made)
-        layer = self.form.layer
-        if layer is None:
-            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
-        return self._record(layer, LayerSource.of(layer, self.form.axes.value))
+        layer = self._chosen_layer()
+        return self._record(layer, self._source(layer))
 
     def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
-        return run_record(layer, self._settings(layer, source))
-
-    def _settings(self, layer: Image, source: LayerSource) -> DeblurSettings:
-        """Read the settings of the run over a layer, with its axes and the chosen planes."""
-        spans: dict[str, tuple[int, int]] = {}
-        if self._one_plane_of(source):
-            whole = LayerSource.of(layer, source.axes)
-            position = whole.position(layer.world_to_data(self._viewer.dims.point))
-            spans = {axis: (i, i + 1) for axis, i in position.items()}
-        elif self.form.plane_range is not None:
-            axis, first, last = self.form.plane_range
-            spans = {axis: (first, last + 1)}
-        return replace(self.form.settings(), axes=source.axes, planes=format_planes(spans))
+        return run_record(layer, source.complete(self.form.settings()))
 
     # ---- the window --------------------------------------------------------------------------
 
@@ -313,6 +321,7 @@ class DeblurWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.cancel()
             self.compare.close_comparison()
+            self.trying.close_row()
         return bool(super().event(event))
 
     def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
@@ -332,17 +341,20 @@ class DeblurWidget(QWidget):
 
     def _connect(self) -> None:
         self.form.changed.connect(self._plan_timer.start)
+        self.form.show_card.clicked.connect(self._show_card)
         self.form.strength.changed.connect(self.preview.set_strength)
         self._plan_timer.timeout.connect(self.update_plan)
         self.run_panel.run.clicked.connect(self._run_if_possible)
         self.run_panel.preview.clicked.connect(self._preview_if_possible)
         self.run_panel.cancel.clicked.connect(self.cancel)
+        self.run_panel.pause.clicked.connect(self.pause)
         self.run_panel.resume.clicked.connect(self.runs.resume)
-        for work in (self.runs, self.preview):
+        for work in self._works:
             work.changed.connect(self._show_state)
             work.progressed.connect(self.run_panel.show_progress)
             work.said.connect(self.run_panel.show_message)
-        self.compare.said.connect(self.run_panel.show_message)
+        for panel in (self.compare, self.trying, self.blur, self.copying):
+            panel.said.connect(self.run_panel.show_message)
         self.runs.opened.connect(self._compare_run)
         self.runs.ended.connect(self.finished)
         self.preview.ended.connect(self._compare_preview)
@@ -353,21 +365,15 @@ class DeblurWidget(QWidget):
         self._plan_timer.start()
 
     def _lay_out(self) -> None:
-        self.copy_python = QPushButton("Python")
-        self.copy_python.setToolTip(
-            "Copy the run of the active result, or of the fields above, as Python for the console."
-        )
-        self.copy_command = QPushButton("Command line")
-        self.copy_command.setToolTip("Copy it as a command line; the image must lie in a file.")
-        self.copy_python.clicked.connect(lambda: self.copy_as(as_python))
-        self.copy_command.clicked.connect(lambda: self.copy_as(as_command))
-        copying = QHBoxLayout()
-        copying.setSpacing(6)
-        copying.addWidget(self.copy_python)
-        copying.addWidget(self.copy_command)
         rest = form_layout()
         self._labels: list[QLabel] = []
-        for text, buttons in (("Compare", self.compare), ("Copy as", copying)):
+        for text, buttons in (
+            ("Try", self.trying),
+            ("Blur", self.blur),
+            ("Batch", self.folder),
+            ("Compare", self.compare),
+            ("Copy as", self.copying),
+        ):
             rest.addRow(text, buttons)
             self._labels.append(rest.labelForField(buttons))
         layout = QVBoxLayout(self)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import napari
 from napari.qt.threading import FunctionWorker, create_worker
-from qtpy.QtCore import Qt, QUrl
-from qtpy.QtGui import QDesktopServices, QShowEvent
+from qtpy.QtCore import QMimeData, Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QInputDialog,
-    QLabel,
     QListWidget,
     QListWidgetItem,
     QMessageBox,
@@ -27,7 +25,6 @@ from qtpy.QtWidgets import (
 
 from napari_swintormer.config import DEFAULT_MODEL, models_folder
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.models.card import ModelCard
 from napari_swintormer.models.catalogue import (
     ModelInfo,
     delete_model,
@@ -36,9 +33,12 @@ from napari_swintormer.models.catalogue import (
     list_models,
     rename_model,
 )
-from napari_swintormer.plugin.style import form_layout, set_role, style_sheet, text_label
+from napari_swintormer.models.weights import RELEASED_SUFFIXES
+from napari_swintormer.plugin.form_area import FormArea
+from napari_swintormer.plugin.model_card import ModelCardView
+from napari_swintormer.plugin.style import set_role, style_sheet, text_label
 
-_TRAINED_ON = "Trained on"
+_SUFFIXES = (".safetensors", *RELEASED_SUFFIXES)
 _KINDS = "Weights (*.safetensors *.pth *.pt *.ckpt)"
 _OWN_KIND = "Weights (*.safetensors)"
 
@@ -60,11 +60,14 @@ class ModelsWidget(QWidget):
         self._worker: FunctionWorker[Path] | None = None
         self.list = QListWidget()
         self.list.setToolTip("Built-in models, and files in the models folder.")
-        self.title = text_label("title")
-        self.summary = text_label("message")
-        self.facts = form_layout()
+        self.card = ModelCardView()
+        self._dropped: list[Path] = []
+        self.setAcceptDrops(True)
         self.add = QPushButton("Add model …")
-        self.add.setToolTip("Check a weights file and copy it into the models folder.")
+        self.add.setToolTip(
+            "Check a weights file and copy it into the models folder.\n"
+            "Files can also be dropped here."
+        )
         self.open_folder = QPushButton("Open folder")
         self.open_folder.setToolTip("Files copied into this folder are models at once.")
         self.export = QPushButton("Export …")
@@ -76,6 +79,7 @@ class ModelsWidget(QWidget):
         self.message = text_label("message")
         self._lay_out()
         self.list.currentItemChanged.connect(self._show_current)
+        self.card.said.connect(lambda text, error: self._say(text, error=error))
         self.add.clicked.connect(self._choose_file)
         self.open_folder.clicked.connect(_show_folder)
         self.export.clicked.connect(self._choose_target)
@@ -198,6 +202,7 @@ class ModelsWidget(QWidget):
     def _reset(self) -> None:
         self._worker = None
         self._enable_buttons()
+        self._add_dropped()
 
     def _enable_buttons(self) -> None:
         """Offer what can be done with the model that is shown, and nothing beside a worker."""
@@ -211,28 +216,22 @@ class ModelsWidget(QWidget):
 
     def _show_current(self, item: QListWidgetItem | None, *_: Any) -> None:
         self._enable_buttons()
-        while self.facts.rowCount():
-            self.facts.removeRow(0)
-        if item is None:
-            self.title.setText("")
-            self.summary.setText("No models yet. Add a weights file to begin.")
-            return
-        info: ModelInfo = item.data(Qt.ItemDataRole.UserRole)
-        card = info.card
-        self.title.setText((card and card.title) or info.name)
-        set_role(self.summary, "error" if card is None else "message")
-        self.summary.setText(info.problem or "" if card is None else card.summary)
-        self.summary.setVisible(bool(self.summary.text()))
-        for name, value in [*([] if card is None else _facts(card)), ("File", str(info.path))]:
-            shown = text_label("message")
-            shown.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-            shown.setText(value)
-            if name == _TRAINED_ON and card is not None:
-                shown.setToolTip(_sources(card))
-            label = QLabel(name)
-            label.setAlignment(Qt.AlignmentFlag.AlignTop)
-            label.setProperty("role", "caption")
-            self.facts.addRow(label, shown)
+        self.card.show_model(item and item.data(Qt.ItemDataRole.UserRole))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 (Qt's name)
+        """Take weights files that are dragged here."""
+        if _weights_files(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 (Qt's name)
+        """Add the weights files that are dropped, one after the other."""
+        self._dropped += _weights_files(event.mimeData())
+        event.acceptProposedAction()
+        self._add_dropped()
+
+    def _add_dropped(self) -> None:
+        if self._dropped and self._worker is None:
+            self.add_model(self._dropped.pop(0))
 
     def _say(self, text: str, *, error: bool = False) -> None:
         set_role(self.message, "error" if error else "message")
@@ -255,30 +254,13 @@ class ModelsWidget(QWidget):
                 buttons.addWidget(button)
             layout.addLayout(buttons)
         layout.addWidget(self.message)
-        layout.addWidget(self.title)
-        layout.addWidget(self.summary)
-        layout.addLayout(self.facts)
+        layout.addWidget(FormArea(self.card))
         layout.addStretch(1)
 
 
-def _facts(card: ModelCard) -> list[tuple[str, str]]:
-    """Say what a card says, in rows of a name and a value; empty ones are left out."""
-    images, sources = sum(data.images for data in card.training_data), len(card.training_data)
-    rows = [
-        ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, colours one by one"),
-        ("Tiles", f"{card.tile_size} px, overlap {card.overlap}"),
-        (_TRAINED_ON, f"{images:,} images from {sources} sources" if sources else ""),
-        ("Measured", "\n".join(f"{name}: {value:g}" for name, value in card.metrics.items())),
-        ("Licence", card.licence),
-        ("Version", card.version),
-    ]
-    return [(name, value) for name, value in rows if value]
-
-
-def _sources(card: ModelCard) -> str:
-    """List the training data for a tooltip, which takes what looks like markup for markup."""
-    lines = [f"{data.name}: {data.images:,} images, {data.licence}" for data in card.training_data]
-    return "<p>" + "<br>".join(escape(line) for line in lines)
+def _weights_files(data: QMimeData) -> list[Path]:
+    files = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
+    return [file for file in files if file.suffix.lower() in _SUFFIXES]
 
 
 def _show_folder() -> None:

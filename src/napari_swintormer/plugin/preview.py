@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari.components import ViewerModel
@@ -11,8 +12,8 @@ from qtpy.QtCore import QObject, Signal
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.layers import LayerSource
 from napari_swintormer.plugin.runs import relay_warning, show_error
+from napari_swintormer.plugin.view import InView
 from napari_swintormer.plugin.worker import PreviewWorker
-from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:
     from napari_swintormer.engine.preview import RestoredRegion  # imports torch
@@ -51,7 +52,7 @@ class Preview(QObject):
         self._restored: RestoredRegion | None = None
         self._strength = 1.0
         self._provenance: dict[str, Any] = {}
-        self._position: dict[str, int] = {}
+        self._position: Mapping[str, int] = {}
         self.layer: Image | None = None
         self._made: Image | None = None
         viewer.layers.events.removed.connect(self._forget_layer)
@@ -61,23 +62,19 @@ class Preview(QObject):
         """Whether a preview is being made."""
         return self._worker is not None
 
-    def start(
-        self, source: LayerSource, job: Job, position: dict[str, int], region: Region
-    ) -> None:
-        """Restore a region of the planes at a position.
+    def start(self, job: Job, view: InView) -> None:
+        """Restore what is in view.
 
         Parameters
         ----------
-        source, job
+        job
             Of the run over the whole image.
-        position
-            Index along each of T, C and Z that the image has.
-        region
-            In pixels of full resolution.
+        view
+            What is on the screen of it.
         """
-        self._whole, self._position = source, position
+        self._whole, self._position = view.source, view.position
         self._strength = job.settings.strength
-        self._worker = worker = PreviewWorker(job, position, region)
+        self._worker = worker = PreviewWorker(job, view.position, view.region)
         worker.progressed.connect(self.progressed)
         worker.returned.connect(self._show)
         worker.errored.connect(self._show_error)

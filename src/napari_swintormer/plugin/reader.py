@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import dask.array as da
@@ -12,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_swintormer.imaging.files import Image, open_image
+from napari_swintormer.imaging.flat import FlatArray
 from napari_swintormer.imaging.ordered import expand_index
+from napari_swintormer.plugin.kept_levels import KeptLevels
+from napari_swintormer.plugin.levels_on_show import follow
 from napari_swintormer.plugin.results import LARGEST_TEXTURE
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -45,7 +49,7 @@ def read(path: str) -> list[LayerData]:
         As `napari_swintormer.imaging.files.open_image`; one sentence.
     """
     image = open_image(path)
-    levels, axes = _levels(image)
+    levels, axes, making = _levels(image)
     rgb = axes.endswith("S")
     spatial = axes.removesuffix("S")
     shown = spatial.replace("C", "")
@@ -61,6 +65,10 @@ def read(path: str) -> list[LayerData]:
         arguments["channel_axis"] = spatial.index("C")
     else:
         arguments["rgb"] = rgb
+    if making is not None:
+        if not rgb:  # napari would measure levels that are not made yet
+            arguments["contrast_limits"] = _limits(image)
+        follow(making, path)
     return [(levels if len(levels) > 1 else levels[0], arguments, "image")]
 
 
@@ -79,7 +87,7 @@ def open_levels(path: str | os.PathLike[str], axes: str) -> Any:
     dask array, or list of them
         Where the file has a pyramid or needs one its levels, finest first.
     """
-    levels, order = _levels(open_image(path))
+    levels, order, _ = _levels(open_image(path))
     for axis in axes:
         if axis not in order:  # TIFF may leave out axes of size 1
             levels, order = [level[np.newaxis] for level in levels], axis + order
@@ -130,17 +138,22 @@ class _Sparse:
         return np.asarray(self._data[tuple(finer)])
 
 
-def _levels(image: Image) -> tuple[list[da.Array], str]:
+def _levels(image: Image) -> tuple[list[da.Array], str, KeptLevels | None]:
     """View the pyramid of a file as dask arrays in napari's order of axes, and give that order.
 
-    A plane larger than a texture that has no pyramid gets coarser levels from every second, fourth
-    … pixel. They are as lazy as the image: zoomed in, napari reads only the part in view.
+    A plane larger than a texture that has no pyramid gets coarser levels: from every second, fourth
+    … pixel where pixels can be read one by one, else made in the background. Those are given, too,
+    while they are being made.
     """
     file = _OpenFile(image)
     stored: list[Any] = [image.data, *image.levels]
     size = dict(zip(image.axes, image.data.shape, strict=True))
     longest = max(size["Y"], size["X"])
-    if len(stored) == 1 and longest > LARGEST_TEXTURE:
+    kept = None
+    if len(stored) == 1 and longest > LARGEST_TEXTURE and not isinstance(image.data, FlatArray):
+        kept = KeptLevels(image, _OVERVIEW, file)
+        stored += kept.levels
+    elif len(stored) == 1 and longest > LARGEST_TEXTURE:
         step = 2
         while longest > _OVERVIEW * step // 2:
             steps = tuple(step if axis in "YX" else 1 for axis in image.axes)
@@ -150,7 +163,29 @@ def _levels(image: Image) -> tuple[list[da.Array], str]:
     order = "".join(axis for axis in ("TCZYXS" if colours else "TCSZYX") if axis in image.axes)
     transposed = [image.axes.index(axis) for axis in order]
     levels = [_as_dask(data, image.axes, file).transpose(transposed) for data in stored]
-    return levels, order
+    return levels, order, None if kept is None or kept.done.is_set() else kept
+
+
+def _limits(image: Image) -> tuple[float, float]:
+    """Give contrast limits from nine small parts of the first plane."""
+    side, parts = 64, []
+    for row, column in product(range(3), repeat=2):
+        place = {"Y": row, "X": column}
+        index = tuple(
+            _part(n, side, place[axis]) if axis in "YX" else 0
+            for axis, n in zip(image.axes, image.data.shape, strict=True)
+        )
+        parts.append(np.asarray(image.data[index], np.float64))
+    finite = [part[np.isfinite(part)] for part in parts]
+    low = min((float(part.min()) for part in finite if part.size), default=0.0)
+    high = max((float(part.max()) for part in finite if part.size), default=1.0)
+    return low, max(high, low + 1e-6)
+
+
+def _part(n: int, side: int, third: int) -> slice:
+    """Beginning, middle or end of `n` pixels."""
+    start = max(0, n - side) * third // 2
+    return slice(start, start + side)
 
 
 def _as_dask(data: Any, axes: str, file: _OpenFile) -> da.Array:

@@ -128,6 +128,10 @@ class RunPanel(QWidget):
         )
         self.run = QPushButton("Deblur all")
         self.run.setObjectName("swintormer-run")
+        self.pause = QPushButton("Pause")
+        self.pause.setToolTip(
+            "Stop after the tiles at hand and free the memory of the device, until you resume."
+        )
         self.cancel = QPushButton("Cancel")
         self.cancel.setToolTip("Stop after the tiles at hand. What is finished is kept.")
         self.resume = QPushButton("Resume")
@@ -146,8 +150,8 @@ class RunPanel(QWidget):
         going_on = QHBoxLayout()
         going_on.setSpacing(8)
         going_on.addWidget(self.progress_text, 1)
-        going_on.addWidget(self.cancel)
-        going_on.addWidget(self.resume)
+        for button in (self.pause, self.resume, self.cancel):
+            going_on.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
@@ -158,19 +162,32 @@ class RunPanel(QWidget):
         self.set_running(False)
         self.show_message("")
 
-    def set_running(self, running: bool, *, resumable: bool = False) -> None:
+    def set_running(
+        self,
+        running: bool,
+        *,
+        pausable: bool = False,
+        resumable: bool = False,
+        paused: bool = False,
+    ) -> None:
         """Show the buttons that make sense, and the progress bar during a run.
 
         Parameters
         ----------
         running
             Whether a run or a preview goes on.
+        pausable
+            Whether that can be paused.
         resumable
-            Whether a run was stopped that can go on.
+            Whether a run was stopped, or paused, that can go on.
+        paused
+            Whether it was paused.
         """
         began = running and self.progress.isHidden()
-        self.cancel.setEnabled(running)
-        self.cancel.setVisible(running)
+        self.pause.setEnabled(pausable)
+        self.pause.setVisible(pausable)
+        self.cancel.setEnabled(running or paused)
+        self.cancel.setVisible(running or paused)
         self.resume.setVisible(resumable and not running)
         self.progress.setVisible(running)
         self.progress_text.setVisible(running or resumable)
@@ -178,7 +195,7 @@ class RunPanel(QWidget):
             self.progress.setRange(0, 0)  # busy: nothing is counted yet
             self.progress_text.setText("Loading the model …")
         elif resumable and not running:
-            self.progress_text.setText("A run was stopped.")
+            self.progress_text.setText("Paused." if paused else "A run was stopped.")
 
     def show_progress(self, event: Progress) -> None:
         """Show how many tiles are done and how long the rest takes."""

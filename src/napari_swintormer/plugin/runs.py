@@ -63,6 +63,8 @@ class Runs(QObject):
     ----------
     stopped
         The run that `resume` goes on with, or None.
+    paused
+        Whether that run was paused: then those that wait go on waiting.
     """
 
     changed = Signal()
@@ -83,6 +85,7 @@ class Runs(QObject):
         self._worker: DeblurWorker | None = None
         self._activity: progress | None = None
         self.stopped: Run | None = None
+        self.paused = False
         viewer.layers.events.removed.connect(self._forget_layer)
 
     @property
@@ -96,29 +99,42 @@ class Runs(QObject):
         return len(self._waiting)
 
     def start(self, run: Run) -> None:
-        """Begin a run, or let it wait for the one that goes on."""
-        if self._worker is None:
+        """Begin a run, or let it wait for the one that goes on or is paused."""
+        if self._worker is None and not self.paused:
             self._begin(run)
-        else:
-            self._waiting.append(run)
-            self.said.emit(
-                f"{run.source.name} waits for the run that goes on (waiting: {self.n_waiting}).",
-                False,
-            )
-            self.changed.emit()
+            return
+        self._waiting.append(run)
+        other = "the run that is paused" if self._worker is None else "the run that goes on"
+        self.said.emit(f"{run.source.name} waits for {other} (waiting: {self.n_waiting}).", False)
+        self.changed.emit()
 
     def resume(self) -> None:
         """Go on with the run that was stopped."""
         run, self.stopped = self.stopped, None
+        self.paused = False
         if run is not None:
             self.start(run)
+
+    def pause(self) -> None:
+        """Stop after the batch of tiles at hand and free the device; what waits goes on waiting."""
+        if self._worker is not None:
+            self.paused = True
+            self._worker.quit()
+            self.said.emit("Pausing after the tiles at hand …", False)
 
     def cancel(self) -> None:
         """Stop after the batch of tiles at hand; what waits is dropped, what is finished stays."""
         self._waiting.clear()
+        paused, self.paused = self.paused, False
         if self._worker is not None:
             self._worker.quit()
             self.said.emit("Stopping after the tiles at hand …", False)
+        elif paused and self.stopped is not None:
+            run, self.stopped = self.stopped, None
+            self._keep_or_remove(run)
+            self._say_what_is_kept()
+            self.changed.emit()
+            self.ended.emit(None)
 
     def _begin(self, run: Run) -> None:
         self._current, self.stopped = run, None
@@ -206,30 +222,51 @@ class Runs(QObject):
         if self._activity is not None:
             self._activity.close()
             self._activity = None
+        if self.paused and worker.abort_requested and self._hold(run):
+            self.said.emit("The memory of the device is free; Resume goes on.", False)
+            self.changed.emit()
+            return
+        self.paused = False
         layer = run.layer
         if run.result is not None and not run.result.complete:
             self._keep_or_remove(run)
             layer = None
         if worker.abort_requested:
-            kept = self.stopped is not None
-            self.said.emit(
-                "What is finished is kept; Resume goes on to the same result."
-                if kept
-                else "Cancelled. The layers are as they were.",
-                False,
-            )
+            self._say_what_is_kept()
         if self._waiting:
             self._begin(self._waiting.popleft())
         else:
             self.changed.emit()
         self.ended.emit(layer)
 
+    def _say_what_is_kept(self) -> None:
+        kept = self.stopped is not None
+        self.said.emit(
+            "What is finished is kept; Resume goes on to the same result."
+            if kept
+            else "Cancelled. The layers are as they were.",
+            False,
+        )
+
+    def _hold(self, run: Run) -> bool:
+        """Keep a run for `resume`, also where nothing of it is finished; say whether it is wanted.
+
+        It is not where its layer was removed, or it has just become complete.
+        """
+        if run.result is not None and run.result.complete:
+            return False
+        if run.layer is not None and run.layer not in self._viewer.layers:
+            return False
+        if isinstance(run.result, FileResult) and not run.result.finished():
+            run.result = None  # its file has been removed; the next begins anew
+        self.stopped = run
+        return True
+
     def _keep_or_remove(self, run: Run) -> None:
         """Keep what an unfinished run has made, or remove the layer where that is nothing."""
-        assert run.result is not None
         if run.layer is not None and run.layer not in self._viewer.layers:
             return  # removed by the user
-        kept = bool(run.result.finished())
+        kept = run.result is not None and bool(run.result.finished())
         if kept:
             self.stopped = run
         if run.layer is not None:
@@ -245,7 +282,10 @@ class Runs(QObject):
             and self.stopped.layer is not None
             and event.value == self.stopped.layer
         ):
-            self.stopped = None
+            self.stopped, paused = None, self.paused
+            self.paused = False
+            if paused and self._waiting:
+                self._begin(self._waiting.popleft())
             self.changed.emit()
         if (
             self._worker is not None

@@ -22,6 +22,16 @@ def actin() -> list[LayerData]:
     return _open("actin")
 
 
+def algae() -> list[LayerData]:
+    """Open the focal stack."""
+    return _open("algae")
+
+
+def mitochondria() -> list[LayerData]:
+    """Open the pair for training: what was captured out of focus, and in focus."""
+    return _open("mitochondria-blurred") + _open("mitochondria-sharp")
+
+
 def _open(name: str) -> list[LayerData]:
     sample = next(image for image in sample_images() if image.name == name)
     with open_image(sample.path) as image:

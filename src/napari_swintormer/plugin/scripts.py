@@ -11,7 +11,7 @@ from typing import Any
 
 from napari.layers import Image
 
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.config import DeblurSettings, with_preferences
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.plugin.layers import full_resolution
@@ -98,6 +98,11 @@ def as_command(record: Mapping[str, Any]) -> str:
 
 
 def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is the default anyway."""
+    """Leave out what is the default anyway, of the API and of the command line."""
     defaults = dataclasses.asdict(DeblurSettings())
-    return {k: v for k, v in settings.items() if v is not None and v != defaults[k]}
+    preferred = dataclasses.asdict(with_preferences(DeblurSettings()))
+    return {
+        key: value
+        for key, value in settings.items()
+        if value is not None and not value == defaults[key] == preferred[key]
+    }

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -41,24 +42,26 @@ def add_row(
     native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     if isinstance(native, QComboBox):  # a long layer name must not widen the window
         native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        native.setMinimumContentsLength(16)
+        native.setMinimumContentsLength(11)
     label = QLabel(text)
     label.setBuddy(native)
     label.setToolTip(field.tooltip or "")
+    line: QWidget | QLayout = native
     if beside is not None:
-        row = QHBoxLayout()
-        row.setSpacing(6)
-        row.addWidget(native, 1)
-        row.addWidget(beside)
-        form.addRow(label, row)
-    elif below is None:
-        form.addRow(label, native)
-    else:
+        line = QHBoxLayout()
+        line.setSpacing(6)
+        line.addWidget(native, 1)
+        line.addWidget(beside)
+    if below is not None:
         cell = QVBoxLayout()
         cell.setSpacing(2)
-        cell.addWidget(native)
+        if beside is None:
+            cell.addWidget(native)
+        else:
+            cell.addLayout(line)
         cell.addWidget(below)
-        form.addRow(label, cell)
+        line = cell
+    form.addRow(label, line)
     return label
 
 

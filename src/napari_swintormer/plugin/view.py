@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -15,6 +17,25 @@ from napari_swintormer.tiling.grid import Region
 
 # More than this takes too long to be a preview: 25 tiles of 256 pixels and the usual overlap.
 LARGEST_PREVIEW = 1024
+
+
+@dataclass(frozen=True)
+class InView:
+    """What is on the screen of what is to be deblurred.
+
+    Attributes
+    ----------
+    source
+        All that is to be deblurred.
+    position
+        Index of the plane in view along each of T, C and Z that `source` has.
+    region
+        Of that plane, in pixels of full resolution.
+    """
+
+    source: LayerSource
+    position: Mapping[str, int]
+    region: Region
 
 
 def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Region:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,15 +62,38 @@ class JobSignals(WorkerBaseSignals):
         An `Outcome` of 0 seconds: the room for the result is there, and shows the input.
     filled
         More of the result is finished, at most every 0.4 seconds.
+    made
+        Number of a job of several, and its `RestoredRegion`.
     """
 
     progressed = Signal(object)
     noticed = Signal(str)
     opened = Signal(object)
     filled = Signal()
+    made = Signal(int, object)
 
 
-class JobWorker(WorkerBase[T | None]):
+class EventWorker(WorkerBase[T | None]):
+    """Iterates events in a thread of its own and passes on what is worth it."""
+
+    def __init__(self) -> None:
+        super().__init__(SignalsClass=JobSignals)
+        self._reported = 0.0
+        self._last: Progress | None = None
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.noticed.emit(event.message)
+        elif isinstance(event, Progress):
+            if event.unit == "tiles" and not event.steps:
+                self._last = event
+            now = time.monotonic()
+            if event.done == event.total or now - self._reported >= _REPORT_EVERY:
+                self._reported = now
+                self.progressed.emit(event)
+
+
+class JobWorker(EventWorker[T]):
     """Iterates the events of a job; `quit` stops it after the batch of tiles at hand.
 
     Parameters
@@ -81,10 +104,8 @@ class JobWorker(WorkerBase[T | None]):
     """
 
     def __init__(self, job: Job) -> None:
-        super().__init__(SignalsClass=JobSignals)
+        super().__init__()
         self._job = job
-        self._reported = 0.0
-        self._last: Progress | None = None
 
     def _remember_first_speed(self) -> None:
         """Keep a speed where none is known yet, so that the plan says a time from now on.
@@ -100,17 +121,6 @@ class JobWorker(WorkerBase[T | None]):
             plan = self._job.plan
             height, width = plan.grid.tile_shape
             remember_speed(key, last.done * plan.samples * height * width / last.elapsed)
-
-    def _report(self, event: Event) -> None:
-        if isinstance(event, Notice):
-            self.noticed.emit(event.message)
-        elif isinstance(event, Progress):
-            if event.unit == "tiles" and not event.steps:
-                self._last = event
-            now = time.monotonic()
-            if event.done == event.total or now - self._reported >= _REPORT_EVERY:
-                self._reported = now
-                self.progressed.emit(event)
 
 
 class DeblurWorker(JobWorker[Outcome]):
@@ -211,3 +221,32 @@ class PreviewWorker(JobWorker["RestoredRegion"]):
 
     def _restored(self) -> Generator[Event, None, None]:
         self._restored_region = yield from self._job.preview(self._position, self._region)
+
+
+class VariantsWorker(JobWorker[None]):
+    """Restores a region by several jobs, one after the other.
+
+    Parameters
+    ----------
+    jobs
+        At least one, of the same image.
+    position, region
+        As in `napari_swintormer.job.Job.preview`.
+    """
+
+    def __init__(self, jobs: Sequence[Job], position: Mapping[str, int], region: Region) -> None:
+        super().__init__(jobs[0])
+        self._jobs, self._position, self._region = jobs, position, region
+
+    def work(self) -> None:
+        """Restore the region again and again; what is made before an abort has been told."""
+        for number, job in enumerate(self._jobs):
+            with closing(self._restored(number, job)) as events:
+                for event in events:
+                    if self.abort_requested:
+                        return
+                    self._report(event)
+
+    def _restored(self, number: int, job: Job) -> Generator[Event, None, None]:
+        restored = yield from job.preview(self._position, self._region)
+        self.made.emit(number, restored)

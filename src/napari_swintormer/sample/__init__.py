@@ -1,4 +1,4 @@
-"""Small images with real blur, for the demo and for napari's File > Open Sample."""
+"""Small images with real blur: to look at, to try, and to train on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SampleImage:
 
 
 def sample_images() -> list[SampleImage]:
-    """List the bundled images: one photograph, one fluorescence microscopy image."""
+    """List the bundled images: a photograph, microscopy, a focal stack, and a pair to train on."""
     folder = Path(__file__).parent
     return [
         SampleImage(
@@ -44,5 +44,22 @@ def sample_images() -> list[SampleImage]:
             path=folder / "actin.tif",
             source="github.com/haesleinhuepf/BioImageAnalysisNotebooks",
             licence="CC BY 4.0",
+        ),
+        SampleImage(
+            name="algae",
+            title="Algae, five focal planes of a bright-field microscope (256 × 256, RGB, 8 bit)",
+            path=folder / "algae.ome.tif",
+            source="github.com/midcash/Algae-Microscopic-Multi-Focus-Image-Fusion",
+            licence="MIT",
+        ),
+        *(
+            SampleImage(
+                name=f"mitochondria-{half}",
+                title=f"Mitochondria, fluorescence, {where} (288 × 192, 16 bit)",
+                path=folder / f"mitochondria_{half}.tif",
+                source="github.com/ZJUOPTKuangLab/DFNN",
+                licence="MIT",
+            )
+            for half, where in (("blurred", "0.75 µm above the focus"), ("sharp", "in focus"))
         ),
     ]

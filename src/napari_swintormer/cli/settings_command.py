@@ -1,0 +1,34 @@
+"""The command ``settings``: what is set once for this computer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from napari_swintormer.config import preferences, preferences_file
+from napari_swintormer.errors import SettingsError
+
+
+def settings(
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="name=value, for example device=cuda or cache_folder=/scratch; none to show all."
+        ),
+    ] = None,
+) -> None:
+    """Show or change what is set once for this computer: model, device, memory, cache folder."""
+    from napari_swintormer.preferences import change_preferences
+
+    wanted = {}
+    for change in changes or []:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise SettingsError(f"A setting is written as name=value (got {change!r}).")
+        wanted[name] = value
+    chosen = change_preferences(**wanted) if wanted else preferences()
+    for name, value in asdict(chosen).items():
+        typer.echo(f"{name:<14} {value}")
+    typer.echo(f"\nKept in {preferences_file()}")

@@ -1,0 +1,160 @@
+"""Try several settings on the middle of the view: what they are, and making them in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.job import Job
+from napari_swintormer.models.catalogue import ModelInfo
+from napari_swintormer.plugin.runs import relay_warning, show_error
+from napari_swintormer.plugin.worker import VariantsWorker
+from napari_swintormer.tiling.grid import Region
+
+if TYPE_CHECKING:
+    from napari_swintormer.engine.preview import RestoredRegion  # imports torch
+
+SIDE = 128  # pixels of full resolution that are tried, along Y and X
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+Plan = Callable[[DeblurSettings], Job]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the settings that are tried.
+
+    Attributes
+    ----------
+    label
+        For people.
+    job
+        What makes it; variants of one job are restored once.
+    strength
+        At which it is shown.
+    choice
+        Fields of `DeblurForm` and their values, which a click takes over.
+    """
+
+    label: str
+    job: Job
+    strength: float
+    choice: Mapping[str, Any]
+
+
+def of_strength(settings: DeblurSettings, plan: Plan) -> list[Variant]:
+    """Vary the strength, from the image as it is to all of the change; takes one restoration."""
+    job = plan(settings)
+    return [
+        Variant("As it is" if value == 0 else f"{value:g}", job, value, {"strength": value})
+        for value in STRENGTHS
+    ]
+
+
+def of_models(settings: DeblurSettings, plan: Plan, models: Sequence[ModelInfo]) -> list[Variant]:
+    """Vary the model, each with the tiles that suit it; those that cannot be used are left out."""
+    variants = []
+    for info in models:
+        own = replace(
+            settings,
+            model=info.name,
+            tile_size=None,
+            overlap=None,
+            blend=None,
+            num_inference_steps=None,
+            samples=None,
+            uncertainty=False,
+            prior=None,
+        )
+        try:
+            job = plan(own)
+        except SwintormerError:
+            continue  # the Models widget says why
+        variants.append(Variant(info.name, job, settings.strength, {"model": info.name}))
+    return variants
+
+
+def middle(region: Region, side: int = SIDE) -> Region:
+    """Give the middle of a region, at most `side` pixels along Y and X."""
+    spans = []
+    for start, stop in ((region.y0, region.y1), (region.x0, region.x1)):
+        if stop - start > side:
+            start = (start + stop - side) // 2
+            stop = start + side
+        spans += [start, stop]
+    return Region(*spans)
+
+
+class Variants(QObject):
+    """Makes variants one after the other, each as soon as its job is restored."""
+
+    changed = Signal()
+    """Variants are being made, or none."""
+    progressed = Signal(object)
+    said = Signal(str, bool)
+    """Something to tell the user; whether it is an error."""
+    made = Signal(int, object)
+    """Number of a variant, and its pixels in the axes of the image."""
+    ended = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._worker: VariantsWorker | None = None
+        self._variants: Sequence[Variant] = ()
+        self._jobs: list[Job] = []
+
+    @property
+    def running(self) -> bool:
+        """Whether variants are being made."""
+        return self._worker is not None
+
+    def start(
+        self, variants: Sequence[Variant], position: Mapping[str, int], region: Region
+    ) -> None:
+        """Make variants of a region of the planes at a position; at least one.
+
+        Parameters
+        ----------
+        variants
+            Of the same image.
+        position, region
+            As in `napari_swintormer.plugin.preview.Preview.start`.
+        """
+        self._variants = variants
+        self._jobs = []
+        for variant in variants:
+            if not any(variant.job is job for job in self._jobs):
+                self._jobs.append(variant.job)
+        self._worker = worker = VariantsWorker(self._jobs, position, region)
+        worker.progressed.connect(self.progressed)
+        worker.made.connect(self._take)
+        worker.errored.connect(lambda error: show_error(error, self.said.emit))
+        worker.warned.connect(relay_warning)
+        worker.finished.connect(self._reset)
+        self.destroyed.connect(worker.quit)
+        self.said.emit("", False)
+        self.changed.emit()
+        worker.start()
+
+    def cancel(self) -> None:
+        """Stop after the batch of tiles at hand; what has been made stays."""
+        if self._worker is not None:
+            self._worker.quit()
+
+    def _take(self, number: int, restored: RestoredRegion) -> None:
+        for place, variant in enumerate(self._variants):
+            if variant.job is self._jobs[number]:
+                self.made.emit(place, restored.finished(variant.strength))
+
+    def _reset(self) -> None:
+        if self._worker is None:
+            return
+        self.destroyed.disconnect(self._worker.quit)
+        self._worker = None
+        self.changed.emit()
+        self.ended.emit()

@@ -1,0 +1,129 @@
+"""Trying settings on the view, and the hint on blur."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+from scipy.ndimage import gaussian_filter
+
+import napari_swintormer
+from napari_swintormer.plugin.variant_row import picture
+
+pytestmark = pytest.mark.gui
+PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
+
+
+def noise(*shape, dtype="uint16"):
+    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
+
+
+def try_out(deblur, qtbot, button):
+    trying = deblur.widget.trying
+    shown = {}
+    trying.variants.made.connect(lambda number, pixels: shown.update({number: pixels}))
+    deblur.widget.update_plan()
+    with qtbot.waitSignal(trying.variants.ended, timeout=PATIENCE):
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    return [shown[number] for number in sorted(shown)]
+
+
+def test_strengths_stand_side_by_side_and_a_click_takes_one_over(viewer, deblur, qtbot, batches):
+    image = noise(300, 260)
+    viewer.add_image(image)
+    whole = napari_swintormer.deblur(image, device="cpu", precision="fp32")
+    n_tiles = len(batches)
+    batches.clear()
+
+    shown = try_out(deblur, qtbot, deblur.widget.trying.strengths)
+
+    assert len(batches) <= n_tiles // 2  # restored once, in the middle
+    row = deblur.widget.trying.row
+    assert [button.text() for button in row.buttons] == ["As it is", "0.25", "0.5", "0.75", "1"]
+    assert "Try on the view" in viewer.window.dock_widgets
+    height, width = shown[0].shape
+    y, x = (300 - height) // 2, (260 - width) // 2
+    part = np.s_[y : y + height, x : x + width]
+    np.testing.assert_array_equal(shown[0], image[part])
+    np.testing.assert_array_equal(shown[4], whole[part])
+    assert row.buttons[4].isChecked()
+    assert not row.buttons[2].icon().isNull()
+    qtbot.mouseClick(row.buttons[2], Qt.MouseButton.LeftButton)
+    assert deblur.form.strength.value == 0.5
+    try_out(deblur, qtbot, deblur.widget.trying.strengths)  # in place of the first row
+    assert deblur.widget.trying.row.buttons[2].isChecked()
+    viewer.window.remove_dock_widget(deblur.widget)
+    assert "Try on the view" not in viewer.window.dock_widgets
+
+
+def test_models_stand_side_by_side(deblur_alone, qtbot, home, model, make_weights):
+    other = make_weights("other")
+    shutil.copy(other, home / "models")
+    (home / "models" / "torn.safetensors").write_bytes(b"\x10")
+    deblur_alone.viewer.add_image(noise(90, 70, 3, dtype="uint8"), rgb=True)
+    deblur_alone.form.refresh()
+
+    shown = try_out(deblur_alone, qtbot, deblur_alone.widget.trying.models)
+
+    assert [b.text() for b in deblur_alone.widget.trying.row.buttons] == [
+        "other",
+        "swintormer-small",
+    ]
+    assert len(shown) == 2
+    deblur_alone.widget.trying.row.buttons[0].click()
+    assert deblur_alone.form.model.value == "other"
+    qtbot.addWidget(deblur_alone.widget.trying.row)
+
+
+def test_a_picture_has_the_colours_of_its_layer(deblur_alone):
+    layer = deblur_alone.viewer.add_image(
+        np.array([[[0, 100], [200, 50]]]), colormap="red", contrast_limits=(0, 100)
+    )
+    look = layer.as_layer_data_tuple()[1]
+    drawn = picture(layer.data, "ZXY", look)  # Y and X the other way round
+    colours = [[drawn.pixelColor(x, y).getRgb()[:3] for x in (0, 1)] for y in (0, 1)]
+    assert colours == [[(0, 0, 0), (255, 0, 0)], [(255, 0, 0), (128, 0, 0)]]
+
+
+def test_the_blur_of_the_view_is_told_and_laid_over_it(deblur_alone, qtbot):
+    y, x = np.mgrid[:256, :256]
+    sharp = 100 * ((y // 24 + x // 24) % 2) + noise(256, 256) / 100
+    image = np.concatenate([sharp[:, :128], gaussian_filter(sharp, 3)[:, 128:]], 1)[np.newaxis]
+    viewer, blur = deblur_alone.viewer, deblur_alone.widget.blur
+    layer = viewer.add_image(image.astype("float32"), scale=(1, 2, 0.5), translate=(0, 5, 7))
+    viewer._canvas_size = (4000, 4000)
+
+    with qtbot.waitSignal(blur.ended, timeout=PATIENCE) as found:
+        qtbot.mouseClick(blur.map, Qt.MouseButton.LeftButton)
+
+    assert deblur_alone.widget.run_panel.message.text() == found.args[0].describe()
+    shown = viewer.layers[-1]
+    assert shown.name.endswith("blur")
+    for corner in ((-0.5, -0.5), (-0.5, 255.5), (255.5, -0.5)):
+        large = [(c + 0.5) / 64 - 0.5 for c in corner]
+        np.testing.assert_allclose(
+            shown.data_to_world((0, *large)), layer.data_to_world((0, *corner)), atol=1e-5
+        )
+    assert np.nanmax(shown.data[0, :, 0]) < np.nanmin(shown.data[0, :, 3])
+
+
+def test_a_folder_is_deblurred_from_the_widget(deblur_alone, qtbot, tmp_path, monkeypatch):
+    src, dst = tmp_path / "blurred", tmp_path / "sharper"
+    src.mkdir()
+    for name in "ab":
+        tifffile.imwrite(src / f"{name}.tif", noise(60, 70))
+    folders = [str(src), str(dst)]
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: folders.pop(0))
+    panel = deblur_alone.widget.folder
+    with qtbot.waitSignal(panel.ended, timeout=PATIENCE) as done:
+        qtbot.mouseClick(panel.choose, Qt.MouseButton.LeftButton)
+        assert not panel.choose.isEnabled()
+        assert deblur_alone.widget.run_panel.cancel.isVisibleTo(deblur_alone.widget)
+    assert done.args == [True]
+    whole = napari_swintormer.deblur(noise(60, 70), device="cpu", precision="fp32")
+    np.testing.assert_array_equal(tifffile.imread(dst / "b.tif"), whole)
+    assert panel.choose.isEnabled()

@@ -1,0 +1,96 @@
+"""A folder as a batch: image by image, going on, failures named in the end."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from typer.testing import CliRunner
+
+import napari_swintormer
+from napari_swintormer.cli import app
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.errors import FileError, OutputError
+from napari_swintormer.events import Notice, Progress
+from napari_swintormer.folder_run import FolderRun
+from napari_swintormer.imaging.files import open_image
+
+
+def noise(*shape, dtype="uint16"):
+    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    src = tmp_path / "blurred"
+    src.mkdir()
+    tifffile.imwrite(src / "a.tif", noise(70, 80))
+    Image.fromarray(noise(60, 64, 3, dtype="uint8")).save(src / "b.png")
+    Image.fromarray(noise(60, 64, dtype="uint8")).save(src / "b.jpg")
+    (src / "c.tif").write_bytes(b"II*\0 torn")
+    (src / "notes.txt").write_text("no image")
+    (src / "further").mkdir()
+    return src
+
+
+@pytest.fixture
+def settings(tiny_weights):
+    return DeblurSettings(model=str(tiny_weights), device="cpu", precision="fp32")
+
+
+def count_images(run, counted):
+    """Run, and keep what is told of the images."""
+    for event in run.events():
+        if isinstance(event, Progress) and event.unit == "images":
+            counted.append(event.done)
+
+
+def test_every_image_is_made_and_what_failed_is_named_last(folder, settings, tmp_path):
+    run = FolderRun(folder, tmp_path / "out", settings)
+    counted: list[int] = []
+    with pytest.raises(FileError, match="1 of 4 images") as error:
+        count_images(run, counted)
+    assert counted == [1, 2, 3, 4]
+    assert "\nc.tif: " in str(error.value)
+    assert sorted(path.name for path in run.dst.iterdir()) == ["a.tif", "b.jpg.png", "b.png"]
+    with open_image(run.dst / "a.tif") as made:
+        whole = napari_swintormer.deblur(
+            noise(70, 80), model=settings.model, device="cpu", precision="fp32"
+        )
+        np.testing.assert_array_equal(made.data[...], whole)
+
+
+def test_a_stopped_folder_goes_on_where_it_was(folder, settings, tmp_path):
+    (folder / "c.tif").unlink()
+    run = FolderRun(folder, tmp_path / "out", settings)
+    with closing(run.events()) as events:
+        for event in events:
+            if isinstance(event, Notice) and event.message.startswith("b.png"):
+                break
+    before = {path: path.stat().st_mtime_ns for path in run.dst.glob("[ab]*")}
+    assert len(before) == 2
+    assert "2 of them there already" in run.describe()
+    list(run.events())
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert len(list(run.dst.glob("*"))) == 3
+
+
+def test_a_folder_without_images_and_the_same_folder_are_refused(folder, settings, tmp_path):
+    with pytest.raises(OutputError, match="choose another for results"):
+        FolderRun(folder, folder, settings).describe()
+    with pytest.raises(FileError, match="holds no TIFF"):
+        FolderRun(folder / "further", tmp_path / "out", settings).describe()
+
+
+def test_the_command_line_takes_folders(folder, settings, tmp_path):
+    arguments = ["deblur", str(folder), str(tmp_path / "out"), "--model", settings.model]
+    plan = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert plan.output.startswith("4 images from")
+    assert not (tmp_path / "out").exists()
+    done = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--precision", "fp32"])
+    assert done.exit_code == 2
+    assert "c.tif" in done.output
+    assert (tmp_path / "out" / "b.png").exists()
