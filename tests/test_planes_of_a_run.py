@@ -14,22 +14,15 @@ from napari_swintormer.api import deblur_file
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.imaging.part import Part, format_planes, parse_planes
-from napari_swintormer.models.prior import build_network
 from napari_swintormer.models.weights import save_weights
-from tiny import tiny_prior_card
+from tiny import random_network, tiny_prior_card
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    import torch
-
     path = tmp_path_factory.mktemp("planes") / "with-prior.safetensors"
     card = tiny_prior_card()
-    torch.manual_seed(1)
-    network = build_network(card.network, card.prior)
-    torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
-    torch.nn.init.normal_(network.output.weight, std=0.02)
-    save_weights(path, network.state_dict(), card)
+    save_weights(path, random_network(card).state_dict(), card)
     return path
 
 

@@ -25,17 +25,7 @@ from napari_swintormer.models.sampling import SamplingPlan, sample
 from napari_swintormer.models.stepwise import finished
 from napari_swintormer.models.weights import load_weights, save_weights
 from napari_swintormer.training.settings import NETWORKS
-from tiny import tiny_card, tiny_prior_card
-
-
-def random_network(card):
-    """A network whose prior is far from where training starts: its noise is seen in the result."""
-    torch.manual_seed(1)
-    network = build_network(card.network, card.prior)
-    torch.nn.init.normal_(network.prior.denoiser.out.weight, std=0.5)
-    torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
-    torch.nn.init.normal_(network.output.weight, std=0.02)
-    return network
+from tiny import random_network, tiny_card, tiny_prior_card
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import dask.array as da
 import numpy as np
 import pytest
 import torch
-from test_prior import random_network
 
 from napari_swintormer import deblur, load_model
 from napari_swintormer.api import deblur_file
@@ -25,7 +24,7 @@ from napari_swintormer.models.prior_settings import LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.stepwise import finished
 from napari_swintormer.models.weights import save_weights
-from tiny import tiny_card, tiny_prior_card
+from tiny import random_network, tiny_card, tiny_prior_card
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 

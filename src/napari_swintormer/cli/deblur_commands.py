@@ -130,6 +130,25 @@ def deblur(
     typer.echo(str(dst))
 
 
+def residual(
+    src: Annotated[Path, typer.Argument(help="Image that was deblurred.")],
+    result: Annotated[Path, typer.Argument(help="What was made of it.")],
+    dst: Annotated[Path, typer.Argument(help="Map to write: .ome.zarr, .tif, .ome.tif or .npy.")],
+    axes: Annotated[
+        str | None,
+        typer.Option(help="One letter of TCZYXS per dimension; the file's if left out."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Map where a result, blurred again as it best fits, does not explain its image."""
+    from napari_swintormer.console import finish
+    from napari_swintormer.residual_run import residual_file
+
+    events = residual_file(src, result, dst, axes, overwrite=overwrite)
+    finish(events, "Blurring again", show=True)
+    typer.echo(str(dst))
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = Path("demo"),
     model: Model = DEFAULT.model,
