@@ -15,25 +15,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from images import MICROSCOPY, PHOTO
+
 from napari_swintormer import train
-from napari_swintormer.models.card import TrainingData
 
 STEPS = 14_000
-DATA = [
-    ("Kaggle Data Science Bowl 2018 (BBBC038)", "CC0", 217),
-    ("NEUBIAS training resources", "CC BY 4.0", 53),
-    ("CellProfiler examples", "BSD-3-Clause", 47),
-    ("BCCD blood cells", "MIT", 29),
-    ("CEM dataset examples", "BSD-3-Clause", 15),
-    ("histolab fixtures", "Apache-2.0", 14),
-    ("OpenSlide CMU-1", "CC0", 4),
-    ("BioImageAnalysisNotebooks", "CC BY 4.0", 11),
-    ("scikit-image sample data", "CC0", 22),
-    ("Buddies of Budgie backgrounds", "CC0", 92),
-    ("elementary OS wallpapers", "CC0, public domain, CC-BY", 97),
-    ("Pop!_OS wallpapers", "public domain, CC-BY", 62),
-    ("gb82 image set", "CC0", 15),
-]
 
 
 def main() -> None:
@@ -68,10 +54,7 @@ def main() -> None:
             "and microscopy images, and leaves sharp images alone. Trained on synthetic defocus."
         ),
         licence="BSD-3-Clause",
-        training_data=tuple(
-            TrainingData(name=name, licence=licence, images=images)
-            for name, licence, images in DATA
-        ),
+        training_data=(*MICROSCOPY, *PHOTO),
     )
 
 

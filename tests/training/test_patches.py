@@ -90,6 +90,19 @@ def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
     assert all(np.array_equal(seen[0], seen[2]) for seen, _ in patches)
 
 
+def test_what_shines_in_the_dark_is_told_from_what_absorbs(tmp_path):
+    """Nuclei on black, and the same seen in transmitted light; a photo is neither."""
+    y, x = np.mgrid[:60, :70]
+    nuclei = (np.hypot(y % 20 - 10, x % 20 - 10) < 5) * np.uint16(3000)
+    for name, image in (("fluorescence", nuclei), ("brightfield", 3000 - nuclei)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", image)
+    drawn = {}
+    for scene in sharp_only(tmp_path):
+        sampler = PatchSampler([scene], 32, 1, CONVENTION, 0, "optics")
+        drawn[scene.sharp.stem] = sampler._modality(scene)
+    assert drawn == {name: name for name in drawn}
+
+
 def test_an_image_smaller_than_a_patch_is_mirrored(write_images):
     small = sharp_only(write_images("small", ["a.png"], (9, 40, 3)))
     blurred, sharp = PatchSampler(small, 64, 3, CONVENTION, seed=0).draw(0, 0)

@@ -21,7 +21,11 @@ def defocus(radius):
     return psf.defocus(radius, 0.6)
 
 
-FAMILIES = [psf.disk, psf.gaussian, polygon, defocus]
+def cats_eye(radius):
+    return psf.cats_eye(radius, 0.15)
+
+
+FAMILIES = [psf.disk, psf.gaussian, polygon, cats_eye, defocus]
 
 
 def moments(kernel):
@@ -49,6 +53,7 @@ def test_light_is_kept_and_stays_in_place(radius, blades, rotation, cutoff, aber
         psf.polygon(radius, blades, rotation),
         psf.defocus(radius, cutoff, spherical=spherical, astigmatism=astigmatism, axis=axis),
     ]
+    kernels += [psf.cats_eye(radius, 0.5, rotation), psf.ring(radius, 0.5)]
     kernels += [psf.with_halo(k, halo, radius) for k in kernels]
     for kernel in kernels:
         assert kernel.dtype == np.float32
@@ -99,3 +104,18 @@ def test_a_lens_passes_nothing_beyond_its_cutoff():
     beyond = np.hypot(frequency[:, None], frequency[None]) > 0.42
     assert transfer[beyond].max() < 0.02
     assert transfer[0, 0] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_ring_has_a_hole_and_a_cats_eye_is_narrow():
+    ring = psf.ring(8, 0.5)
+    half = len(ring) // 2
+    assert ring[half, half] == 0
+    assert ring[half, half + 6] == pytest.approx(1 / (np.pi * (64 - 16)), rel=0.02)
+    eye = psf.cats_eye(8, 0.5)
+    assert eye.sum(axis=0)[half + 5] == 0  # its half width is 4 along the shadow, 7 across
+    assert eye.sum(axis=1)[half + 5] > 0
+
+
+def test_a_shift_moves_the_centre_of_mass():
+    y, x, _ = moments(psf.shifted(psf.disk(3), 0.3, -0.2))
+    assert (y, x) == (pytest.approx(0.3, abs=1e-4), pytest.approx(-0.2, abs=1e-4))

@@ -65,7 +65,7 @@ def train(
     blurred: Blurred = TrainSettings.blurred,
     annotations: Annotations = TrainSettings.annotations,
     synthesize: Annotated[
-        str | None, typer.Option(help="defocus: make the blurred images instead.")
+        str | None, typer.Option(help="defocus, optics or motion: make the blurred images instead.")
     ] = TrainSettings.synthesize,
     kind: Annotated[
         list[str] | None,

@@ -1,4 +1,4 @@
-"""What defocus, a camera and a file format do to a sharp image.
+"""What a simple defocus, a camera and a file format do to a sharp image.
 
 A degradation is drawn first and applied after, so that the patch can be cut with the margin that
 its blur reaches: nothing wraps around and nothing is invented at the border. The mixture was
@@ -28,7 +28,7 @@ Kind = Literal["photo", "microscopy"]
 """How intensities relate to light: a photo is encoded by a gamma curve, microscopy is linear."""
 
 # Shares of the training patches; the rest of each choice follows from them.
-_UNBLURRED = 0.2
+UNBLURRED = 0.2
 _VARYING = 0.35
 _PARTLY_SHARP = 0.5  # of the varying
 _NOISELESS = 0.25
@@ -74,6 +74,16 @@ class Degradation:
         """Pixels around a patch that its blur reaches."""
         return max((len(p) // 2 for p in self.psfs), default=0)
 
+    def degrade(self, sharp: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Degrade a patch as `apply` does; return it and what a network is to make of it.
+
+        A patch without blur is to stay as it is, noise and all: sharp images are left alone.
+        """
+        blurred = self.apply(sharp, rng)
+        height, width = sharp.shape[1:]
+        inner = sharp[:, self.margin : height - self.margin, self.margin : width - self.margin]
+        return blurred, inner if self.psfs else blurred
+
     def apply(self, sharp: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Degrade a patch.
 
@@ -108,9 +118,7 @@ class Degradation:
         return image.astype(np.float32, copy=False)
 
 
-def draw_defocus(
-    kind: Kind, rng: np.random.Generator, unblurred: float = _UNBLURRED
-) -> Degradation:
+def draw_defocus(kind: Kind, rng: np.random.Generator, unblurred: float = UNBLURRED) -> Degradation:
     """Draw a defocus blur, noise and file format from the mixture that models train on.
 
     Parameters

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.intensity import IntensityConvention, IntensityRange
+    from napari_swintormer.training.pairs import Region
     from napari_swintormer.training.sources import Source
 
 _CACHE_BYTES = 512 * 2**20
+_LOOK = 256  # pixels around the middle of an image that tell a dark background
+_DARK = 0.35
 _REACH = 8  # pixels beyond a region that interpolation looks at
 
 
@@ -47,6 +50,7 @@ class ImageCache:
         self._bytes = 0
         self._ranges: dict[Source, list[IntensityRange]] = {}
         self._images: OrderedDict[Source, tuple[NDArray[Any], str]] = OrderedDict()
+        self._dark: dict[tuple[Source, int], bool] = {}
         self._lock = threading.Lock()
 
     def range_of(self, source: Source, plane: int) -> IntensityRange:
@@ -56,6 +60,15 @@ class ImageCache:
             with open_planes(source, self._channels) as planes:
                 ranges = self._ranges[source] = measure_ranges(planes, self._convention)
         return ranges[plane]
+
+    def is_dark(self, source: Source, plane: int, bounds: Region) -> bool:
+        """Whether most of the middle of a region is dark, as behind things that shine."""
+        known = self._dark.get((source, plane))
+        if known is None:
+            y, x = (slice(max(a, (a + b) // 2 - _LOOK), (a + b) // 2 + _LOOK) for a, b in bounds)
+            seen = self.range_of(source, plane).to_unit(self.read(source, plane, y, x))
+            known = self._dark[source, plane] = bool(np.median(seen) < _DARK)
+        return known
 
     def read(
         self, source: Source, plane: int, y: slice, x: slice, channels: int | None = None

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer.training.annotations import LEAVE_OUT, Marks, plane_of_mask
-from napari_swintormer.training.degradations import draw_defocus, draw_range
+from napari_swintormer.training.degradations import draw_range
 from napari_swintormer.training.image_cache import ImageCache
 from napari_swintormer.training.pairs import drawing_weights
+from napari_swintormer.training.realistic import DEGRADATIONS
 from napari_swintormer.training.sources import open_planes
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.imaging.intensity import IntensityConvention
     from napari_swintormer.training.pairs import Scene
+    from napari_swintormer.training.realistic import Modality
 
     FloatArray = NDArray[np.float32]
     Patch = tuple[FloatArray, FloatArray]
@@ -53,6 +55,9 @@ class PatchSampler:
         How intensities of an image become the unit range.
     seed
         Seed of everything that is drawn.
+    synthesize
+        How scenes without a blurred image are blurred, see `realistic.DEGRADATIONS`; None where
+        there are no such scenes.
     """
 
     def __init__(
@@ -62,12 +67,14 @@ class PatchSampler:
         channels: int,
         convention: IntensityConvention,
         seed: int,
+        synthesize: str | None = "defocus",
     ) -> None:
         self._scenes = list(scenes)
         self._patch_size = patch_size
         self._channels = channels
         self._images = ImageCache(channels, convention)
         self._seed = seed
+        self._degrade = None if synthesize is None else DEGRADATIONS[synthesize]
         self._cumulative = np.cumsum(drawing_weights(scenes))
         self._marks = {s: _marks(s, channels) for s in scenes if s.annotations is not None}
 
@@ -96,17 +103,16 @@ class PatchSampler:
 
     def _patch(self, scene: Scene, rng: np.random.Generator, **share: float) -> Patch:
         if scene.blurred is None:
-            degradation = draw_defocus(scene.kind, rng, **share)
+            assert self._degrade is not None
+            degradation = self._degrade(self._modality(scene), rng, **share)
             place = self._place(scene, degradation.margin, rng)
             sharp = self._cut(scene, place)[0]
             if scene.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
                 sharp = sharp.mean(axis=0, keepdims=True)
             if rng.random() < _SOFT:
                 sharp = _enlarged(sharp, rng)
-            blurred = degradation.apply(sharp, rng)
+            blurred, sharp = degradation.degrade(sharp, rng)
             inner = slice(degradation.margin, degradation.margin + self._patch_size)
-            # a patch without blur stays as it is, noise and all: sharp images are left alone
-            sharp = sharp[:, inner, inner] if degradation.psfs else blurred
         else:
             place = self._place(scene, 0, rng)
             inner = slice(None)
@@ -121,6 +127,12 @@ class PatchSampler:
         if len(seen) < self._channels:
             seen, sharp = (np.repeat(p, self._channels, axis=0) for p in (seen, sharp))
         return seen.astype(np.float32), sharp.astype(np.float32)
+
+    def _modality(self, scene: Scene) -> Modality:
+        if scene.kind == "photo":
+            return "photo"
+        dark = self._images.is_dark(scene.sharp, scene.plane, scene.bounds)
+        return "fluorescence" if dark else "brightfield"
 
     def _place(self, scene: Scene, margin: int, rng: np.random.Generator) -> _Place:
         """Draw where a patch with its margin is cut, and how it is turned.

@@ -81,9 +81,8 @@ def iter_stage(settings: TrainSettings) -> Generator[Event]:
     log = TrainingLog(settings.run_folder, first_step)
 
     def patches(scenes: Any, seed: int) -> PatchSampler:
-        return PatchSampler(
-            scenes, settings.patch_size, card.network.channels, card.intensity, seed
-        )
+        size, channels = settings.patch_size, card.network.channels
+        return PatchSampler(scenes, size, channels, card.intensity, seed, settings.synthesize)
 
     sampler = patches(scenes, settings.seed)
     validation = patches(held_out, _SEED).draw_all(_PATCHES) if held_out else None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 _PUPIL_SAMPLES = 48
+_PUPIL_AXIS = (np.arange(_PUPIL_SAMPLES) + 0.5) / _PUPIL_SAMPLES - 0.5  # the pupil is 1 across
 # A camera sums the light over a pixel's area: figures are drawn on a grid this much finer.
 _POINTS_PER_PIXEL = 5
 
@@ -58,6 +59,39 @@ def polygon(radius: float, blades: int, rotation: float = 0.0) -> FloatArray:
     return _covered(apothem - outside)
 
 
+def cats_eye(radius: float, cut: float, rotation: float = 0.0) -> FloatArray:
+    """Blur figure of a round aperture that the lens barrel cuts, as towards a photo's corners.
+
+    Parameters
+    ----------
+    radius
+        Radius of the uncut disk, in pixels.
+    cut
+        How far the shadow's border has moved in, as a share of the diameter: 0 to 0.9.
+    rotation
+        Direction that the shadow comes from, in radians.
+    """
+    y, x = _points(math.ceil(radius + 0.5))
+    dy, dx = cut * radius * math.sin(rotation), cut * radius * math.cos(rotation)
+    farther = np.maximum(np.hypot(y - dy, x - dx), np.hypot(y + dy, x + dx))
+    return _covered(radius - farther)
+
+
+def ring(radius: float, inner: float) -> FloatArray:
+    """Blur figure of a mirror lens: a disk with a hole.
+
+    Parameters
+    ----------
+    radius
+        Of the disk, in pixels.
+    inner
+        Radius of the hole as a share of `radius`, 0.1 to 0.9.
+    """
+    y, x = _points(math.ceil(radius + 0.5))
+    distance = np.hypot(y, x)
+    return _covered(np.minimum(radius - distance, distance - inner * radius))
+
+
 def defocus(
     radius: float,
     cutoff: float,
@@ -83,16 +117,37 @@ def defocus(
     # A ray through the pupil at height rho lands at the slope of the phase: W = waves * rho**2
     # reaches `radius` at the rim when waves = radius * cutoff / 4.
     waves = radius * cutoff / 4
-    frequency = (np.arange(_PUPIL_SAMPLES) + 0.5) / _PUPIL_SAMPLES - 0.5  # in units of `cutoff`
-    v, u = np.meshgrid(2 * frequency, 2 * frequency, indexing="ij")
+    v, u = pupil_points()
     square = u * u + v * v
     phase = waves * square + spherical * (6 * square**2 - 6 * square + 1)
     phase += astigmatism * ((u * u - v * v) * math.cos(2 * axis) + 2 * u * v * math.sin(2 * axis))
     pupil = np.where(square <= 1, np.exp(2j * np.pi * phase), 0)
+    half = math.ceil(radius + 2.5 / cutoff)
+    return summed_over_pixels(np.abs(amplitude(pupil, cutoff, half)) ** 2)
 
-    y, _ = _points(math.ceil(radius + 2.5 / cutoff))
-    transform = np.exp(2j * np.pi * cutoff * np.outer(y[:, 0], frequency))
-    return _summed_over_pixels(np.abs(transform @ pupil @ transform.T) ** 2)
+
+def pupil_points() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates (v, u) of the points that a pupil is given at; its rim is at radius 1."""
+    v, u = np.meshgrid(2 * _PUPIL_AXIS, 2 * _PUPIL_AXIS, indexing="ij")
+    return v, u
+
+
+def amplitude(pupil: NDArray[np.complex128], cutoff: float, half: int) -> NDArray[np.complex128]:
+    """Fourier transform of a pupil, on the fine grid that `summed_over_pixels` takes.
+
+    Parameters
+    ----------
+    pupil
+        At `pupil_points`.
+    cutoff
+        As in `defocus`.
+    half
+        Pixels to the border from the middle one.
+    """
+    y, _ = _points(half)
+    transform = np.exp(2j * np.pi * cutoff * np.outer(y[:, 0], _PUPIL_AXIS))
+    field: NDArray[np.complex128] = transform @ pupil @ transform.T
+    return field
 
 
 def with_halo(psf: FloatArray, share: float, radius: float) -> FloatArray:
@@ -100,6 +155,15 @@ def with_halo(psf: FloatArray, share: float, radius: float) -> FloatArray:
     halo = gaussian(radius)
     side = max(len(psf), len(halo))
     return (1 - share) * _padded(psf, side) + share * _padded(halo, side)
+
+
+def shifted(psf: FloatArray, dy: float, dx: float) -> FloatArray:
+    """Move `psf` by less than a pixel, linearly between pixels; its side grows by two."""
+    wide = np.pad(psf, 1)
+    for axis, d in ((0, dy), (1, dx)):
+        moved = np.roll(wide, 1 if d > 0 else -1, axis)
+        wide = (1 - abs(d)) * wide + abs(d) * moved
+    return wide.astype(np.float32, copy=False)
 
 
 def _points(half: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -112,10 +176,11 @@ def _points(half: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _covered(inside: NDArray[np.float64]) -> FloatArray:
     """Figure of even brightness, from every fine point's distance inside its border."""
-    return _summed_over_pixels(np.clip(inside * _POINTS_PER_PIXEL + 0.5, 0, 1))
+    return summed_over_pixels(np.clip(inside * _POINTS_PER_PIXEL + 0.5, 0, 1))
 
 
-def _summed_over_pixels(points: NDArray[np.float64]) -> FloatArray:
+def summed_over_pixels(points: NDArray[np.float64]) -> FloatArray:
+    """Sum a fine grid over the area of each pixel, and bring the whole to one."""
     side = len(points) // _POINTS_PER_PIXEL
     pixels = points.reshape(side, _POINTS_PER_PIXEL, side, _POINTS_PER_PIXEL).sum(axis=(1, 3))
     return _normalised(pixels)

@@ -33,6 +33,8 @@ NETWORKS = {
 
 Stage = Literal["network", "autoencoder", "denoiser", "joint"]
 
+Synthesis = Literal["defocus", "optics", "motion"]
+
 LOSSES = ("l1", "charbonnier", "frequency")
 PARAMETERS = ("all", "decoder", "output")
 
@@ -75,7 +77,9 @@ class TrainSettings:
     skip_bad
         Leave out pairs that the check finds bad, each with a notice; otherwise they are refused.
     synthesize
-        ``"defocus"`` makes the blurred images from the sharp ones instead.
+        Makes the blurred images from the sharp ones instead: ``"defocus"`` by simple moderate
+        blur, ``"optics"`` as lenses and cameras, or microscopes, make them, ``"motion"`` as camera
+        shake and moving things do.
     kinds
         One per folder in `sharp`, or a single one for all: ``"photo"``, ``"microscopy"``, or
         ``"auto"`` for photos where an image has 8-bit colours. Synthetic blur happens in linear
@@ -137,7 +141,7 @@ class TrainSettings:
     register: bool = False
     match_intensity: bool = False
     skip_bad: bool = False
-    synthesize: Literal["defocus"] | None = None
+    synthesize: Synthesis | None = None
     kinds: tuple[Kind | Literal["auto"], ...] = ("auto",)
     steps: int = 10_000
     batch_size: int = 8
@@ -209,10 +213,10 @@ class TrainSettings:
             return
         if not self.sharp:
             raise TrainingError("Training needs sharp images. Give a folder of them with --sharp.")
-        if self.synthesize not in (None, "defocus"):
+        if self.synthesize not in (None, *get_args(Synthesis)):
             raise TrainingError(
                 f"This blur cannot be synthesized (got synthesize={self.synthesize!r}). "
-                "Use 'defocus'."
+                f"Use one of {', '.join(map(repr, get_args(Synthesis)))}."
             )
         if (self.blurred is None) == (self.synthesize is None):
             given = "neither" if self.blurred is None else "both"

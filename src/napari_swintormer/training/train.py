@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.console import finish
 from napari_swintormer.errors import TrainingError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.settings import SwintormerSettings
     from napari_swintormer.models.swintormer import Swintormer
+    from napari_swintormer.training.settings import Synthesis
 
 _REPORT_EVERY = 50  # steps between two lines of the log
 _FINAL_LEARNING_RATE = 1e-6
@@ -32,7 +33,7 @@ def train(
     *,
     annotations: Any = None,
     axes: str | None = None,
-    synthesize: Literal["defocus"] | None = None,
+    synthesize: Synthesis | None = None,
     kind: str | Sequence[str] = "auto",
     steps: int = 10_000,
     from_model: str | None = None,
@@ -67,7 +68,8 @@ def train(
     axes
         One letter of ``TCZYXS`` per dimension of the arrays; guessed if None.
     synthesize
-        ``"defocus"`` makes blurred images from the sharp ones, instead of `blurred`.
+        Makes blurred images from the sharp ones, instead of `blurred`: ``"defocus"`` by simple
+        moderate blur, ``"optics"`` as lenses and cameras, or microscopes, do, ``"motion"``.
     kind
         ``"photo"``, ``"microscopy"`` or ``"auto"`` (photo: 8-bit colour), for all folders or one
         per folder; blur is synthesized in linear light.
@@ -165,7 +167,9 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     decisive = settings.decisive() | {"images": images, "network": card.network.model_dump()}
     first_step = state.restore(decisive) if settings.resume else 0
     log = TrainingLog(settings.run_folder, first_step)
-    validation = Validation(held_out, settings.patch_size, settings.batch_size, card)
+    validation = Validation(
+        held_out, settings.patch_size, settings.batch_size, card, settings.synthesize
+    )
 
     def report(step: int, rate: float, *, validate: bool = True) -> Trained:
         """Write a line of the log, with a picture and the best weights where there are any."""
@@ -186,7 +190,12 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
         return line
 
     sampler = PatchSampler(
-        scenes, settings.patch_size, card.network.channels, card.intensity, settings.seed
+        scenes,
+        settings.patch_size,
+        card.network.channels,
+        card.intensity,
+        settings.seed,
+        settings.synthesize,
     )
     step, losses = first_step, LossMean()
     rate = learning_rate(step, settings)

@@ -39,10 +39,17 @@ class Validation:
         Patches restored at once.
     card
         Says the channels and the intensity convention.
+    synthesize
+        See `PatchSampler`.
     """
 
     def __init__(
-        self, held_out: Sequence[Scene], patch_size: int, batch_size: int, card: ModelCard
+        self,
+        held_out: Sequence[Scene],
+        patch_size: int,
+        batch_size: int,
+        card: ModelCard,
+        synthesize: str | None = "defocus",
     ) -> None:
         self._batch_size = batch_size
         self._pairs: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -50,7 +57,7 @@ class Validation:
         self._restored: torch.Tensor | None = None
         if held_out:
             sampler = PatchSampler(
-                held_out, patch_size, card.network.channels, card.intensity, _SEED
+                held_out, patch_size, card.network.channels, card.intensity, _SEED, synthesize
             )
             blurred, sharp = sampler.draw_all(_PATCHES)
             self._pairs = torch.from_numpy(blurred), torch.from_numpy(sharp)

@@ -1,0 +1,113 @@
+"""Train one of the models that the package ships.
+
+    python recipes/train_shipped.py photo-defocus --photo DIR --out photo-defocus.safetensors
+    python recipes/train_shipped.py microscopy --microscopy DIR --from photo-defocus.safetensors ...
+    python recipes/train_shipped.py photo-motion --photo DIR --from photo-defocus.safetensors ...
+
+The same command with `--resume` goes on with an interrupted training. `--network paper` trains the
+large network, for a GPU. `recipes/README.md` says what is trained on what, and for how long.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from images import MICROSCOPY, PHOTO
+
+from napari_swintormer import train
+
+if TYPE_CHECKING:
+    from napari_swintormer.models.card import TrainingData
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one model is trained on, and what its card says."""
+
+    kind: str
+    synthesize: str
+    training_data: tuple[TrainingData, ...]
+    title: str
+    summary: str
+
+
+RECIPES = {
+    "photo-defocus": Recipe(
+        "photo",
+        "optics",
+        PHOTO,
+        "Defocus in photos",
+        "Removes defocus from photos, also where it changes with the depth of the scene, and "
+        "leaves sharp images alone. Trained on synthetic defocus.",
+    ),
+    "microscopy": Recipe(
+        "microscopy",
+        "optics",
+        MICROSCOPY,
+        "Defocus in microscopy: fluorescence and transmitted light",
+        "Removes defocus from grey and RGB microscopy images of 8 or 16 bit, and leaves sharp "
+        "images alone. Trained on synthetic defocus of microscope optics.",
+    ),
+    "photo-motion": Recipe(
+        "photo",
+        "motion",
+        PHOTO,
+        "Motion blur in photos: camera shake and moving things",
+        "Removes the blur of a shaking camera and of moving things from photos, and leaves sharp "
+        "images alone. Trained on synthetic motion.",
+    ),
+}
+STEPS = {"small": 30_000, "paper": 200_000}
+RATES = {"small": 1e-3, "paper": 3e-4}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=RECIPES)
+    parser.add_argument("--photo", type=Path, help="folder of sharp photos")
+    parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy")
+    parser.add_argument("--out", type=Path, required=True, help="weights file to write")
+    parser.add_argument("--network", choices=STEPS, default="small")
+    parser.add_argument("--from", dest="base", help="start from these weights of the same network")
+    parser.add_argument("--steps", type=int, help="other than the recipe's")
+    parser.add_argument("--lr", type=float, help="peak rate other than the recipe's")
+    parser.add_argument("--patch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="bf16")
+    options = parser.parse_args()
+    recipe = RECIPES[options.name]
+    folder = getattr(options, recipe.kind)
+    if folder is None:
+        parser.error(f"{options.name} needs sharp images: give --{recipe.kind} DIR")
+    begun = (options.out.with_suffix(".run") / "checkpoint.pt").exists()
+    train(
+        sharp=folder,
+        kind=recipe.kind,
+        synthesize=recipe.synthesize,
+        out=options.out,
+        network=None if options.base else options.network,
+        from_model=options.base,
+        steps=options.steps or STEPS[options.network],
+        learning_rate=options.lr or RATES[options.network],
+        patch_size=options.patch_size,
+        batch_size=options.batch_size,
+        resume=options.resume and begun,
+        seed=options.seed,
+        device=options.device,
+        precision=options.precision,
+        progress=True,
+        title=recipe.title,
+        summary=recipe.summary,
+        licence="BSD-3-Clause",
+        training_data=recipe.training_data,
+    )
+
+
+if __name__ == "__main__":
+    main()
