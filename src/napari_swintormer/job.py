@@ -27,7 +27,7 @@ from napari_swintormer.imaging.intensity import (
 from napari_swintormer.imaging.part import parse_planes
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
-from napari_swintormer.models.prior_settings import LDM_BYTES, LdmPriorSettings
+from napari_swintormer.models.prior_settings import LDM_BYTES, LDM_BYTES_PER_PIXEL, LdmPriorSettings
 from napari_swintormer.models.weights import file_sha256
 from napari_swintormer.presets import apply_preset
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
@@ -413,10 +413,15 @@ def _network_memory(
     card: ModelCard, model: ModelInfo | None, settings: DeblurSettings
 ) -> DeviceMemory:
     """Memory of the network; counted as the computer's own unless a GPU was asked for by name."""
-    paper = settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings)
+    fixed, per_pixel = 0 if model is None else model.path.stat().st_size, 0.0
+    if settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings):
+        assert settings.tile_size is not None
+        fixed += LDM_BYTES
+        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / settings.tile_size) ** 2
     return DeviceMemory(
-        fixed=(0 if model is None else model.path.stat().st_size) + LDM_BYTES * paper,
-        per_pixel=_BYTES_PER_PIXEL * card.network.dim,
+        fixed=fixed,
+        # a compact prior takes less than the network, before it
+        per_pixel=_BYTES_PER_PIXEL * card.network.dim + per_pixel,
         on_host=settings.device in ("auto", "cpu"),
     )
 
