@@ -2,8 +2,8 @@
 
     python benchmarks/sparse_image.py FOLDER [--size 100000] [--repeats 3]
 
-The large image is a sparse Zarr array of uint8. A run of all of it is planned, and goes on from a
-journal that has every chunk but those of the first row and of a corner below, so that these are
+The large image is a sparse Zarr array of uint8. A run of all of it is planned, and goes on with a
+journal that claims every chunk but those of the first row and of a corner below, so that these are
 restored for real, with everything but the network: an identity restorer takes its place. The small
 image is restored whole. Child processes take turns; the time is that of the run itself, per
 megapixel of tiles, because the tiles of a single row overlap the rows beside it.
@@ -99,12 +99,12 @@ def work(source: Path, result: Path) -> None:
         if job.ranges[0].gain == 0:
             raise SystemExit("the sample of the image shows no structure; nothing would be done")
         store = ResultStore.create(result, shape, image.data.dtype, "YX", grid.block_size, {})
+        left_out = set()
         if shape[0] > SMALL:
-            for block in set(grid.blocks()) - wanted(*grid.n_blocks):
-                store.mark(0, *block)
+            left_out = {(0, *block) for block in set(grid.blocks()) - wanted(*grid.n_blocks)}
         first = chunks = tiles = 0
         start, cpu_start = time.perf_counter(), time.process_time()
-        for event in job.run(store.array, store):
+        for event in job.run(store.array, Partly(store, left_out)):
             if isinstance(event, Progress):
                 first = first or event.done - 1
                 tiles = event.done - first
@@ -119,6 +119,18 @@ def work(source: Path, result: Path) -> None:
         }
         store.discard()
     print(json.dumps(figures | {"tiles": tiles, "chunks": chunks, "peak": peak_memory()}))
+
+
+class Partly:
+    """The journal of a run of which most is left out."""
+
+    batch_size = 1
+
+    def __init__(self, store: Any, left_out: set[tuple[int, int, int]]) -> None:
+        self.mark, self._left_out = store.mark, left_out
+
+    def finished(self) -> set[tuple[int, int, int]]:
+        return self._left_out
 
 
 def run(source: Path, result: Path) -> dict[str, float]:

@@ -315,20 +315,48 @@ def test_a_disk_that_fills_up_leaves_what_can_be_resumed(
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+# The command, in which no tile is restored between the first finished chunk and a signal.
+HELD = """
+import signal, sys, time
+from pathlib import Path
+from napari_swintormer.cli import main
+from napari_swintormer.models.restorer import Restorer
+
+journal, forward = Path(sys.argv.pop(1)), Restorer.forward
+
+def held(self, *tiles):
+    while (
+        journal.exists()
+        and "\\nchunk " in journal.read_text()
+        and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        time.sleep(0.01)
+    return forward(self, *tiles)
+
+Restorer.forward = held
+main()
+"""
+
+
+def has_chunks(journal):
+    """Count the finished chunks."""
+    return journal.read_text().count("\nchunk ") if journal.exists() else 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_a_stopped_process_goes_on_to_the_same_bytes(number, stack, tiny_weights, tmp_path):
     out, whole = tmp_path / "out.ome.zarr", tmp_path / "whole" / "out.ome.zarr"
     whole.parent.mkdir()
     options = ["--model", str(tiny_weights), "--precision", "fp32"]
+    journal = tmp_path / ".out.ome.zarr.partial" / "journal.txt"
     process = subprocess.Popen(
-        [*COMMAND, "deblur", stack, out, *options],
+        [sys.executable, "-W", "error", "-c", HELD, journal, "deblur", stack, out, *options],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    journal = tmp_path / ".out.ome.zarr.partial" / "journal.txt"
-    while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
+    while not has_chunks(journal) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
     _, errors = process.communicate()
@@ -337,7 +365,7 @@ def test_a_stopped_process_goes_on_to_the_same_bytes(number, stack, tiny_weights
         assert "--resume" in errors
         assert "Traceback" not in errors
     assert not out.exists()
-    assert len(journal.read_text().splitlines()) < 25
+    assert 0 < has_chunks(journal) < 25
     assert swintormer("deblur", stack, out, *options, "--resume")[0] == 0
     assert swintormer("deblur", stack, whole, *options)[0] == 0
     assert content(out) == content(whole)

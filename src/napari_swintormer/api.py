@@ -69,10 +69,10 @@ def deblur(
     batch_size
         Tiles at once; None chooses by device.
     device
-        ``"auto"`` (CUDA, then MPS, then the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``;
-        of the computer that does the work.
+        ``"auto"`` (CUDA, then MPS, then the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``,
+        or several GPUs: ``"cuda:0,cuda:1"``; of the computer that does the work.
     precision
-        ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        ``"auto"``, ``"fp32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``.
     seed
         Seed of everything that is sampled; not negative.
     num_inference_steps

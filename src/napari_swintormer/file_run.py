@@ -80,6 +80,8 @@ class FileRun:
             if self.scheduler is None:
                 job = job.load()
             stores = self._open_stores(image, job)
+            if stores.damage:
+                yield Notice(stores.damage)
             try:
                 yield from self._work(image, job, stores)
             except BaseException:
@@ -99,7 +101,7 @@ class FileRun:
         pixels = as_dask(image, job.plan.grid.block_size)
         planes = job.see(pixels)
         with cluster.connected(self.scheduler) as client:
-            result = job.lazy(planes)
+            result = job.lazy(planes, cluster.gpu_resources(client))
             yield from cluster.run(job.plan, planes, result, stores.array, stores, client)
 
     @contextmanager

@@ -88,41 +88,58 @@ class FileStores:
                 run,
                 pixel_size=pixel_size,
                 unit=unit,
+                planes_per_position=planes.planes_per_position,
                 overwrite=overwrite,
             )
 
-        self._beside: ResultStore | None = None
+        self.deviation = None
+        self._stores: list[ResultStore] = []  # that of the result is the last
         if job.settings.uncertainty and not (going_on and _is_placed(dst, job)):
             path = deviation_path(dst)
             if not ResultStore.is_unfinished(dst) and ResultStore.is_unfinished(path):
                 ResultStore(path).discard()  # of a run that was killed before it began
             holds = {"holds": "standard deviation of the samples"}
-            self._beside = open_store(path, DEVIATION, {**run, **holds})
+            self._stores.append(open_store(path, DEVIATION, {**run, **holds}))
+            self.deviation = self._stores[0].array
         self._result = open_store(dst, job.planes.dtype, run)
+        self._stores.append(self._result)
         self.array = self._result.array
-        self.deviation = None if self._beside is None else self._beside.array
+
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began; None before."""
+        return self._result.batch_size
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None:
+        self._result.batch_size = n_tiles
+
+    @property
+    def damage(self) -> str | None:
+        """What the user should know of the unfinished run that goes on."""
+        damaged = [store for store in self._stores if store.damaged]
+        return " ".join(store.describe_damage() for store in damaged) or None
 
     def finished(self) -> set[tuple[int, int, int]]:
-        """Read the marks, see `ResultStore.finished`."""
-        return self._result.finished()
+        """Give the chunks whose result and deviation are written; see `ResultStore.finished`."""
+        return set.intersection(*(store.finished() for store in self._stores))
 
     def mark(self, plane: int, row: int, column: int) -> None:
         """Note that a chunk of the result, and of its deviation, is written."""
-        self._result.mark(plane, row, column)
+        for store in self._stores:
+            store.mark(plane, row, column)
 
     def finishing(
         self, *, compression: Compression | None = None, overwrite: bool = False
     ) -> Generator[Event, None, None]:
         """Put both in their places, see `ResultStore.finishing`."""
-        for store in (self._beside, self._result):
-            if store is not None:
-                yield from store.finishing(compression=compression, overwrite=overwrite)
+        for store in self._stores:
+            yield from store.finishing(compression=compression, overwrite=overwrite)
 
     def discard(self) -> None:
         """Remove the unfinished run."""
-        for store in (self._result, self._beside):
-            if store is not None:
-                store.discard()
+        for store in reversed(self._stores):
+            store.discard()
 
 
 def check_deviation(dst: Path, src: Path | None, job: Job, *, overwrite: bool = False) -> None:

@@ -135,7 +135,8 @@ class Job:
         out
             Array-like of the image's shape and dtype, written chunk by chunk.
         journal
-            Chunks that are finished already, see `napari_swintormer.engine.local.run`.
+            Chunks that are finished already, and the batch size that they were made with, which
+            the run keeps unless the settings name one; see `napari_swintormer.engine.local.run`.
         deviation
             Array-like of the image's shape, float32, of zeros: with ``settings.uncertainty`` the
             standard deviation of the samples is written there.
@@ -153,7 +154,12 @@ class Job:
         """
         from napari_swintormer.engine import local
 
-        with closing(self._recipe().make()) as runner:
+        recipe = self._recipe()
+        if recipe.batch_size is None and journal is not None:
+            recipe = replace(recipe, batch_size=journal.batch_size)
+        with closing(recipe.make_team()) as runner:
+            if journal is not None and journal.batch_size is None:
+                journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
             events = local.run(plan, self.planes, self.ranges, runner, out, journal, deviation)
             key = planned_speed_key(self.weights_sha256, self.settings)
@@ -197,7 +203,9 @@ class Job:
         assert settings.axes is not None
         return _planes(image, settings.axes, self.planes.model_channels, settings.planes)
 
-    def lazy(self, planes: Planes | None = None) -> da.Array:
+    def lazy(
+        self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
+    ) -> da.Array:
         """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
 
         Of the image no more than the sample for `ranges` is computed now.
@@ -206,10 +214,13 @@ class Job:
         ----------
         planes
             The same image as a dask array; None if it is one.
+        resources
+            What a block takes of the worker of a cluster while it is restored.
         """
         from napari_swintormer.engine import graph
 
-        return graph.lazy(self.plan, planes or self.planes, self.ranges, self._recipe())
+        planes = planes or self.planes
+        return graph.lazy(self.plan, planes, self.ranges, self._recipe(), resources)
 
     def lazy_with_deviation(self, planes: Planes | None = None) -> tuple[da.Array, da.Array]:
         """Restore a dask array when asked for, and tell how the samples differ; see `lazy`."""
@@ -259,8 +270,9 @@ class Job:
 
         from napari_swintormer.engine import devices
 
-        device = devices.resolve_device(self.settings.device)
+        device, *_ = devices.resolve_devices(self.settings.device)
         dtype = devices.resolve_precision(self.settings.precision, device)
+        tf32 = self.settings.precision == "tf32"
         settings = dataclasses.asdict(self.settings)
         for computed in ("model", "batch_size"):  # the result does not depend on the batch size
             del settings[computed]
@@ -271,7 +283,10 @@ class Job:
             "weights_sha256": self.weights_sha256,
             **({"prior_sha256": prior} if prior else {}),
             "settings": settings
-            | {"device": device.type, "precision": devices.precision_name(dtype)},
+            | {
+                "device": device.type,
+                "precision": "tf32" if tf32 else devices.precision_name(dtype),
+            },
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
 
@@ -333,6 +348,7 @@ def prepare(
         overlap=overlap,
         blend=blend,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
+        n_devices=settings.device.count(",") + 1,
         minimum_tile_size=multiple,
         device_memory=memory,
         rate=recall_speed(planned_speed_key(sha256, settings)),

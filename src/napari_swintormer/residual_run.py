@@ -86,4 +86,5 @@ def _filling(image: Image, made: Image, store: ResultStore) -> Generator[Event, 
         for y, x in regions:
             left = residual_region(blurred, sharp, plane, y, x).residual
             blurred.write_beside(store.array, plane, y, x, left)
+            store.mark(plane, y.start // BLOCK, x.start // BLOCK)
             yield clock.after(1)

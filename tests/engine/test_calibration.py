@@ -92,7 +92,7 @@ def test_a_device_that_cannot_tell_takes_the_usual_number() -> None:
 
 
 def test_runners_take_what_fits_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "processor_for", lambda _: Measured(20_000_000))
+    monkeypatch.setattr(runners, "processor_for", lambda _, **__: Measured(20_000_000))
     recipe = RunnerRecipe(Known(), "known", "cpu", "fp32", tile=(1, 64, 64))
     runner = recipe.make()
     assert runner.batch_size == 12

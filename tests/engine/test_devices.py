@@ -8,6 +8,7 @@ from napari_swintormer.engine.devices import (
     device_name,
     precision_name,
     resolve_device,
+    resolve_devices,
     resolve_precision,
 )
 from napari_swintormer.errors import SettingsError
@@ -45,6 +46,17 @@ def test_second_gpu_but_no_third() -> None:
         resolve_device("cuda:2")
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_several_gpus_share_a_run_and_nothing_else_does() -> None:
+    assert resolve_devices("cuda:0, cuda:1") == [torch.device("cuda:0"), torch.device("cuda:1")]
+    assert resolve_devices("cuda:1") == [torch.device("cuda:1")]
+    for names in ("cuda:0,cuda:0", "cuda:0,cpu", "cpu,cpu"):
+        with pytest.raises(SettingsError, match=r"only GPUs can share .*'cuda:0,cuda:1'"):
+            resolve_devices(names)
+    with pytest.raises(SettingsError, match="no such device"):
+        resolve_devices("cuda:0,cuda:7")
+
+
 @pytest.mark.usefixtures("no_gpu")
 def test_auto_falls_back_to_the_cpu() -> None:
     assert resolve_device("auto") == CPU
@@ -64,7 +76,10 @@ def test_precisions() -> None:
     assert resolve_precision("auto", torch.device("mps")) == torch.float32
     for name in ("fp32", "bf16"):
         assert precision_name(resolve_precision(name, CPU)) == name
-    with pytest.raises(SettingsError, match="Use one of 'auto', 'fp32', 'bf16', 'fp16'"):
+    with pytest.raises(SettingsError, match="Use one of 'auto', 'fp32', 'tf32', 'bf16', 'fp16'"):
         resolve_precision("int8", CPU)
     with pytest.raises(SettingsError, match="a CPU does not compute well in fp16"):
         resolve_precision("fp16", CPU)
+    with pytest.raises(SettingsError, match=r"only NVIDIA GPUs compute in tf32 .*device='cpu'"):
+        resolve_precision("tf32", CPU)
+    assert resolve_precision("tf32", torch.device("cuda")) == torch.float32

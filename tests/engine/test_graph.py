@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from test_local_engine import BLOCK, CPU, TILE, Sharpen, noise, plan_for
+from test_local_engine import BLOCK, CPU, TILE, Journal, Sharpen, noise, plan_for
 
 from napari_swintormer import tiling
 from napari_swintormer.config import DeblurSettings
+from napari_swintormer.engine import cluster as cluster_engine
 from napari_swintormer.engine import graph, local
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.engine.tile_runner import TileRunner
@@ -190,9 +191,57 @@ def test_a_cluster_of_processes_makes_the_same_bits(cluster: Any, tiny_weights: 
     expected = np.zeros_like(image)
     for _ in job_for(image, tiny_weights).run(expected):
         pass
-    with cluster.get_client():
-        result = job_for(da.from_array(image, (90, 300)), tiny_weights).lazy()
-        np.testing.assert_array_equal(result.compute(), expected)
+
+    def models_loaded() -> int:
+        from napari_swintormer.engine.runners import shared_runner
+
+        return shared_runner.cache_info().misses
+
+    with cluster.get_client() as client:
+        before = client.run(models_loaded)
+        for chunks in ((90, 300), (200, 70)):  # two graphs: known by the weights, no more is loaded
+            result = job_for(da.from_array(image, chunks), tiny_weights).lazy()
+            np.testing.assert_array_equal(result.compute(), expected)
+        loaded = [n - before[worker] for worker, n in client.run(models_loaded).items()]
+        assert set(loaded) <= {0, 1}
+        assert any(loaded)
+
+
+WORKERS: list[str] = []
+
+
+class Telling(Sharpen):
+    """Tells which worker it is used by; in one process with the test."""
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        from distributed import get_worker
+
+        WORKERS.append(get_worker().name)
+        return super().forward(tiles)
+
+
+def test_blocks_are_restored_where_there_is_a_gpu() -> None:
+    distributed = pytest.importorskip("distributed")
+    image, axes, restorer = noise((300, 400), "uint16"), "YX", Telling()
+    planes = Planes(da.from_array(image, 100), axes, 1)
+    ranges, plan = measure_ranges(planes, IntensityConvention()), plan_for(planes, blend="smooth")
+    recipe = RunnerRecipe(restorer, uuid4().hex, "cpu", "fp32", BATCH)
+    workers = {
+        name: {"cls": distributed.Worker, "options": {"nthreads": 2, "resources": resources}}
+        for name, resources in (("none", {}), ("gpu", {"GPU": 1}), ("none, too", {}))
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"port": 0, "dashboard_address": ":0"}}
+    out, journal = np.zeros_like(image), Journal()
+    with (
+        distributed.SpecCluster(workers=workers, scheduler=scheduler) as threads,
+        threads.get_client() as client,
+    ):
+        result = graph.lazy(plan, planes, ranges, recipe, cluster_engine.gpu_resources(client))
+        for _ in cluster_engine.run(plan, planes, result, out, journal, client):
+            pass
+    assert set(WORKERS) == {"gpu"}
+    assert len(journal.chunks) == 3 * 4
+    np.testing.assert_array_equal(out, local_result(image, axes, Sharpen(), 1))
 
 
 def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(

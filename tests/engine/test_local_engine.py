@@ -57,6 +57,8 @@ class Sharpen(nn.Module):
 
 
 class Journal:
+    batch_size: int | None = None
+
     def __init__(self) -> None:
         self.chunks: list[tuple[int, int, int]] = []
 

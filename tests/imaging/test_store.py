@@ -1,10 +1,12 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import zarr.storage
 from skimage.measure import block_reduce
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging import bitmap, pyramid
+from napari_swintormer.imaging import bitmap, pyramid, sharding
 from napari_swintormer.imaging.files import open_image, write_image
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import identify
@@ -54,11 +56,13 @@ def chunks_of(planes):
                 yield plane, row, column
 
 
-def copy(image, axes, store, limit=None):
+def copy(image, axes, store, limit=None, channels=3, shuffled=False):
     """Stand in for a run that changes nothing: fill unfinished chunks, at most `limit`."""
-    planes = Planes(image, axes, 3)
+    planes = Planes(image, axes, channels)
     done = store.finished()
     todo = [chunk for chunk in chunks_of(planes) if chunk not in done][:limit]
+    if shuffled:  # as a cluster works
+        np.random.default_rng(1).shuffle(todo)
     for plane, row, column in todo:
         y = slice(row * BLOCK, min((row + 1) * BLOCK, planes.shape[0]))
         x = slice(column * BLOCK, min((column + 1) * BLOCK, planes.shape[1]))
@@ -162,6 +166,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a.ome.zarr", "a.ome.tif", "a.npy"])
 def test_finishing_tells_its_progress_and_can_be_stopped(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(sharding, "_MANY_CHUNKS", 4)
+    monkeypatch.setattr(sharding, "_SIDE", 1)
+    monkeypatch.setattr(sharding, "_CHUNKS", 1)
     monkeypatch.setattr(pyramid, "_COARSEST", 20)
     monkeypatch.setattr(bitmap, "_BAND_BYTES", 4000)
     image = image_of("ZYXS", "uint8")
@@ -187,16 +194,171 @@ def test_finishing_tells_its_progress_and_can_be_stopped(tmp_path, name, monkeyp
     assert files_of(stopped) == files_of(at_once)
 
 
+def in_blocks_of(side, monkeypatch, coarsest=20):
+    """Work in chunks of `side` pixels, with levels down to `coarsest` pixels."""
+    monkeypatch.setattr(sys.modules[__name__], "BLOCK", side)
+    monkeypatch.setattr(pyramid, "_COARSEST", coarsest)
+
+
+def in_shards(monkeypatch, side, chunks):
+    """Pack every result into shards of `side` x `side` chunks, `chunks` where planes are small."""
+    monkeypatch.setattr(sharding, "_MANY_CHUNKS", 1)
+    monkeypatch.setattr(sharding, "_SIDE", side)
+    monkeypatch.setattr(sharding, "_CHUNKS", chunks)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "shards", "n_files"),
+    [
+        # chunks 7 x 9, 4 x 5, 2 x 3: shards of 2 x 2
+        ("YX", (50, 71), (16, 16), 4 * 5 + 2 * 3 + 1 * 2),
+        # 3 x 5 planes of one chunk: shards of 4 planes along Z
+        ("TZYX", (3, 5, 8, 7), (1, 4, 8, 7), 3 * 2),
+        ("YXS", (17, 30, 3), (3, 16, 16), 2 * 2 + 1),
+    ],
+)
+def test_many_chunks_become_few_files(tmp_path, monkeypatch, axes, shape, shards, n_files):
+    in_blocks_of(8, monkeypatch)
+    image = np.random.default_rng(0).integers(0, 255, shape).astype("uint16")
+    for name in ("loose.zarr", "packed.zarr"):
+        store = begin(tmp_path / name, image, axes)
+        copy(image, axes, store)
+        store.finish()
+        in_shards(monkeypatch, side=2, chunks=4)
+    loose, packed = (zarr.open_group(tmp_path / f"{n}.zarr", mode="r") for n in ("loose", "packed"))
+    assert sorted(loose.array_keys()) == sorted(packed.array_keys())
+    for level in loose.array_keys():
+        assert np.array_equal(loose[level][...], packed[level][...])
+        assert loose[level].chunks == packed[level].chunks
+        assert loose[level].shards is None
+    assert packed["0"].shards == shards
+    files = [path for path in files_of(tmp_path / "packed.zarr") if "c" in path.parts]
+    assert len(files) == n_files
+    with open_image(tmp_path / "packed.zarr") as result:
+        assert np.array_equal(result.data[...], image)
+        assert result.data[...].dtype == image.dtype
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing is cleaned up."""
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two results of one name, so that their files can be compared."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "one/a.zarr", tmp_path / "other/a.zarr"
+
+
+def test_packing_that_is_killed_anywhere_goes_on_to_the_same_bytes(two, monkeypatch):
+    in_blocks_of(8, monkeypatch)
+    in_shards(monkeypatch, side=2, chunks=4)
+    image = np.random.default_rng(0).integers(0, 255, (30, 40)).astype("uint8")
+    for path in two:
+        copy(image, "YX", begin(path, image))
+    whole, killed = two
+    ResultStore.resume(whole, RUN).finish()
+    steps = kills = 0
+
+    def dying(work):
+        def step(*args, **kwargs):
+            nonlocal steps
+            steps += 1
+            if steps == kills + 1:
+                raise Killed
+            return work(*args, **kwargs)
+
+        return step
+
+    with monkeypatch.context() as death:
+        for owner, name in ((Path, "replace"), (Path, "unlink"), (shutil, "rmtree")):
+            death.setattr(owner, name, dying(getattr(owner, name)))
+        while not killed.exists():
+            steps = 0
+            try:  # each time, one step further
+                store = ResultStore.resume(killed, RUN)
+                assert store.damaged == 0
+                assert len(store.finished()) == 20
+                store.finish()
+            except Killed:
+                kills += 1
+    assert kills > 20
+    assert files_of(killed) == files_of(whole)
+
+
+@pytest.mark.parametrize("when", ["in the run", "while it is packed"])
+def test_a_chunk_that_is_damaged_on_disk_is_made_again(two, monkeypatch, when):
+    in_blocks_of(8, monkeypatch)
+    in_shards(monkeypatch, side=2, chunks=4)
+    image = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype("uint8")
+    for path in two:
+        copy(image, "YXS", begin(path, image, "YXS"))
+    whole, damaged = two
+    folder = partial_folder(damaged)
+    store = ResultStore.resume(damaged, RUN)
+    if when == "while it is packed":
+        with closing(store.finishing()) as finishing:
+            for _ in range(2 + 2):  # all of level 1, and two shards of six
+                next(finishing)
+        store = ResultStore.resume(damaged, RUN)
+    else:
+        (folder / "0/c/0/0/1").unlink()
+        coarse = folder / "1/c/0/0/2"
+        coarse.write_bytes(coarse.read_bytes() + b"x")
+    victim = folder / "0/c/0/3/3"
+    pixels = bytearray(victim.read_bytes())
+    pixels[len(pixels) // 2] ^= 1  # a single bit
+    victim.write_bytes(pixels)
+
+    with pytest.raises(OutputError, match=r"damaged on disk .*Resume the run"):
+        store.finish()
+    store = ResultStore.resume(damaged, RUN)
+    assert store.damaged == (3 if when == "in the run" else 1)
+    assert copy(image, "YXS", store) == (2 if when == "in the run" else 1)
+    store.finish()
+    ResultStore.resume(whole, RUN).finish()
+    assert files_of(damaged) == files_of(whole)
+
+
+def test_colours_one_by_one_complete_a_chunk_together(two, monkeypatch):
+    in_blocks_of(8, monkeypatch)
+    image = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype("uint8")
+    for path, each in zip(two, (1, 3), strict=True):
+        store = begin(path, image, "YXS", planes_per_position=each)
+        n_chunks = copy(image, "YXS", store, channels=3 // each)
+        store = ResultStore.resume(path, RUN)
+        assert (len(store.finished()), store.damaged) == (n_chunks, 0)
+        store.finish()
+    assert files_of(two[0]) == files_of(two[1])
+
+
+def test_the_coarser_levels_are_there_when_the_last_chunk_is(two, monkeypatch):
+    in_blocks_of(8, monkeypatch)
+    image = np.random.default_rng(0).integers(0, 255, (2, 30, 41)).astype("uint8")
+    for path in two:
+        store = begin(path, image, "ZYX")
+        copy(image, "ZYX", store, shuffled=path == two[1])
+        assert list(store.finishing()) == []
+    assert files_of(two[0]) == files_of(two[1])
+
+
+def test_the_batch_size_of_a_run_is_kept(tmp_path):
+    store = begin(tmp_path / "a.zarr", image_of("YX"))
+    assert store.batch_size is None
+    store.batch_size = 6
+    assert ResultStore.resume(tmp_path / "a.zarr", RUN).batch_size == 6
+
+
 def test_a_torn_last_mark_is_none(tmp_path):
     image = image_of("YX")
-    store = begin(tmp_path / "a.zarr", image)
-    store.mark(0, 0, 0)
-    with (partial_folder(tmp_path / "a.zarr") / "journal.txt").open("ab") as journal:
-        journal.write(b"0 0 1")  # of "0 0 12", or of "0 0 1"
+    copy(image, "YX", begin(tmp_path / "a.zarr", image), limit=2)
+    journal = partial_folder(tmp_path / "a.zarr") / "journal.txt"
+    journal.write_bytes(journal.read_bytes()[:-2])  # of "0 0 1", or of "0 0 12"
     store = ResultStore.resume(tmp_path / "a.zarr", RUN)
     assert store.finished() == {(0, 0, 0)}
-    store.mark(0, 1, 2)
-    assert store.finished() == {(0, 0, 0), (0, 1, 2)}
+    assert copy(image, "YX", store, limit=1) == 1
+    assert ResultStore.resume(tmp_path / "a.zarr", RUN).finished() == {(0, 0, 0), (0, 0, 1)}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs kill -9")
@@ -244,7 +406,7 @@ def test_a_run_that_differs_is_not_resumed(tmp_path):
 
 def test_an_unfinished_run_is_not_lost_by_accident(tmp_path):
     image = image_of("YX")
-    begin(tmp_path / "a.zarr", image).mark(0, 0, 0)
+    copy(image, "YX", begin(tmp_path / "a.zarr", image), limit=1)
     assert ResultStore.is_unfinished(tmp_path / "a.zarr")
     with pytest.raises(OutputError, match=r"unfinished run of .* exists; resume it"):
         begin(tmp_path / "a.zarr", image)

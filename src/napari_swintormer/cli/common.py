@@ -47,8 +47,10 @@ Blend = Annotated[
     str | None, typer.Option(help="smooth or uniform weights; the model's if left out.")
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Tiles at once; chosen by device if left out.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; several GPUs: cuda:0,cuda:1.")
+]
+Precision = Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Strength = Annotated[float, typer.Option(help="Share of the change to apply, 0 to 1.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

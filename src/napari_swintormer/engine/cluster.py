@@ -63,6 +63,16 @@ def connected(address: str) -> Iterator[Client]:
         yield client
 
 
+def gpu_resources(client: Client) -> dict[str, float] | None:
+    """Give what a block takes of a worker while it is restored: a GPU, where workers name theirs.
+
+    Workers name it as in ``dask worker ADDRESS --resources "GPU=1"``. Those that have none then
+    read and finish chunks, and restore nothing; several workers on one GPU name a share of it each.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
+
+
 def run(
     plan: Plan,
     planes: Planes,
@@ -103,7 +113,9 @@ def run(
     to_do = sum(each * plan.grid.count_tiles(block) for _, block in missing)
     clock = Clock(plan.n_tiles, "tiles", plan.n_tiles - to_do)
     places = [_place(planes, *chunk) for chunk in missing]
-    chunks = client.compute([result.blocks[place] for place in places], retries=_RETRIES)
+    wanted_chunks = [result.blocks[place] for place in places]
+    # dask's optimization of arrays forgets what tasks take of a worker
+    chunks = client.compute(wanted_chunks, optimize_graph=False, retries=_RETRIES)
     wanted = dict(zip(chunks, zip(missing, places, strict=True), strict=True))
     try:
         for future, values in as_completed(chunks, with_results=True):

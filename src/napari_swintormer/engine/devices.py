@@ -8,7 +8,12 @@ import torch
 
 from napari_swintormer.errors import SettingsError
 
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_PRECISIONS = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,  # with the factors of its products rounded, see `CudaProcessor`
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 _BATCH_SIZES = {"cpu": 1, "cuda": 4, "mps": 2}  # more than one tile at once is slower on a CPU
 
 
@@ -36,14 +41,36 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def resolve_devices(names: str = "auto") -> list[torch.device]:
+    """Find the devices with these names.
+
+    Parameters
+    ----------
+    names
+        One as for `resolve_device`, or several GPUs: ``"cuda:0,cuda:1"``.
+
+    Raises
+    ------
+    SettingsError
+        If one of them is not here, or they cannot share a run.
+    """
+    found = [resolve_device(name.strip()) for name in names.split(",")]
+    if len(found) > 1 and (len(set(found)) < len(found) or {d.type for d in found} != {"cuda"}):
+        raise SettingsError(
+            "only GPUs can share a run, each named once and by its number (got "
+            f"device={names!r}). Use 'cuda:0,cuda:1', or a single device."
+        )
+    return found
+
+
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """Find the precision with this name.
 
     Parameters
     ----------
     name
-        ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 where the device has instructions
-        for it (CUDA, some CPUs), else fp32.
+        ``"fp32"``, ``"tf32"`` (fp32 with products of rounded factors), ``"bf16"``, ``"fp16"``, or
+        ``"auto"``: bf16 where the device has instructions for it (CUDA, some CPUs), else fp32.
     device
         Where the restorer will work.
 
@@ -57,11 +84,16 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in _PRECISIONS:
         raise SettingsError(
             f"there is no such precision (got precision={name!r}). "
-            "Use one of 'auto', 'fp32', 'bf16', 'fp16'."
+            f"Use one of 'auto', {', '.join(map(repr, _PRECISIONS))}."
         )
     if name == "fp16" and device.type == "cpu":
         raise SettingsError(
             "a CPU does not compute well in fp16 (got precision='fp16', device='cpu'). "
+            "Use precision='auto', 'fp32' or 'bf16'."
+        )
+    if name == "tf32" and device.type != "cuda":
+        raise SettingsError(
+            f"only NVIDIA GPUs compute in tf32 (got precision='tf32', device={device.type!r}). "
             "Use precision='auto', 'fp32' or 'bf16'."
         )
     return _PRECISIONS[name]

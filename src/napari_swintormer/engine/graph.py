@@ -28,7 +28,7 @@ from napari_swintormer.engine.runners import ALONE, shared_runner
 from napari_swintormer.imaging.planes import Planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
@@ -46,7 +46,11 @@ _LOGGER = logging.getLogger(__name__)  # what a worker of a cluster can tell its
 
 
 def lazy(
-    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+    plan: Plan,
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    recipe: RunnerRecipe,
+    resources: Mapping[str, float] | None = None,
 ) -> da.Array:
     """Restore all planes when asked for.
 
@@ -61,6 +65,9 @@ def lazy(
     recipe
         How the processes that do the work make their runner: once each, and it works on one
         block at a time.
+    resources
+        What a block takes of a worker while it is restored, as for `dask.annotate`; see
+        `napari_swintormer.engine.cluster.gpu_resources`.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def lazy(
     """
     import dask.array as da
 
-    image, name, graph = _graph(plan, planes, ranges, recipe)
+    image, name, graph = _graph(plan, planes, ranges, recipe, resources)
     meta = np.empty((0,) * image.ndim, image.dtype)
     return da.Array(graph, name, image.chunks, meta=meta)
 
@@ -110,11 +117,14 @@ def lazy_with_deviation(
 
 
 def _graph(
-    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+    plan: Plan,
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    recipe: RunnerRecipe,
+    resources: Mapping[str, float] | None = None,
 ) -> tuple[da.Array, str, HighLevelGraph]:
     """Give the image in the chunks of the result, the name of these and the graph."""
     from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
 
     block = plan.grid.block_size
     sizes = {"Y": block, "X": block, "S": -1}
@@ -128,8 +138,28 @@ def _graph(
     work = _Work(
         plan.blending, planes.axes, planes.channels, tuple(ranges), tuple(planes.numbers), recipe
     )
-    name, tasks = f"deblur-{token}", dict[Any, Any](_tasks(work, image, token))
-    return image, name, HighLevelGraph.from_collections(name, tasks, dependencies=[image])
+    tasks = dict(_tasks(work, image, token))
+    return image, f"deblur-{token}", _in_layers(tasks, image, token, resources)
+
+
+def _in_layers(
+    tasks: dict[Key, Any], image: da.Array, token: str, resources: Mapping[str, float] | None
+) -> HighLevelGraph:
+    """Part the tasks: those that restore take `resources`, and no others."""
+    from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+    given, restored, made = f"tiles-{token}", f"restore-{token}", f"deblur-{token}"
+    parts: dict[str, dict[Key, Any]] = {given: {}, restored: {}, made: {}}
+    for key, task in tasks.items():
+        parts.get(key[0], parts[given])[key] = task
+    annotations = {restored: {"resources": dict(resources)}} if resources else {}
+    layers = {name: MaterializedLayer(parts[name], annotations.get(name)) for name in parts}
+    needs = {
+        given: {image.name},
+        restored: {image.name, given},
+        made: {image.name, given, restored},
+    }
+    return HighLevelGraph({**image.dask.layers, **layers}, {**image.dask.dependencies, **needs})
 
 
 def _tasks(work: _Work, image: da.Array, token: str) -> Iterator[tuple[Key, Any]]:

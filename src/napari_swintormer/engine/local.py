@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from napari_swintormer.engine.blocks import PartialSums, RawArray, Tile
+    from napari_swintormer.engine.team import RunnerTeam
     from napari_swintormer.engine.tile_runner import TileRunner
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
 
 class Journal(Protocol):
     """Remembers finished chunks as (plane, row, column); `imaging.store` keeps it on disk."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began; None before.
+
+        A run that goes on takes as many: a GPU may compute another number of tiles in another way,
+        to other last bits.
+        """
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None: ...
 
     def finished(self) -> Collection[tuple[int, int, int]]:
         """Chunks that are stored for good."""
@@ -47,7 +59,7 @@ def run(
     plan: Plan,
     planes: Planes,
     ranges: Sequence[IntensityRange],
-    runner: TileRunner,
+    runner: TileRunner | RunnerTeam,
     out: Any,
     journal: Journal | None = None,
     deviation: Any = None,
@@ -67,7 +79,7 @@ def run(
     ranges
         One per plane.
     runner
-        Restores the tiles, in the thread that asks for the events.
+        Restores the tiles; one alone in the thread that asks for the events.
     out
         Array-like of the image's shape and dtype; ``planes.write`` writes each chunk once, in
         another thread, one at a time.
@@ -143,7 +155,7 @@ class _Run:
         plan: Plan,
         planes: Planes,
         ranges: Sequence[IntensityRange],
-        runner: TileRunner,
+        runner: TileRunner | RunnerTeam,
         out: Any,
         journal: Journal | None,
         deviation: Any,

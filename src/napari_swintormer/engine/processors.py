@@ -7,6 +7,7 @@ overlap. What the rest of the engine knows of devices beyond their names is here
 from __future__ import annotations
 
 import gc
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from napari_swintormer.engine.devices import device_name
 from napari_swintormer.models.stepwise import Stepwise, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -118,7 +119,7 @@ class Processor:
         while True:
             # left at every step: whoever works between the steps has modes of their own
             autocast = torch.autocast(self.device.type, dtype if lower else None, enabled=lower)
-            with torch.inference_mode(), autocast:
+            with torch.inference_mode(), autocast, self._products():
                 try:
                     next(steps)
                 except StopIteration as done:
@@ -126,17 +127,29 @@ class Processor:
                     return restored
             yield
 
+    def _products(self) -> AbstractContextManager[None]:
+        """Hold the switches of the process that the work needs."""
+        return nullcontext()
+
 
 class CudaProcessor(Processor):
     """A CUDA device: tiles arrive and leave while another batch is restored.
 
     Host memory that takes part is pinned, or the copies would wait for the work.
+
+    Parameters
+    ----------
+    device
+        Where the restorer lies.
+    tf32
+        Whether products in float32 may round their factors to TF32.
     """
 
     ahead = 1
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, tf32: bool = False) -> None:
         super().__init__(device)
+        self._tf32 = tf32
         self._arriving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._leaving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
@@ -167,6 +180,9 @@ class CudaProcessor(Processor):
             return result.numpy()
 
         return wait
+
+    def _products(self) -> AbstractContextManager[None]:
+        return float32_products(tf32=self._tf32)
 
     def release(self) -> None:
         """Give back all memory that is not in use; see `Processor.release`."""
@@ -200,6 +216,22 @@ def _at_once(restorer: TileRestorer) -> Work:
     return work
 
 
-def processor_for(device: torch.device) -> Processor:
-    """Give the processor for a device."""
-    return CudaProcessor(device) if device.type == "cuda" else Processor(device)
+@contextmanager
+def float32_products(*, tf32: bool) -> Iterator[None]:
+    """Let products and convolutions in float32 on CUDA round their factors to TF32, or not.
+
+    Torch has one switch for the whole process, and by itself lets convolutions round. Who works in
+    several threads holds this around all of them.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def processor_for(device: torch.device, *, tf32: bool = False) -> Processor:
+    """Give the processor for a device; `tf32` as for `CudaProcessor`."""
+    return CudaProcessor(device, tf32) if device.type == "cuda" else Processor(device)

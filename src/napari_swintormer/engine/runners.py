@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from napari_swintormer.engine import devices
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.processors import is_out_of_memory, processor_for
+from napari_swintormer.engine.team import RunnerTeam
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
@@ -42,7 +44,8 @@ class RunnerRecipe:
     name
         Tells restorers apart: for a file the SHA-256 of the weights.
     device, precision
-        As the user named them; what they stand for is found out where the work is done.
+        As the user named them; what they stand for is found out where the work is done. Of several
+        devices, all but `make_team` take the first.
     batch_size
         Tiles in one forward pass, or None for what suits the device.
     tile
@@ -89,14 +92,30 @@ class RunnerRecipe:
         FileError, WeightsError
             As `load`, or the paper's prior cannot be loaded.
         """
-        device = devices.resolve_device(self.device)
-        dtype = devices.resolve_precision(self.precision, device)
+        device, *_ = devices.resolve_devices(self.device)
+        return self._make_on(device, self._restorer())
+
+    def make_team(self) -> TileRunner | RunnerTeam:
+        """Make a runner on every device that the user named; raises as `make`."""
+        first, *others = devices.resolve_devices(self.device)
+        restorer = self._restorer()
+        copies = [copy.deepcopy(restorer) for _ in others]
+        runners = [self._make_on(first, restorer), *map(self._make_on, others, copies)]
+        return RunnerTeam(runners, tf32=self._tf32) if others else runners[0]
+
+    @property
+    def _tf32(self) -> bool:
+        return self.precision == "tf32"
+
+    def _restorer(self) -> TileRestorer:
         restorer = self.load().restorer
         assert not isinstance(restorer, Path)
-        if isinstance(restorer, Restorer):
-            restorer = restorer.with_prior(self.prior)
+        return restorer.with_prior(self.prior) if isinstance(restorer, Restorer) else restorer
+
+    def _make_on(self, device: torch.device, restorer: TileRestorer) -> TileRunner:
+        dtype = devices.resolve_precision(self.precision, device)
         batch_size = self.batch_size or devices.default_batch_size(device)
-        processor = processor_for(device)
+        processor = processor_for(device, tf32=self._tf32)
         runner = TileRunner(restorer, device, dtype, batch_size, processor)
         if isinstance(restorer, nn.Module) and not _moved(restorer, device):
             runner.move_to_cpu()

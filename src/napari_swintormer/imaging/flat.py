@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_swintormer.imaging.image import unreadable
 from napari_swintormer.imaging.ordered import expand_index
 
 if TYPE_CHECKING:
@@ -71,11 +72,15 @@ class FlatArray:
     def _read(self, offset: int, index: tuple[int | slice, ...]) -> NDArray[Any]:
         parts = []
         for band in self._bands(index[0]):
-            page: NDArray[Any] = np.memmap(
-                self.path, self.dtype, "r", offset, self.page_shape, order=self.order
-            )
+            page = self._map(offset)
             parts.append(np.array(page[(band, *index[1:])]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _map(self, offset: int) -> NDArray[Any]:
+        try:
+            return np.memmap(self.path, self.dtype, "r", offset, self.page_shape, order=self.order)
+        except (OSError, ValueError) as error:  # ValueError: the file has become shorter
+            raise unreadable(self.path, getattr(error, "strerror", None) or error) from error
 
     def _bands(self, rows: int | slice) -> Iterator[int | slice]:
         """Cut rows that lie far apart in the file: what is read at once counts as memory."""

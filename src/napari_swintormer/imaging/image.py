@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from napari_swintormer.errors import FileError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -22,6 +24,14 @@ _SYMBOLS = {
     "minute": ("min",),
     "hour": ("h",),
 }
+
+
+def unreadable(path: Path, reason: object) -> FileError:
+    """Make the error for a file that could be opened and can no longer be read."""
+    return FileError(
+        f"{path} cannot be read any more ({reason}). Connect its disk again: a run into a file "
+        "then goes on where it stopped."
+    )
 
 
 def unit_name(text: str) -> str | None:

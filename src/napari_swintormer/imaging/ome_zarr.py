@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_swintormer.errors import FileError, ImageError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
-from napari_swintormer.imaging.image import Image, unit_name
+from napari_swintormer.imaging.image import Image, unit_name, unreadable
 from napari_swintormer.imaging.ordered import Ordered
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_zarr(path: Path, axes: str | None = None) -> Image:
 
 
 class _StoredArray:
-    """A zarr array to read, whose damaged chunks are told in one sentence."""
+    """A zarr array to read, whose damaged or vanished chunks are told in one sentence."""
 
     def __init__(self, array: Any, path: Path) -> None:
         self._array, self._path = array, path
@@ -54,13 +54,18 @@ class _StoredArray:
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         try:
-            return np.asarray(self._array[index])
+            pixels = np.asarray(self._array[index])
         # whatever the codecs raise
         except (RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise unreadable(self._path, error.strerror) from error
             raise FileError(
                 f"{self._path} has a damaged chunk ({error}); copy the image again from where it "
                 "came from."
             ) from error
+        if not self._path.exists():  # to zarr, chunks on a disk that is gone are empty ones
+            raise unreadable(self._path, "it is gone")
+        return pixels
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype)

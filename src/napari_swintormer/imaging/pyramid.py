@@ -3,63 +3,112 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swintormer.events import Clock
 from napari_swintormer.imaging.ome_zarr import axis_names
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.events import Progress
+ChunkIndex = tuple[int, ...]
+"""Number of a chunk along every axis of its array."""
 
 # The coarsest level is no longer than this along Y and X.
 _COARSEST = 1024
 
 
-def build_pyramid(group: Any, axes: str) -> Generator[Progress, None, list[list[int]]]:
-    """Add the levels 1, 2, … to the group of an image, each half the size of the one before.
+class Pyramid:
+    """The levels of an image, the coarser ones made as soon as all that a chunk covers is there.
 
-    Every pixel is the mean of the 2 x 2 pixels that it covers, or of those that exist at the lower
-    and right border. One chunk is in memory at a time; a level that exists is made anew.
+    Every pixel is the mean of the 2 x 2 pixels of the next finer level that it covers, or of those
+    that exist at the lower and right border. One chunk is in memory at a time. Chunks may come in
+    any order; none is made twice.
 
     Parameters
     ----------
-    group
-        Writable zarr group with level 0 in the array ``"0"``.
+    levels
+        Writable zarr arrays, finest first, as `create_coarser_levels` gives them.
     axes
-        Letters of its axes, in the order of the array.
-
-    Yields
-    ------
-    Progress
-        After every chunk of every level.
-
-    Returns
-    -------
-    list[list[int]]
-        How many pixels of level 0 one pixel of each level covers, per axis.
+        Letters of their axes, in the order of the arrays.
     """
-    fine = group["0"]
-    halved = [a in "YX" for a in axes]
-    shapes = coarser_shapes(fine.shape, halved)
-    clock = Clock(sum(count_chunks(shape, fine.chunks) for shape in shapes), "chunks")
-    for level, shape in enumerate(shapes, start=1):
-        coarse = create_level(group, level, shape, fine.dtype, fine.chunks, axes)
-        for region in _chunk_regions(shape, coarse.chunks):
-            finer = tuple(
-                slice(2 * r.start, 2 * r.stop) if h else r
-                for r, h in zip(region, halved, strict=True)
+
+    def __init__(self, levels: Sequence[Any], axes: str) -> None:
+        self.levels = levels
+        self._axes = axes
+        self._there: list[set[ChunkIndex]] = [set() for _ in levels]
+
+    def add(self, level: int, chunk: ChunkIndex) -> None:
+        """Take note of a chunk that is there, by its number along every axis."""
+        self._there[level].add(chunk)
+
+    def grow(self, chunk: ChunkIndex) -> Iterator[tuple[int, ChunkIndex]]:
+        """Make the coarser chunks that a new chunk of the finest level completes.
+
+        Yields
+        ------
+        tuple
+            Level and number of each, when it is written.
+        """
+        self.add(0, chunk)
+        for level, fine in enumerate(self.levels[:-1]):
+            region = _region(fine.shape, fine.chunks, chunk)
+            coarse = self.levels[level + 1]
+            chunk = tuple(
+                (part.start // 2 if axis in "YX" else part.start) // side
+                for part, axis, side in zip(region, self._axes, coarse.chunks, strict=True)
             )
-            coarse[region] = halve(np.asarray(fine[finer]), axes)
-            yield clock.after(1)
-        fine = coarse
-    return [[2**level if h else 1 for h in halved] for level in range(len(shapes) + 1)]
+            if chunk in self._there[level + 1] or not self._can_make(level + 1, chunk):
+                return
+            self._make(level + 1, chunk)
+            yield level + 1, chunk
+
+    def missing(self) -> list[tuple[int, ChunkIndex]]:
+        """List the coarser chunks that are not there, each after those that it is made from."""
+        return [
+            (number, chunk)
+            for number, level in enumerate(self.levels)
+            for chunk in product(*map(range, chunk_counts(level)))
+            if number > 0 and chunk not in self._there[number]
+        ]
+
+    def make(self, chunks: Sequence[tuple[int, ChunkIndex]]) -> Iterator[tuple[int, ChunkIndex]]:
+        """Make chunks of which `missing` told; yields each when it is written."""
+        for level, chunk in chunks:
+            self._make(level, chunk)
+            yield level, chunk
+
+    def covers(self) -> list[list[int]]:
+        """How many pixels of the finest level one pixel of each level covers, per axis."""
+        return [[2**n if a in "YX" else 1 for a in self._axes] for n in range(len(self.levels))]
+
+    def _can_make(self, level: int, chunk: ChunkIndex) -> bool:
+        """Say whether all chunks that a chunk covers are there."""
+        finer = self.levels[level - 1]
+        parts = [
+            range(part.start // side, -(-part.stop // side))
+            for part, side in zip(self._covered(level, chunk), finer.chunks, strict=True)
+        ]
+        return all(part in self._there[level - 1] for part in product(*parts))
+
+    def _make(self, level: int, chunk: ChunkIndex) -> None:
+        coarse = self.levels[level]
+        finer = np.asarray(self.levels[level - 1][self._covered(level, chunk)])
+        coarse[_region(coarse.shape, coarse.chunks, chunk)] = halve(finer, self._axes)
+        self.add(level, chunk)
+
+    def _covered(self, level: int, chunk: ChunkIndex) -> tuple[slice, ...]:
+        """Give the region of the next finer level that a chunk covers."""
+        coarse, fine = self.levels[level], self.levels[level - 1]
+        return tuple(
+            slice(2 * part.start, min(2 * part.stop, n)) if axis in "YX" else part
+            for part, axis, n in zip(
+                _region(coarse.shape, coarse.chunks, chunk), self._axes, fine.shape, strict=True
+            )
+        )
 
 
 def create_coarser_levels(group: Any, axes: str) -> list[Any]:
@@ -68,7 +117,7 @@ def create_coarser_levels(group: Any, axes: str) -> list[Any]:
     Parameters
     ----------
     group, axes
-        As in `build_pyramid`.
+        Writable zarr group with level 0 in the array ``"0"``, and the letters of its axes.
 
     Returns
     -------
@@ -117,9 +166,9 @@ def coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int
     return shapes
 
 
-def count_chunks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> int:
-    """Count the chunks of an array."""
-    return prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+def chunk_counts(array: Any) -> tuple[int, ...]:
+    """Count the chunks of an array along every axis."""
+    return tuple(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
 
 
 def create_level(
@@ -131,13 +180,28 @@ def create_level(
     axes: str,
 ) -> Any:
     """Create the empty zarr array of one level; the same bytes for the same pixels, always."""
+    chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
+    return create_array(group, str(level), shape, dtype, chunks, axes)
+
+
+def create_array(
+    group: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+    axes: str,
+    shards: tuple[int, ...] | None = None,
+) -> Any:
+    """Create an empty zarr array, compressed as all levels are; `shards` in pixels."""
     from zarr.codecs import ZstdCodec
 
     return group.create_array(
-        str(level),
+        name,
         shape=shape,
         dtype=dtype,
-        chunks=tuple(min(c, n) for c, n in zip(chunks, shape, strict=True)),
+        chunks=chunks,
+        shards=shards,
         compressors=ZstdCodec(level=1),
         dimension_names=axis_names(axes),
         # A chunk of -0.0 would count as empty, and come back as 0.0.
@@ -146,13 +210,13 @@ def create_level(
     )
 
 
-def _chunk_regions(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    starts = [range(0, n, c) for n, c in zip(shape, chunks, strict=True)]
-    for corner in product(*starts):
-        yield tuple(
-            slice(start, min(start + c, n))
-            for start, c, n in zip(corner, chunks, shape, strict=True)
-        )
+def _region(
+    shape: tuple[int, ...], chunks: tuple[int, ...], chunk: ChunkIndex
+) -> tuple[slice, ...]:
+    """Give the pixels of a chunk."""
+    return tuple(
+        slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(chunk, chunks, shape, strict=True)
+    )
 
 
 def halve(pixels: NDArray[Any], axes: str) -> NDArray[Any]:

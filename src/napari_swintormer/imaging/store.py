@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import closing
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_swintormer.errors import OutputError
 from napari_swintormer.events import Clock
+from napari_swintormer.imaging.journal import Journal
+from napari_swintormer.imaging.levels import JOURNAL, PLANES, Levels
 from napari_swintormer.imaging.ome_zarr import OWN_ATTRIBUTE, describe, disk_order
 from napari_swintormer.imaging.ordered import Ordered
-from napari_swintormer.imaging.pyramid import build_pyramid, count_chunks, create_level
+from napari_swintormer.imaging.pyramid import chunk_counts, create_coarser_levels, create_level
+from napari_swintormer.imaging.sharding import settle
 from napari_swintormer.imaging.watching import watch_reads
 from napari_swintormer.imaging.writing import ZARR_SUFFIX, check_output, disk_errors, write_image
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Generator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_swintormer.events import Progress
+    from napari_swintormer.imaging.journal import Mark
     from napari_swintormer.imaging.writing import Compression
 
-_JOURNAL = "journal.txt"
+_BATCH = "batch_size"
 
 
 class ResultStore:
     """A Zarr array that a run fills chunk by chunk, with a journal of the finished chunks.
 
     It lies in the folder ``.<name>.partial`` beside the destination and is an OME-Zarr image at any
-    time. The journal is a text file: a line for each chunk, appended after the chunk is written and
-    handed to the operating system at once, so that a killed process loses nothing it has marked; a
-    chunk without a line is made again. Equal runs leave equal bytes.
+    time. A chunk that the journal does not know, or whose file is not what it was when it was
+    marked, is made again. Chunks of the coarser levels of a Zarr result are made as soon as all
+    that they cover is marked. Equal runs leave equal bytes.
 
     Made by `create` or `resume`.
 
@@ -47,6 +52,8 @@ class ResultStore:
     array
         The result: array-like of the image's shape, dtype and axes, to be written chunk by chunk,
         by one thread at a time. Writing raises `OutputError` when the disk is full.
+    damaged
+        How many files of the run that goes on were not what they were when they were marked.
     """
 
     def __init__(self, destination: Path) -> None:
@@ -54,16 +61,19 @@ class ResultStore:
 
         self.destination = destination
         self._folder = partial_folder(destination)
+        settle(self._folder)
         # Without this, a chunk of -0.0 would count as empty, and come back as 0.0.
         with zarr.config.set({"array.write_empty_chunks": True}):
             self._group = zarr.open_group(self._folder, mode="r+")
-            level: Any = self._group["0"]
-        own: Any = self._group.attrs[OWN_ATTRIBUTE]
-        self._axes: str = own["axes"]
+            own: Any = self._group.attrs[OWN_ATTRIBUTE]
+            self._axes: str = own["axes"]
+            self._levels = Levels(self._group, self._folder, self._axes)
         self._run: dict[str, Any] = own["run"]
         self._pixel_size: dict[str, float] = own["pixel_size"]
         self._unit: dict[str, str] = own["unit"]
-        self.array = _ResultArray(level, disk_order(self._axes), self._axes, destination)
+        finest = self._levels.arrays[0]
+        self.array = _ResultArray(finest, disk_order(self._axes), self._axes, destination)
+        self.damaged = 0
 
     @classmethod
     def create(
@@ -77,6 +87,7 @@ class ResultStore:
         *,
         pixel_size: Mapping[str, float] | None = None,
         unit: Mapping[str, str] | None = None,
+        planes_per_position: int = 1,
         overwrite: bool = False,
     ) -> Self:
         """Begin a result.
@@ -94,6 +105,8 @@ class ResultStore:
             is kept with a Zarr result.
         pixel_size, unit
             As in `napari_swintormer.imaging.image.Image`.
+        planes_per_position
+            As in `napari_swintormer.imaging.planes.Planes`: so many marks make a chunk complete.
         overwrite
             Whether an unfinished run of this destination may be thrown away.
 
@@ -131,7 +144,10 @@ class ResultStore:
                 _name(destination), order, own["pixel_size"], own["unit"], [[1] * len(order)]
             )
             group.attrs.put({"ome": described, OWN_ATTRIBUTE: own})
-            (folder / _JOURNAL).touch()
+            if _is_zarr(destination):
+                create_coarser_levels(group, order)
+            (folder / JOURNAL).touch()
+            Journal(folder / JOURNAL).note_number(PLANES, planes_per_position)
         return cls(destination)
 
     @classmethod
@@ -160,29 +176,45 @@ class ResultStore:
                     f"{before.get(key)!r}, asked for is {now.get(key)!r}); ask for the same, or "
                     "overwrite it on purpose."
                 )
+        with disk_errors(destination):
+            store.damaged = store._levels.take_up()
         return store
 
     @staticmethod
     def is_unfinished(destination: str | os.PathLike[str]) -> bool:
         """Say whether an unfinished run of this destination can be resumed."""
-        return (partial_folder(Path(destination)) / _JOURNAL).is_file()
+        journal = partial_folder(Path(destination)) / JOURNAL
+        return journal.is_file() and journal.stat().st_size > 0
 
-    def finished(self) -> set[tuple[int, int, int]]:
-        """Read the marks ``(plane, row, column)``; a last line that was cut off is none."""
-        journal = self._folder / _JOURNAL
-        whole, _, torn = journal.read_bytes().rpartition(b"\n")
-        if torn:  # or the next mark would continue it
-            os.truncate(journal, len(whole) + 1 if whole else 0)
-        marks = set()
-        for line in whole.decode("ascii").splitlines():
-            plane, row, column = line.split()
-            marks.add((int(plane), int(row), int(column)))
-        return marks
+    def describe_damage(self) -> str:
+        """Say in one sentence what `damaged` counts."""
+        files = "1 file" if self.damaged == 1 else f"{self.damaged} files"
+        return (
+            f"{files} of the unfinished run of {self.destination} were not as the run left them; "
+            "what they held is made again."
+        )
+
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began, kept in the journal; None before it has begun."""
+        return self._levels.journal.numbers.get(_BATCH)
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None:
+        with disk_errors(self.destination):
+            self._levels.journal.note_number(_BATCH, n_tiles)
+
+    def finished(self) -> set[Mark]:
+        """Give the marks ``(plane, row, column)``."""
+        return set(self._levels.journal.marks)
 
     def mark(self, plane: int, row: int, column: int) -> None:
-        """Note that the chunk in a row and column of blocks of a plane is written."""
-        with disk_errors(self.destination), (self._folder / _JOURNAL).open("ab", 0) as journal:
-            journal.write(f"{plane} {row} {column}\n".encode("ascii"))
+        """Note that the chunk in a row and column of blocks of a plane is written.
+
+        Of a Zarr result, the chunks of coarser levels are made that it completes.
+        """
+        with disk_errors(self.destination):
+            self._levels.mark(plane, row, column)
 
     def finish(self, *, compression: Compression | None = None, overwrite: bool = False) -> None:
         """Put the complete result in its place; see `finishing`, which tells how far it is."""
@@ -194,9 +226,10 @@ class ResultStore:
     ) -> Generator[Progress, None, None]:
         """Put the complete result in its place, chunk by chunk, and remove the journal.
 
-        A Zarr destination gets its pyramid and becomes an OME-Zarr image of version 0.5; any other
-        is streamed into its format. Nothing happens before the first event is asked for. Closing
-        the generator stops after the chunk at hand; the unfinished run stays, and can be resumed.
+        A Zarr destination becomes an OME-Zarr image of version 0.5: what is missing of its coarser
+        levels is made, and many chunks are packed into shards. Any other is streamed into its
+        format. Nothing happens before the first event is asked for. Closing the generator stops
+        after the chunk at hand; the unfinished run stays, and can be resumed.
 
         Parameters
         ----------
@@ -208,7 +241,8 @@ class ResultStore:
         Yields
         ------
         Progress
-            In chunks: written, of the coarser levels; or read, to be streamed.
+            In chunks of coarser levels and shards that are written; or in chunks that are read, to
+            be streamed. None, where nothing is left to do.
 
         Raises
         ------
@@ -216,21 +250,21 @@ class ResultStore:
             When it cannot be written; the unfinished run stays, and can be resumed.
         """
         check_output(self.destination, overwrite=overwrite)
-        if self.destination.suffix.lower() == ZARR_SUFFIX:
+        if _is_zarr(self.destination):
             yield from self._finish_zarr()
         else:
             yield from self._finish_file(compression, overwrite)
 
     def _finish_zarr(self) -> Generator[Progress, None, None]:
         with disk_errors(self.destination):
-            order = disk_order(self._axes)
-            levels = yield from build_pyramid(self._group, order)
-            name = _name(self.destination)
-            described = describe(name, order, self._pixel_size, self._unit, levels)
+            yield from self._levels.finishing()
+            name, order = _name(self.destination), disk_order(self._axes)
+            covers = self._levels.pyramid.covers()
+            described = describe(name, order, self._pixel_size, self._unit, covers)
             self._group.attrs["ome"] = described
             for stray in self._folder.rglob("*.partial"):  # of zarr, after a killed run
                 stray.unlink()
-            (self._folder / _JOURNAL).unlink()
+            (self._folder / JOURNAL).unlink()
             _replace_folder(self._folder, self.destination)
 
     def _finish_file(
@@ -249,7 +283,7 @@ class ResultStore:
 
         # Writers read bands of rows: what they have read is told in chunks.
         level: Any = self._group["0"]
-        total, done, pixels = count_chunks(level.shape, level.chunks), 0, 0
+        total, done, pixels = prod(chunk_counts(level)), 0, 0
         clock = Clock(total, "chunks")
         with closing(watch_reads(write, self.array)) as reads:
             for n in reads:
@@ -291,6 +325,10 @@ def _replace_folder(folder: Path, destination: Path) -> None:
         shutil.rmtree(old)
     else:
         old.unlink(missing_ok=True)
+
+
+def _is_zarr(destination: Path) -> bool:
+    return destination.suffix.lower() == ZARR_SUFFIX
 
 
 def _name(destination: Path) -> str:

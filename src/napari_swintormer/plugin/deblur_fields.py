@@ -22,6 +22,7 @@ BLENDS = [("Smooth", "smooth"), ("Uniform mean", "uniform")]
 PRECISIONS = [
     ("Automatic", "auto"),
     ("32-bit float", "fp32"),
+    ("TF32 (NVIDIA GPU)", "tf32"),
     ("bfloat16", "bf16"),
     ("16-bit float", "fp16"),
 ]

@@ -61,6 +61,8 @@ class Result:
     deviation, shown_deviation
         The same for the deviation of the samples, which is 0 at the start; None without
         uncertainty.
+    batch_size
+        Tiles at once when the run began; None before.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class Result:
 
     def __init__(self, job: Job, coarser: Sequence[Any] = ()) -> None:
         self._job = job
+        self.batch_size: int | None = None
         self._finished: set[Chunk] = set()
         self._planes_done: Counter[Chunk] = Counter()
         self._blocks_shown: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)

@@ -95,6 +95,20 @@ class FileResult:
         pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
         return FileStores(path, job, run, resume=True, pixel_size=pixel_size, unit=unit)
 
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began; None before."""
+        return self._store.batch_size
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None:
+        self._store.batch_size = n_tiles
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should know of the run that goes on."""
+        return self._store.damage
+
     def finished(self) -> set[tuple[int, int, int]]:
         """Chunks (plane, row, column) that are written; none after `discard_if_empty`."""
         return set() if self._discarded else self._store.finished()

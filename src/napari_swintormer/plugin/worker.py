@@ -168,7 +168,10 @@ class DeblurWorker(JobWorker[Outcome]):
     def _make_room(self) -> Result | FileResult:
         if self._destination is None:
             return Result(self._job, self._source.coarser)
-        return FileResult(self._job, self._source, self._destination)
+        result = FileResult(self._job, self._source, self._destination)
+        if result.notice is not None:
+            self.noticed.emit(result.notice)
+        return result
 
     def _fill(self, result: Result | FileResult) -> None:
         """Run until the result is complete, or the run is stopped."""

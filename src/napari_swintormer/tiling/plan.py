@@ -120,6 +120,7 @@ def make_plan(
     channels: int = 1,
     blend: Blend = "uniform",
     batch_size: int = 1,
+    n_devices: int = 1,
     minimum_tile_size: int = 1,
     device_memory: DeviceMemory | None = None,
     rate: float | None = None,
@@ -139,7 +140,8 @@ def make_plan(
         4·C·T·batch_size·(1 + 2·D)     a batch: tiles, restored tiles, changes
 
     plus what the restorer needs if it works in the same memory. D is 1; with uncertainty it is the
-    number of samples, and a finished chunk takes as much again while they are compared.
+    number of samples, and a finished chunk takes as much again while they are compared. Each device
+    beyond the first adds two blocks in hand, with the changes of their tiles, and a batch.
 
     Parameters
     ----------
@@ -152,7 +154,9 @@ def make_plan(
     n_planes, channels
         Number of planes, and channels of each.
     batch_size
-        Tiles in one forward pass.
+        Tiles in one forward pass of a device.
+    n_devices
+        Devices that share the run.
     minimum_tile_size
         Smallest that the model works with.
     device_memory
@@ -183,12 +187,15 @@ def make_plan(
     tile_pixels = grid.tile_shape[0] * grid.tile_shape[1]
     itemsize = np.dtype(dtype).itemsize
     depth = samples if uncertainty else 1
-    batch = _FLOAT * channels * tile_pixels * batch_size
-    host = _engine_bytes(grid, channels, itemsize, depth) + (1 + 2 * depth) * batch
+    tiles = _FLOAT * channels * tile_pixels * batch_size
+    batch = (1 + 2 * depth) * tiles
+    host = _engine_bytes(grid, channels, itemsize, depth) + batch
+    if n_devices > 1:
+        host += (n_devices - 1) * (2 * _block_bytes(grid, channels, itemsize, depth) + batch)
     device = None
     if device_memory is not None:
         per_pixel = device_memory.per_pixel * tile_pixels * batch_size
-        device = int(device_memory.fixed + per_pixel + depth * batch * (samples > 1))
+        device = int(device_memory.fixed + per_pixel + depth * tiles * (samples > 1))
         if device_memory.on_host:
             host, device = host + device, None
     on_disk = itemsize + _FLOAT * uncertainty
@@ -221,6 +228,16 @@ def _engine_bytes(grid: TileGrid, channels: int, itemsize: int, depth: int) -> i
         + source * (3 * itemsize + (4 + 2 * depth) * _FLOAT)
         + chunk_pixels * (2 * itemsize + (4 + depth + depth * (depth > 1)) * _FLOAT)
     )
+
+
+def _block_bytes(grid: TileGrid, channels: int, itemsize: int, depth: int) -> int:
+    """Count a block in hand, with its sums and the changes of its tiles."""
+    rows, columns = grid.n_blocks
+    height = max(grid.source((row, 0)).shape[0] for row in range(rows))
+    width = max(grid.source((0, column)).shape[1] for column in range(columns))
+    tiles = grid.count_tiles((0, 0)) * grid.tile_shape[0] * grid.tile_shape[1]
+    sums = (1 + depth) * _FLOAT
+    return channels * (height * width * (itemsize + sums) + tiles * depth * _FLOAT)
 
 
 def duration_text(seconds: float) -> str:

@@ -1,0 +1,110 @@
+"""The journal of a run on disk: which files are written for good, and how each is known again."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Mark = tuple[int, int, int]
+"""Plane, row and column of blocks of a finished chunk."""
+
+_READ_BYTES = 2**20
+
+
+class Journal:
+    """A text file of lines, each appended when what it tells of is on disk.
+
+    Every line is handed to the operating system at once, so that a killed process loses nothing;
+    a last line that was cut off is none. The lines::
+
+        batch_size 4                      tiles at once
+        planes_per_chunk 3                colours that are restored one by one
+        chunk 1a2b3c4d 0/c/3/4 0 3 4      CRC-32 and name of a file; plane, row, column
+        level 5e6f7a8b 1/c/1/2            CRC-32 and name of a file of a coarser level
+
+    Parameters
+    ----------
+    path
+        Of the file, which exists; it lies in the folder that its names begin in.
+
+    Attributes
+    ----------
+    numbers
+        What the lines of one number say, by their word.
+    checksums
+        CRC-32 of files by their names; of a file that was written again, the last.
+    marks
+        Name of the file of every finished chunk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.numbers: dict[str, int] = {}
+        self.checksums: dict[str, int] = {}
+        self.marks: dict[Mark, str] = {}
+        for line in self._lines():
+            self._take(line)
+
+    def note_number(self, word: str, number: int) -> None:
+        """Note a number under a word."""
+        self._append(f"{word} {number}")
+
+    def note_chunk(self, name: str, mark: Mark) -> None:
+        """Note that the file `name` holds a chunk of the result."""
+        self._append(f"chunk {self._checksum(name):08x} {name} {' '.join(map(str, mark))}")
+
+    def note_level(self, name: str) -> None:
+        """Note that the file `name` holds a chunk of a coarser level."""
+        self._append(f"level {self._checksum(name):08x} {name}")
+
+    def is_whole(self, name: str) -> bool:
+        """Say whether a file is what it was when it was noted."""
+        try:
+            return self._checksum(name) == self.checksums[name]
+        except FileNotFoundError:
+            return False
+
+    def forget(self, names: set[str]) -> None:
+        """Take files for unwritten; their next line counts again."""
+        self.checksums = {n: crc for n, crc in self.checksums.items() if n not in names}
+        self.marks = {mark: n for mark, n in self.marks.items() if n not in names}
+
+    def _append(self, line: str) -> None:
+        # not created here: on a disk that is gone it would begin again, in another place
+        with self._path.open("r+b", 0) as journal:
+            journal.seek(0, os.SEEK_END)
+            journal.write(f"{line}\n".encode("ascii"))
+        self._take(line)
+
+    def _take(self, line: str) -> None:
+        word, first, *rest = line.split()
+        if not rest:
+            self.numbers[word] = int(first)
+            return
+        name, *numbers = rest
+        self.checksums[name] = int(first, 16)
+        if word == "chunk":
+            plane, row, column = map(int, numbers)
+            self.marks[plane, row, column] = name
+
+    def _lines(self) -> list[str]:
+        whole, _, torn = self._path.read_bytes().rpartition(b"\n")
+        if torn:  # or the next line would continue it
+            os.truncate(self._path, len(whole) + 1 if whole else 0)
+        return whole.decode("ascii").splitlines()
+
+    def _checksum(self, name: str) -> int:
+        return checksum(self._path.parent / name)
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    crc = 0
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            crc = zlib.crc32(part, crc)
+    return crc

@@ -1,0 +1,139 @@
+"""Disks that are full, gone or damaged end a run in a sentence, and it goes on to the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+import zarr.storage
+
+from napari_swintormer import tiling
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.errors import FileError, OutputError
+from napari_swintormer.events import ChunkFinished, Notice
+from napari_swintormer.file_run import FileRun
+from napari_swintormer.imaging.store import partial_folder
+from napari_swintormer.models.restorer import IdentityRestorer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+BLOCK = 64
+
+
+class Darker(IdentityRestorer):
+    """A restorer whose results are easily told from the input."""
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        return tiles * 0.75
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with an image of 5 x 4 blocks in three formats, and a place for results."""
+    monkeypatch.setattr(tiling.grid, "_SMALLEST_BLOCK", BLOCK)
+    monkeypatch.setattr(tiling.grid, "_BLOCK_MULTIPLE", BLOCK)
+    image = np.random.default_rng(0).integers(100, 60_000, (5 * BLOCK, 4 * BLOCK), np.uint16)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    tifffile.imwrite(tmp_path / "in/flat.tif", image)
+    np.save(tmp_path / "in/a.npy", image)
+    zarr.create_array(tmp_path / "in/a.zarr", data=image, chunks=(BLOCK, BLOCK))
+    return tmp_path
+
+
+def run(source: Path, result: Path, after_a_chunk: Callable[[], object] | None = None) -> list[str]:
+    """Run or go on; give the notices. `after_a_chunk` is called once, when a chunk is finished."""
+    settings = DeblurSettings(tile_size=32, overlap=8, device="cpu", precision="fp32", batch_size=2)
+    notices = []
+    for event in FileRun(source, result, settings, Darker(), resume=True).events():
+        if isinstance(event, Notice):
+            notices.append(event.message)
+        if isinstance(event, ChunkFinished) and after_a_chunk is not None:
+            after_a_chunk()
+            after_a_chunk = None
+    return notices
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def ends_the_same(disk: Path, source: Path) -> None:
+    """Complete the run into out/a.zarr; compare it with one that nothing happened to."""
+    run(source, disk / "out/a.zarr")
+    (disk / "whole").mkdir()
+    run(source, disk / "whole/a.zarr")
+    assert files_of(disk / "out") == files_of(disk / "whole")
+
+
+@pytest.mark.parametrize("name", ["flat.tif", "a.npy", "a.zarr"])
+def test_a_disk_with_the_input_that_vanishes(disk: Path, name: str) -> None:
+    source, result = disk / "in" / name, disk / "out/a.zarr"
+    with pytest.raises(FileError, match=r"cannot be read any more .*Connect its disk again"):
+        run(source, result, lambda: (disk / "in").rename(disk / "gone"))
+    assert os.listdir(disk / "out") == [partial_folder(result).name]
+    (disk / "gone").rename(disk / "in")
+    ends_the_same(disk, source)
+
+
+def test_a_disk_with_the_result_that_vanishes(disk: Path) -> None:
+    source, result = disk / "in/flat.tif", disk / "out/a.zarr"
+    with pytest.raises(OutputError, match=r"a\.zarr cannot be written"):
+        run(source, result, lambda: (disk / "out").rename(disk / "gone"))
+    shutil.rmtree(disk / "out", ignore_errors=True)  # what zarr wrote before the journal was missed
+    (disk / "gone").rename(disk / "out")
+    assert not result.exists()
+    ends_the_same(disk, source)
+
+
+def test_a_block_that_cannot_be_read(disk: Path) -> None:
+    source, result = disk / "in/a.zarr", disk / "out/a.zarr"
+    chunk = source / "c/4/3"
+    whole = chunk.read_bytes()
+    with pytest.raises(FileError, match=r"a\.zarr has a damaged chunk"):
+        run(source, result, lambda: chunk.write_bytes(whole[:9]))
+    chunk.write_bytes(whole)
+    ends_the_same(disk, source)
+
+
+def test_a_full_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, result = disk / "in/flat.tif", disk / "out/a.zarr"
+
+    async def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as filling, pytest.raises(OutputError, match="The disk is full"):
+        run(source, result, lambda: filling.setattr(zarr.storage.LocalStore, "set", full))
+    assert not result.exists()
+    ends_the_same(disk, source)
+
+
+def test_what_is_damaged_on_disk_is_said_and_made_again(disk: Path) -> None:
+    source, result = disk / "in/flat.tif", disk / "out/a.zarr"
+
+    class Stopped(Exception):
+        pass
+
+    def stop() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        run(source, result, stop)
+    (partial_folder(result) / "0/c/0/0").write_bytes(b"damaged")
+    (disk / "copy").mkdir()
+    shutil.copytree(partial_folder(result), partial_folder(disk / "copy/a.zarr"))
+    notices = run(source, disk / "copy/a.zarr")
+    assert any("1 file of the unfinished run" in notice for notice in notices)
+    ends_the_same(disk, source)
+    assert files_of(disk / "copy") == files_of(disk / "whole")
