@@ -253,6 +253,14 @@ def test_fifty_deterministic_steps_are_the_same_twice():
     assert float((other - one).abs().mean()) > 0.01
 
 
+@pytest.mark.gpu
+def test_samples_on_a_real_gpu_are_those_of_the_cpu(restorer, image):
+    wish = {"uncertainty": True, "samples": 2, "precision": "fp32", "batch_size": 2}
+    here, there = (deblur(image, restorer, device=device, **wish) for device in ("cpu", "cuda"))
+    for found, wanted in zip(there, here, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
+
+
 def test_presets_cost_more_and_more(file, tiny_weights):
     image = np.zeros((500, 500), np.uint8)
 
