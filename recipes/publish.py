@@ -3,7 +3,7 @@
     python recipes/publish.py --weights swintormer-small.safetensors --steps 6000 \
         --evaluation docs/models/swintormer-small
 
-`recipes/evaluate.py` writes the evaluation. The tiles are those that the engine is quickest with;
+`swintormer evaluate` writes the evaluation. The tiles are those that the engine is quickest with;
 the network itself was trained on patches and works at any size.
 """
 
@@ -39,14 +39,14 @@ def main() -> None:
 
 
 def findings(folder: Path, name: str) -> dict[str, float]:
-    """Gains on every set, and how little sharp images change, from the evaluation's tables."""
-    scores, sharp = table(folder / "scores.csv"), table(folder / "sharp.csv")
+    """Gains on every set, and how little sharp images change, from the evaluation's table."""
+    rows = [row for row in table(folder / "scores.csv") if row["method"] == name]
     gains: dict[str, list[float]] = {}
-    for row in scores:
-        if row["method"] == name:
+    for row in rows:
+        if row["gain"] and not row["set"].startswith("sharp-"):
             gains.setdefault(row["set"], []).append(float(row["gain"]))
     found = {f"PSNR gain on {kind}, dB": round(mean(gains[kind]), 2) for kind in gains}
-    kept = [float(row["psnr_to_itself"]) for row in sharp]
+    kept = [float(row["psnr"]) for row in rows if row["set"].startswith("sharp-")]
     return found | {"PSNR of sharp images to themselves, median, dB": round(median(kept), 1)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import zarr.storage
 
 from napari_swintormer import tiling
 from napari_swintormer.config import DeblurSettings
+from napari_swintormer.engine import runners
 from napari_swintormer.errors import FileError, OutputError
 from napari_swintormer.events import ChunkFinished, Notice
 from napari_swintormer.file_run import FileRun
@@ -22,10 +24,12 @@ from napari_swintormer.imaging.store import partial_folder
 from napari_swintormer.models.restorer import IdentityRestorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import torch
+
+    from napari_swintormer.events import Event
 
 BLOCK = 64
 
@@ -117,6 +121,27 @@ def test_a_full_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run(source, result, lambda: filling.setattr(zarr.storage.LocalStore, "set", full))
     assert not result.exists()
     ends_the_same(disk, source)
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_that_has_less_memory_now_goes_on_to_the_same_bytes(
+    disk: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = DeblurSettings(model=str(tiny_weights), device="cuda", tile_size=64)
+
+    def events(name: str) -> Iterator[Event]:
+        (disk / name).mkdir(exist_ok=True)
+        return FileRun(disk / "in/flat.tif", disk / name / "a.zarr", settings, resume=True).events()
+
+    for _ in events("whole"):
+        pass
+    with closing(events("out")) as stopped:
+        while not isinstance(next(stopped), ChunkFinished):
+            pass
+    monkeypatch.setattr(runners, "batch_size_that_fits", lambda *_: 1)
+    for _ in events("out"):
+        pass
+    assert files_of(disk / "out") == files_of(disk / "whole")
 
 
 def test_what_is_damaged_on_disk_is_said_and_made_again(disk: Path) -> None:

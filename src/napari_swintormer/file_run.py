@@ -93,7 +93,7 @@ class FileRun:
     def _work(self, image: Image, job: Job, stores: FileStores) -> Generator[Event, None, None]:
         """Restore the image here, or on a cluster."""
         if self.scheduler is None:
-            yield from job.run(stores.array, stores, stores.deviation)
+            yield from job.run(stores.array, stores, deviation=stores.deviation)
             return
         from napari_swintormer.engine import cluster
         from napari_swintormer.imaging.shared import as_dask

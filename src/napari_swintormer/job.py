@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64
 _BLEND: Blend = "smooth"
+_SCALES = (1, 2, 4)
 # Most memory that a network takes, in bytes per pixel of a batch and channel of its first level:
 # 15 to 29 were measured on the CPU, in fp32 and bf16, for networks of 16 and of 48 channels.
 _BYTES_PER_PIXEL = 30
@@ -124,7 +125,11 @@ class Job:
         return replace(self, restorer=restorer)
 
     def run(
-        self, out: Any, journal: Journal | None = None, deviation: Any = None
+        self,
+        out: Any,
+        journal: Journal | None = None,
+        ranges: list[IntensityRange] | None = None,
+        deviation: Any = None,
     ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
@@ -137,6 +142,8 @@ class Job:
         journal
             Chunks that are finished already, and the batch size that they were made with, which
             the run keeps unless the settings name one; see `napari_swintormer.engine.local.run`.
+        ranges
+            Intensity range of every plane, for who knows them; None takes `ranges` of the job.
         deviation
             Array-like of the image's shape, float32, of zeros: with ``settings.uncertainty`` the
             standard deviation of the samples is written there.
@@ -161,7 +168,8 @@ class Job:
             if journal is not None and journal.batch_size is None:
                 journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
-            events = local.run(plan, self.planes, self.ranges, runner, out, journal, deviation)
+            ranges = ranges or self.ranges
+            events = local.run(plan, self.planes, ranges, runner, out, journal, deviation)
             key = planned_speed_key(self.weights_sha256, self.settings)
             yield from remembering(events, plan, key)
 
@@ -247,6 +255,7 @@ class Job:
             settings.batch_size,
             tile=(self.planes.channels, *self.plan.grid.tile_shape),
             prior=self._prior_use(),
+            scale=self.settings.scale,
         )
 
     def _prior_use(self) -> PriorUse:
@@ -317,6 +326,11 @@ def prepare(
             f"strength must be between 0 and 1 (got strength={settings.strength:g}). Use 1 for all "
             "of what the model changes, less to keep more of the image as it is."
         )
+    if settings.scale not in _SCALES:
+        raise SettingsError(
+            f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
+            "Use scale=2 for blur circles of 10 to 20 pixels, 4 for wider ones."
+        )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
     card = model.card if model is not None else getattr(restorer, "card", None)
@@ -344,12 +358,12 @@ def prepare(
         dtype=planes.dtype,
         n_planes=len(planes),
         channels=planes.channels,
-        tile_size=tile_size,
-        overlap=overlap,
+        tile_size=tile_size * settings.scale,
+        overlap=overlap * settings.scale,
         blend=blend,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
         n_devices=settings.device.count(",") + 1,
-        minimum_tile_size=multiple,
+        minimum_tile_size=multiple * settings.scale,
         device_memory=memory,
         rate=recall_speed(planned_speed_key(sha256, settings)),
         samples=settings.samples or 1,
@@ -433,11 +447,14 @@ def _network_memory(
     if settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings):
         assert settings.tile_size is not None
         fixed += LDM_BYTES
-        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / settings.tile_size) ** 2
+        per_pixel = (
+            LDM_BYTES_PER_PIXEL
+            * min(1.0, card.prior.window * settings.scale / settings.tile_size) ** 2
+        )
     return DeviceMemory(
         fixed=fixed,
         # a compact prior takes less than the network, before it
-        per_pixel=_BYTES_PER_PIXEL * card.network.dim + per_pixel,
+        per_pixel=(_BYTES_PER_PIXEL * card.network.dim + per_pixel) / settings.scale**2,
         on_host=settings.device in ("auto", "cpu"),
     )
 
@@ -452,6 +469,8 @@ def planned_speed_key(sha256: str, settings: DeblurSettings) -> str:
     model = sha256
     if settings.num_inference_steps is not None:
         model += f" prior {settings.num_inference_steps}"
+    if settings.scale > 1:
+        model += f" at 1/{settings.scale}"
     return speed_key(
         model, settings.device, settings.precision, settings.tile_size, settings.batch_size or 0
     )

@@ -43,18 +43,26 @@ def display(qapp):
         pytest.skip("the layers of a viewer need OpenGL: install Xvfb or set DISPLAY")
 
 
+class Batches(list):
+    """Sizes of the batches so far. None begins beyond `limit` before that is lifted."""
+
+    limit = None
+
+
 @pytest.fixture
 def batches(monkeypatch):
-    """Count the batches, and give the GUI thread time between them."""
-    forward, batches = Restorer.forward, []
+    """Count the batches, and hold them: no test may depend on how fast a thread is."""
+    forward, batches = Restorer.forward, Batches()
 
     def counting(self, tiles):
+        while batches.limit is not None and len(batches) >= batches.limit:
+            time.sleep(0.005)
         batches.append(len(tiles))
-        time.sleep(0.01)
         return forward(self, tiles)
 
     monkeypatch.setattr(Restorer, "forward", counting)
-    return batches
+    yield batches
+    batches.limit = None
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     image = noise(3, 96, 70)
     layer = viewer.add_image(image, name="cells", **look)
     deblur.form.overlap.value = 8
+    deblur.form.scale.value = 2
 
     result = deblur.run()
 
@@ -71,7 +72,7 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     assert result.name == "cells deblurred"
     assert result.dtype == image.dtype
     assert not np.array_equal(result.data, image)
-    np.testing.assert_array_equal(result.data, expected(image, axes="ZYX", overlap=8))
+    np.testing.assert_array_equal(result.data, expected(image, axes="ZYX", overlap=8, scale=2))
     for point in np.random.default_rng(0).uniform(0, 50, (4, 3)):
         np.testing.assert_allclose(result.data_to_world(point), layer.data_to_world(point))
     for name in look.keys() - {"scale", "translate", "rotate", "shear", "affine"}:
@@ -81,6 +82,7 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     assert made["model"] == "swintormer-small"
     assert made["settings"]["axes"] == "ZYX"
     assert made["settings"]["overlap"] == 8
+    assert made["settings"]["scale"] == 2
     assert len(made["weights_sha256"]) == 64
     assert {"software", "versions", "time"} <= made.keys()
 

@@ -10,6 +10,7 @@ from napari_swintormer.imaging.files import open_image
 from napari_swintormer.imaging.store import ResultStore
 
 pytestmark = pytest.mark.gui
+PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 
 def noise(*shape, dtype="uint16"):
@@ -48,11 +49,7 @@ def test_the_file_and_its_layer_have_the_pixels_of_the_api(deblur_alone, tmp_pat
     assert deblur_alone.form.save_to.value == ""
 
 
-def test_a_stopped_run_goes_on_when_it_is_asked_for_again(
-    deblur_alone,
-    tmp_path,
-    batches,
-):
+def test_a_stopped_run_goes_on_when_it_is_asked_for_again(deblur_alone, qtbot, tmp_path, batches):
     image = noise(6, 120, 100)
     whole = expected(image)
     n_batches = len(batches)
@@ -61,16 +58,20 @@ def test_a_stopped_run_goes_on_when_it_is_asked_for_again(
     deblur_alone.viewer.add_image(image, name="cells")
     widget, form = deblur_alone.widget, deblur_alone.form
     form.save_to.value = str(path)
-    widget.runs.progressed.connect(lambda _: len(batches) >= n_batches // 2 and widget.cancel())
+    batches.limit = n_batches // 2
 
-    assert deblur_alone.run() is None
+    with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+        widget.run()
+        qtbot.waitUntil(lambda: len(batches) == batches.limit, timeout=PATIENCE)
+        widget.cancel()
+        batches.limit = None
+
+    assert blocker.args == [None]
 
     assert ResultStore.is_unfinished(path)
     assert not path.exists()
     assert [layer.name for layer in deblur_alone.viewer.layers] == ["cells"]
     assert widget.runs.stopped is not None
-    widget.runs.progressed.disconnect()
-    widget.runs.progressed.connect(widget.run_panel.show_progress)
     widget.runs.stopped = None  # as if napari had been closed
     form.strength.value = 0.5
     assert deblur_alone.run() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from types import SimpleNamespace
 
@@ -16,10 +17,12 @@ from typer.testing import CliRunner
 
 from napari_swintormer import list_models, load_model, train
 from napari_swintormer.cli import app
+from napari_swintormer.events import Progress
 from napari_swintormer.models.swintormer import Swintormer
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.plugin.train_sources import FOLDERS, SHARP_ONLY
 from napari_swintormer.plugin.train_widget import TrainWidget
+from napari_swintormer.plugin.train_worker import TrainWorker
 from napari_swintormer.training.checkpoint import load_checkpoint
 from napari_swintormer.training.settings import PRESETS
 from napari_swintormer.training.train import iter_train
@@ -69,14 +72,23 @@ def drive(widget, viewer, qtbot):
         return blocker.args[0]
 
     def stop_after(steps):
-        def stop(event):
-            if event.done >= steps:
-                widget.stop()
+        report, there = TrainWorker._report, threading.Event()
 
-        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+        def held(worker, event):  # no step more until the training is stopped
+            report(worker, event)
+            if isinstance(event, Progress) and event.done >= steps:
+                there.set()
+                while not worker.abort_requested:
+                    time.sleep(0.005)
+
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker,
+        ):
+            patch.setattr(TrainWorker, "_report", held)
             widget.run()
-            widget._worker._reported = -1e9
-            widget._worker.progressed.connect(stop)
+            qtbot.waitUntil(there.is_set, timeout=PATIENCE)
+            widget.stop()
         return blocker.args[0]
 
     yield SimpleNamespace(

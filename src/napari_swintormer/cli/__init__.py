@@ -1,4 +1,4 @@
-"""The command line ``swintormer``: deblur, residual, train, pairs, models, info, settings and more.
+"""The command line ``swintormer``: deblur, train, evaluate, pairs, models, info, settings ...
 
 Nothing here imports torch; the commands do, when they run. Every mistake of the user ends in one
 line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on how to go on.
@@ -13,6 +13,7 @@ import typer
 from napari_swintormer import __version__
 from napari_swintormer.cli.common import Group
 from napari_swintormer.cli.deblur_commands import benchmark, deblur, demo, residual
+from napari_swintormer.cli.evaluate_commands import evaluate
 from napari_swintormer.cli.model_commands import info, models_app
 from napari_swintormer.cli.settings_command import settings
 from napari_swintormer.cli.train_commands import pairs, train
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (deblur, residual, pairs, train, info, settings, demo, benchmark):
+for command in (deblur, residual, pairs, train, evaluate, info, settings, demo, benchmark):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

@@ -56,9 +56,9 @@ def batch_size_that_fits(
     if free is None:
         return None
     sha256 = getattr(restorer, "sha256", "")
-    prior = ""
-    if isinstance(restorer, Restorer) and restorer.needs_places:
-        prior = f" prior {restorer.use.depth}"
+    prior, inner = "", getattr(restorer, "restorer", restorer)
+    if isinstance(inner, Restorer) and inner.needs_places:
+        prior = f" prior {inner.use.depth}"
     size = "x".join(map(str, tile))
     key = f"{sha256}{prior} {processor.name} {precision_name(dtype)} {size}"
     need = recall(_FILE, key) if sha256 else None

@@ -132,9 +132,8 @@ def _graph(
     # by tasks: the other method computes the whole image before it gives any part
     image = planes.data.rechunk(wanted, method="tasks")
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
-    token = tokenize(
-        *(image.name, plan.blending, planes.axes, planes.channels, ranges, planes.numbers, runner)
-    )
+    settings = (ranges, planes.numbers, *runner, recipe.scale)
+    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, settings)
     work = _Work(
         plan.blending, planes.axes, planes.channels, tuple(ranges), tuple(planes.numbers), recipe
     )

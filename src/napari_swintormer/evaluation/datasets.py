@@ -46,6 +46,8 @@ class Pair:
         Equal shapes, data types as in the files.
     fit_intensity
         Whether the two are different exposures, to be compared after one gain and one offset.
+    psf
+        Point-spread function ``(h, w)`` of sum 1, where it is known and the same everywhere.
     """
 
     set: str
@@ -54,6 +56,7 @@ class Pair:
     blurred: NDArray[Any]
     sharp: NDArray[Any]
     fit_intensity: bool
+    psf: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ def blurred_pairs(folder: Path, kind: Kind, *, seed: int = SEED) -> Iterator[Pai
     for file in files:
         sharp, axes = _read(file)
         rng = np.random.default_rng([seed, zlib.crc32(file.name.encode())])
-        blurred = _degrade(sharp, axes, kind, rng)
-        yield Pair(kind, file.stem, axes, _centre(blurred), _centre(sharp), fit_intensity=False)
+        blurred, kernel = _degrade(sharp, axes, kind, rng)
+        yield Pair(kind, file.stem, axes, _centre(blurred), _centre(sharp), False, kernel)
 
 
 def real_pairs(table: Path) -> Iterator[Pair]:
@@ -169,12 +172,15 @@ def _centre(image: NDArray[Any]) -> NDArray[Any]:
     return image[start[0] : start[0] + CROP, start[1] : start[1] + CROP]
 
 
-def _degrade(sharp: NDArray[Any], axes: str, kind: Kind, rng: np.random.Generator) -> NDArray[Any]:
-    """Blur, noise and rounding of a whole image, in its own units and data type."""
+def _degrade(
+    sharp: NDArray[Any], axes: str, kind: Kind, rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Blur, noise and rounding of a whole image, in its own units and data type; and the PSF."""
     low, high = (0.0, 255.0) if kind == "photo" else np.percentile(sharp, (0.1, 99.9))
     noise = rng.uniform(0, STRONGEST_NOISE)
+    kernel = _draw_psf(rng)
     degradation = Degradation(
-        psfs=(_draw_psf(rng),),
+        psfs=(kernel,),
         gamma=GAMMA if kind == "photo" else 1.0,
         read_noise=noise / np.sqrt(2),
         shot_noise=noise**2 / 2,
@@ -187,7 +193,7 @@ def _degrade(sharp: NDArray[Any], axes: str, kind: Kind, rng: np.random.Generato
     blurred = np.moveaxis(blurred, 0, 2) if "S" in axes else blurred[0]
     limits = np.iinfo(sharp.dtype)
     counts = np.rint(blurred.astype(np.float64) * (high - low) + low)
-    return np.clip(counts, limits.min, limits.max).astype(sharp.dtype)
+    return np.clip(counts, limits.min, limits.max).astype(sharp.dtype), kernel
 
 
 def _draw_psf(rng: np.random.Generator) -> NDArray[np.float32]:

@@ -70,6 +70,11 @@ class IntensityConvention(BaseModel):
     low: float = Field(default=0.1, ge=0, lt=50)
     high: float = Field(default=99.9, gt=50, le=100)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the model wants all of the range, as networks trained on photographs do."""
+        return (self.low, self.high) == (0, 100)
+
 
 @dataclass(frozen=True)
 class IntensityRange:

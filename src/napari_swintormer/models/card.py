@@ -64,6 +64,8 @@ class ModelCard(BaseModel):
         Weights where tiles overlap, see `napari_swintormer.config.DeblurSettings`.
     intensity
         How intensities of an image become the unit range that the model was trained on.
+    view_order
+        Order of the two views of a dual-pixel camera, or None for a network of one view.
     clip_output
         Whether restored tiles are cut to [0, 1]; the released models were trained so, ours
         are not, and keep what is brighter than the range.
@@ -91,6 +93,7 @@ class ModelCard(BaseModel):
     overlap: int = Field(ge=0, le=16383)
     blend: Blend = "smooth"
     intensity: IntensityConvention = IntensityConvention()
+    view_order: Literal["left-right", "right-left"] | None = None
     clip_output: bool = False
     training_data: Annotated[tuple[TrainingData, ...], Field(max_length=1000)] = ()
     licence: Line = ""

@@ -248,6 +248,7 @@ def _released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
         overlap=292,
         blend="uniform",
         intensity=IntensityConvention(scope="image", low=0, high=100),
+        view_order="right-left" if settings.views == 2 else None,  # as the authors' scripts do
         clip_output=True,
     )
 

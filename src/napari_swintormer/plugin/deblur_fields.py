@@ -19,6 +19,7 @@ CURRENT_PLANE = "Current plane"
 RANGES = {"Range along T": "T", "Range along Z": "Z"}
 DEVICES = [("Automatic", "auto"), ("CPU", "cpu"), ("NVIDIA GPU", "cuda"), ("Apple GPU", "mps")]
 BLENDS = [("Smooth", "smooth"), ("Uniform mean", "uniform")]
+SCALES = [("Full size", 1), ("Half size", 2), ("Quarter size", 4)]
 PRECISIONS = [
     ("Automatic", "auto"),
     ("32-bit float", "fp32"),
@@ -118,6 +119,11 @@ class DeblurFields(QWidget):
             tooltip="How tiles are joined where they overlap: weights that fall off smoothly\n"
             "towards the border of the tile, or the plain mean of the paper.",
         )
+        self.scale = ComboBox(
+            choices=SCALES,
+            tooltip="Size of the image that the network sees. Half or a quarter of it is for\n"
+            "blur that is too wide for the model; detail finer than that stays as it is.",
+        )
         self.batch_size = ComboBox(
             choices=BATCH_SIZES,
             tooltip="Tiles that go through the network at once: more are faster on a GPU and need\n"
@@ -142,7 +148,7 @@ class DeblurFields(QWidget):
             *(self.image, self.axes, self.planes, self.first_plane, self.last_plane),
             *(self.model, self.preset, self.strength, self.device, self.save_to),
             *self.prior.fields(),
-            *(self.tile_size, self.overlap, self.blend),
+            *(self.tile_size, self.overlap, self.blend, self.scale),
             *(self.batch_size, self.precision, self.seed),
         )
 
@@ -167,6 +173,7 @@ class DeblurFields(QWidget):
             add_row(rest, "Tile size", self.tile_size),
             add_row(rest, "Overlap", self.overlap),
             add_row(rest, "Blending", self.blend),
+            add_row(rest, "Scale", self.scale),
             add_row(rest, "Batch size", self.batch_size),
             add_row(rest, "Precision", self.precision),
             add_row(rest, "Seed", self.seed),

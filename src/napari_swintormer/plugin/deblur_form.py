@@ -93,6 +93,7 @@ class DeblurForm(DeblurFields):
             precision=self.precision.value,
             seed=self.seed.value,
             strength=self.strength.value,
+            scale=self.scale.value,
             **self.prior.settings(),
         )
         return with_preferences(chosen)

@@ -104,7 +104,11 @@ class Residual(QObject):
 
     def _show(self, layer: Image, found: NDArray[np.float32] | None) -> None:
         if found is not None:
-            self.said.emit("Grey is explained; colour is not, or is blurred in another way.", False)
+            self.said.emit(
+                "Dark and grainy is explained; lines and spots are not, or are blurred in another "
+                "way.",
+                False,
+            )
             self.made.emit(layer, found)
 
     def _reset(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -74,7 +74,7 @@ class Result:
         self._job = job
         self.batch_size: int | None = None
         self._finished: set[Chunk] = set()
-        self._planes_done: Counter[Chunk] = Counter()
+        self._told: set[Chunk] = set()
         self._blocks_shown: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
         self._levels: list[Any] = []
         self._deviation_levels: list[Any] = []
@@ -126,10 +126,10 @@ class Result:
             return  # the layer shows the array itself
         planes, block = self._job.planes, self._job.plan.grid.block_size
         place = planes.position(event.plane)
-        first = planes.numbers_at(place)
-        chunk = (first.start, event.y[0] // block, event.x[0] // block)
-        self._planes_done[chunk] += 1
-        if self._planes_done[chunk] < len(first):
+        colours = planes.numbers_at(place)
+        row, column = event.y[0] // block, event.x[0] // block
+        self._told.add((event.plane, row, column))
+        if any((colour, row, column) not in self._told for colour in colours):
             return  # colours one by one: shown when the last is there
         order = disk_order(planes.axes)
         region = {"Y": slice(*event.y), "X": slice(*event.x)}
@@ -138,7 +138,13 @@ class Result:
         index = tuple(region.get(axis, whole) for axis in order)
         for levels in filter(None, (self._levels, self._deviation_levels)):
             renew_levels(levels, order, index)
-        self._blocks_shown[first.start].add(chunk[1:])
+        self._blocks_shown[colours.start].add((row, column))
+
+    def catch_up(self) -> None:
+        """Show the chunks that were written while the run was stopped, too late to be told of."""
+        for plane, row, column in sorted(self._finished - self._told):
+            chunk = self._job.plan.grid.chunk((row, column))
+            self.take(ChunkFinished(plane, (chunk.y0, chunk.y1), (chunk.x0, chunk.x1)))
 
     def _create_levels(self, folder: Path, dtype: np.dtype[Any]) -> list[Any]:
         import zarr

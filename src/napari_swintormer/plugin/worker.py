@@ -160,6 +160,8 @@ class DeblurWorker(JobWorker[Outcome]):
         finally:
             if isinstance(result, FileResult):
                 result.discard_if_empty()
+            else:
+                result.catch_up()
         if self._result is None:  # else the tiles of the run that was stopped are counted, too
             self._remember_first_speed()
         made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}

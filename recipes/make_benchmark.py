@@ -1,0 +1,82 @@
+"""Make data sets with known blur from folders of sharp images, the same for everybody.
+
+    python recipes/make_benchmark.py --photo DIR --microscopy DIR --out benchmark
+    swintormer evaluate folders=benchmark -m swintormer-small -m richardson-lucy-psf --out report
+
+Each set is a folder with `blurred/`, `sharp/`, where it is known and the same everywhere `psf/`,
+and `benchmark.json`, which says how it was made. Seed and file name decide everything about an
+image, whatever else lies in the folder. The centre of 512 pixels is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from napari_swintormer import __version__
+from napari_swintormer.evaluation import datasets
+from napari_swintormer.evaluation.scenes import ABOUT
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photo", type=Path, help="folder of sharp photos")
+    parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
+    parser.add_argument("--seed", type=int, default=datasets.SEED)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the sets")
+    options = parser.parse_args()
+    if not (options.photo or options.microscopy):
+        parser.error("nothing to blur: give --photo or --microscopy")
+    for kind in ("photo", "microscopy"):
+        folder = getattr(options, kind)
+        if folder is not None:
+            make(options.out / kind, datasets.blurred_pairs(folder, kind, seed=options.seed), kind)
+            sharp = (as_it_is(p) for p in datasets.blurred_pairs(folder, kind, seed=options.seed))
+            make(options.out / f"sharp-{kind}", sharp, kind)
+    fields = (
+        datasets.Pair("blank", field.name, "YX", field.image, field.clean, False)
+        for field in datasets.blank_fields(seed=options.seed)
+    )
+    make(options.out / "blank", fields, "microscopy")
+
+
+def as_it_is(pair: datasets.Pair) -> datasets.Pair:
+    """Pair of a sharp image with itself: a method should leave it alone."""
+    return datasets.Pair(pair.set, pair.name, pair.axes, pair.sharp, pair.sharp, False)
+
+
+def make(folder: Path, pairs, kind: str) -> None:
+    """Write a set."""
+    names = 0
+    for pair in pairs:
+        for part, image in (("blurred", pair.blurred), ("sharp", pair.sharp), ("psf", pair.psf)):
+            if image is not None:
+                (folder / part).mkdir(parents=True, exist_ok=True)
+                save(folder / part / pair.name.replace(" ", "-").replace(",", ""), image)
+        names += 1
+    about = {
+        "gamma": datasets.GAMMA if kind == "photo" else 1.0,
+        "images": names,
+        "seed": datasets.SEED,
+        "made_with": f"napari-swintormer {__version__}",
+    }
+    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    print(f"{folder}: {names} images")
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    """Write PNG for 8 bits, TIFF for everything else; names may hold dots."""
+    if image.dtype == np.uint8:
+        Image.fromarray(image).save(f"{path}.png")
+    else:
+        photometric = "rgb" if image.ndim == 3 else "minisblack"
+        tifffile.imwrite(f"{path}.tif", image, photometric=photometric)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The command that compares methods on data sets: ``evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_swintormer.cli.common import DEFAULT, Device, Overwrite, Precision, resumable
+from napari_swintormer.config import DeblurSettings
+
+
+def evaluate(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="Data sets, each as PROTOCOL=PATH, such as dpdd-single8=DPDD."),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="Model with options, such as swintormer-small:tile_size=512,ensemble=8, or "
+            "unsharp-mask, wiener, richardson-lucy; may be given several times.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("evaluation"),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Beyond PSNR, SSIM and MAE: ssim3d, ms_ssim, gmsd, lpips, frc."),
+    ] = None,
+    centre: Annotated[
+        int | None, typer.Option(help="Score the middle of so many pixels; all if left out.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Of the report.")] = "Evaluation",
+    device: Device = DEFAULT.device,
+    precision: Precision = DEFAULT.precision,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what an earlier evaluation left.")
+    ] = False,
+    overwrite: Overwrite = False,
+    protocols: Annotated[
+        bool, typer.Option("--protocols", help="List the protocols and their folders.")
+    ] = False,
+) -> None:
+    """Compare methods on data sets, by the protocols of the field; writes a report."""
+    from napari_swintormer.evaluation.protocols import PROTOCOLS
+
+    if protocols:
+        for protocol in PROTOCOLS.values():
+            folders = "; or ".join(map(str, protocol.layouts)) or "blurred, sharp; or a CSV file"
+            typer.echo(f"{protocol.name}: {protocol.about}\n  folders: {folders}\n")
+        return
+    settings = DeblurSettings(device=device, precision=precision)  # type: ignore[arg-type]
+    chosen = method or [settings.model or "swintormer-small"]
+    with resumable():
+        _evaluate(data or [], chosen, out, metric, centre, title, settings, resume, overwrite)
+
+
+def _evaluate(
+    data: list[str],
+    methods: list[str],
+    out: Path,
+    metrics: list[str] | None,
+    centre: int | None,
+    title: str,
+    settings: DeblurSettings,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    from napari_swintormer.console import finish
+    from napari_swintormer.errors import SettingsError
+    from napari_swintormer.evaluation.methods import parse_method
+    from napari_swintormer.evaluation.pages import write_report
+    from napari_swintormer.evaluation.run import Evaluation, find_source
+
+    if not data:
+        raise SettingsError(
+            "There is nothing to evaluate on. Name data sets, such as folders=path/to/pairs; "
+            "`swintormer evaluate --protocols` lists the protocols."
+        )
+    if centre is not None and centre < 1:
+        raise SettingsError(f"centre must be at least 1 pixel (got centre={centre}).")
+    evaluation = Evaluation(
+        tuple(find_source(text) for text in data),
+        tuple(parse_method(text, settings) for text in dict.fromkeys(methods)),
+        out,
+        None if metrics is None else tuple(metrics),
+        centre,
+    )
+    finish(evaluation.events(resume=resume, overwrite=overwrite), "Evaluating", show=True)
+    for path in write_report(out, title, evaluation.rows):
+        typer.echo(str(path))

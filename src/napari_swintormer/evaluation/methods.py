@@ -1,0 +1,248 @@
+"""What is compared: models at any tiles, steps, samples and orientations; classical methods.
+
+A method is named in a line, on the command line as in tables::
+
+    swintormer-small
+    swintormer-small:tile_size=512,overlap=292,blend=uniform
+    own.safetensors:num_inference_steps=4,samples=3,ensemble=8
+    richardson-lucy:sigma=1.6,iterations=10
+    richardson-lucy-psf
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.evaluation import baselines
+from napari_swintormer.evaluation.scoring import Scale, score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.config import DeblurSettings
+    from napari_swintormer.evaluation.pictures import Pictures
+
+BLURRED = "blurred"
+BEST_SIGMA = "richardson-lucy-best"
+
+_SETTINGS = {
+    "tile_size": int,
+    "overlap": int,
+    "blend": str,
+    "num_inference_steps": int,
+    "prior": str,
+    "seed": int,
+    "strength": float,
+}
+
+
+class Method(Protocol):
+    """Something that restores the images of a scene.
+
+    Attributes
+    ----------
+    name
+        In tables.
+    identity
+        Tells its results from those of any other: name, settings and the weights' SHA-256.
+    """
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+
+    @property
+    def identity(self) -> str:
+        """Name, settings and weights."""
+
+    def restore(self, pictures: Pictures) -> Any | None:
+        """Restore; None where the method cannot work on these images."""
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """The blurred images themselves, which every method is measured against."""
+
+    name: str = BLURRED
+    identity: str = BLURRED
+
+    def restore(self, pictures: Pictures) -> Any:
+        """Return the blurred image."""
+        return pictures.blurred
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A method of `napari_swintormer.evaluation.baselines`.
+
+    Attributes
+    ----------
+    name
+        As the user wrote it.
+    function
+        ``function(image, axes)``, or with a third argument: the point-spread function.
+    with_psf
+        Whether it is told the point-spread function: no user can know it so well.
+    """
+
+    name: str
+    function: Callable[..., NDArray[Any]]
+    with_psf: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Name and options; the code is that of the package's version."""
+        return self.name
+
+    def restore(self, pictures: Pictures) -> NDArray[Any] | None:
+        """Restore; None without a point-spread function for a method that needs it."""
+        image = np.asarray(pictures.blurred)
+        if not self.with_psf:
+            return self.function(image, pictures.axes)
+        if pictures.psf is None:
+            return None
+        return self.function(image, pictures.axes, pictures.psf, gamma=pictures.gamma)
+
+
+@dataclass(frozen=True)
+class BestSigma:
+    """Richardson-Lucy with the σ of `baselines.ORACLE_SIGMAS` that scores best on this very image.
+
+    No user can choose so well: it bounds what the method could give.
+    """
+
+    name: str = BEST_SIGMA
+    identity: str = BEST_SIGMA
+
+    def restore(self, pictures: Pictures) -> NDArray[Any]:
+        """Restore with every σ and keep the result of the highest PSNR."""
+        image, scale = np.asarray(pictures.blurred), Scale.of(pictures.sharp, pictures.protocol)
+
+        def psnr(restored: NDArray[Any]) -> float:
+            return score(pictures.protocol, restored, pictures.sharp, scale, ())["psnr"]
+
+        candidates = [
+            baselines.richardson_lucy(image, pictures.axes, sigma=sigma)
+            for sigma in baselines.ORACLE_SIGMAS
+        ]
+        return max(candidates, key=psnr)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the catalogue or a file, through the tile engine.
+
+    Attributes
+    ----------
+    name
+        As the user wrote it.
+    settings
+        Model, tiles, prior, device.
+    samples
+        Results of so many seeds are averaged; for models that sample a prior.
+    ensemble
+        1, or 8: the average over all flips and quarter turns of the image.
+    restorer
+        The loaded model.
+    """
+
+    name: str
+    settings: DeblurSettings
+    samples: int = 1
+    ensemble: int = 1
+    restorer: Any = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """Name, weights and all settings."""
+        chosen = replace(self.settings, model=None, batch_size=None)
+        weights = getattr(self.restorer, "sha256", "")
+        return f"{self.name} {weights} {chosen} {self.samples} {self.ensemble}"
+
+    def restore(self, pictures: Pictures) -> Any | None:
+        """Restore; None for a network of several views where there are none."""
+        from napari_swintormer.evaluation.engine import restore
+
+        results = [
+            restore(pictures, replace(self.settings, seed=seed), self.restorer, self.ensemble)
+            for seed in range(self.settings.seed, self.settings.seed + self.samples)
+        ]
+        if len(results) == 1 or results[0] is None:
+            return results[0]
+        mean = np.mean([np.asarray(result, np.float64) for result in results], axis=0)
+        dtype = results[0].dtype
+        return (np.rint(mean) if dtype.kind in "iu" else mean).astype(dtype)
+
+
+def parse_method(text: str, settings: DeblurSettings) -> Method:
+    """Make a method from a line such as ``swintormer-small:tile_size=256,overlap=36``.
+
+    Models are loaded at once: what is wrong with them is said before anything is computed.
+
+    Parameters
+    ----------
+    text
+        `BLURRED`, a classical method or a model, and its options.
+    settings
+        Device, precision and what else holds for every model that does not say otherwise.
+
+    Raises
+    ------
+    SettingsError
+        There is no such option, or its value does not fit.
+    ModelNotFoundError, FileError, WeightsError
+        The model cannot be had.
+    """
+    name, options = _split(text)
+    if name == BLURRED and not options:
+        return Unchanged()
+    if name in baselines.BASELINES:
+        known = {"sigma": float, "iterations": int}
+        chosen = _options(text, options, known if name == "richardson-lucy" else {"sigma": float})
+        return Classical(text, partial(baselines.BASELINES[name], **chosen))
+    if text == BEST_SIGMA:
+        return BestSigma()
+    if name in baselines.WITH_PSF:
+        known = {"iterations": int} if name.startswith("rich") else {"balance": float}
+        chosen = _options(text, options, known)
+        return Classical(text, partial(baselines.WITH_PSF[name], **chosen), with_psf=True)
+    chosen = _options(text, options, _SETTINGS | {"samples": int, "ensemble": int})
+    samples, ensemble = chosen.pop("samples", 1), chosen.pop("ensemble", 1)
+    if samples < 1 or ensemble not in (1, 8):
+        raise SettingsError(
+            f"samples must be at least 1 and ensemble 1 or 8 (got samples={samples}, "
+            f"ensemble={ensemble} in {text!r})."
+        )
+    from napari_swintormer.evaluation.engine import load
+
+    settings = replace(settings, model=name, **chosen)
+    return Model(text, settings, samples, ensemble, load(settings))
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Cut a line into name and options; a colon in a path is none before options."""
+    name, colon, options = text.rpartition(":")
+    return (name, options) if colon and "=" in options else (text, "")
+
+
+def _options(text: str, options: str, known: dict[str, type]) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    for part in filter(None, options.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise SettingsError(
+                f"There is no option {key!r} (got {text!r}). Use "
+                f"{', '.join(known) or 'none with this method'}."
+            )
+        try:
+            chosen[key] = known[key](value)
+        except ValueError as error:
+            raise SettingsError(f"{key} must be a number (got {value!r} in {text!r}).") from error
+    return chosen

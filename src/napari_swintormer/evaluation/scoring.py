@@ -1,0 +1,180 @@
+"""From a restored and a sharp image to the figures that a protocol asks for.
+
+PSNR, MAE and SSIM are summed over bands of rows, so that images of any size are scored without
+holding them; the other metrics need an image at once and are left out of huge ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.evaluation import frc
+from napari_swintormer.evaluation.alignment import aligned_scores
+from napari_swintormer.evaluation.metrics import intensity_span, ssim, ssim3d, ssim_reach
+from napari_swintormer.evaluation.perceptual import lpips
+from napari_swintormer.evaluation.structure import gmsd, ms_ssim
+from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.imaging.sample import sample_regions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.evaluation.protocols import Protocol
+
+ALWAYS = ("psnr", "ssim", "mae")
+OPTIONAL = ("ssim3d", "ms_ssim", "gmsd", "lpips", "frc")
+_AT_ONCE = 2**25  # samples; more are scored in bands, without the metrics that cannot be
+_BAND = 2**22  # samples of a band
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What black is and how far white lies from it, in the units of the images."""
+
+    black: float
+    span: float
+
+    @classmethod
+    def of(cls, sharp: Any, protocol: Protocol) -> Scale:
+        """Give [0, 1] where values were divided by a full scale, else measure the sharp image."""
+        if protocol.full_scale is not None:
+            return cls(0.0, 1.0)
+        axes = "YXS" if len(sharp.shape) == 3 else "YX"
+        sample = [np.asarray(sharp)] if _size(sharp) <= _AT_ONCE else _sample(sharp, axes)
+        pixels = np.concatenate([region.ravel() for region in sample])
+        return cls(float(np.percentile(pixels, 0.1)), intensity_span(pixels))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Intensities of an image as those of the sharp one: ``gain · image + offset``."""
+
+    gain: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def between(cls, image: Any, sharp: Any) -> Fit:
+        """Gain and offset of least squares; a constant image becomes the mean of the sharp one."""
+        count, sums, products = 0, np.zeros(2), np.zeros(2)
+        origin = None
+        for _, a, b in _bands(image, sharp, 0):
+            if origin is None:  # sums of what is near zero keep their digits
+                origin = np.array([a.mean(), b.mean()])
+            a, b = a - origin[0], b - origin[1]
+            count += a.size
+            sums += a.sum(), b.sum()
+            products += np.vdot(a, a), np.vdot(a, b)
+        assert origin is not None
+        means = sums / count
+        variance = products[0] / count - means[0] ** 2
+        covariance = products[1] / count - means[0] * means[1]
+        gain = covariance / variance if variance > 0 else 0.0
+        offset = means[1] + origin[1] - gain * (means[0] + origin[0])
+        return cls(float(gain), float(offset))
+
+    def __call__(self, image: NDArray[Any]) -> NDArray[np.float64]:
+        """Map the intensities of an image."""
+        return self.gain * np.asarray(image, np.float64) + self.offset
+
+
+def score(
+    protocol: Protocol, image: Any, sharp: Any, scale: Scale, metrics: Sequence[str]
+) -> dict[str, float]:
+    """Score an image, restored or not, against the sharp one.
+
+    Parameters
+    ----------
+    protocol
+        Says how.
+    image, sharp
+        Array-likes of equal shape, ``(Y, X)`` or ``(Y, X, S)``, as the protocol reads them.
+    scale
+        Of the sharp image.
+    metrics
+        Of `OPTIONAL`, beyond `ALWAYS`.
+
+    Returns
+    -------
+    dict
+        Each metric's figure; NaN for one that the image is too small or too large for. The MAE is
+        in units of the scale's span.
+    """
+    at_once = _size(sharp) <= _AT_ONCE
+    if at_once:
+        image, sharp = np.asarray(image), np.asarray(sharp)
+    if protocol.clamp:
+        image = np.clip(image, 0, 1)
+    if protocol.rounded:
+        image = np.rint(image * 255) / 255
+    fit = Fit.between(image, sharp) if protocol.match == "affine" else Fit()
+    scores = _sums(image, sharp, fit, scale.span, protocol)
+    if protocol.match == "realblur":
+        scores |= aligned_scores(image, sharp)
+    for name in metrics:
+        scores[name] = _whole(name, fit(image), sharp, scale) if at_once else float("nan")
+    return scores
+
+
+def _whole(name: str, image: NDArray[np.float64], sharp: NDArray[Any], scale: Scale) -> float:
+    """Measure what needs the whole image."""
+    if name == "frc":
+        return frc.resolution(image, sharp)
+    if name == "ssim3d":
+        return ssim3d(image, sharp, data_range=scale.span) if sharp.ndim == 3 else float("nan")
+    if name == "ms_ssim":
+        return ms_ssim(image, sharp, data_range=scale.span)
+    distance = {"gmsd": gmsd, "lpips": lpips}[name]
+    return distance(image, sharp, black=scale.black, data_range=scale.span)
+
+
+def _sums(image: Any, sharp: Any, fit: Fit, span: float, protocol: Protocol) -> dict[str, float]:
+    """PSNR, SSIM and MAE, summed over bands of rows."""
+    reach = ssim_reach(protocol.ssim)
+    channel_axis = 2 if len(sharp.shape) == 3 else None
+    squared = absolute = similarity = 0.0
+    count = rows_seen = 0
+    for own, a, b in _bands(image, sharp, reach):
+        a = fit(a)
+        error = a[own] - b[own]
+        squared, absolute = squared + float(np.vdot(error, error)), absolute + np.abs(error).sum()
+        count += error.size
+        rows = a.shape[0] - 2 * reach
+        if rows > 0 and a.shape[1] > 2 * reach:
+            mean = ssim(a, b, data_range=span, channel_axis=channel_axis, window=protocol.ssim)
+            similarity, rows_seen = similarity + rows * mean, rows_seen + rows
+    mean_squared = squared / count
+    return {
+        "psnr": float("inf") if squared == 0 else float(10 * np.log10(span**2 / mean_squared)),
+        "ssim": similarity / rows_seen if rows_seen else float("nan"),
+        "mae": float(absolute / count / span),
+    }
+
+
+def _bands(
+    image: Any, sharp: Any, reach: int
+) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+    """Give bands of rows of both images with `reach` more rows on each side.
+
+    The slice tells which rows of the band belong to it alone.
+    """
+    height = sharp.shape[0]
+    rows = max(2 * reach + 1, _BAND * height // _size(sharp))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = max(0, top - reach), min(height, bottom + reach)
+        a, b = (np.asarray(x[first:last]).astype(np.float64) for x in (image, sharp))
+        yield slice(top - first, bottom - first), a, b
+
+
+def _size(image: Any) -> int:
+    return int(np.prod(image.shape))
+
+
+def _sample(image: Any, axes: str) -> list[NDArray[Any]]:
+    planes = Planes(image, axes, 3)
+    return planes.read_all(sample_regions([0], planes.shape, 64))

@@ -1,0 +1,248 @@
+"""Rows, resuming, methods, and the report that is made of them."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner
+
+from napari_swintormer.cli import app
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.evaluation import pages, scoring
+from napari_swintormer.evaluation.frc import resolution
+from napari_swintormer.evaluation.methods import parse_method
+from napari_swintormer.evaluation.metrics import psnr, ssim
+from napari_swintormer.evaluation.pictures import most_detailed, opened
+from napari_swintormer.evaluation.protocols import PROTOCOLS
+from napari_swintormer.evaluation.run import Evaluation, find_source
+from napari_swintormer.evaluation.statistics import bootstrap, paired_difference
+from napari_swintormer.evaluation.structure import gmsd, ms_ssim
+
+
+def _dots(seed, shape=(80, 70)):
+    rng = np.random.default_rng(seed)
+    return 100 + 9000 * gaussian_filter((rng.random(shape) < 0.03).astype(float), 0.8)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Three pairs of which the first is blurred least, with their point-spread functions."""
+    root = tmp_path / "cells"
+    for i, name in enumerate(("one", "three", "two")):
+        sharp, sigma = _dots(i), 0.8 + 0.4 * i
+        point = np.zeros((25, 25))
+        point[12, 12] = 1
+        for part, image in (
+            ("sharp", sharp.astype(np.uint16)),
+            ("blurred", gaussian_filter(sharp, sigma).astype(np.uint16)),
+            ("psf", gaussian_filter(point, sigma)),
+        ):
+            (root / part).mkdir(parents=True, exist_ok=True)
+            np.save(root / part / f"{name}.npy", image)
+    return root
+
+
+def _evaluate(pairs, out, *methods, resume=False):
+    chosen = tuple(parse_method(text, DeblurSettings(device="cpu")) for text in methods)
+    evaluation = Evaluation((find_source(f"folders={pairs}"),), chosen, out, ())
+    events = list(evaluation.events(resume=resume))
+    assert events[-1].done == events[-1].total
+    return evaluation.rows
+
+
+def test_doing_nothing_gains_nothing_and_knowing_the_blur_gains_most(pairs, tmp_path):
+    methods = ("richardson-lucy:sigma=1.2,iterations=20", "richardson-lucy-psf:iterations=20")
+    rows = _evaluate(pairs, tmp_path / "out", *methods, "richardson-lucy-best", "wiener-psf")
+    gains = {
+        method: np.mean([r.scores["psnr"] for r in rows if r.method == method])
+        for method in dict.fromkeys(row.method for row in rows)
+    }
+    assert gains["richardson-lucy-psf:iterations=20"] > gains["blurred"] + 3
+    assert gains["richardson-lucy-psf:iterations=20"] > gains[methods[0]]
+    assert gains["wiener-psf"] > gains["blurred"]
+    best = {r.image: r.scores["psnr"] for r in rows if r.method == "richardson-lucy-best"}
+    plain = {r.image: r for r in _evaluate(pairs, tmp_path / "b", "richardson-lucy")[1::2]}
+    assert all(best[image] >= row.scores["psnr"] for image, row in plain.items())
+
+
+def test_a_stopped_evaluation_goes_on_with_what_is_missing(pairs, tmp_path, monkeypatch):
+    whole = _evaluate(pairs, tmp_path / "whole", "unsharp-mask")
+    chosen = (parse_method("unsharp-mask", DeblurSettings()),)
+    stopped = Evaluation((find_source(f"folders={pairs}"),), chosen, tmp_path / "out", ())
+    events = stopped.events()
+    for _ in range(3):
+        next(events)
+    events.close()
+    journal = tmp_path / "out/.evaluation/rows.jsonl"
+    with journal.open("a") as file:
+        file.write('{"protocol": "fol')  # killed in the middle of a line
+    made = []
+    unsharp = parse_method("unsharp-mask", DeblurSettings())
+    monkeypatch.setattr(
+        type(unsharp), "restore", _counting(type(unsharp).restore, made), raising=True
+    )
+    resumed = _evaluate(pairs, tmp_path / "out", "unsharp-mask", resume=True)
+    assert len(made) == 2
+    assert [(r.image, r.method, r.scores) for r in resumed] == [
+        (r.image, r.method, r.scores) for r in whole
+    ]
+    made.clear()  # another image under that name, another method: only these are made again
+    np.save(pairs / "blurred" / "two.npy", (_dots(2) / 2).astype(np.uint16))
+    _evaluate(pairs, tmp_path / "out", "unsharp-mask", "unsharp-mask:sigma=2", resume=True)
+    assert len(made) == 4
+
+
+def _counting(restore, made):
+    def counted(self, pictures):
+        made.append(self.name)
+        return restore(self, pictures)
+
+    return counted
+
+
+def test_models_run_at_any_tiles_and_in_all_orientations(pairs, tmp_path, tiny_weights):
+    tiles = f"{tiny_weights}:tile_size=32,overlap=16"
+    rows = _evaluate(
+        pairs, tmp_path / "out", str(tiny_weights), tiles, f"{tiny_weights}:ensemble=8"
+    )
+    found = {r.method: r.scores["psnr"] for r in rows if r.image == "one"}
+    assert len(set(found.values())) == 4
+    source = find_source(f"folders={pairs}")
+    eight = parse_method(f"{tiny_weights}:ensemble=8", DeblurSettings(device="cpu"))
+    with opened(source.scenes[0], source.protocol) as pictures:
+        restored = eight.restore(pictures).astype(int)
+        turned = pictures.__class__(
+            "YX", np.asarray(pictures.blurred).T.copy(), pictures.sharp, source.protocol
+        )
+        assert np.abs(eight.restore(turned).T.astype(int) - restored).max() <= 1
+
+
+def test_large_images_are_scored_in_bands_to_the_same_figures(monkeypatch):
+    sharp, image = _dots(0, (211, 90)), gaussian_filter(_dots(0, (211, 90)), 1)
+    scale = scoring.Scale.of(sharp, PROTOCOLS["microscopy"])
+    whole = scoring.score(PROTOCOLS["microscopy"], image, sharp, scale, ("frc",))
+    monkeypatch.setattr(scoring, "_BAND", 30 * 90)
+    monkeypatch.setattr(scoring, "_AT_ONCE", 1000)
+    bands = scoring.score(PROTOCOLS["microscopy"], image, sharp, scale, ("frc",))
+    assert math.isnan(bands.pop("frc"))
+    assert bands == {name: pytest.approx(whole[name], rel=1e-9) for name in bands}
+    fitted = scoring.Fit.between(image, sharp)(image)
+    assert bands["psnr"] == pytest.approx(psnr(fitted, sharp, data_range=scale.span))
+    assert bands["ssim"] == pytest.approx(ssim(fitted, sharp, data_range=scale.span))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("swintormer-small:tiles=3", "tile_size"),
+        ("swintormer-small:tile_size=big", "must be a number"),
+        ("swintormer-small:ensemble=4", "ensemble 1 or 8"),
+        ("unsharp-mask:iterations=3", "sigma"),
+    ],
+)
+def test_a_method_that_cannot_be_is_refused_in_a_sentence(text, says):
+    with pytest.raises(SettingsError, match=says):
+        parse_method(text, DeblurSettings())
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=20))
+def test_the_interval_holds_the_mean_and_lies_within_the_values(values):
+    mean = bootstrap(values)
+    assert mean.value == pytest.approx(np.mean(values))
+    assert min(values) - 1e-9 <= mean.low <= mean.value + 1e-9
+    assert mean.value - 1e-9 <= mean.high <= max(values) + 1e-9
+
+
+def test_the_interval_of_many_values_is_that_of_the_central_limit():
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    mean = bootstrap(list(values))
+    assert mean.high - mean.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+
+
+def test_a_paired_difference_sees_what_two_means_hide():
+    images = np.random.default_rng(0).normal(30, 5, 20)
+    better = images + 0.1 + np.random.default_rng(1).normal(0, 0.02, 20)
+    assert bootstrap(list(better)).low < np.mean(images)
+    assert paired_difference(list(better), list(images)).low > 0.08
+
+
+def test_ring_correlation_finds_the_cutoff_of_a_low_pass():
+    sharp = np.random.default_rng(0).normal(size=(256, 256))
+    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256)[None])
+    low_passed = np.fft.irfft2(np.fft.rfft2(sharp) * (frequency < 0.125), sharp.shape)
+    noise = np.random.default_rng(1).normal(size=sharp.shape)
+    assert resolution(low_passed + 1e-3 * noise, sharp) == pytest.approx(8, rel=0.1)
+    assert resolution(sharp, sharp) == 2
+    assert resolution(noise, sharp) > 20
+
+
+def test_metrics_of_structure_know_equal_images_and_order_the_others():
+    sharp = _dots(3, (180, 171))
+    blurred = [gaussian_filter(sharp, sigma) for sigma in (0.5, 1, 2)]
+    scores = [ms_ssim(image, sharp, data_range=9000) for image in (sharp, *blurred)]
+    assert scores[0] == pytest.approx(1)
+    assert scores == sorted(scores, reverse=True)
+    distances = [gmsd(x, sharp, black=100, data_range=9000) for x in (sharp, *blurred)]
+    assert distances[0] == 0
+    assert distances == sorted(distances)
+    assert math.isnan(ms_ssim(sharp[:160], sharp[:160], data_range=1))
+
+
+# ---- the report --------------------------------------------------------------------------------
+
+
+def test_the_command_writes_tables_pictures_and_every_score(pairs, tmp_path):
+    out = tmp_path / "out"
+    args = ["evaluate", f"folders={pairs}", "-m", "unsharp-mask", "-m", "wiener", "--out", str(out)]
+    result = CliRunner().invoke(app, [*args, "--title", "A <comparison>"])
+    assert result.exit_code == 0, result.output
+    text = (out / "report.md").read_text()
+    with (out / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    gains = [float(row["gain"]) for row in rows if row["method"] == "unsharp-mask"]
+    line = next(line for line in text.splitlines() if line.startswith("| unsharp-mask |"))
+    assert f"{np.mean(gains):+.2f} [" in line
+    assert f"{min(gains):+.2f} (" in line
+    assert "| unsharp-mask - wiener |" in text
+    assert "![" in text
+    page = (out / "report.html").read_text()
+    assert "A &lt;comparison&gt;" in page
+    assert page.count("<tr>") > 9
+    refused = CliRunner().invoke(app, args)
+    assert refused.exit_code == 2
+    assert "--resume" in refused.output
+    assert CliRunner().invoke(app, [*args, "--resume"]).exit_code == 0
+
+
+def test_the_picture_shows_best_median_and_worst_by_rule(pairs, tmp_path):
+    rows = _evaluate(pairs, tmp_path / "out", "unsharp-mask")
+    folder = tmp_path / "out/.evaluation"
+    picture = np.asarray(pages.crops_picture(folder, rows))
+    base = {row.image: row.scores["psnr"] for row in rows[::2]}
+    ranked = sorted(rows[1::2], key=lambda row: base[row.image] - row.scores["psnr"])
+    for line, row in enumerate(ranked):
+        from PIL import Image
+
+        crop = np.asarray(Image.open(folder / f"{row.crop}.png"))
+        top = line * (pages.CROP * pages.ZOOM + 20) + 20
+        left = pages.CROP * pages.ZOOM
+        shown = picture[top : top + 2 * crop.shape[0] : 2, left : left + 2 * crop.shape[1] : 2]
+        np.testing.assert_array_equal(shown, crop)
+
+
+def test_the_most_detailed_place_is_found():
+    sharp = np.zeros((300, 400))
+    sharp[210:220, 300:310] = np.random.default_rng(0).random((10, 10))
+    y, x = most_detailed(sharp)
+    assert 0 <= y.start <= 210 < 220 <= y.stop <= 300
+    assert 0 <= x.start <= 300 < 310 <= x.stop <= 400
+    assert (y.stop - y.start, x.stop - x.start) == (128, 128)
