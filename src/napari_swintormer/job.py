@@ -447,10 +447,8 @@ def _network_memory(
     if settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings):
         assert settings.tile_size is not None
         fixed += LDM_BYTES
-        per_pixel = (
-            LDM_BYTES_PER_PIXEL
-            * min(1.0, card.prior.window * settings.scale / settings.tile_size) ** 2
-        )
+        side = settings.tile_size / settings.scale
+        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / side) ** 2
     return DeviceMemory(
         fixed=fixed,
         # a compact prior takes less than the network, before it

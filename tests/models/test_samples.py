@@ -22,6 +22,7 @@ from napari_swintormer.models.ldm import LdmPrior
 from napari_swintormer.models.noise import Place
 from napari_swintormer.models.prior_settings import LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
+from napari_swintormer.models.scaled import ScaledRestorer
 from napari_swintormer.models.stepwise import finished
 from napari_swintormer.models.weights import save_weights
 from tiny import random_network, tiny_card, tiny_prior_card
@@ -251,6 +252,23 @@ def test_fifty_deterministic_steps_are_the_same_twice():
     assert torch.equal(one, two)
     other = finished(restorer._sample(tiles, [Place(0, 10, 20, sample=1)]))
     assert float((other - one).abs().mean()) > 0.01
+
+
+def test_a_smaller_image_is_sampled_in_the_same_steps(restorer):
+    """Mean and contrasts of a model at half the size, at a place that is no multiple of two."""
+    scaled = ScaledRestorer(restorer.with_prior(PriorUse(samples=2, uncertainty=True)), 2)
+    tiles, places = torch.rand(1, 3, 61, 70), [Place(0, 3, 5)]
+    work, n = scaled.in_steps(tiles, places), 0
+    with pytest.raises(StopIteration) as done:
+        while True:
+            next(work)
+            n += 1
+    assert n == scaled.count_steps(61, 70)
+    answer = done.value.value
+    mean = ScaledRestorer(restorer.with_prior(PriorUse(samples=2)), 2)(tiles, places)
+    assert torch.equal(answer[:, :3], mean)
+    assert answer.shape == (1, 6, 61, 70)
+    assert 0 < float(answer[:, 3:].abs().mean()) < 0.5
 
 
 @pytest.mark.gpu

@@ -177,7 +177,8 @@ class DeblurWorker(JobWorker[Outcome]):
 
     def _fill(self, result: Result | FileResult) -> None:
         """Run until the result is complete, or the run is stopped."""
-        with closing(self._job.run(result.array, result, result.deviation)) as events:
+        work = self._job.run(result.array, result, deviation=result.deviation)
+        with closing(work) as events:
             for event in events:
                 if isinstance(event, ChunkFinished):
                     result.take(event)
