@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import count
 
 import dask
 import dask.array as da
@@ -227,18 +228,20 @@ def test_a_slow_prior_is_told_and_stopped_window_by_window():
     assert np.array_equal(out, image)
 
 
+def counted(work):
+    """What work returns, and how often it yields before."""
+    for n in count():
+        try:
+            next(work)
+        except StopIteration as done:
+            return done.value, n
+
+
 def test_steps_are_counted_right_and_give_what_the_call_gives(restorer):
     tiles = torch.rand(2, 3, 70, 64)
     use = PriorUse(samples=3, num_inference_steps=2)
     for model in (restorer.with_prior(use), paper_restorer(48, 24, 3)):
-        work, yields = model.in_steps(tiles, [Place(0, 3, 5)] * 2), 0
-        while True:
-            try:
-                next(work)
-            except StopIteration as done:
-                answer = done.value
-                break
-            yields += 1
+        answer, yields = counted(model.in_steps(tiles, [Place(0, 3, 5)] * 2))
         assert yields == model.count_steps(70, 64)
         assert torch.equal(answer, model(tiles, [Place(0, 3, 5)] * 2))
 
@@ -258,13 +261,8 @@ def test_a_smaller_image_is_sampled_in_the_same_steps(restorer):
     """Mean and contrasts of a model at half the size, at a place that is no multiple of two."""
     scaled = ScaledRestorer(restorer.with_prior(PriorUse(samples=2, uncertainty=True)), 2)
     tiles, places = torch.rand(1, 3, 61, 70), [Place(0, 3, 5)]
-    work, n = scaled.in_steps(tiles, places), 0
-    with pytest.raises(StopIteration) as done:
-        while True:
-            next(work)
-            n += 1
+    answer, n = counted(scaled.in_steps(tiles, places))
     assert n == scaled.count_steps(61, 70)
-    answer = done.value.value
     mean = ScaledRestorer(restorer.with_prior(PriorUse(samples=2)), 2)(tiles, places)
     assert torch.equal(answer[:, :3], mean)
     assert answer.shape == (1, 6, 61, 70)

@@ -7,12 +7,12 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, FloatSlider, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtGui import QIcon, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_swintormer.plugin.prior_fields import PriorFields
-from napari_swintormer.plugin.style import add_row, form_layout, text_label
+from napari_swintormer.plugin.style import add_row, form_layout, no_icon, text_label
 
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
@@ -83,6 +83,7 @@ class DeblurFields(QWidget):
             tooltip="Share of what the network changes that is put into the result: 1 is all of\n"
             "it, less keeps more of the blurred image. A preview follows at once.",
         )
+        self.strength.native.setToolTip(self.strength.tooltip)  # for its number, too
         self.device = ComboBox(
             choices=DEVICES,
             tooltip="Where the network runs. Automatic takes a GPU if there is one, else the CPU.",
@@ -178,13 +179,16 @@ class DeblurFields(QWidget):
             add_row(rest, "Precision", self.precision),
             add_row(rest, "Seed", self.seed),
         ]
-        self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self.more = QCollapsible("", expandedIcon=no_icon(), collapsedIcon=no_icon())
         self.more.setDuration(150)
         self.more.setContent(folded)
         self.more.layout().setContentsMargins(0, 0, 0, 0)
         self.more.layout().setSpacing(4)
         self.more.toggleButton().setObjectName("swintormer-more")
+        self.more.toggleButton().setToolTip("Show or hide how the image is cut and computed with.")
         self.more.toggled.connect(self._show_more)
+        self.more.toggled.connect(folded.setEnabled)  # or Tab would go where nothing is seen
+        folded.setEnabled(False)
         self.more.collapse(animate=False)
 
         layout = QVBoxLayout(self)
@@ -197,9 +201,11 @@ class DeblurFields(QWidget):
         for before, after in pairwise(natives):
             QWidget.setTabOrder(before, after)
         QWidget.setTabOrder(self.model.native, self.show_card)
-        QWidget.setTabOrder(self.show_card, self.strength.native)
+        QWidget.setTabOrder(self.show_card, self.preset.native)
         QWidget.setTabOrder(self.save_to.native, self.choose_file)
-        QWidget.setTabOrder(self.choose_file, self.prior.use_prior.native)
+        first_folded = natives[natives.index(self.save_to.native) + 1]
+        QWidget.setTabOrder(self.choose_file, self.more.toggleButton())
+        QWidget.setTabOrder(self.more.toggleButton(), first_folded)
 
     def _choose_file(self) -> None:
         path, _ = QFileDialog.getSaveFileName(
