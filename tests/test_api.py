@@ -186,3 +186,18 @@ def test_strength_is_the_share_of_the_change_that_is_applied(model):
     np.testing.assert_array_equal(lazy, half)
     with pytest.raises(SettingsError, match=r"strength must be between 0 and 1 \(got .*=1.5\)"):
         deblur(image, model, strength=1.5)
+
+
+def test_at_half_size_only_coarse_detail_changes(model):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 60000, (90, 101)).astype(np.uint16)
+    whole = deblur(image, model, scale=2, precision="fp32")
+    assert not np.array_equal(whole, deblur(image, model, precision="fp32"))
+    change = whole[:90, :100].astype(float) - image[:90, :100]
+    power = np.abs(np.fft.fft2(change)) ** 2
+    fine = np.maximum(*np.meshgrid(*(np.abs(np.fft.fftfreq(n)) for n in (100, 90)))) > 0.35
+    assert power[fine].mean() < 0.05 * power[~fine].mean()
+    lazy = deblur(da.from_array(image, chunks=40), model, scale=2, precision="fp32")
+    np.testing.assert_array_equal(lazy.compute(), whole)
+    with pytest.raises(SettingsError, match=r"at 1/1, 1/2 or 1/4 of its size \(got scale=3\)"):
+        deblur(image, model, scale=3)

@@ -37,6 +37,7 @@ def deblur(
     num_inference_steps: int | None = None,
     prior: str | None = None,
     strength: float = 1.0,
+    scale: int = 1,
     progress: bool = False,
 ) -> Any:
     """Deblur an image.
@@ -72,6 +73,9 @@ def deblur(
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
     strength
         Share of what the model changes that is put into the result: 1 all of it, 0 none.
+    scale
+        1, 2 or 4: the image is restored at ``1 / scale`` of its size, for blur that is too wide for
+        the model at full size; finer detail stays as it is.
     progress
         Show a progress bar; for dask arrays `dask.diagnostics` has one.
 
@@ -109,6 +113,7 @@ def deblur(
         num_inference_steps=num_inference_steps,
         prior=prior,
         strength=strength,
+        scale=scale,
     )
     if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
         image = np.asarray(image)
@@ -136,6 +141,7 @@ def deblur_file(
     num_inference_steps: int | None = None,
     prior: str | None = None,
     strength: float = 1.0,
+    scale: int = 1,
     compression: Compression | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -156,7 +162,7 @@ def deblur_file(
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
     model, axes, tile_size, overlap, blend, batch_size, device, precision
         As in `deblur`; `axes` of None takes those of the file.
-    seed, num_inference_steps, prior, strength
+    seed, num_inference_steps, prior, strength, scale
         As in `deblur`.
     compression
         Of a TIFF: ``"deflate"``, ``"zstd"`` or None.
@@ -200,6 +206,7 @@ def deblur_file(
         num_inference_steps=num_inference_steps,
         prior=prior,
         strength=strength,
+        scale=scale,
     )
     run = FileRun(
         Path(src), Path(dst), settings, restorer, compression, overwrite, resume, scheduler

@@ -32,7 +32,7 @@ class DeblurSettings:
         One letter of ``TCZYXS`` per image dimension, None to guess from the shape.
     tile_size, overlap
         Side of the square tiles and overlap of neighbours, in pixels. The paper's best is 512
-        with 292 (stride 220).
+        with 292 (stride 220). In pixels that the network sees, see `scale`.
     blend
         Weights where tiles overlap: ``"uniform"`` as in the paper, ``"smooth"`` falls off
         towards the border of the tile.
@@ -54,6 +54,10 @@ class DeblurSettings:
     strength
         Share of what the model changes that is put into the result: 1 all of it, 0 leaves the image
         as it is.
+    scale
+        The image is restored at ``1 / scale`` of its size: 1, 2 or 4. For blur that is too wide for
+        the model at full size; detail finer than that stays as it is. Tiles are as large for the
+        network, and `scale` times as large in the image.
     """
 
     model: str | None = None
@@ -68,6 +72,7 @@ class DeblurSettings:
     num_inference_steps: int | None = None
     prior: str | None = None
     strength: float = 1.0
+    scale: int = 1
 
 
 @dataclass(frozen=True)

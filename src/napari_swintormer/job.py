@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64
 _BLEND: Blend = "smooth"
+_SCALES = (1, 2, 4)
 # Most memory that a network takes, in bytes per pixel of a batch and channel of its first level:
 # 15 to 29 were measured on the CPU, in fp32 and bf16, for networks of 16 and of 48 channels.
 _BYTES_PER_PIXEL = 30
@@ -230,6 +231,7 @@ class Job:
             settings.batch_size,
             tile=(self.planes.channels, *self.plan.grid.tile_shape),
             prior=self._prior_use(),
+            scale=self.settings.scale,
         )
 
     def _prior_use(self) -> PriorUse:
@@ -294,6 +296,11 @@ def prepare(
             f"strength must be between 0 and 1 (got strength={settings.strength:g}). Use 1 for all "
             "of what the model changes, less to keep more of the image as it is."
         )
+    if settings.scale not in _SCALES:
+        raise SettingsError(
+            f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
+            "Use scale=2 for blur circles of 10 to 20 pixels, 4 for wider ones."
+        )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
     card = model.card if model is not None else getattr(restorer, "card", None)
@@ -319,12 +326,12 @@ def prepare(
         dtype=planes.dtype,
         n_planes=len(planes),
         channels=planes.channels,
-        tile_size=tile_size,
-        overlap=overlap,
+        tile_size=tile_size * settings.scale,
+        overlap=overlap * settings.scale,
         blend=blend,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
         n_devices=settings.device.count(",") + 1,
-        minimum_tile_size=multiple,
+        minimum_tile_size=multiple * settings.scale,
         device_memory=memory,
         rate=recall_speed(planned_speed_key(sha256, settings)),
     )
@@ -375,7 +382,7 @@ def _network_memory(
     paper = settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings)
     return DeviceMemory(
         fixed=(0 if model is None else model.path.stat().st_size) + LDM_BYTES * paper,
-        per_pixel=_BYTES_PER_PIXEL * card.network.dim,
+        per_pixel=_BYTES_PER_PIXEL * card.network.dim // settings.scale**2,
         on_host=settings.device in ("auto", "cpu"),
     )
 
@@ -390,6 +397,8 @@ def planned_speed_key(sha256: str, settings: DeblurSettings) -> str:
     model = sha256
     if settings.num_inference_steps is not None:
         model += f" prior {settings.num_inference_steps}"
+    if settings.scale > 1:
+        model += f" at 1/{settings.scale}"
     return speed_key(
         model, settings.device, settings.precision, settings.tile_size, settings.batch_size or 0
     )

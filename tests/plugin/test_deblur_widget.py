@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtWidgets import QApplication
 
 import napari_swintormer
 from napari_swintormer.errors import SwintormerError
@@ -64,6 +65,7 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     image = noise(3, 96, 70)
     layer = viewer.add_image(image, name="cells", **look)
     deblur.form.overlap.value = 8
+    deblur.form.scale.value = 2
 
     result = deblur.run()
 
@@ -71,7 +73,7 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     assert result.name == "cells deblurred"
     assert result.dtype == image.dtype
     assert not np.array_equal(result.data, image)
-    np.testing.assert_array_equal(result.data, expected(image, axes="ZYX", overlap=8))
+    np.testing.assert_array_equal(result.data, expected(image, axes="ZYX", overlap=8, scale=2))
     for point in np.random.default_rng(0).uniform(0, 50, (4, 3)):
         np.testing.assert_allclose(result.data_to_world(point), layer.data_to_world(point))
     for name in look.keys() - {"scale", "translate", "rotate", "shear", "affine"}:
@@ -81,6 +83,7 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     assert made["model"] == "swintormer-small"
     assert made["settings"]["axes"] == "ZYX"
     assert made["settings"]["overlap"] == 8
+    assert made["settings"]["scale"] == 2
     assert len(made["weights_sha256"]) == 64
     assert {"software", "versions", "time"} <= made.keys()
 
@@ -272,3 +275,32 @@ def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, cl
     qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
     assert n_tiles[-1] < 450
     assert not [layer for layer in viewer.layers if "deblurred" in layer.name]
+
+
+@pytest.mark.parametrize("unfolded", [False, True])
+def test_every_field_explains_itself_and_tab_goes_from_top_to_bottom(deblur_alone, unfolded):
+    deblur_alone.viewer.add_image(noise(4, 60, 60))
+    widget = deblur_alone.widget
+    deblur_alone.form.planes.value = "Range along Z"
+    if unfolded:
+        deblur_alone.form.more.expand(animate=False)
+    widget.resize(400, 1400)  # no scroll bars
+    widget.show()
+    widget.update_plan()
+    QApplication.processEvents()
+    order, child = [], widget.nextInFocusChain()
+    while child is not widget:
+        by_tab = child.focusPolicy() & Qt.FocusPolicy.TabFocus
+        if by_tab and child.isVisible() and child.isEnabled() and widget.isAncestorOf(child):
+            order.append(child)
+        child = child.nextInFocusChain()
+    assert len(order) > (18 if unfolded else 12)
+    for field in order:
+        explained = field
+        while not explained.toolTip() and explained is not widget:
+            explained = explained.parentWidget()
+        what = getattr(field, "text", field.objectName)()
+        assert explained is not widget, what
+    places = [field.mapTo(widget, QPoint(0, field.height() // 2)) for field in order]
+    rows = [round(place.y() / 12) for place in places]
+    assert rows == sorted(rows)

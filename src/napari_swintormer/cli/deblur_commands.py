@@ -53,6 +53,9 @@ def deblur(
         typer.Option(help="off, or where the paper's prior is: hub id, folder, .ckpt file."),
     ] = DEFAULT.prior,
     strength: Strength = DEFAULT.strength,
+    scale: Annotated[
+        int, typer.Option(help="1, 2 or 4: restore at 1/2 or 1/4 of the size, for wide blur.")
+    ] = DEFAULT.scale,
     compression: Annotated[
         str | None, typer.Option(help="Of a TIFF: deflate or zstd; none if left out.")
     ] = None,
@@ -85,6 +88,7 @@ def deblur(
         num_inference_steps=num_inference_steps,
         prior=prior,
         strength=strength,
+        scale=scale,
     )
     settings = with_preferences(settings)
     run: FileRun | FolderRun

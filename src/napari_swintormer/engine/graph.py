@@ -82,7 +82,8 @@ def lazy(
     # by tasks: the other method computes the whole image before it gives any part
     image = planes.data.rechunk(wanted, method="tasks")
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
-    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, ranges, runner)
+    settings = (ranges, *runner, recipe.scale)
+    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, settings)
     work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
     graph = _in_layers(dict(_tasks(work, image, token)), image, token, resources)
     meta = np.empty((0,) * image.ndim, image.dtype)

@@ -19,6 +19,7 @@ from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.restorer import PriorUse, Restorer
+from napari_swintormer.models.scaled import ScaledRestorer
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,8 @@ class RunnerRecipe:
         number.
     prior
         How the prior is sampled, if the model has one.
+    scale
+        Pixels of the image per pixel that the model sees.
     """
 
     restorer: TileRestorer | Path = field(compare=False)
@@ -62,6 +65,7 @@ class RunnerRecipe:
     batch_size: int | None = None
     tile: tuple[int, int, int] | None = None
     prior: PriorUse = _AS_THE_MODEL_SAYS
+    scale: int = 1
 
     def load(self) -> RunnerRecipe:
         """Load the restorer, unless it is there already.
@@ -110,7 +114,9 @@ class RunnerRecipe:
     def _restorer(self) -> TileRestorer:
         restorer = self.load().restorer
         assert not isinstance(restorer, Path)
-        return restorer.with_prior(self.prior) if isinstance(restorer, Restorer) else restorer
+        if isinstance(restorer, Restorer):
+            restorer = restorer.with_prior(self.prior)
+        return restorer if self.scale == 1 else ScaledRestorer(restorer, self.scale)
 
     def _make_on(self, device: torch.device, restorer: TileRestorer) -> TileRunner:
         dtype = devices.resolve_precision(self.precision, device)

@@ -7,17 +7,18 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, FloatSlider, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtGui import QIcon, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_swintormer.plugin.style import add_row, form_layout, text_label
+from napari_swintormer.plugin.style import add_row, form_layout, no_icon, text_label
 
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
 RANGES = {"Range along T": "T", "Range along Z": "Z"}
 DEVICES = [("Automatic", "auto"), ("CPU", "cpu"), ("NVIDIA GPU", "cuda"), ("Apple GPU", "mps")]
 BLENDS = [("Smooth", "smooth"), ("Uniform mean", "uniform")]
+SCALES = [("Full size", 1), ("Half size", 2), ("Quarter size", 4)]
 PRECISIONS = [
     ("Automatic", "auto"),
     ("32-bit float", "fp32"),
@@ -72,6 +73,7 @@ class DeblurFields(QWidget):
             tooltip="Share of what the network changes that is put into the result: 1 is all of\n"
             "it, less keeps more of the blurred image. A preview follows at once.",
         )
+        self.strength.native.setToolTip(self.strength.tooltip)  # for its number, too
         self.device = ComboBox(
             choices=DEVICES,
             tooltip="Where the network runs. Automatic takes a GPU if there is one, else the CPU.",
@@ -107,6 +109,11 @@ class DeblurFields(QWidget):
             tooltip="How tiles are joined where they overlap: weights that fall off smoothly\n"
             "towards the border of the tile, or the plain mean of the paper.",
         )
+        self.scale = ComboBox(
+            choices=SCALES,
+            tooltip="Size of the image that the network sees. Half or a quarter of it is for\n"
+            "blur that is too wide for the model; detail finer than that stays as it is.",
+        )
         self.batch_size = ComboBox(
             choices=BATCH_SIZES,
             tooltip="Tiles that go through the network at once: more are faster on a GPU and need\n"
@@ -130,7 +137,7 @@ class DeblurFields(QWidget):
         return (
             *(self.image, self.axes, self.planes, self.first_plane, self.last_plane),
             *(self.model, self.strength, self.device, self.save_to),
-            *(self.tile_size, self.overlap, self.blend),
+            *(self.tile_size, self.overlap, self.blend, self.scale),
             *(self.batch_size, self.precision, self.seed),
         )
 
@@ -152,17 +159,21 @@ class DeblurFields(QWidget):
             add_row(rest, "Tile size", self.tile_size),
             add_row(rest, "Overlap", self.overlap),
             add_row(rest, "Blending", self.blend),
+            add_row(rest, "Scale", self.scale),
             add_row(rest, "Batch size", self.batch_size),
             add_row(rest, "Precision", self.precision),
             add_row(rest, "Seed", self.seed),
         ]
-        self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self.more = QCollapsible("", expandedIcon=no_icon(), collapsedIcon=no_icon())
         self.more.setDuration(150)
         self.more.setContent(folded)
         self.more.layout().setContentsMargins(0, 0, 0, 0)
         self.more.layout().setSpacing(4)
         self.more.toggleButton().setObjectName("swintormer-more")
+        self.more.toggleButton().setToolTip("Show or hide how the image is cut and computed with.")
         self.more.toggled.connect(self._show_more)
+        self.more.toggled.connect(folded.setEnabled)  # or Tab would go where nothing is seen
+        folded.setEnabled(False)
         self.more.collapse(animate=False)
 
         layout = QVBoxLayout(self)
@@ -177,7 +188,9 @@ class DeblurFields(QWidget):
         QWidget.setTabOrder(self.model.native, self.show_card)
         QWidget.setTabOrder(self.show_card, self.strength.native)
         QWidget.setTabOrder(self.save_to.native, self.choose_file)
-        QWidget.setTabOrder(self.choose_file, self.tile_size.native)
+        first_folded = natives[natives.index(self.save_to.native) + 1]
+        QWidget.setTabOrder(self.choose_file, self.more.toggleButton())
+        QWidget.setTabOrder(self.more.toggleButton(), first_folded)
 
     def _choose_file(self) -> None:
         path, _ = QFileDialog.getSaveFileName(

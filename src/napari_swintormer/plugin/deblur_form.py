@@ -86,6 +86,7 @@ class DeblurForm(DeblurFields):
             precision=self.precision.value,
             seed=self.seed.value,
             strength=self.strength.value,
+            scale=self.scale.value,
         )
         return with_preferences(chosen)
 

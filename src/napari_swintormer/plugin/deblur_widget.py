@@ -28,7 +28,7 @@ from napari_swintormer.plugin.run_panel import PlanPanel, RunPanel
 from napari_swintormer.plugin.runs import Run, Runs
 from napari_swintormer.plugin.saved import check_destination, destination_of
 from napari_swintormer.plugin.scripts import run_record
-from napari_swintormer.plugin.settings_page import join_page, preferences_page
+from napari_swintormer.plugin.settings_page import JoinedPage
 from napari_swintormer.plugin.style import form_layout, style_sheet
 from napari_swintormer.plugin.try_panel import TryPanel
 from napari_swintormer.plugin.view import InView, selected_shapes, visible_region
@@ -83,7 +83,7 @@ class DeblurWidget(QWidget):
         self._choose_active_layer()
         self._connect()
         self._use_theme()
-        join_page(preferences_page(), lambda sentence: self.run_panel.show_message(sentence, True))
+        JoinedPage(self).said.connect(self.run_panel.show_message)
         self.update_plan()
 
     # ---- before a run ------------------------------------------------------------------------

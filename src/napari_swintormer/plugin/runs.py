@@ -164,6 +164,9 @@ class Runs(QObject):
         if run is None or self._worker is None or self._worker.abort_requested:
             return
         run.result = outcome.result
+        settings = outcome.provenance["settings"]
+        device = {"cpu": "the CPU", "cuda": "the NVIDIA GPU", "mps": "the Apple GPU"}
+        self._say(f"{run.source.name}: on {device[settings['device']]}, {settings['precision']}.")
         if run.layer is None and run.destination is None:
             self._add_layer(run, outcome.result, outcome.provenance)
 

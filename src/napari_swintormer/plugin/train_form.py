@@ -10,7 +10,6 @@ from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -18,7 +17,7 @@ from napari_swintormer.config import DEFAULT_MODEL, models_folder
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.deblur_fields import DEVICES
-from napari_swintormer.plugin.style import form_layout
+from napari_swintormer.plugin.style import form_layout, no_icon
 from napari_swintormer.plugin.train_sources import TrainSources
 from napari_swintormer.training.settings import PRESETS, TrainSettings
 
@@ -195,7 +194,7 @@ class TrainForm(QWidget):
         ]
         for text, field in rows:
             rest.addRow(text, field.native)
-        self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self.more = QCollapsible("", expandedIcon=no_icon(), collapsedIcon=no_icon())
         self.more.setDuration(150)
         self.more.setContent(folded)
         self.more.layout().setContentsMargins(0, 0, 0, 0)

@@ -18,6 +18,7 @@ from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.job import Job, prepare
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur_form import DeblurForm
+from napari_swintormer.plugin.style import style_sheet
 from napari_swintormer.plugin.variant_row import VariantRow
 from napari_swintormer.plugin.variants import Variant, Variants, middle, of_models, of_strength
 from napari_swintormer.plugin.view import InView
@@ -109,6 +110,7 @@ class TryPanel(QWidget):
         self.close_row()
         self._shown = variants
         self.row = VariantRow(variants, view.source.axes, view.source.look)
+        self.row.setStyleSheet(style_sheet(self._viewer.theme))
         self.row.chosen.connect(self._take_over)
         now = getattr(self._form, field).value
         for variant, button in zip(variants, self.row.buttons, strict=True):

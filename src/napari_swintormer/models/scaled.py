@@ -1,0 +1,68 @@
+"""Restoring at a part of the size: wide blur is moderate blur in a smaller image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_swintormer.models.noise import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ScaledRestorer(nn.Module):
+    """Restores what is left of a tile at a part of its size, and keeps its finer detail.
+
+    The tile is averaged to ``1 / scale`` of its size and restored there; what changed is enlarged
+    by cubic interpolation and added to the tile. The squares that are averaged lie on one grid over
+    the whole plane, so neighbouring tiles agree on them.
+
+    Parameters
+    ----------
+    restorer
+        Works on the averaged tiles: a `napari_swintormer.models.restorer.Restorer`, or whatever
+        the engine takes for one.
+    scale
+        Pixels of the image per pixel that the restorer sees, at least 2.
+    """
+
+    needs_places = True
+
+    def __init__(self, restorer: Any, scale: int) -> None:
+        super().__init__()
+        self.restorer = restorer
+        self.scale = scale
+        sha256 = getattr(restorer, "sha256", "")
+        self.sha256 = f"{sha256} at 1/{scale}" if sha256 else ""
+
+    def forward(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Tensor:
+        """Restore a batch of tiles; see `napari_swintormer.models.restorer.Restorer`."""
+        height, width = tiles.shape[2:]
+        places = places or [Place(0, 0, 0)] * len(tiles)
+        before = [(place.y % self.scale, place.x % self.scale) for place in places]
+        # all to one size: a tile's result must not depend on those beside it
+        more = [self.scale + -n % self.scale for n in (height, width)]
+        enlarged = [
+            F.pad(tile, (x, more[1] - x, y, more[0] - y), mode="replicate")
+            for tile, (y, x) in zip(torch.split(tiles, 1), before, strict=True)
+        ]
+        small = F.avg_pool2d(torch.cat(enlarged), self.scale)
+        change = self._restored(small, places) - small
+        change = F.interpolate(change, scale_factor=self.scale, mode="bicubic")
+        own = [
+            part[:, :, y : y + height, x : x + width]
+            for part, (y, x) in zip(torch.split(change, 1), before, strict=True)
+        ]
+        return tiles + torch.cat(own)
+
+    def _restored(self, small: Tensor, places: Sequence[Place]) -> Tensor:
+        if getattr(self.restorer, "needs_places", False):
+            begins = [Place(p.plane, p.y // self.scale, p.x // self.scale) for p in places]
+            restored: Tensor = self.restorer(small, begins)
+        else:
+            restored = self.restorer(small)
+        return restored

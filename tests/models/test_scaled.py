@@ -1,0 +1,57 @@
+"""Restoring at a part of the size: exact where nothing changes, and the same for every tile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_swintormer.models.noise import Place
+from napari_swintormer.models.restorer import IdentityRestorer
+from napari_swintormer.models.scaled import ScaledRestorer
+
+
+def plane(height, width):
+    pixels = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)
+    return torch.from_numpy(pixels)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (16, 31)])
+def test_nothing_restored_is_nothing_changed(scale, shape):
+    tiles = plane(*shape)
+    assert torch.equal(ScaledRestorer(IdentityRestorer(), scale)(tiles), tiles)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_brighter_image_is_brighter_by_as_much(scale):
+    tiles = plane(13, 18)
+    brighter = ScaledRestorer(lambda small: small + 0.1, scale)(tiles)
+    torch.testing.assert_close(brighter, tiles + 0.1)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_tiles_agree_inside_wherever_they_begin(scale):
+    """Tiles at any place see the same averages: away from their borders they change alike."""
+    seen = []
+
+    def square(small, places):
+        seen.extend(places)
+        return small**2
+
+    square.needs_places = True
+    whole = plane(64, 64)
+    restorer = ScaledRestorer(square, scale)
+    expected = restorer(whole)
+    begins = [(0, 0), (5, 18), (11, 3), (8, 14)]
+    tiles = torch.cat([whole[..., y : y + 40, x : x + 40] for y, x in begins])
+    together = restorer(tiles, [Place(2, y, x) for y, x in begins])
+    edge = 3 * scale
+    for tile, (y, x) in zip(together, begins, strict=True):
+        inner = slice(y + edge, y + 40 - edge), slice(x + edge, x + 40 - edge)
+        torch.testing.assert_close(
+            tile[:, edge:-edge, edge:-edge], expected[0, :, *inner], atol=1e-6, rtol=0
+        )
+    assert seen[-3] == (2, 5 // scale, 18 // scale)
+    alone = restorer(tiles[2:3], [Place(2, *begins[2])])
+    torch.testing.assert_close(alone[0], together[2], atol=0, rtol=0)
