@@ -27,3 +27,12 @@ def tiny_prior_card(**changes: object) -> ModelCard:
     network = card.network.model_copy(update={"prior_channels": 2})
     prior = CompactPriorSettings(width=4, latent_channels=3, prior_channels=2, **changes)
     return card.model_copy(update={"network": network, "prior": prior})
+
+
+TINY_NETWORK = SwintormerSettings(
+    dim=4,
+    num_blocks=(1, 1, 1, 1),
+    num_heads=(1, 1, 1, 1),
+    num_refinement_blocks=0,
+    window_size=2,
+)

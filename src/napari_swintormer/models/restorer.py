@@ -58,6 +58,8 @@ class Restorer(nn.Module):
     ----------
     channels
         Channels of a tile, 1 or 3; a model of 3 channels takes grey tiles too.
+    views
+        Views of a scene that a tile holds one after the other; 1 but for dual-pixel cameras.
     multiple
         Tiles whose sides are multiples of this are worked on without padding.
     prior
@@ -68,7 +70,7 @@ class Restorer(nn.Module):
     Raises
     ------
     SettingsError
-        The network needs more than one view, or a prior that its card does not describe.
+        The network needs a prior that its card does not describe.
 
     Examples
     --------
@@ -79,10 +81,11 @@ class Restorer(nn.Module):
 
     def __init__(self, card: ModelCard, state_dict: Mapping[str, Tensor], sha256: str = "") -> None:
         super().__init__()
-        card.check_single_image()
+        card.check_described()
         self.card = card
         self.sha256 = sha256
         self.channels = card.network.channels
+        self.views = card.network.views
         self.multiple = card.network.multiple
         self.network = build_network(card.network, card.prior)
         self.network.load_state_dict(dict(state_dict))
@@ -126,8 +129,8 @@ class Restorer(nn.Module):
         ----------
         tiles
             ``(B, C, H, W)`` float32 in unit intensities, on the device of the network; ``H`` and
-            ``W`` are at least 1 and ``C`` is `channels` or 1. What lies outside [0, 1] is cut off
-            for the network and added to its result again.
+            ``W`` are at least 1 and ``C`` is `channels` or 1, times `views`. What lies outside
+            [0, 1] is cut off for the network and added to its result again.
         places
             Where the tiles lie, one for each, for the noise of the prior; None for tiles that
             belong to no image: all begin at (0, 0) of plane 0.
@@ -135,22 +138,23 @@ class Restorer(nn.Module):
         Returns
         -------
         Tensor
-            The restored tiles: same shape, float32. Not finite where half precision made the
-            network overflow: whoever runs it refuses that, as the engine does.
+            The restored tiles, those of the first view: same shape, float32. Not finite where half
+            precision made the network overflow: whoever runs it refuses that, as the engine does.
 
         Raises
         ------
         ValueError
             The shape of `tiles` is not as described.
         """
-        if tiles.ndim != 4 or tiles.shape[1] not in (1, self.channels) or 0 in tiles.shape:
+        channels, known = self.channels * self.views, (self.views, self.channels * self.views)
+        if tiles.ndim != 4 or tiles.shape[1] not in known or 0 in tiles.shape:
             raise ValueError(
-                f"tiles must have the shape (B, C, H, W) with C = {self.channels} or 1 "
+                f"tiles must have the shape (B, C, H, W) with C = {channels} or {self.views} "
                 f"and no empty side (got {tuple(tiles.shape)})"
             )
         unit = tiles.clamp(0, 1)
-        grey = tiles.shape[1] < self.channels
-        views = unit.expand(-1, self.channels, -1, -1) if grey else unit
+        grey = tiles.shape[1] < channels
+        views = unit.repeat_interleave(self.channels, dim=1) if grey else unit
         padded = pad_to_multiple(views, self.multiple)
         if self.card.prior is not None:
             padded = torch.cat([padded, self._sample(padded, places)], dim=1)
@@ -160,7 +164,8 @@ class Restorer(nn.Module):
             restored = restored.mean(dim=1, keepdim=True)
         if self.card.clip_output:
             restored = restored.clamp(0, 1)
-        return restored + (tiles - unit)
+        first = slice(0, restored.shape[1])
+        return restored + (tiles[:, first] - unit[:, first])
 
     def _sample(self, images: Tensor, places: Sequence[Place] | None) -> Tensor:
         """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
