@@ -34,6 +34,15 @@ def tiny_prior_card(**changes: object) -> ModelCard:
     return card.model_copy(update={"network": network, "prior": prior})
 
 
+TINY_NETWORK = SwintormerSettings(
+    dim=4,
+    num_blocks=(1, 1, 1, 1),
+    num_heads=(1, 1, 1, 1),
+    num_refinement_blocks=0,
+    window_size=2,
+)
+
+
 def random_network(card: ModelCard) -> Swintormer:
     """A network whose prior is far from where training starts: its noise is seen in the result."""
     import torch

@@ -71,6 +71,8 @@ class Restorer(nn.Module):
     ----------
     channels
         Channels of a tile, 1 or 3; a model of 3 channels takes grey tiles too.
+    views
+        Views of a scene that a tile holds one after the other; 1 but for dual-pixel cameras.
     multiple
         Tiles whose sides are multiples of this are worked on without padding.
     prior
@@ -81,7 +83,7 @@ class Restorer(nn.Module):
     Raises
     ------
     SettingsError
-        The network needs more than one view, or a prior that its card does not describe.
+        The network needs a prior that its card does not describe.
 
     Examples
     --------
@@ -92,10 +94,11 @@ class Restorer(nn.Module):
 
     def __init__(self, card: ModelCard, state_dict: Mapping[str, Tensor], sha256: str = "") -> None:
         super().__init__()
-        card.check_single_image()
+        card.check_described()
         self.card = card
         self.sha256 = sha256
         self.channels = card.network.channels
+        self.views = card.network.views
         self.multiple = card.network.multiple
         self.network = build_network(card.network, card.prior)
         self.network.load_state_dict(dict(state_dict))
@@ -149,8 +152,8 @@ class Restorer(nn.Module):
         ----------
         tiles
             ``(B, C, H, W)`` float32 in unit intensities, on the device of the network; ``H`` and
-            ``W`` are at least 1 and ``C`` is `channels` or 1. What lies outside [0, 1] is cut off
-            for the network and added to its result again.
+            ``W`` are at least 1 and ``C`` is `channels` or 1, times `views`. What lies outside
+            [0, 1] is cut off for the network and added to its result again.
         places
             Where the tiles lie, one for each, for the noise of the prior; None for tiles that
             belong to no image: all begin at (0, 0) of plane 0.
@@ -158,10 +161,10 @@ class Restorer(nn.Module):
         Returns
         -------
         Tensor
-            The restored tiles: same shape, float32; the mean of the samples. Not finite where half
-            precision made the network overflow: whoever runs it refuses that, as the engine does.
-            With uncertainty ``(B, N * C, H, W)``: after the mean of the N samples their N - 1
-            contrasts, see `_Samples`.
+            The restored tiles, those of the first view: same shape, float32; the mean of the
+            samples. Not finite where half precision made the network overflow: whoever runs it
+            refuses that, as the engine does. With uncertainty ``(B, N * C, H, W)``: after the mean
+            of the N samples their N - 1 contrasts, see `_Samples`.
 
         Raises
         ------
@@ -172,14 +175,15 @@ class Restorer(nn.Module):
 
     def in_steps(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Stepwise[Tensor]:
         """Do the same as `forward`, and yield after every call of denoiser and network."""
-        if tiles.ndim != 4 or tiles.shape[1] not in (1, self.channels) or 0 in tiles.shape:
+        channels, known = self.channels * self.views, (self.views, self.channels * self.views)
+        if tiles.ndim != 4 or tiles.shape[1] not in known or 0 in tiles.shape:
             raise ValueError(
-                f"tiles must have the shape (B, C, H, W) with C = {self.channels} or 1 "
+                f"tiles must have the shape (B, C, H, W) with C = {channels} or {self.views} "
                 f"and no empty side (got {tuple(tiles.shape)})"
             )
         unit = tiles.clamp(0, 1)
-        grey = tiles.shape[1] < self.channels
-        views = unit.expand(-1, self.channels, -1, -1) if grey else unit
+        grey = tiles.shape[1] < channels
+        views = unit.repeat_interleave(self.channels, dim=1) if grey else unit
         padded = pad_to_multiple(views, self.multiple)
         places = places or [Place(0, 0, 0)] * len(tiles)
         samples = _Samples(self.use.uncertainty)
@@ -194,7 +198,8 @@ class Restorer(nn.Module):
                 restored = restored.mean(dim=1, keepdim=True)
             samples.add(restored.clamp(0, 1) if self.card.clip_output else restored)
             yield
-        return samples.answer(tiles - unit)
+        first = slice(0, restored.shape[1])
+        return samples.answer(tiles[:, first] - unit[:, first])
 
     @property
     def _steps(self) -> int:
