@@ -89,6 +89,7 @@ def run_benchmark(
             Path(folder),
             quick,
         )
+        measures.warm_up(bench)
         for name, (title, measure) in _PARTS.items():
             say(f"Measuring {title} …")
             report[name] = measure(bench)
