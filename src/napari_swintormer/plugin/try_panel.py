@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import ImageError, SwintormerError
-from napari_swintormer.job import Job, prepare
+from napari_swintormer.job import Job
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur_form import DeblurForm
 from napari_swintormer.plugin.style import style_sheet
@@ -97,7 +97,7 @@ class TryPanel(QWidget):
         try:
             view = self._in_view()
             settings = replace(self._form.settings(), axes=view.source.axes)
-            variants = vary(settings, lambda changed: prepare(view.source.data, changed))
+            variants = vary(settings, lambda changed: view.source.plan(changed))
             if not variants:
                 raise ImageError("No model fits this image; the Models widget says what each is.")
         except SwintormerError as error:

@@ -67,6 +67,9 @@ def of_models(settings: DeblurSettings, plan: Plan, models: Sequence[ModelInfo])
             overlap=None,
             blend=None,
             num_inference_steps=None,
+            samples=None,
+            uncertainty=False,
+            prior=None,
         )
         try:
             job = plan(own)
