@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types pytest wheel screenshots clean
+.PHONY: demo test lint types pytest test-pyside wheel screenshots clean
 
 demo: $(READY)
 	$(BIN)/swintormer demo --out demo
@@ -29,6 +29,10 @@ types: $(READY)
 pytest: $(READY)
 	$(BIN)/pytest
 
+# The window with the other Qt binding.
+test-pyside: $(READY)
+	.ci/check-pyside $(BIN)
+
 # What a user gets: the wheel, installed away from the source tree, seen by npe2, run once.
 wheel: $(READY)
 	.ci/check-wheel $(BIN)
@@ -37,4 +41,4 @@ screenshots: $(READY)
 	$(BIN)/python docs/make_screenshots.py
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) .venv-pyside build dist demo

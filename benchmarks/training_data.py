@@ -115,7 +115,10 @@ def measure_wait(folder: Path, name: str, options: argparse.Namespace) -> None:
         scenes, settings.patch_size, card.network.channels, card.intensity, settings.seed
     )
     stop = FILL + options.steps
-    source = batches(sampler, settings.batch_size, 0, stop, settings.workers)
+    numbers = range(settings.batch_size)
+    source = batches(
+        sampler, range(stop), settings.workers, lambda _: (settings.patch_size, numbers)
+    )
     waited = 0.0
     for step in range(stop):
         if step == FILL:

@@ -1,9 +1,10 @@
 """Make the screenshots of the documentation: ``python docs/make_screenshots.py``.
 
 Opens a real window of napari, a sample and the Deblur widget from the menu, and saves the window
-before the run, with the result below the blurred image, with the swipe line, a light one with the
-difference and all settings unfolded, and the Train widget at work. Draws on a virtual display where
-there is one.
+before the run, with the map of the blur, with strengths side by side, with the result below the
+blurred image, with the swipe line, light ones with the difference and all settings unfolded and
+with the card of a model, and the Train widget at work. Draws on a virtual display where there is
+one.
 """
 
 from __future__ import annotations
@@ -55,6 +56,15 @@ def take_pictures() -> None:
     widget.run_panel.show_message("")
     save(viewer, "deblur-widget")
 
+    viewer.scene.camera.center, viewer.scene.camera.zoom = CENTER, ZOOM
+    wait_for(widget.blur.ended, widget.blur.map.click)
+    save(viewer, "deblur-blur")
+    viewer.layers.remove(viewer.layers[-1])
+    widget.run_panel.show_message("")
+    wait_for(widget.trying.variants.ended, widget.trying.strengths.click)
+    save(viewer, "deblur-try")
+    widget.trying.close_row()
+
     widget.run()
     wait_for_result(widget)
     for layer in viewer.layers:
@@ -81,6 +91,12 @@ def take_pictures() -> None:
     widget.compare.difference.click()
     widget.form.more.expand(animate=False)
     save(viewer, "deblur-settings")
+    viewer.layers.remove(viewer.layers[-1])
+    viewer.window.remove_dock_widget(widget)
+    _, models = viewer.window.add_plugin_dock_widget("napari-swintormer", "Models")
+    wait_for(models.card.drawn, models.card.show_example.click)
+    viewer.status, viewer.help = "Ready", ""
+    save(viewer, "models-widget")
     viewer.close()
 
 
@@ -128,10 +144,16 @@ def take_training_picture() -> None:
 
 def wait_for_result(widget: object) -> None:
     """Let the viewer live until the run has ended."""
+    wait_for(widget.finished, lambda: None)
+
+
+def wait_for(signal: object, begin: object) -> None:
+    """Begin something, and let the viewer live until it has ended."""
     from qtpy.QtCore import QEventLoop
 
     loop = QEventLoop()
-    widget.finished.connect(loop.quit)
+    signal.connect(loop.quit)
+    begin()
     loop.exec()
 
 

@@ -3,22 +3,28 @@
     python recipes/fine_tune.py --pairs eval_pairs.csv --set dfnn_microtubules --out fine_tuned
 
 The table has the columns ``set``, ``blurred`` and ``sharp``, paths relative to it. Pairs that share
-a sharp image are one recording; the recording of ``--held-out`` is only measured on.
+a sharp image are one recording; the recording of ``--held-out`` is only measured on. With
+``--doors python cli widget`` the same training is done in Python, on the command line and by the
+Train widget in a viewer (which needs a display), and the three weights files are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
 from napari_swintormer import deblur, train
-from napari_swintormer.config import DEFAULT_MODEL
+from napari_swintormer.config import DEFAULT_MODEL, models_folder
 from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr, ssim
 from napari_swintormer.imaging.files import open_image
+from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.settings import PRESETS
 
 
@@ -29,6 +35,7 @@ def main() -> None:
     parser.add_argument("--held-out", default="", help="name of a sharp image; the first otherwise")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model to start from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the result")
+    parser.add_argument("--doors", nargs="+", choices=list(DOORS), default=["python"])
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
 
@@ -37,41 +44,77 @@ def main() -> None:
     folder = arguments.pairs.parent
     learned = [r for r in rows if r["sharp"] != held_out]
     measured = [r for r in rows if r["sharp"] == held_out]
+    folders = copy_pairs(folder, learned, arguments.out / "pairs")
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    weights = arguments.out / f"{arguments.set}.safetensors"
-    began = time.process_time()
-    train(
-        [read(folder / r["blurred"]) for r in learned],
-        [read(folder / r["sharp"]) for r in learned],
-        weights,
-        from_model=arguments.model,
-        device=arguments.device,
-        keep="best",
-        progress=True,
-        **PRESETS["quick"],
-    )
-    minutes = (time.process_time() - began) / 60
+    weights, lines = {}, [f"{len(learned)} pairs to learn from.", ""]
+    for door in arguments.doors:
+        weights[door] = arguments.out / f"{arguments.set}-{door}.safetensors"
+        began = time.time()
+        DOORS[door](*folders, weights[door], arguments.model, arguments.device)
+        lines.append(f"{door}: {(time.time() - began) / 60:.1f} minutes")
+    states = [load_weights(file)[1] for file in weights.values()]
+    same = all(bool((state[key] == states[0][key]).all()) for state in states for key in state)
+    lines += [f"The weights are the same: {same}.", ""] if len(states) > 1 else [""]
 
-    lines = [
-        f"{len(learned)} pairs to learn from, {minutes:.1f} minutes of one core.",
-        "",
-        "| pair | blurred | shipped | fine-tuned |",
-        "|---|---|---|---|",
-    ]
+    lines += [f"| pair | blurred | shipped | {' | '.join(weights)} |"]
+    lines += ["|---" * (3 + len(weights)) + "|"]
     scores = []
     for row in measured:
         blurred, sharp = read(folder / row["blurred"]), read(folder / row["sharp"])
-        images = [
-            blurred,
-            *(restore(blurred, m, arguments.device) for m in (arguments.model, weights)),
-        ]
+        models = (arguments.model, *weights.values())
+        images = [blurred, *(restore(blurred, m, arguments.device) for m in models)]
         scores.append([score(image, sharp) for image in images])
         lines.append(f"| {Path(row['blurred']).stem} | {cells(scores[-1])} |")
     lines.append(f"| mean | {cells(np.mean(scores, axis=0))} |")
     text = "\n".join(lines)
     (arguments.out / f"{arguments.set}.md").write_text(text + "\n")
     print(text)
+
+
+def copy_pairs(folder: Path, rows: list[dict[str, str]], target: Path) -> tuple[Path, Path]:
+    """Bring the pairs into two folders, under the names that arrays in a list would have."""
+    folders = target / "blurred", target / "sharp"
+    for made, half in zip(folders, ("blurred", "sharp"), strict=True):
+        made.mkdir(parents=True, exist_ok=True)
+        for number, row in enumerate(rows):
+            file = folder / row[half]
+            shutil.copyfile(file, made / f"sharp {number}{file.suffix}")
+    return folders
+
+
+def by_python(blurred: Path, sharp: Path, out: Path, model: str, device: str) -> None:
+    quick = PRESETS["quick"]
+    train(blurred, sharp, out, from_model=model, device=device, keep="best", progress=True, **quick)
+
+
+def by_cli(blurred: Path, sharp: Path, out: Path, model: str, device: str) -> None:
+    options = {"blurred": blurred, "sharp": sharp, "out": out, "from": model, "device": device}
+    options |= {"keep": "best"} | PRESETS["quick"]
+    options["lr"] = options.pop("learning_rate")
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "napari_swintormer", "train", *arguments]
+    subprocess.run(command, check=True)
+
+
+def by_widget(blurred: Path, sharp: Path, out: Path, model: str, device: str) -> None:
+    """Fill in the form of the Train widget in a viewer, and press its button."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    viewer = napari.Viewer()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Train")
+    form = widget.form
+    form.sources.setCurrentIndex(1)
+    form.sources.blurred_folder.value, form.sources.sharp_folder.value = blurred, sharp
+    form.name.value, form.device.value, form.model.value = out.stem, device, model
+    widget.finished.connect(lambda _: QTimer.singleShot(1000, viewer.close))
+    QTimer.singleShot(1000, widget.run_panel.run.click)
+    napari.run()
+    print(widget.run_panel.message.text())
+    shutil.move(models_folder() / out.name, out)
+
+
+DOORS = {"python": by_python, "cli": by_cli, "widget": by_widget}
 
 
 def read(file: Path) -> np.ndarray:

@@ -37,7 +37,7 @@ def test_preferences_are_kept_and_fill_in_what_is_left_open(home, tmp_path):
         ({"colour": "red"}, "no setting 'colour'"),
         ({"memory_share": "2"}, "Use a number from 0.1 to 0.95"),
         ({"memory_share": "half"}, "Use a number from 0.1 to 0.95"),
-        ({"precision": "fp8"}, "Use 'auto', 'fp32'"),
+        ({"precision": "fp8"}, "Use one of 'auto', 'fp32'"),
         ({"cache_folder": "/no/such/folder"}, "no folder /no/such/folder"),
     ],
 )

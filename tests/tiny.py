@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from napari_swintormer.models.card import ModelCard
 from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.settings import SwintormerSettings
+
+if TYPE_CHECKING:
+    from napari_swintormer.models.swintormer import Swintormer
 
 
 def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
@@ -27,3 +32,26 @@ def tiny_prior_card(**changes: object) -> ModelCard:
     network = card.network.model_copy(update={"prior_channels": 2})
     prior = CompactPriorSettings(width=4, latent_channels=3, prior_channels=2, **changes)
     return card.model_copy(update={"network": network, "prior": prior})
+
+
+TINY_NETWORK = SwintormerSettings(
+    dim=4,
+    num_blocks=(1, 1, 1, 1),
+    num_heads=(1, 1, 1, 1),
+    num_refinement_blocks=0,
+    window_size=2,
+)
+
+
+def random_network(card: ModelCard) -> Swintormer:
+    """A network whose prior is far from where training starts: its noise is seen in the result."""
+    import torch
+
+    from napari_swintormer.models.prior import build_network
+
+    torch.manual_seed(1)
+    network = build_network(card.network, card.prior)
+    torch.nn.init.normal_(network.prior.denoiser.out.weight, std=0.5)
+    torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
+    torch.nn.init.normal_(network.output.weight, std=0.02)
+    return network

@@ -67,7 +67,8 @@ def _checked(name: str, value: Any) -> Any:
         return share
     if name == "precision" and value not in get_args(Precision):
         raise SettingsError(
-            f"There is no such precision (got {value!r}). Use 'auto', 'fp32', 'bf16' or 'fp16'."
+            f"There is no such precision (got {value!r}). "
+            f"Use one of {', '.join(map(repr, get_args(Precision)))}."
         )
     if name == "cache_folder" and value and not Path(value).expanduser().is_dir():
         raise SettingsError(f"There is no folder {value}. Make it first, or choose another.")

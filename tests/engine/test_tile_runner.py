@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_local_engine import Sharpen, noise, plan_for
 
+from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.blocks import Tile
 from napari_swintormer.engine.devices import resolve_device
@@ -20,10 +21,13 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import Notice, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.job import prepare
 from napari_swintormer.models.noise import Place
+from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -176,3 +180,18 @@ def test_a_real_gpu_that_is_full_goes_on() -> None:
     del ballast
     expected = Sharpen()(torch.from_numpy(np.stack(tiles))).numpy() - np.stack(tiles)
     np.testing.assert_allclose(np.stack(got), expected, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_run_that_is_stopped_gives_the_memory_of_the_gpu_back(tiny_weights: Path) -> None:
+    image = np.random.default_rng(0).random((2000, 2000), np.float32)
+    job = prepare(image, DeblurSettings(model=str(tiny_weights), device="cuda"))
+    for _ in job.preview({}, Region(0, 64, 0, 64)):  # libraries take what they keep
+        pass
+    before = torch.cuda.memory_reserved()
+    events = job.run(np.empty_like(image))
+    while not isinstance(next(events), Progress):
+        pass
+    assert torch.cuda.memory_reserved() > before
+    events.close()
+    assert torch.cuda.memory_reserved() <= before + 32 * 2**20

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+import io
 import shutil
+import warnings
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +27,7 @@ from napari_swintormer.models.catalogue import (
     rename_model,
 )
 from napari_swintormer.models.weights import file_sha256
+from tiny import tiny_card
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +152,41 @@ def test_an_exported_model_is_the_same_file(tmp_path, built_in):
     assert export_model("swintormer-small", target, overwrite=True) == target
     with pytest.raises(OutputError, match="exists"):  # onto itself
         export_model("swintormer-small", small, overwrite=True)
+
+
+def test_a_model_is_exported_for_the_bioimage_model_zoo(tiny_weights, tmp_path):
+    """What another program finds in the package gives the test output from the test input."""
+    spec = pytest.importorskip("bioimageio.spec")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library leaves it to chance when it closes files
+        target = export_model(tiny_weights, tmp_path / "tiny.zip")
+        model = spec.load_description(target)
+        assert isinstance(model, spec.model.v0_5.ModelDescr), model.validation_summary.format()
+        architecture = model.weights.pytorch_state_dict.architecture
+        (scaling,) = (p.kwargs for p in model.inputs[0].preprocessing if p.id == "scale_range")
+        del model
+        gc.collect()
+    module = importlib.import_module(architecture.import_from)
+    network = getattr(module, architecture.callable)(**architecture.kwargs)
+    with zipfile.ZipFile(target) as files:
+        images = {name: np.load(files.open(f"test_{name}.npy")) for name in ("input", "output")}
+        with files.open("weights.pt") as weights:
+            network.load_state_dict(torch.load(io.BytesIO(weights.read()), weights_only=True))
+    low, high = np.percentile(images["input"], (scaling.min_percentile, scaling.max_percentile))
+    unit = (images["input"] - low) / (high - low + scaling.eps)
+    restored = network(torch.from_numpy(unit.astype(np.float32)))
+    np.testing.assert_allclose(restored, images["output"], atol=1e-5)
+    assert not np.allclose(images["output"], unit, atol=1e-3)
+    with pytest.raises(OutputError, match="exists already"):
+        export_model(tiny_weights, target)
+
+
+def test_what_the_bioimage_model_zoo_needs_is_said(make_weights, tmp_path, monkeypatch):
+    card = tiny_card()
+    two = card.network.model_copy(update={"views": 2})
+    weights = make_weights("two-views", network=two, views=("right", "left"))
+    with pytest.raises(OutputError, match="more than one image"):
+        export_model(weights, tmp_path / "two.zip")
+    monkeypatch.setattr("napari_swintormer.models.bioimage.find_spec", lambda name: None)
+    with pytest.raises(OutputError, match=r"napari-swintormer\[bioimage\]"):
+        export_model(weights, tmp_path / "two.zip")

@@ -77,12 +77,17 @@ def test_padding_mirrors_then_repeats(size, multiple):
     assert padded.tolist() == expected + [last] * (total - len(expected))
 
 
-@pytest.mark.parametrize(("field", "says"), [("views", "2 views"), ("prior_channels", "a prior")])
-def test_models_that_need_more_than_one_image_say_so(tiny_weights, field, says):
+def test_models_that_need_more_than_one_image_say_so(tiny_weights):
     card, state = load_weights(tiny_weights)
-    network = card.network.model_copy(update={field: 2})
-    with pytest.raises(SettingsError, match=says):
-        Restorer(card.model_copy(update={"network": network}), state)
+
+    def changed(**fields):
+        network = card.network.model_copy(update=fields)
+        return card.model_copy(update={"network": network})
+
+    with pytest.raises(SettingsError, match="2 views"):
+        changed(views=2).check_single_image()
+    with pytest.raises(SettingsError, match="a prior"):
+        Restorer(changed(prior_channels=2), state)
 
 
 def test_identity_restorer_returns_its_input():

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+import tifffile
 
 os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings of napari
 
+from driving import stacks
 from napari.components import ViewerModel
 
+from napari_swintormer.events import Progress
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur_widget import DeblurWidget
+from napari_swintormer.plugin.train_widget import TrainWidget
+from napari_swintormer.plugin.train_worker import TrainWorker
+from napari_swintormer.training.settings import PRESETS
+from napari_swintormer.training.train import iter_train
 
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
@@ -108,3 +116,104 @@ def _driven(viewer, widget, qtbot):
     for worker in workers:
         worker.quit()
     qtbot.waitUntil(lambda: not any(w.is_running for w in workers), timeout=PATIENCE)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders of four images each."""
+    made = tmp_path / "blurred", tmp_path / "sharp"
+    for folder, stack in zip(made, stacks(), strict=True):
+        folder.mkdir()
+        for k, plane in enumerate(stack):
+            tifffile.imwrite(folder / f"{'abcd'[k]}.tif", plane)
+    return made
+
+
+def _drive(widget, viewer, qtbot):
+    form = widget.form
+    form.name.value = "mine"
+    form.device.value = "cpu"
+    form.steps.value, form.batch_size.value, form.patch_size.value = 6, 2, 32
+
+    def run():
+        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+            widget.run()
+        return blocker.args[0]
+
+    def check():
+        with qtbot.waitSignal(widget.checked, timeout=PATIENCE) as blocker:
+            widget.check()
+        return blocker.args[0]
+
+    def go_on(begin):
+        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+            begin()
+        return blocker.args[0]
+
+    def stopped(settings):
+        """Begin a training outside the widget, stop it, and give its folder."""
+        events = iter_train(settings)
+        while not (isinstance(e := next(events), Progress) and e.done == 3):
+            pass
+        events.close()
+        return settings.run_folder
+
+    def stop_after(steps, halt=widget.stop):
+        report, there = TrainWorker._report, threading.Event()
+
+        def held(worker, event):  # no step more until the training is stopped
+            report(worker, event)
+            if isinstance(event, Progress) and event.done >= steps:
+                there.set()
+                while not worker.abort_requested:
+                    time.sleep(0.005)
+
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker,
+        ):
+            patch.setattr(TrainWorker, "_report", held)
+            widget.run()
+            qtbot.waitUntil(there.is_set, timeout=PATIENCE)
+            halt()
+        return blocker.args[0]
+
+    yield SimpleNamespace(
+        viewer=viewer,
+        widget=widget,
+        form=form,
+        run=run,
+        check=check,
+        stop_after=stop_after,
+        go_on=go_on,
+        stopped=stopped,
+    )
+    if (worker := widget._worker) is not None:
+        worker.quit()
+        qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
+
+
+@pytest.fixture
+def _validate_often(monkeypatch):
+    monkeypatch.setitem(PRESETS["quick"], "validate_every", 2)
+    monkeypatch.setattr("napari_swintormer.training.validation._PATCHES", 6)
+    # every step is reported, however quick it was
+    monkeypatch.setattr("napari_swintormer.plugin.train_worker._REPORT_EVERY", 0.0)
+
+
+@pytest.fixture
+def training(viewer, model, qtbot, _validate_often):
+    """Open the Train widget in a real viewer."""
+    _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Train")
+    yield from _drive(widget, viewer, qtbot)
+
+
+@pytest.fixture
+def training_alone(model, qtbot, _validate_often):
+    """Show the Train widget beside a viewer without a window."""
+    viewer = ViewerModel()
+    widget = TrainWidget(viewer)
+    qtbot.addWidget(widget)
+    viewer.layers.events.inserted.connect(widget.reset_choices)
+    viewer.layers.events.removed.connect(widget.reset_choices)
+    yield from _drive(widget, viewer, qtbot)

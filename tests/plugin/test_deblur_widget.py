@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtWidgets import QApplication
 
 import napari_swintormer
 from napari_swintormer.errors import SwintormerError
@@ -96,7 +97,8 @@ def test_the_current_plane_alone_stays_in_its_place(deblur_alone):
 
     result = deblur_alone.run()
 
-    np.testing.assert_array_equal(result.data, expected(stack[plane : plane + 1], axes="ZYX"))
+    whole = expected(stack, axes="ZYX")
+    np.testing.assert_array_equal(result.data, whole[plane : plane + 1])
     np.testing.assert_allclose(
         result.data_to_world((0, 7, 9)), layer.data_to_world((plane, 7, 9)), atol=1e-9
     )
@@ -111,7 +113,7 @@ def test_a_range_of_planes_stays_in_its_place_and_is_copied(deblur_alone, qapp):
     assert (form.first_plane.value, form.last_plane.value) == (0, 4)
     form.first_plane.value, form.last_plane.value = 1, 3
     deblur_alone.viewer.dims.set_point(1, 5 + 2 * 2)
-    whole = expected(stack[:, 1:4], axes="TZYX")
+    whole = expected(stack, axes="TZYX")[:, 1:4]
 
     shown = deblur_alone.preview()
     where = shown.world_to_data(layer.data_to_world((0, 2, 30, 30)))
@@ -128,7 +130,7 @@ def test_a_range_of_planes_stays_in_its_place_and_is_copied(deblur_alone, qapp):
         result.data_to_world((0, 0, 7, 9)), layer.data_to_world((0, 1, 7, 9))
     )
     deblur_alone.widget.copying.python.click()
-    assert ".data[:, 1:4, :, :]" in qapp.clipboard().text()
+    assert "planes='Z=1:4'" in qapp.clipboard().text()
     form.last_plane.value = 0
     assert not deblur_alone.widget.update_plan()
     assert "no planes 1 to 0 along Z" in deblur_alone.widget.plan_panel.sentence.text()
@@ -274,3 +276,32 @@ def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, cl
     qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
     assert n_tiles[-1] < 450
     assert not [layer for layer in viewer.layers if "deblurred" in layer.name]
+
+
+@pytest.mark.parametrize("unfolded", [False, True])
+def test_every_field_explains_itself_and_tab_goes_from_top_to_bottom(deblur_alone, unfolded):
+    deblur_alone.viewer.add_image(noise(4, 60, 60))
+    widget = deblur_alone.widget
+    deblur_alone.form.planes.value = "Range along Z"
+    if unfolded:
+        deblur_alone.form.more.expand(animate=False)
+    widget.resize(400, 1400)  # no scroll bars
+    widget.show()
+    widget.update_plan()
+    QApplication.processEvents()
+    order, child = [], widget.nextInFocusChain()
+    while child is not widget:
+        by_tab = child.focusPolicy() & Qt.FocusPolicy.TabFocus
+        if by_tab and child.isVisible() and child.isEnabled() and widget.isAncestorOf(child):
+            order.append(child)
+        child = child.nextInFocusChain()
+    assert len(order) > (18 if unfolded else 12)
+    for field in order:
+        explained = field
+        while not explained.toolTip() and explained is not widget:
+            explained = explained.parentWidget()
+        what = getattr(field, "text", field.objectName)()
+        assert explained is not widget, what
+    places = [field.mapTo(widget, QPoint(0, field.height() // 2)) for field in order]
+    rows = [round(place.y() / 12) for place in places]
+    assert rows == sorted(rows)

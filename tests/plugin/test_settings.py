@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import get_args
+
 import pytest
 from napari.components import ViewerModel
 
-from napari_swintormer.config import preferences
+from napari_swintormer.config import Precision, Preferences, preferences
 from napari_swintormer.plugin.settings_page import preferences_page
 from napari_swintormer.plugin.settings_widget import SettingsWidget
 from napari_swintormer.preferences import change_preferences
@@ -19,6 +22,13 @@ def page(plugin_settings, npe2pm):
 
     npe2pm.register(PluginManifest.from_distribution("napari-swintormer"))
     return preferences_page()
+
+
+def test_the_page_has_the_settings_with_their_defaults_and_choices(page):
+    shown = {name: getattr(page, name) for name in asdict(Preferences())}
+    assert shown == asdict(Preferences())
+    for precision in get_args(Precision):
+        page.precision = precision
 
 
 def test_widget_page_and_file_are_one(page, model, qtbot):

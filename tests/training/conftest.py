@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from napari_swintormer.training.settings import TrainSettings
+from tiny import TINY_NETWORK
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -31,3 +34,25 @@ def write_images(tmp_path: Path) -> Callable[..., Path]:
         return target
 
     return write
+
+
+@pytest.fixture
+def settings(write_images: Callable[..., Path], tmp_path: Path) -> TrainSettings:
+    """A training of eight steps on four images, that validates and saves on the way."""
+    return TrainSettings(
+        sharp=(write_images("sharp", ["a.png", "b.png", "c.png", "d.png"]),),
+        out=tmp_path / "mine.safetensors",
+        synthesize="defocus",
+        network=TINY_NETWORK,
+        steps=8,
+        batch_size=2,
+        patch_size=32,
+        learning_rate=1e-3,
+        warmup=2,
+        held_out=0.25,
+        device="cpu",
+        precision="fp32",
+        validate_every=4,
+        checkpoint_every=3,
+        title="Mine",
+    )

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
-from napari_swintormer.training.losses import l1, psnr
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.events import Trained
+from napari_swintormer.training.losses import l1, make_loss, psnr
+from napari_swintormer.training.perceptual import Perceptual
+from napari_swintormer.training.train import iter_train
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 def test_psnr_is_the_mean_of_the_images():
@@ -17,3 +25,85 @@ def test_psnr_is_the_mean_of_the_images():
 
 def test_l1_is_the_mean_absolute_difference():
     assert l1(torch.tensor([[-1.0, 3.0]]), torch.zeros(1, 2)).item() == 2
+
+
+@pytest.fixture(scope="module")
+def vgg19(tmp_path_factory):
+    """A file as torchvision gives it, with random numbers; places are those of its layers."""
+    torch.manual_seed(0)
+    state, place, channels = {}, 0, 3
+    for level in ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4):
+        for wider in level:
+            state[f"features.{place}.weight"] = (
+                torch.randn(wider, channels, 3, 3) / (5 * channels) ** 0.5
+            )
+            state[f"features.{place}.bias"] = torch.randn(wider) / 9
+            place, channels = place + 2, wider
+        place += 1
+    file = tmp_path_factory.mktemp("vgg19") / "vgg19.pth"
+    torch.save(state | {"classifier.0.bias": torch.zeros(4096)}, file)
+    return file
+
+
+def test_the_perceptual_loss_compares_the_five_layers_of_the_paper(vgg19):
+    """An oracle of plain layers, as torchvision puts them together."""
+    loss = Perceptual(vgg19)
+    state = torch.load(vgg19, weights_only=True)
+    layers = []
+    for level in (2, 2, 4, 4, 4):
+        for _ in range(level):
+            weight, bias = (state[f"features.{len(layers)}.{kind}"] for kind in ("weight", "bias"))
+            conv = torch.nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            conv.load_state_dict({"weight": weight, "bias": bias})
+            layers += [conv, torch.nn.ReLU()]
+        layers.append(torch.nn.MaxPool2d(2))
+    restored, sharp = torch.rand(2, 1, 3, 32, 32)
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, DEVIATION))
+    features = []
+    for image in (restored, sharp):
+        x, seen = (image - mean) / deviation, []
+        for layer in layers:
+            x = layer(x).detach()
+            seen.append(x)
+        features.append([seen[place] for place in (0, 5, 10, 19, 34)])
+    wanted = sum(float((a - b).abs().mean()) for a, b in zip(*features, strict=True)) / 5
+    assert float(loss(restored, sharp)) == pytest.approx(wanted, rel=1e-4)
+
+    restored.requires_grad_()
+    both = make_loss("l1 + 0.5 * perceptual", vgg19)(restored, sharp)
+    whole = float(l1(restored.detach(), sharp)) + 0.5 * wanted
+    assert float(both.detach()) == pytest.approx(whole, rel=1e-4)
+    both.backward()
+    assert restored.grad.abs().min() > 0
+    assert not [p for p in loss.parameters() if p.requires_grad]
+
+    part = sharp.clone()
+    part[:, :, :, 16:] = float("nan")
+    restored = restored.detach()
+    assert 0 < float(loss(restored, part)) < wanted
+    assert float(loss(restored, torch.full_like(sharp, float("nan")))) == 0
+
+
+def test_vgg19_is_data_and_is_what_it_says(vgg19, tmp_path, monkeypatch):
+    def says(file, message):
+        with pytest.raises(TrainingError, match=message):
+            Perceptual(file)
+
+    says(tmp_path / "none.pth", "There is no file")
+    state = torch.load(vgg19, weights_only=True)
+    del state["features.34.bias"]
+    torch.save(state, tmp_path / "less.pth")
+    says(tmp_path / "less.pth", "does not hold the parameters of VGG19")
+    torch.save({"features.0.weight": print}, tmp_path / "code.pth")
+    says(tmp_path / "code.pth", "damaged, or holds more than plain weights")
+    (tmp_path / "torn.pth").write_bytes(vgg19.read_bytes()[:1000])
+    says(tmp_path / "torn.pth", "damaged, or holds more")
+    # what is fetched is compared with torchvision's own file
+    monkeypatch.setattr("napari_swintormer.training.perceptual.VGG19_URL", vgg19.as_uri())
+    says(None, "cannot be fetched")
+
+
+def test_training_by_vgg19_learns_from_it(settings, vgg19):
+    seen = dataclasses.replace(settings, loss="perceptual", vgg19=vgg19, steps=2)
+    losses = [e.loss for e in iter_train(seen) if isinstance(e, Trained)]
+    assert 0 < losses[-1] < 100

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_swintormer.errors import TrainingError
+from napari_swintormer.training.listing import list_pairs
 from napari_swintormer.training.pairs import (
     Scene,
     array_pairs,
     drawing_weights,
     fingerprint,
-    list_pairs,
     sharp_scenes,
     split_scenes,
 )

@@ -10,7 +10,8 @@ from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.training.annotations import Marks
 from napari_swintormer.training.image_cache import ImageCache
-from napari_swintormer.training.pairs import array_pairs, list_pairs, scenes_of, sharp_scenes
+from napari_swintormer.training.listing import list_pairs
+from napari_swintormer.training.pairs import array_pairs, scenes_of, sharp_scenes
 from napari_swintormer.training.patches import PatchSampler, batches
 from napari_swintormer.training.sources import open_planes
 
@@ -48,9 +49,13 @@ def test_patches_depend_on_their_number_alone(photos):
 
 def test_threads_change_nothing(photos):
     sampler = PatchSampler(photos, 32, 3, CONVENTION, seed=5)
-    one = list(batches(sampler, 2, 0, 7, workers=1))
-    three = list(batches(sampler, 2, 0, 7, workers=3))
-    late = list(batches(sampler, 2, 4, 7, workers=2))
+
+    def two(_):
+        return 32, range(2)
+
+    one = list(batches(sampler, range(7), 1, two))
+    three = list(batches(sampler, range(7), 3, two))
+    late = list(batches(sampler, range(4, 7), 2, two))
     for (a, b), (c, d) in zip(one, three, strict=True):
         assert a.shape == b.shape == (2, 3, 32, 32)
         np.testing.assert_array_equal([a, b], [c, d])

@@ -17,9 +17,12 @@ from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.begin import find_scenes
 from napari_swintormer.training.patches import PatchSampler
-from napari_swintormer.training.prior_losses import Batch
+from napari_swintormer.training.prior_losses import STAGES as STAGES_OF
+from napari_swintormer.training.prior_losses import sampled
 from napari_swintormer.training.prior_stages import start_with_prior
 from napari_swintormer.training.settings import TrainSettings
+from napari_swintormer.training.stage import Batch
+from napari_swintormer.training.state import TrainingState
 from napari_swintormer.training.train import iter_train
 
 STAGES = ["autoencoder", "denoiser", "network", "joint"]
@@ -142,7 +145,7 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         sampler = PatchSampler(scenes, 32, 3, card.intensity, 99)
         blurred, sharp = map(torch.from_numpy, sampler.draw_all(16))
         batch = Batch(load_model(file).network, blurred, sharp, 0, 0)
-        return float((batch.sampled() - batch.network.prior.encode(sharp)).square().mean())
+        return float((sampled(batch) - batch.network.prior.encode(sharp)).square().mean())
 
     # before, the denoiser answers with the blurred image
     assert error(denoiser.out) < 0.85 * error(settings.out)
@@ -222,3 +225,65 @@ def test_annotations_are_refused(settings):
         Image.fromarray(labels).save(masks / file.name)
     with pytest.raises(TrainingError, match="cannot be trained with annotations"):
         list(iter_train(dataclasses.replace(settings, annotations=masks)))
+
+
+def test_all_stages_are_one_training(settings):
+    """Stopped in its second stage and resumed, it makes what the four stages make one by one."""
+    whole = dataclasses.replace(
+        settings,
+        stage="prior",
+        steps=10,
+        warmup=1,
+        clip=0.01,
+        learning_rate=3e-4,
+        out=settings.out.with_name("whole.safetensors"),
+    )
+    events = iter_train(whole)
+    while not (isinstance(e := next(events), Progress) and e.done == 4):
+        pass
+    assert e.total == 10
+    events.close()
+    with pytest.raises(TrainingError, match="There is a training"):
+        list(iter_train(whole))
+    card, state = train(dataclasses.replace(whole, resume=True))
+    assert {f"stage {stage}, steps" for stage in STAGES} <= card.metrics.keys()
+
+    plan = {"autoencoder": (2, 2e-3, 1.0), "denoiser": (4, 2e-3, 1.0)}
+    plan |= {"network": (2, 3e-4, 0.01), "joint": (2, 1e-4, 0.01)}
+    model = settings.from_model
+    for stage, (steps, rate, clip) in plan.items():
+        out = settings.out.with_name(f"{stage}.safetensors")
+        one = dataclasses.replace(
+            whole,
+            stage=stage,
+            prior=PRIOR if stage == "autoencoder" else None,
+            from_model=model,
+            out=out,
+            steps=steps,
+            learning_rate=rate,
+            clip=clip,
+        )
+        _, wanted = train(one)
+        model = str(out)
+    assert all(torch.equal(state[key], wanted[key]) for key in wanted)
+
+
+def test_fewer_patches_at_once_are_the_same_step(settings):
+    """Every patch keeps the noise that it has among all of them."""
+    train(settings)
+    for stage in ("denoiser", "joint"):
+        one = follow(settings, stage, batch_size=4)
+        states = []
+        for at_once in (4, 1):
+            card, weights = start_with_prior(one)
+            state = TrainingState.build(
+                card, weights, one, torch.device("cpu"), torch.float32, STAGES_OF[stage]
+            )
+            state._at_once = at_once
+            torch.manual_seed(0)
+            blurred, sharp = torch.rand(2, 4, 3, 32, 32)
+            state.update(blurred, sharp, 1e-3, 3)
+            states.append(state.network)
+        for one_, other in zip(*(n.parameters() for n in states), strict=True):
+            if one_.grad is not None:
+                torch.testing.assert_close(one_.grad, other.grad, rtol=1e-3, atol=1e-6)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -16,46 +17,18 @@ from PIL import Image
 from scipy import ndimage
 
 from napari_swintormer import load_model, train
-from napari_swintormer.errors import ModelNotFoundError, OutputError, TrainingError
+from napari_swintormer.errors import (
+    ModelNotFoundError,
+    OutputError,
+    TrainingError,
+)
 from napari_swintormer.events import Notice, Progress, Trained
-from napari_swintormer.models.settings import SwintormerSettings
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.card import TrainingData
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.checkpoint import load_checkpoint
-from napari_swintormer.training.settings import TrainSettings
-from napari_swintormer.training.state import TrainingState
+from napari_swintormer.training.saved import load_settings
 from napari_swintormer.training.train import iter_train, learning_rate
-from tiny import tiny_card
-
-NETWORK = SwintormerSettings(
-    dim=4,
-    num_blocks=(1, 1, 1, 1),
-    num_heads=(1, 1, 1, 1),
-    num_refinement_blocks=0,
-    window_size=2,
-)
-
-
-@pytest.fixture
-def settings(write_images, tmp_path):
-    """A training of eight steps on four images, that validates and saves on the way."""
-    return TrainSettings(
-        sharp=(write_images("sharp", ["a.png", "b.png", "c.png", "d.png"]),),
-        out=tmp_path / "mine.safetensors",
-        synthesize="defocus",
-        network=NETWORK,
-        steps=8,
-        batch_size=2,
-        patch_size=32,
-        learning_rate=1e-3,
-        warmup=2,
-        held_out=0.25,
-        device="cpu",
-        precision="fp32",
-        validate_every=4,
-        checkpoint_every=3,
-        title="Mine",
-    )
+from tiny import TINY_NETWORK as NETWORK
 
 
 def elsewhere(settings, name, **changes):
@@ -188,7 +161,9 @@ def test_a_model_is_never_overwritten(settings):
         ({"sharp": ()}, "Training needs sharp images"),
         ({"kinds": ("photo", "photo")}, "2 kinds for 1 folders"),
         ({"kinds": ("painting",)}, "There is no such kind"),
-        ({"precision": "fp16"}, "'fp32' or 'bf16'"),
+        ({"larger_patches": (64, 32)}, "larger_patches must grow"),
+        ({"larger_patches": (65,)}, r"multiple of 32 .*got patch_size=65"),
+        ({"dual_pixel": Path()}, "has the sharp images, too"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"held_out": 1.0}, "held_out and ema"),
         ({"loss": "l3"}, "There is no such loss"),
@@ -318,44 +293,46 @@ def test_only_what_is_asked_for_is_trained(settings, tiny_weights, parameters, k
         assert any(key.startswith("decoder.") for key in changed)
 
 
-def test_out_of_memory_halves_the_patches_and_changes_nothing_else(settings, monkeypatch):
-    four = dataclasses.replace(settings, batch_size=4)
-    blurred, sharp = torch.rand(2, 4, 3, 32, 32)
-    whole, halved = (
-        TrainingState.build(tiny_card(), None, four, torch.device("cpu"), torch.float32)
-        for _ in range(2)
+def test_tensorboard_gets_what_the_log_gets(settings):
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
     )
-    loss, notice = whole.update(blurred, sharp, 1e-3, 0)
-    assert notice is None
-    forward, sizes = Swintormer.forward, []
+    list(iter_train(dataclasses.replace(settings, tensorboard=True)))
+    board = event_accumulator.EventAccumulator(str(settings.run_folder / "tensorboard"))
+    board.Reload()
+    lines = [json.loads(x) for x in (settings.run_folder / "log.jsonl").read_text().splitlines()]
+    for name in ("loss", "psnr", "learning_rate"):
+        shown = [(event.step, event.value) for event in board.Scalars(name)]
+        assert shown == [(line["step"], pytest.approx(line[name])) for line in lines]
+    assert [image.step for image in board.Images("blurred, restored, sharp")] == [4, 8]
 
-    def small(self, x):
-        sizes.append(len(x))
-        if len(x) > 1 and self.training:
-            raise torch.OutOfMemoryError("too many")
-        return forward(self, x)
 
-    monkeypatch.setattr(Swintormer, "forward", small)
-    same_loss, notice = halved.update(blurred, sharp, 1e-3, 0)
-    assert sizes == [4, 2, 1, 1, 1, 1]
-    assert "4 patches: their gradients are computed 1 at a time" in notice
-    torch.testing.assert_close(same_loss, loss)
-    for one, other in zip(whole.network.parameters(), halved.network.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-7)
-
-    events = iter_train(four)
-    assert "1 at a time" in next(e.message for e in events if isinstance(e, Notice))
+def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights):
+    """Every setting comes back, and the weights are those of the whole training."""
+    further = dataclasses.replace(
+        settings,
+        network=None,
+        from_model=str(tiny_weights),
+        training_data=(TrainingData(name="blobs", licence="CC0", images=4),),
+    )
+    list(iter_train(further))
+    stopped = elsewhere(further, "stopped.safetensors")
+    events = iter_train(stopped)
+    while not (isinstance(e := next(events), Progress) and e.done == 3):
+        pass
     events.close()
-    assert load_checkpoint(four.run_folder).at_once == 1
-    resumed = list(iter_train(dataclasses.replace(four, resume=True)))
-    assert not [e for e in resumed if isinstance(e, Notice)]
+    assert load_settings(stopped.run_folder) == dataclasses.replace(stopped, resume=True)
+    list(iter_train(load_settings(stopped.run_folder)))
+    assert same(weights_of(stopped), weights_of(further))
 
-    def never(self, x):
-        raise torch.OutOfMemoryError("too many")
-
-    monkeypatch.setattr(Swintormer, "forward", never)
-    with pytest.raises(torch.OutOfMemoryError):
-        list(iter_train(elsewhere(settings, "never.safetensors")))
+    file = stopped.run_folder / "settings.json"
+    values = json.loads(file.read_text())
+    for damage in ({"steps": "many"}, {"surprise": 1}, {"training_data": [3]}):
+        file.write_text(json.dumps(values | damage))
+        with pytest.raises(TrainingError, match="is damaged"):
+            load_settings(stopped.run_folder)
+    with pytest.raises(TrainingError, match="is not the folder of a training"):
+        load_settings(stopped.run_folder.parent)
 
 
 def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(

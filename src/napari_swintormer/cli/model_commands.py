@@ -59,7 +59,12 @@ def import_file(
 @models_app.command("export")
 def export_file(
     name: Annotated[str, typer.Argument(help="Name of a model.")],
-    target: Annotated[Path, typer.Argument(help="Weights file to write, .safetensors, or folder.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="File to write, .safetensors; .zip for the BioImage Model Zoo; or folder."
+        ),
+    ],
     overwrite: Overwrite = False,
 ) -> None:
     """Copy a model to a file, to give it to others."""

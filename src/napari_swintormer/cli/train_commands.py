@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from napari_swintormer.cli.common import BAD_INPUT, Device, Seed, resumable
+from napari_swintormer.cli.common import BAD_INPUT, Device, Precision, Seed, resumable
 from napari_swintormer.training.settings import TrainSettings
 
 Blurred = Annotated[
     Path | None, typer.Option(help="Folder with the blurred partner of each, of equal name.")
+]
+DualPixel = Annotated[
+    Path | None,
+    typer.Option(help="Folder of inputL, inputR and target, as of a dual-pixel camera."),
 ]
 Annotations = Annotated[
     Path | None,
@@ -28,8 +32,11 @@ MatchIntensity = Annotated[
 
 
 def pairs(
-    blurred: Annotated[Path, typer.Option(help="Folder of blurred images.")],
-    sharp: Annotated[Path, typer.Option(help="Folder of their sharp partners, of equal names.")],
+    blurred: Annotated[Path | None, typer.Option(help="Folder of blurred images.")] = None,
+    sharp: Annotated[
+        Path | None, typer.Option(help="Folder of their sharp partners, of equal names.")
+    ] = None,
+    dual_pixel: DualPixel = TrainSettings.dual_pixel,
     annotations: Annotations = TrainSettings.annotations,
     register: Register = TrainSettings.register,
     match_intensity: MatchIntensity = TrainSettings.match_intensity,
@@ -43,6 +50,7 @@ def pairs(
     reports = check_pairs(
         blurred,
         sharp,
+        dual_pixel=dual_pixel,
         annotations=annotations,
         register=register,
         match_intensity=match_intensity,
@@ -60,9 +68,12 @@ def pairs(
 
 
 def train(
-    sharp: Annotated[list[Path], typer.Option(help="Folder of sharp images; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Weights file to write, .safetensors.")],
+    sharp: Annotated[
+        list[Path] | None, typer.Option(help="Folder of sharp images; may be repeated.")
+    ] = None,
     blurred: Blurred = TrainSettings.blurred,
+    dual_pixel: DualPixel = TrainSettings.dual_pixel,
     annotations: Annotations = TrainSettings.annotations,
     synthesize: Annotated[
         str | None, typer.Option(help="defocus, optics or motion: make the blurred images instead.")
@@ -77,7 +88,9 @@ def train(
     ] = TrainSettings.from_model,
     stage: Annotated[
         str,
-        typer.Option(help="network; or of a prior: autoencoder, denoiser, network, joint."),
+        typer.Option(
+            help="network; or of a prior: autoencoder, denoiser, network, joint; prior: all."
+        ),
     ] = TrainSettings.stage,
     network: Annotated[
         str | None, typer.Option(help="small or paper: network to train from nothing.")
@@ -86,6 +99,10 @@ def train(
     patch_size: Annotated[
         int, typer.Option(help="Side of the patches in pixels.")
     ] = TrainSettings.patch_size,
+    larger_patches: Annotated[
+        list[int] | None,
+        typer.Option(help="Side of the patches in a later part; may be repeated, growing."),
+    ] = None,
     learning_rate: Annotated[
         float, typer.Option("--lr", help="Learning rate at its peak.")
     ] = TrainSettings.learning_rate,
@@ -93,8 +110,13 @@ def train(
         int, typer.Option(help="Steps until the peak of the learning rate.")
     ] = TrainSettings.warmup,
     loss: Annotated[
-        str, typer.Option(help="l1, charbonnier, frequency or a sum: 'l1 + 0.1 * frequency'.")
+        str,
+        typer.Option(help="l1, charbonnier, frequency, perceptual; or 'l1 + 0.1 * frequency'."),
     ] = TrainSettings.loss,
+    vgg19: Annotated[
+        Path | None,
+        typer.Option(help="File of VGG19's parameters for the perceptual loss; fetched if none."),
+    ] = TrainSettings.vgg19,
     parameters: Annotated[
         str, typer.Option(help="all, decoder or output: what is trained.")
     ] = TrainSettings.parameters,
@@ -117,7 +139,10 @@ def train(
     ] = TrainSettings.resume,
     seed: Seed = TrainSettings.seed,
     device: Device = TrainSettings.device,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = TrainSettings.precision,
+    precision: Precision = TrainSettings.precision,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")
+    ] = TrainSettings.tensorboard,
     title: Annotated[str, typer.Option(help="For the model card.")] = TrainSettings.title,
     summary: Annotated[
         str, typer.Option(help="For the model card: what the model is good for.")
@@ -127,14 +152,15 @@ def train(
     ] = TrainSettings.licence,
 ) -> None:
     """Train a model on pairs of blurred and sharp images, or on sharp images alone."""
-    from napari_swintormer.training.train import BEST
+    from napari_swintormer.training.course import BEST
     from napari_swintormer.training.train import train as run_training
 
     with resumable(out.with_suffix(".run") / BEST):
         made = run_training(
             blurred,
-            sharp,
+            sharp or (),
             out,
+            dual_pixel=dual_pixel,
             annotations=annotations,
             synthesize=synthesize,  # type: ignore[arg-type] # refused there
             kind=kind or "auto",
@@ -149,6 +175,9 @@ def train(
             progress=True,
             batch_size=batch_size,
             patch_size=patch_size,
+            larger_patches=tuple(larger_patches or ()),
+            vgg19=vgg19,
+            tensorboard=tensorboard,
             learning_rate=learning_rate,
             warmup=warmup,
             loss=loss,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from napari_swintormer.models.attention import (
     AttentionWeights,
@@ -72,6 +73,12 @@ class Block(nn.Module):
         See `SwintormerSettings`.
     shifted
         Whether the windows are shifted cyclically by half their size.
+
+    Attributes
+    ----------
+    recompute
+        Whether training computes what is inside the block again instead of keeping it: less memory,
+        more time, the same gradients.
     """
 
     masks: Tensor
@@ -94,10 +101,16 @@ class Block(nn.Module):
         self.ffn_norm = nn.LayerNorm(dim)
         self.ffn = FeedForward(dim, ffn_expansion)
         self.register_buffer("masks", shift_masks(window_size), persistent=False)
+        self.recompute = False
         self._prepared: dict[torch.dtype, tuple[object, BlockWeights]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``(B, H, W, C)``; H and W are multiples of the window size."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, use_reentrant=False)  # type: ignore[no-any-return]
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         device, size, shift = x.device, self.window_size, self.shift_size
         batch, height, width, _ = x.shape
         if torch.is_autocast_enabled(device.type):

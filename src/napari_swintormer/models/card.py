@@ -15,6 +15,9 @@ from napari_swintormer.models.settings import SwintormerSettings
 
 FORMAT_VERSION: Final = 1
 
+DUAL_PIXEL: Final = ("right", "left")
+"""The views of a dual-pixel camera, in the order that networks take them."""
+
 # A card is data from a stranger's file: every field has a bound.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Line = Annotated[str, Field(max_length=300)]
@@ -56,6 +59,9 @@ class ModelCard(BaseModel):
         What a user reads: one line, and what the model is good for and what not.
     architecture, network
         The network and its sizes.
+    views
+        What the views of a network of several show, in the order of its input; the residual is
+        added to the first.
     prior
         What is sampled for the network's prior channels, or None for a network without prior.
     tile_size, overlap
@@ -88,6 +94,7 @@ class ModelCard(BaseModel):
     summary: Text = ""
     architecture: Literal["swintormer"] = "swintormer"
     network: SwintormerSettings
+    views: Annotated[tuple[Line, ...], Field(max_length=8)] | None = None
     prior: PriorSettings | None = None
     tile_size: int = Field(ge=16, le=16384)
     overlap: int = Field(ge=0, le=16383)
@@ -107,6 +114,12 @@ class ModelCard(BaseModel):
                 f"overlap must be smaller than tile_size "
                 f"(got overlap={self.overlap}, tile_size={self.tile_size})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Self:
+        if self.views is not None and len(self.views) != self.network.views:
+            raise ValueError(f"the network has {self.network.views} views (got {self.views})")
         return self
 
     @model_validator(mode="after")
@@ -135,6 +148,16 @@ class ModelCard(BaseModel):
                 "(a dual-pixel camera's left and right) and cannot deblur a single image. "
                 "Use a model with one view."
             )
+        self.check_described()
+
+    def check_described(self) -> None:
+        """Refuse a model that needs what its card does not describe.
+
+        Raises
+        ------
+        SettingsError
+            The network takes a prior that the card does not name.
+        """
         if self.network.prior_channels and self.prior is None:
             raise SettingsError(
                 f"The model {self.name!r} needs a prior of {self.network.prior_channels} channels "

@@ -176,7 +176,7 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     FileError, WeightsError
         The file cannot be read, or is not a model.
     SettingsError
-        The model cannot deblur a single image.
+        The model needs a prior that its card does not describe.
     """
     from napari_swintormer.models.restorer import Restorer
 
@@ -277,7 +277,8 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
     name
         Name or path of a model.
     target
-        File to write, ending in ``.safetensors``, or a folder to write it into under its name.
+        File to write, ending in ``.safetensors``, or in ``.zip`` for the format of the BioImage
+        Model Zoo; or a folder to write it into under its name.
 
     Returns
     -------
@@ -298,7 +299,12 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
         advice = "another name" if overwrite else "another name, or use --overwrite"
         raise OutputError(f"{target} exists already. Write to {advice}.")
     card, state_dict = load_weights(source)
-    save_weights(target, state_dict, card)
+    if target.suffix == ".zip":
+        from napari_swintormer.models.bioimage import export_bioimage
+
+        export_bioimage(card, state_dict, target)
+    else:
+        save_weights(target, state_dict, card)
     return target
 
 

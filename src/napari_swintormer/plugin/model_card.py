@@ -56,9 +56,9 @@ class ModelCardView(QWidget):
         layout.setSpacing(8)
         layout.addWidget(self.title)
         layout.addWidget(self.summary)
-        layout.addLayout(self.facts)
         layout.addWidget(self.show_example)
         layout.addWidget(self.example)
+        layout.addLayout(self.facts)
         layout.addStretch(1)
 
     def show_model(self, info: ModelInfo | None) -> None:

@@ -40,7 +40,7 @@ from napari_swintormer.plugin.style import set_role, style_sheet, text_label
 
 _SUFFIXES = (".safetensors", *RELEASED_SUFFIXES)
 _KINDS = "Weights (*.safetensors *.pth *.pt *.ckpt)"
-_OWN_KIND = "Weights (*.safetensors)"
+_OWN_KIND = "Weights (*.safetensors);;BioImage Model Zoo (*.zip)"
 
 
 class ModelsWidget(QWidget):
@@ -122,7 +122,7 @@ class ModelsWidget(QWidget):
         Parameters
         ----------
         target
-            File to write, ending in ``.safetensors``.
+            File to write, ending in ``.safetensors``, or in ``.zip`` for the BioImage Model Zoo.
         overwrite
             Replace what is there.
         """
@@ -144,7 +144,7 @@ class ModelsWidget(QWidget):
     def _choose_target(self) -> None:
         proposed = f"{self.list.currentItem().text()}.safetensors"
         file, _ = QFileDialog.getSaveFileName(self, "Export a model", proposed, _OWN_KIND)
-        if file.endswith(".safetensors"):  # the dialog has asked whether to replace it
+        if file.endswith((".safetensors", ".zip")):  # the dialog has asked whether to replace it
             self.export_model(file, overwrite=True)
         elif file:
             self.export_model(f"{file}.safetensors")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_swintormer.training.check import PairReport
 
 _COLUMNS = ("Pair", "Shift y, x", "Gain", "Details", "Findings")
 _TIPS = (
-    "The blurred image, and the plane of a stack.",
+    "The blurred image, and the plane of a stack; its middle beside that of the sharp image.",
     "How far the sharp image is moved against the blurred one, in pixels.",
     "Contrast of the sharp image, times that of the blurred one.",
     "Strength of the sharp image's details over those of the blurred one.",
     "What the check found; red pairs cannot be trained on.",
 )
+_ICON = (80, 40)  # pixels, of the two images side by side
 _BAD, _REMARK, _GOOD = QColor("#e5484d"), QColor("#d29922"), QColor("#3fa66a")
 
 
@@ -34,7 +37,9 @@ class PairTable(QTableWidget):
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        self.setMinimumHeight(90)
+        self.setIconSize(QSize(*_ICON))
+        self.verticalHeader().setDefaultSectionSize(_ICON[1] + 6)
+        self.setMinimumHeight(2 * _ICON[1] + 40)
         self.reports: list[PairReport] = []
 
     def restart(self) -> None:
@@ -53,6 +58,8 @@ class PairTable(QTableWidget):
         for column, text in enumerate((report.name, *report.figures, kinds)):
             item = QTableWidgetItem(text)
             item.setToolTip(sentences or text)
+            if column == 0 and report.thumbnail is not None:
+                item.setIcon(_icon(report.thumbnail))
             if column == len(_COLUMNS) - 1:
                 item.setForeground(colour)
             elif column:
@@ -64,3 +71,10 @@ class PairTable(QTableWidget):
         bad = [report for report in self.reports if report.bad]
         line = f"{len(self.reports) - len(bad)} of {len(self.reports)} pairs can be trained on."
         return line if not bad else f"{line} {bad[0].findings[0].message}"
+
+
+def _icon(grey_levels: NDArray[np.uint8]) -> QIcon:
+    height, width = grey_levels.shape
+    kind = QImage.Format.Format_Grayscale8
+    image = QImage(grey_levels.tobytes(), width, height, width, kind)
+    return QIcon(QPixmap.fromImage(image))

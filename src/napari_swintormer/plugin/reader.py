@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -150,20 +151,26 @@ def _levels(image: Image) -> tuple[list[da.Array], str, KeptLevels | None]:
     size = dict(zip(image.axes, image.data.shape, strict=True))
     longest = max(size["Y"], size["X"])
     kept = None
-    if len(stored) == 1 and longest > LARGEST_TEXTURE and not isinstance(image.data, FlatArray):
-        kept = KeptLevels(image, _OVERVIEW, file)
-        stored += kept.levels
-    elif len(stored) == 1 and longest > LARGEST_TEXTURE:
-        step = 2
-        while longest > _OVERVIEW * step // 2:
-            steps = tuple(step if axis in "YX" else 1 for axis in image.axes)
-            stored.append(_Sparse(image.data, steps))
-            step *= 2
+    if len(stored) == 1 and longest > LARGEST_TEXTURE:
+        if not isinstance(image.data, FlatArray):
+            with suppress(OSError):  # the cache folder may not be written to
+                kept = KeptLevels(image, _OVERVIEW, file)
+        stored += _sparse_levels(image, longest) if kept is None else kept.levels
     colours = size.get("S", 0) in (3, 4)  # one or two samples are no colours to napari
     order = "".join(axis for axis in ("TCZYXS" if colours else "TCSZYX") if axis in image.axes)
     transposed = [image.axes.index(axis) for axis in order]
     levels = [_as_dask(data, image.axes, file).transpose(transposed) for data in stored]
     return levels, order, None if kept is None or kept.done.is_set() else kept
+
+
+def _sparse_levels(image: Image, longest: int) -> list[_Sparse]:
+    """View every second, fourth … pixel, down to the size of an overview."""
+    levels, step = [], 2
+    while longest > _OVERVIEW * step // 2:
+        steps = tuple(step if axis in "YX" else 1 for axis in image.axes)
+        levels.append(_Sparse(image.data, steps))
+        step *= 2
+    return levels
 
 
 def _limits(image: Image) -> tuple[float, float]:

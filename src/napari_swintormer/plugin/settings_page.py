@@ -7,9 +7,10 @@ that was changed on the page since the last time goes into our file, any other c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
+
+from qtpy.QtCore import QObject, Signal
 
 from napari_swintormer.config import Preferences, preferences
 from napari_swintormer.engine.remembered import recall, remember
@@ -29,53 +30,65 @@ def preferences_page() -> Any:
     return getattr(get_plugin_settings(_PLUGIN), _PAGE)
 
 
-def join_page(page: Any, said: Callable[[str], None]) -> None:
-    """Bring page and settings together, and keep the settings up to date from now on.
+class JoinedPage(QObject):
+    """Brings page and settings together, and keeps the settings up to date as long as it lives.
 
     Parameters
     ----------
+    parent
+        The widget that is open.
+
+    Attributes
+    ----------
     page
-        Of `preferences_page`; None does nothing.
-    said
-        Takes the sentence why a value cannot be taken.
+        Of `preferences_page`; with None nothing happens.
     """
-    if page is None:
-        return
-    seen = recall(_FILE, _KEY)
-    before = seen if isinstance(seen, dict) else asdict(Preferences())
-    for name, value in asdict(preferences()).items():
-        shown = getattr(page, name)
-        if shown != before.get(name, value):
-            _take(page, name, said)
-        elif shown != value:
-            setattr(page, name, value)
-    _remember(page)
-    page.events.connect(lambda event: _take_change(page, event, said))
 
+    said = Signal(str, bool)
+    """Why a value cannot be taken; always an error."""
+    changed = Signal()
+    """A value of the page has been taken."""
 
-def show_on_page(page: Any) -> None:
-    """Show the settings on the page after they were changed elsewhere."""
-    if page is not None:
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.page = preferences_page()
+        if self.page is None:
+            return
+        seen = recall(_FILE, _KEY)
+        before = seen if isinstance(seen, dict) else asdict(Preferences())
         for name, value in asdict(preferences()).items():
-            if getattr(page, name) != value:
-                setattr(page, name, value)
+            shown = getattr(self.page, name)
+            if shown != before.get(name, value):
+                self._take(name)
+            elif shown != value:
+                setattr(self.page, name, value)
+        self._remember()
+        self.page.events.connect(self._take_change)  # keeps no reference to this object
 
+    def show_settings(self) -> None:
+        """Show the settings on the page after they were changed elsewhere."""
+        if self.page is not None:
+            for name, value in asdict(preferences()).items():
+                if getattr(self.page, name) != value:
+                    setattr(self.page, name, value)
 
-def _take_change(page: Any, event: Any, said: Callable[[str], None]) -> None:
-    name = event.type
-    if name in asdict(Preferences()) and getattr(page, name) != getattr(preferences(), name):
-        _take(page, name, said)
-    _remember(page)
+    def _take_change(self, event: Any) -> None:
+        name = event.type
+        if name not in asdict(Preferences()):
+            return
+        if getattr(self.page, name) != getattr(preferences(), name):
+            self._take(name)
+            self.changed.emit()
+        self._remember()
 
+    def _take(self, name: str) -> None:
+        """Take a value from the page; what cannot be is put back."""
+        try:
+            change_preferences(**{name: getattr(self.page, name)})
+        except SwintormerError as error:
+            self.said.emit(str(error), True)
+            setattr(self.page, name, getattr(preferences(), name))
 
-def _take(page: Any, name: str, said: Callable[[str], None]) -> None:
-    """Take a value from the page; what cannot be is put back."""
-    try:
-        change_preferences(**{name: getattr(page, name)})
-    except SwintormerError as error:
-        said(str(error))
-        setattr(page, name, getattr(preferences(), name))
-
-
-def _remember(page: Any) -> None:
-    remember(_FILE, _KEY, {name: getattr(page, name) for name in asdict(Preferences())})
+    def _remember(self) -> None:
+        shown = {name: getattr(self.page, name) for name in asdict(Preferences())}
+        remember(_FILE, _KEY, shown)

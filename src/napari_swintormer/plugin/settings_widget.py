@@ -13,7 +13,7 @@ from napari_swintormer.config import preferences, preferences_file
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur_fields import DEVICES, PRECISIONS
-from napari_swintormer.plugin.settings_page import join_page, preferences_page, show_on_page
+from napari_swintormer.plugin.settings_page import JoinedPage
 from napari_swintormer.plugin.style import add_row, form_layout, set_role, style_sheet, text_label
 from napari_swintormer.preferences import MEMORY_SHARES, change_preferences
 
@@ -30,7 +30,6 @@ class SettingsWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._page = preferences_page()
         low, high = (round(100 * share) for share in MEMORY_SHARES)
         self.model = ComboBox(choices=[], tooltip="The model that the Deblur widget proposes.")
         self.device = ComboBox(
@@ -59,14 +58,14 @@ class SettingsWidget(QWidget):
         self.choose_folder.setToolTip("Choose the folder.")
         self.message = text_label("message")
         self._lay_out()
-        join_page(self._page, self._show_error)
+        self._joined = JoinedPage(self)
         self.refresh()
         for name in ("model", "device", "precision", "memory_share"):
             getattr(self, name).changed.connect(lambda _, name=name: self._take(name))
         self.cache_folder.native.editingFinished.connect(lambda: self._take("cache_folder"))
         self.choose_folder.clicked.connect(self._choose_folder)
-        if self._page is not None:
-            self._page.events.connect(self._follow, position="last")  # when it is kept
+        self._joined.said.connect(self._show_error)
+        self._joined.changed.connect(self.refresh)
         napari_viewer.events.theme.connect(self._use_theme)
         self._use_theme()
 
@@ -101,13 +100,10 @@ class SettingsWidget(QWidget):
         try:
             change_preferences(**{name: value / 100 if name == "memory_share" else value})
         except SwintormerError as error:
-            self._show_error(str(error))
+            self._show_error(str(error), True)
             return
-        show_on_page(self._page)
+        self._joined.show_settings()
         self._say("Kept. Widgets that are open take the model when they are opened again.")
-
-    def _follow(self, _: Any) -> None:
-        self.refresh()
 
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Cache folder", self.cache_folder.value)
@@ -115,8 +111,8 @@ class SettingsWidget(QWidget):
             self.cache_folder.value = folder
             self._take("cache_folder")
 
-    def _show_error(self, sentence: str) -> None:
-        self._say(sentence, error=True)
+    def _show_error(self, sentence: str, error: bool) -> None:
+        self._say(sentence, error=error)
 
     def _say(self, sentence: str, *, error: bool = False) -> None:
         set_role(self.message, "error" if error else "message")

@@ -7,6 +7,7 @@ from typing import Any
 from magicgui.widgets.bases import ValueWidget
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -74,6 +75,13 @@ def text_label(role: str) -> QLabel:
     return label
 
 
+def no_icon() -> QIcon:
+    """Make an icon that shows nothing; of an empty one PySide6 says that it is none."""
+    nothing = QPixmap(1, 1)
+    nothing.fill(Qt.GlobalColor.transparent)
+    return QIcon(nothing)
+
+
 def set_role(label: QLabel, role: str) -> None:
     """Give a label another role of the style sheet."""
     label.setProperty("role", role)
@@ -98,8 +106,12 @@ def style_sheet(theme_id: str) -> str:
         background-color: {theme.foreground.as_hex()};
     }}
     #swintormer-plan {{ border-radius: 4px; }}
-    #swintormer-more {{ background: transparent; text-align: left; padding-left: 0px; }}
+    #swintormer-more {{
+        background: transparent; text-align: left; padding-left: 0px; qproperty-iconSize: 0px 0px;
+    }}
     #swintormer-more:hover {{ background-color: {theme.foreground.as_hex()}; }}
+    #swintormer-variant {{ border-radius: 4px; padding: 3px; }}
+    #swintormer-variant:checked {{ background-color: {theme.current.as_hex()}; }}
     #swintormer-run, #swintormer-preview {{ min-height: 20px; }}
     #swintormer-run {{ font-weight: 600; }}
     #swintormer-run:enabled {{ background-color: {theme.current.as_hex()}; }}

@@ -10,7 +10,6 @@ from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -18,7 +17,7 @@ from napari_swintormer.config import DEFAULT_MODEL, models_folder
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.deblur_fields import DEVICES
-from napari_swintormer.plugin.style import form_layout
+from napari_swintormer.plugin.style import form_layout, no_icon
 from napari_swintormer.plugin.train_sources import TrainSources
 from napari_swintormer.training.settings import PRESETS, TrainSettings
 
@@ -27,6 +26,7 @@ _LOSSES = [
     ("Mean difference (L1)", "l1"),
     ("Charbonnier", "charbonnier"),
     ("Charbonnier and frequencies", "charbonnier + 0.1 * frequency"),
+    ("L1 and VGG19 features", "l1 + 0.01 * perceptual"),
 ]
 _PARAMETERS = [("Everything", "all"), ("Decoder", "decoder"), ("Last layer", "output")]
 
@@ -103,7 +103,6 @@ class TrainForm(QWidget):
             skip_bad=self.skip_bad.value,
             seed=self.seed.value,
             device=self.device.value,
-            resume=self.resume.value,
             title=name,
         )
 
@@ -139,7 +138,10 @@ class TrainForm(QWidget):
             step=16,
             tooltip="Side of the patches, in pixels.",
         )
-        self.loss = ComboBox(choices=_LOSSES, tooltip="What the training makes small.")
+        self.loss = ComboBox(
+            choices=_LOSSES,
+            tooltip="What the training makes small. VGG19's parameters (548 MB) are fetched once.",
+        )
         self.parameters = ComboBox(
             choices=_PARAMETERS,
             tooltip="What is trained of the model: less is quicker and forgets less.",
@@ -154,10 +156,6 @@ class TrainForm(QWidget):
         self.skip_bad = CheckBox(
             text="Skip bad pairs", tooltip="Train without the pairs that the check finds bad."
         )
-        self.resume = CheckBox(
-            text="Go on with the stopped training of this name",
-            tooltip="All settings must be those that it was started with.",
-        )
         self.device = ComboBox(choices=DEVICES, tooltip="Where the training runs.")
         self.seed = SpinBox(
             value=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same model."
@@ -166,7 +164,7 @@ class TrainForm(QWidget):
     def _fields(self) -> tuple[ValueWidget[Any], ...]:
         return (
             *(self.preset, self.model, self.name, self.register, self.match_intensity),
-            *(self.skip_bad, self.resume, self.steps, self.learning_rate, self.batch_size),
+            *(self.skip_bad, self.steps, self.learning_rate, self.batch_size),
             *(self.patch_size, self.loss, self.parameters, self.device, self.seed),
         )
 
@@ -179,7 +177,7 @@ class TrainForm(QWidget):
         ]
         for text, field in rows:
             main.addRow(text, field.native)
-        for box in (self.register, self.match_intensity, self.skip_bad, self.resume):
+        for box in (self.register, self.match_intensity, self.skip_bad):
             main.addRow("", box.native)
         folded = QWidget()
         rest = form_layout(folded)
@@ -195,7 +193,7 @@ class TrainForm(QWidget):
         ]
         for text, field in rows:
             rest.addRow(text, field.native)
-        self.more = QCollapsible("", expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self.more = QCollapsible("", expandedIcon=no_icon(), collapsedIcon=no_icon())
         self.more.setDuration(150)
         self.more.setContent(folded)
         self.more.layout().setContentsMargins(0, 0, 0, 0)

@@ -19,11 +19,11 @@ from napari_swintormer.training.annotations import TAKE
 from napari_swintormer.training.pairs import ImagePair
 from napari_swintormer.training.sources import ArrayImage
 
-LAYERS, FOLDERS, SHARP_ONLY = range(3)
+LAYERS, FOLDERS, DUAL_PIXEL, SHARP_ONLY = range(4)
 
 
 class TrainSources(QTabWidget):
-    """Three tabs, one for each way to give images.
+    """Tabs, one for each way to give images.
 
     Parameters
     ----------
@@ -52,6 +52,9 @@ class TrainSources(QTabWidget):
         )
         self.annotations_folder = FileEdit(
             **folder, tooltip="Optional folder of masks of the same names: 1 take, 2 leave out."
+        )
+        self.dual_pixel = FileEdit(
+            **folder, tooltip="Folder of the folders inputL, inputR and target of equal names."
         )
         self.sharp_layer = ComboBox(**layer, tooltip="Layer with a sharp image or stack.")
         self.sharp_only_folder = FileEdit(**folder, tooltip="Or a folder of sharp images.")
@@ -91,6 +94,10 @@ class TrainSources(QTabWidget):
                 "blurred": _path(self.blurred_folder.value),
                 "annotations": _path(self.annotations_folder.value),
             }
+        if self.currentIndex() == DUAL_PIXEL:
+            if self.dual_pixel.value is None:
+                raise TrainingError("Choose a folder that holds inputL, inputR and target.")
+            return {"sharp": (), "dual_pixel": _path(self.dual_pixel.value)}
         if self.currentIndex() == LAYERS:
             return {"sharp": (), "pairs": tuple(self._pairs) or (self._chosen_pair(),)}
         if self.sharp_only_folder.value is not None:
@@ -99,6 +106,16 @@ class TrainSources(QTabWidget):
             raise TrainingError("Choose a layer or a folder of sharp images.")
         pair = ImagePair(_image(self.sharp_layer.value))
         return {"sharp": (), "pairs": (pair,), "synthesize": "defocus"}
+
+    def pairs_of_layers(self) -> tuple[ImagePair, ...]:
+        """Pairs of layers, if that is where images come from: what no folder of a run knows."""
+        if self.currentIndex() not in (LAYERS, SHARP_ONLY):
+            return ()
+        try:
+            pairs: tuple[ImagePair, ...] = self.settings().get("pairs", ())
+        except TrainingError:  # nothing is chosen
+            return ()
+        return pairs
 
     def _chosen_pair(self) -> ImagePair:
         blurred, sharp = self.blurred.value, self.sharp.value
@@ -134,7 +151,7 @@ class TrainSources(QTabWidget):
     def _folder_fields(self) -> tuple[FileEdit, ...]:
         return (
             *(self.blurred_folder, self.sharp_folder, self.annotations_folder),
-            self.sharp_only_folder,
+            *(self.dual_pixel, self.sharp_only_folder),
         )
 
     def _lay_out(self) -> None:
@@ -149,6 +166,7 @@ class TrainSources(QTabWidget):
                 ("Sharp", self.sharp_folder),
                 ("Marks", self.annotations_folder),
             ),
+            "Dual pixel": (("Folder", self.dual_pixel),),
             "Sharp only": (("Layer", self.sharp_layer), ("Folder", self.sharp_only_folder)),
         }
         for title, rows in tabs.items():

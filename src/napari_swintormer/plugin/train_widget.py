@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import napari
 import numpy as np
 from napari.layers import Image
+from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QEvent, Qt, QTimer, Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QTimer, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_swintormer.config import models_folder
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Progress, Trained
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.models.catalogue import list_models
+from napari_swintormer.plugin.closing import ClosingQuestion
 from napari_swintormer.plugin.curves import CurvePlot
 from napari_swintormer.plugin.form_area import FormArea
 from napari_swintormer.plugin.pair_table import PairTable
 from napari_swintormer.plugin.run_panel import RunPanel
 from napari_swintormer.plugin.style import style_sheet
 from napari_swintormer.plugin.train_form import TrainForm
-from napari_swintormer.plugin.train_worker import CheckWorker, TrainWorker
+from napari_swintormer.plugin.train_worker import CheckWorker, TrainWorker, keep_best
+from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
+from napari_swintormer.training.saved import load_settings
 from napari_swintormer.training.settings import TrainSettings
 
-_PREVIEW = "validation: blurred | restored | sharp"
+_PREVIEW = ("before", "after", "sharp")
 _GAP = 16  # pixels between the preview and the images
 _READY_DELAY = 150  # milliseconds without a change before the fields are judged
 
@@ -55,8 +61,11 @@ class TrainWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._worker: TrainWorker | None = None
+        self._settings: TrainSettings | None = None  # of the training at hand, or the last one
+        self._paused = False
         self._checker: CheckWorker | None = None
-        self._preview: Image | None = None
+        self._preview: list[Image] = []
+        self._closing = ClosingQuestion(self, self._question)
         self._hint = ""  # what is missing, as long as it is shown
         self.form = TrainForm(lambda: list(napari_viewer.layers), list_models)
         self.check_button = QPushButton("Check pairs")
@@ -64,13 +73,24 @@ class TrainWidget(QWidget):
             "Look for shifted, swapped, damaged and mismatched pairs; trains nothing."
         )
         self.table = PairTable()
+        self.resume_button = QPushButton("Resume a training …")
+        self.resume_button.setToolTip(
+            "Go on with a training that was stopped: choose its folder, whose name ends in .run."
+        )
         self.run_panel = RunPanel()
+        self.run_panel.preview.hide()
         self.run_panel.run.setText("Train")
         self.run_panel.run.setToolTip("Train; the new model appears in every list of models.")
         self.run_panel.cancel.setText("Stop")
         self.run_panel.cancel.setToolTip(
             "Stop after the step at hand. The best weights so far become the model,\n"
             "and the training can go on later."
+        )
+        self.run_panel.pause.setToolTip(
+            "Stop after the step at hand and free the memory, until you resume."
+        )
+        self.run_panel.resume.setToolTip(
+            "Go on where the training was, to the weights it would have had."
         )
         self.quality = CurvePlot("Validation PSNR", "dB")
         self.loss = CurvePlot("Training loss", digits=4)
@@ -80,7 +100,10 @@ class TrainWidget(QWidget):
         self._ready_timer.timeout.connect(self.update_ready)
         self.check_button.clicked.connect(self._check_if_possible)
         self.run_panel.run.clicked.connect(self._run_if_possible)
+        self.resume_button.clicked.connect(self._choose_run)
         self.run_panel.cancel.clicked.connect(self.stop)
+        self.run_panel.pause.clicked.connect(self.pause)
+        self.run_panel.resume.clicked.connect(self.resume)
         napari_viewer.events.theme.connect(self._use_theme)
         self._use_theme()
         self.update_ready()
@@ -102,6 +125,7 @@ class TrainWidget(QWidget):
             settings, message = None, str(error)
         idle = self._worker is None and self._checker is None
         self.run_panel.run.setEnabled(settings is not None and idle)
+        self.resume_button.setEnabled(idle)
         synthetic = settings is not None and settings.synthesize is not None
         self.check_button.setEnabled(settings is not None and idle and not synthetic)
         if idle and (message or self._hint):
@@ -161,9 +185,40 @@ class TrainWidget(QWidget):
         """
         if self._worker is not None or self._checker is not None:
             return
-        settings = self.form.settings()
-        self.quality.restart(settings.steps)
-        self.loss.restart(settings.steps)
+        self._start(self.form.settings())
+
+    def resume(self) -> None:
+        """Go on with the training that was paused or stopped last."""
+        if self._worker is None and self._settings is not None:
+            self._start(dataclasses.replace(self._settings, resume=True))
+
+    def resume_from(self, run_folder: str | Path) -> None:
+        """Go on with the training of a folder; one of layers takes those that are chosen now.
+
+        Raises
+        ------
+        SwintormerError
+            It is no such folder, or the images are not there.
+        """
+        if self._worker is None and self._checker is None:
+            self._start(load_settings(Path(run_folder), self.form.sources.pairs_of_layers()))
+
+    def _choose_run(self) -> None:
+        folder = QFileDialog.getExistingDirectory(
+            self, "Folder of the training", str(models_folder())
+        )
+        if folder:
+            try:
+                self.resume_from(folder)
+            except SwintormerError as error:
+                self._show_error(error)
+
+    def _start(self, settings: TrainSettings) -> None:
+        if not settings.resume or settings.out != getattr(self._settings, "out", None):
+            self.quality.restart(settings.steps)
+            self.loss.restart(settings.steps)
+        self._settings, self._paused = settings, False
+        self._closing.watch()
         self._worker = worker = TrainWorker(settings)
         worker.progressed.connect(self._show_progress)
         worker.noticed.connect(self.run_panel.show_message)
@@ -173,10 +228,11 @@ class TrainWidget(QWidget):
         worker.finished.connect(self._reset)
         self.destroyed.connect(worker.quit)  # the viewer was closed
         self._say("")
-        self.run_panel.set_running(True)
+        self.run_panel.set_running(True, pausable=True)
         self.run_panel.progress_text.setText("Checking the images …")
         self.form.setEnabled(False)
         self.check_button.setEnabled(False)
+        self.resume_button.setEnabled(False)
         worker.start()
 
     def _run_if_possible(self) -> None:
@@ -186,9 +242,24 @@ class TrainWidget(QWidget):
     def stop(self) -> None:
         """Stop after the step at hand; the best weights so far become the model."""
         if self._worker is not None:
+            self._worker.keeps = True
             self._worker.quit()
-            self.run_panel.cancel.setEnabled(False)
+            for button in (self.run_panel.cancel, self.run_panel.pause):
+                button.setEnabled(False)
             self.run_panel.show_message("Stopping after the step at hand …")
+        elif self._paused and self._settings is not None:
+            keeper = create_worker(keep_best, self._settings, _start_thread=False)
+            keeper.returned.connect(self._end)
+            keeper.errored.connect(self._show_error)
+            keeper.start()
+
+    def pause(self) -> None:
+        """Stop after the step at hand and free the memory; `resume` goes on."""
+        if self._worker is not None:
+            self._worker.keeps = False
+            self._worker.quit()
+            self.run_panel.pause.setEnabled(False)
+            self.run_panel.show_message("Pausing after the step at hand …")
 
     def _show_progress(self, event: Progress) -> None:
         self.run_panel.show_progress(event)
@@ -204,13 +275,18 @@ class TrainWidget(QWidget):
         """Show a validation patch before and after; a layer that the user deletes stays away."""
         with open_image(file) as image:
             picture = np.asarray(image.data[...])
-        if self._preview is None:
-            above = (-picture.shape[0] - _GAP, 0)  # beside the images, not on them
-            rgb = picture.ndim == 3
-            self._preview = Image(picture, name=_PREVIEW, rgb=rgb, translate=above)
-            self._viewer.add_layer(self._preview)
-        elif self._preview in self._viewer.layers:
-            self._preview.data = picture
+        parts = np.split(picture, len(_PREVIEW), axis=1)
+        if not self._preview:
+            side, rgb = picture.shape[0] + _GAP, picture.ndim == 3
+            for k, (name, part) in enumerate(zip(_PREVIEW, parts, strict=True)):
+                above = (-side, k * side)  # beside the images, not on them
+                layer = Image(part, name=f"validation: {name}", rgb=rgb, translate=above)
+                self._preview.append(layer)
+                self._viewer.add_layer(layer)
+            return
+        for layer, part in zip(self._preview, parts, strict=True):
+            if layer in self._viewer.layers:
+                layer.data = part
 
     def _show_error(self, error: Exception) -> None:
         if isinstance(error, SwintormerError):
@@ -220,26 +296,41 @@ class TrainWidget(QWidget):
             notification_manager.receive_error(type(error), error, error.__traceback__)
 
     def _reset(self) -> None:
-        made = None
-        if self._worker is not None:
-            self.destroyed.disconnect(self._worker.quit)
-            made = self._worker.made
-            if made is not None:
-                self.run_panel.show_message(self._made_message(made))
-            elif self._worker.abort_requested:
-                self.run_panel.show_message("Stopped before there were any weights.")
-        stopped = self._worker is not None and self._worker.abort_requested
-        self._worker = self._preview = None
-        self.run_panel.set_running(False)
+        worker = self._worker
+        assert worker is not None
+        self.destroyed.disconnect(worker.quit)
+        stopped = worker.abort_requested
+        self._worker, self._paused = None, stopped and not worker.keeps
+        self._end(worker.made, stopped=stopped)
+
+    def _end(self, made: Path | None, *, stopped: bool = True) -> None:
+        """Show what has come of a training that has ended, for now or for good."""
+        if made is not None:
+            self._paused = False
+            self.run_panel.show_message(self._made_message(made, stopped))
+        elif stopped:
+            says = "" if self._paused else "Stopped before there were any weights."
+            self.run_panel.show_message(says)
+        if not self._paused:
+            self._preview = []
+        assert self._settings is not None
+        resumable = stopped and (self._settings.run_folder / CHECKPOINT).is_file()
+        self.run_panel.set_running(False, resumable=resumable, paused=self._paused)
         self.form.setEnabled(True)
-        self.form.resume.value = stopped
         self.form.refresh()
         self.update_ready()
         self.finished.emit(made)
 
-    def _made_message(self, made: Path) -> str:
-        assert self._worker is not None
-        stopped = "Stopped. " if self._worker.abort_requested else ""
+    def _question(self) -> str:
+        if self._worker is None:
+            return ""
+        return (
+            "A training is going on. Stop it? The best weights so far become the model, and it can "
+            "be resumed."
+        )
+
+    def _made_message(self, made: Path, was_stopped: bool) -> str:
+        stopped = "Stopped. " if was_stopped else ""
         gain = ""
         if self.quality.points:
             best = max(value for _, value in self.quality.points)
@@ -251,7 +342,8 @@ class TrainWidget(QWidget):
 
     def event(self, event: QEvent) -> bool:
         """Stop when the dock widget is closed: nobody could stop it any more."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if gone and self._worker is not None:
             self.stop()
         return bool(super().event(event))
 
@@ -263,7 +355,12 @@ class TrainWidget(QWidget):
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
         layout.addWidget(FormArea(self.form))
-        layout.addWidget(self.check_button, alignment=Qt.AlignmentFlag.AlignLeft)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(8)
+        buttons.addWidget(self.check_button)
+        buttons.addWidget(self.resume_button)
+        buttons.addStretch(1)
+        layout.addLayout(buttons)
         layout.addWidget(self.table, 1)
         layout.addWidget(self.run_panel)
         layout.addWidget(self.quality)

@@ -36,13 +36,13 @@ class CheckWorker(WorkerBase[None]):
 
     def work(self) -> None:
         """Report every pair of planes."""
+        from napari_swintormer.training.begin import list_images_of
         from napari_swintormer.training.check import iter_reports
-        from napari_swintormer.training.pairs import list_pairs
 
         settings = self._settings
         pairs, unmatched = list(settings.pairs), list[str]()
         if not pairs:
-            pairs, unmatched = list_pairs(settings.sharp, settings.blurred, settings.annotations)
+            pairs, unmatched = list_images_of(settings)
         reports = iter_reports(
             pairs,
             unmatched,
@@ -64,7 +64,7 @@ class TrainSignals(WorkerBaseSignals):
 
 
 class TrainWorker(WorkerBase[None]):
-    """Trains; `quit` stops after the step at hand and keeps the best weights as the model.
+    """Trains; `quit` stops after the step at hand.
 
     Parameters
     ----------
@@ -75,6 +75,8 @@ class TrainWorker(WorkerBase[None]):
     ----------
     made
         The weights file, as soon as there is one.
+    keeps
+        Whether the best weights of a training that is stopped become the model.
     """
 
     def __init__(self, settings: TrainSettings) -> None:
@@ -82,10 +84,11 @@ class TrainWorker(WorkerBase[None]):
         self._settings = settings
         self._reported = 0.0
         self.made: Path | None = None
+        self.keeps = True
 
     def work(self) -> None:
         """Train; torch is imported here, in the thread of the worker."""
-        from napari_swintormer.training.train import BEST, LAST, iter_train, put_in_place
+        from napari_swintormer.training.train import iter_train
 
         settings = self._settings
         with closing(iter_train(settings)) as events:
@@ -96,12 +99,8 @@ class TrainWorker(WorkerBase[None]):
             else:
                 self.made = settings.out
                 return
-        # stopped: the training has written a checkpoint and its weights
-        for name in (BEST, LAST):
-            if (settings.run_folder / name).is_file():
-                put_in_place(settings.run_folder / name, settings.out)
-                self.made = settings.out
-                return
+        if self.keeps:  # stopped: the training has written a checkpoint and its weights
+            self.made = keep_best(settings)
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Notice):
@@ -113,3 +112,14 @@ class TrainWorker(WorkerBase[None]):
             if event.done == event.total or now - self._reported >= _REPORT_EVERY:
                 self._reported = now
                 self.progressed.emit(event)
+
+
+def keep_best(settings: TrainSettings) -> Path | None:
+    """Make the best weights of a stopped training the model; None if it has not come so far."""
+    from napari_swintormer.training.course import BEST, LAST, put_in_place
+
+    for name in (BEST, LAST):
+        if (settings.run_folder / name).is_file():
+            put_in_place(settings.run_folder / name, settings.out)
+            return settings.out
+    return None

@@ -50,6 +50,7 @@ class VariantRow(QScrollArea):
         row.addStretch(1)
         for variant in variants:
             button = QToolButton()
+            button.setObjectName("swintormer-variant")
             button.setText(variant.label)
             button.setToolTip(f"Take over: {variant.label}")
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
@@ -65,6 +66,7 @@ class VariantRow(QScrollArea):
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to the buttons
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         bar = self.horizontalScrollBar().sizeHint().height()
         self.setFixedHeight(inside.sizeHint().height() + bar)

@@ -9,7 +9,8 @@ from napari_swintormer.errors import OutputError, TrainingError
 from napari_swintormer.events import Notice
 from napari_swintormer.training.check import iter_reports, refuse_bad
 from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
-from napari_swintormer.training.pairs import fingerprint, list_pairs, sharp_scenes, split_scenes
+from napari_swintormer.training.listing import list_dual_pixel, list_pairs
+from napari_swintormer.training.pairs import fingerprint, sharp_scenes, split_scenes
 from napari_swintormer.training.patches import with_marks
 from napari_swintormer.training.settings import NETWORKS
 
@@ -28,6 +29,19 @@ _TILE_SIZE = (
 )
 
 
+def concerns_prior(settings: TrainSettings) -> bool:
+    """Whether this is a stage of a training with prior; imports no torch."""
+    if settings.stage != "network":
+        return True
+    if settings.from_model is None:
+        return False
+    from napari_swintormer.models.catalogue import find_model
+    from napari_swintormer.models.weights import read_card
+
+    path = find_model(settings.from_model)
+    return path.suffix == ".safetensors" and read_card(path).prior is not None
+
+
 def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:
     """Card of the model to be, and the weights to start from; None for random ones.
 
@@ -38,7 +52,7 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
     ModelNotFoundError, WeightsError
         The model to start from cannot be used.
     """
-    from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.models.card import DUAL_PIXEL, ModelCard
     from napari_swintormer.models.catalogue import find_model
     from napari_swintormer.models.weights import load_weights
 
@@ -47,35 +61,48 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
         for key in ("title", "summary", "licence", "training_data")
         if getattr(settings, key)
     }
+    two = settings.dual_pixel is not None or any(pair.second for pair in settings.pairs)
+    views = DUAL_PIXEL if two else None
     name = re.sub(r"[^A-Za-z0-9._-]", "-", settings.out.stem).lstrip("._-")[:64] or "model"
     if settings.from_model is None:
         network = settings.network or NETWORKS["small"]
+        network = network.model_copy(update={"views": len(views or [""])})
         # the network sees no further than its windows: tiles may be larger than patches
         tile_size = max(_TILE_SIZE, network.multiple)
         card = ModelCard(
-            name=name, network=network, tile_size=tile_size, overlap=tile_size // 8, **described
+            name=name,
+            network=network,
+            views=views,
+            tile_size=tile_size,
+            overlap=tile_size // 8,
+            **described,
         )
         weights = None
     else:
         if settings.network is not None:
             raise TrainingError(
-                "A model that is trained further keeps its network: leave out --network, or --from."
+                "A model that is trained further keeps its network: give a network or a model."
             )
         base, weights = load_weights(find_model(settings.from_model))
         # Training aims at the unclipped sharp image, whatever the model did before.
         changed = {"name": name, "version": "1", "metrics": {}, "clip_output": False} | described
         card = base.model_copy(update=changed)
-    unknown = card.network.prior_channels and card.prior is None
-    if card.network.views != 1 or unknown:
+    if card.network.views != len(views or [""]):
         raise TrainingError(
-            f"Training works on networks of one view, whose card describes their prior (got "
-            f"views={card.network.views}, prior_channels={card.network.prior_channels})."
+            f"The scenes have {len(views or [''])} view(s), and the model takes "
+            f"{card.network.views}. Start from another model, or from none."
         )
-    if settings.patch_size % card.network.multiple:
+    if card.network.prior_channels and card.prior is None:
         raise TrainingError(
-            f"patch_size must be a multiple of {card.network.multiple} for this network (got "
-            f"patch_size={settings.patch_size})."
+            f"Training works on networks whose card describes their prior (got "
+            f"prior_channels={card.network.prior_channels} and no prior)."
         )
+    for side in (settings.patch_size, *settings.larger_patches):
+        if side % card.network.multiple:
+            raise TrainingError(
+                f"patch_size must be a multiple of {card.network.multiple} for this network (got "
+                f"patch_size={side})."
+            )
     return card, weights
 
 
@@ -98,15 +125,13 @@ def find_scenes(
     channels = card.network.channels
     pairs, unmatched = list(settings.pairs), list[str]()
     if not pairs:
-        pairs, unmatched = list_pairs(
-            settings.sharp, settings.blurred, settings.annotations, settings.kind_of_folder
-        )
+        pairs, unmatched = list_images_of(settings)
     notices: list[Notice] = []
     if settings.synthesize is not None:
         scenes = [scene for pair in pairs for scene in sharp_scenes(pair, channels)]
     else:
         scenes, notices = _checked_scenes(settings, pairs, unmatched, channels)
-    halves = split_scenes(scenes, settings.held_out, settings.patch_size)
+    halves = split_scenes(scenes, settings.held_out, settings.largest_patch)
     train, held_out = (with_marks(half, channels) for half in halves)
     if not train:  # all the marks lie in what was held out
         train, held_out = scenes, []
@@ -114,6 +139,15 @@ def find_scenes(
         sentence = "No image is held out for validation: the training reports its loss only."
         notices.append(Notice(sentence))
     return train, held_out, fingerprint([*train, *held_out]), notices
+
+
+def list_images_of(settings: TrainSettings) -> tuple[list[ImagePair], list[str]]:
+    """List the pairs in the folders that settings name, and what has no partner there."""
+    if settings.dual_pixel is not None:
+        return list_dual_pixel(settings.dual_pixel, settings.annotations)
+    return list_pairs(
+        settings.sharp, settings.blurred, settings.annotations, settings.kind_of_folder
+    )
 
 
 def _checked_scenes(
@@ -162,8 +196,8 @@ def check_nothing_there(settings: TrainSettings) -> None:
     """
     if (settings.run_folder / CHECKPOINT).exists():
         raise TrainingError(
-            f"There is a training in {settings.run_folder} already. Go on with it by --resume, "
-            "delete the folder, or write to another name."
+            f"There is a training in {settings.run_folder} already. Resume it, delete the folder, "
+            "or choose another name."
         )
     if settings.out.exists():
         raise OutputError(f"{settings.out} exists already. Delete it or write to another name.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +19,22 @@ from napari_swintormer.training.findings import (
     compare_sizes,
     compared_regions,
     content_findings,
+    draw_thumbnail,
     relation_findings,
 )
-from napari_swintormer.training.pairs import are_arrays, array_pairs, list_pairs, scenes_of
+from napari_swintormer.training.listing import list_dual_pixel, list_pairs
+from napari_swintormer.training.pairs import are_arrays, array_pairs, scenes_of
 from napari_swintormer.training.sources import open_planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.training.pairs import ImagePair, Scene
+
+_VIEWS = {1: ("blurred image",), 2: ("right view", "left view")}
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,16 @@ class PairReport:
         What was measured, or None if the images could not be compared.
     scene
         What training uses of the pair, or None if the pair is bad.
+    thumbnail
+        ``(Y, X)`` uint8, the middle of the blurred image beside that of the sharp one; None if
+        there is nothing to be seen.
     """
 
     name: str
     findings: tuple[Finding, ...] = ()
     comparison: Comparison | None = None
     scene: Scene | None = field(default=None, repr=False)
+    thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @property
     def bad(self) -> bool:
@@ -66,9 +77,10 @@ class PairReport:
 
 
 def check_pairs(
-    blurred: Any,
-    sharp: Any,
+    blurred: Any = None,
+    sharp: Any = None,
     *,
+    dual_pixel: str | Path | None = None,
     annotations: Any = None,
     axes: str | None = None,
     channels: int = 3,
@@ -79,7 +91,7 @@ def check_pairs(
 
     Parameters
     ----------
-    blurred, sharp, annotations, axes
+    blurred, sharp, dual_pixel, annotations, axes
         Folders, arrays or lists of arrays, as in `napari_swintormer.train`.
     channels
         Channels of the network: 3 keeps the colours of RGB images together.
@@ -102,12 +114,15 @@ def check_pairs(
     >>> for report in check_pairs("blurred", "sharp"):  # doctest: +SKIP
     ...     print(report.name, *(finding.message for finding in report.findings))
     """
-    if are_arrays(sharp):
+    masks = None if annotations is None or are_arrays(annotations) else Path(annotations)
+    if dual_pixel is not None:
+        pairs, unmatched = list_dual_pixel(Path(dual_pixel), masks)
+    elif are_arrays(sharp):
         pairs, unmatched = array_pairs(blurred, sharp, annotations, axes), list[str]()
+    elif blurred is None or sharp is None:
+        raise TrainingError("The check needs a folder of blurred and one of sharp images.")
     else:
-        pairs, unmatched = list_pairs(
-            [Path(sharp)], Path(blurred), None if annotations is None else Path(annotations)
-        )
+        pairs, unmatched = list_pairs([Path(sharp)], Path(blurred), masks)
     return list(
         iter_reports(
             pairs, unmatched, channels=channels, register=register, match_intensity=match_intensity
@@ -141,18 +156,20 @@ def iter_reports(
     for pair in pairs:
         assert pair.blurred is not None
         try:
-            with (
-                open_planes(pair.sharp, channels) as sharp,
-                open_planes(pair.blurred, channels) as blurred,
-            ):
-                problem = compare_sizes(pair, blurred, sharp)
+            with ExitStack() as stack:
+                sharp, *views = (
+                    stack.enter_context(open_planes(source, channels))
+                    for source in (pair.sharp, pair.blurred, pair.second)
+                    if source is not None
+                )
+                problem = compare_sizes(pair, views, sharp)
                 if problem is not None:
                     yield PairReport(pair.name, (problem,))
                     continue
-                duplicate = seen.add(pair, blurred, sharp)
+                duplicate = seen.add(pair, views[0], sharp)
                 for scene in scenes_of(pair, sharp):
                     report = _check_plane(
-                        scene, blurred, sharp, register=register, match=match_intensity
+                        scene, views, sharp, register=register, match=match_intensity
                     )
                     yield seen.mark(report, duplicate)
         except TrainingError as error:
@@ -172,7 +189,7 @@ def refuse_bad(reports: Sequence[PairReport]) -> None:
         message = bad[0].findings[0].message
         raise TrainingError(
             f"{len(bad)} of {len(reports)} pairs cannot be trained on; the first: {message} "
-            "`swintormer pairs` lists them all, --skip-bad trains on the others."
+            "Check the pairs to see all of them, or skip bad pairs."
         )
 
 
@@ -208,24 +225,30 @@ class _Seen:
 
 
 def _check_plane(
-    scene: Scene, blurred: Planes, sharp: Planes, *, register: bool, match: bool
+    scene: Scene, views: Sequence[Planes], sharp: Planes, *, register: bool, match: bool
 ) -> PairReport:
     assert scene.blurred is not None
+    blurred = views[0]
     name = scene.blurred.name
     if len(blurred) > 1:
         name += f", plane {scene.plane}"
     findings = [
         *annotation_findings(scene, len(sharp)),
-        *content_findings(f"{name}: the blurred image", blurred, scene.plane),
+        *(
+            finding
+            for view, words in zip(views, _VIEWS[len(views)], strict=True)
+            for finding in content_findings(f"{name}: the {words}", view, scene.plane)
+        ),
         *content_findings(f"{name}: the sharp image", sharp, scene.plane),
     ]
-    comparison = None
+    comparison = thumbnail = None
     if not any(finding.bad for finding in findings):
         regions = compared_regions(sharp.shape)
+        # of two views their mean, in which nothing lies to one side
         samples = [
-            [planes.read(scene.plane, y, x).astype(float).mean(axis=0) for y, x in regions]
-            for planes in (blurred, sharp)
+            [_mean_of(planes, scene.plane, y, x) for y, x in regions] for planes in (views, [sharp])
         ]
+        thumbnail = draw_thumbnail(*(half[len(half) // 2] for half in samples))
         if all(np.array_equal(b, s) for b, s in zip(*samples, strict=True)):
             message = f"{name}: the blurred and the sharp image are the same; give the other one."
             findings.append(Finding("identical", message))
@@ -240,7 +263,7 @@ def _check_plane(
             scene = _adapted(scene, comparison, register, match)
     findings.sort(key=lambda finding: not finding.bad)
     bad = any(finding.bad for finding in findings)
-    return PairReport(name, tuple(findings), comparison, None if bad else scene)
+    return PairReport(name, tuple(findings), comparison, None if bad else scene, thumbnail)
 
 
 def _adapted(scene: Scene, found: Comparison, register: bool, match: bool) -> Scene:
@@ -254,6 +277,12 @@ def _adapted(scene: Scene, found: Comparison, register: bool, match: bool) -> Sc
     if match and found.gain > 0:
         scene = dataclasses.replace(scene, gain=found.gain, offset=found.offset)
     return scene
+
+
+def _mean_of(images: Sequence[Planes], plane: int, y: slice, x: slice) -> NDArray[np.float64]:
+    """Mean of all channels of all images in a region."""
+    regions = [image.read(plane, y, x) for image in images]
+    return np.asarray(np.mean(regions, axis=(0, 1), dtype=float))
 
 
 def _floor(number: float) -> int:

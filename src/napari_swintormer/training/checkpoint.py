@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,10 @@ class Checkpoint:
         State of the optimizer.
     at_once
         Patches whose gradients are computed at once; fewer than a step has where memory is short.
+    recompute
+        Whether activations are computed again instead of kept, as memory is shorter still.
+    scaler
+        State of what scales the loss in fp16; empty in other precisions.
     """
 
     step: int
@@ -43,6 +47,8 @@ class Checkpoint:
     ema: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     at_once: int
+    recompute: bool = False
+    scaler: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -56,6 +62,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "ema": dict(checkpoint.ema),
         "optimizer": dict(checkpoint.optimizer),
         "at_once": checkpoint.at_once,
+        "recompute": checkpoint.recompute,
+        "scaler": dict(checkpoint.scaler),
     }
     temporary = None
     try:
@@ -67,8 +75,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         temporary.replace(folder / FILE_NAME)
     except OSError as error:
         raise OutputError(
-            f"The checkpoint in {folder} cannot be written ({error.strerror}). Make room, then go "
-            "on with --resume."
+            f"The checkpoint in {folder} cannot be written ({error.strerror}). Make room, then "
+            "resume the training."
         ) from error
     finally:
         if temporary is not None:
@@ -88,7 +96,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     path = folder / FILE_NAME
     if not path.is_file():
         raise TrainingError(
-            f"There is no checkpoint {path} to resume from. Start the training without --resume."
+            f"There is no checkpoint {path} to resume from. Start the training anew instead."
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -99,18 +107,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             ema=content["ema"],
             optimizer=content["optimizer"],
             at_once=int(content["at_once"]),
+            recompute=bool(content.get("recompute", False)),  # older ones have neither
+            scaler=content.get("scaler", {}),
         )
     except Exception as error:  # a damaged or hostile pickle can raise anything
         raise TrainingError(
-            f"The checkpoint {path} is damaged. Delete {folder} and start again without --resume."
+            f"The checkpoint {path} is damaged. Delete {folder} and start the training anew."
         ) from error
 
 
 def check_same_settings(folder: Path, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
     """Refuse to resume under other settings: the result would belong to neither."""
     given = json.loads(json.dumps(dict(settings)))  # tuples are lists in JSON
-    for name, value in given.items():
-        before = checkpoint.settings.get(name)
+    for name in sorted(given.keys() | checkpoint.settings.keys()):
+        before, value = checkpoint.settings.get(name), given.get(name)
         if before != value:
             raise TrainingError(
                 f"The training in {folder} was started with {name}={before!r}, which cannot "

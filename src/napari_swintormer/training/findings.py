@@ -12,11 +12,14 @@ from napari_swintormer.training.annotations import Marks, check_mask, plane_of_m
 from napari_swintormer.training.sources import open_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.training.comparison import Comparison
     from napari_swintormer.training.pairs import ImagePair, Scene
+    from napari_swintormer.training.sources import Source
 
 # The limits stand between what 31 real pairs of five instruments show and what their swapped or
 # moved versions show, see docs/training.md.
@@ -27,6 +30,7 @@ _UNRELATED = 0.3  # `Comparison.correlation`
 _SATURATED, _MANY_SATURATED = 0.5, 0.05  # share of the pixels
 _SIDE = 384  # pixels of a region that is compared
 _REGIONS = 9
+_THUMBNAIL = 64  # pixels, longer side of one image
 _SEARCHED = 2**26  # pixels of a plane that are looked through for NaN; of more, the sample
 
 
@@ -51,15 +55,24 @@ class Finding:
     bad: bool = True
 
 
-def compare_sizes(pair: ImagePair, blurred: Planes, sharp: Planes) -> Finding | None:
-    """Say if the two images of a pair differ in size."""
+def compare_sizes(pair: ImagePair, views: Sequence[Planes], sharp: Planes) -> Finding | None:
+    """Say if the images of a pair differ in size."""
+    for view, source in zip(views, (pair.blurred, pair.second), strict=False):
+        if (problem := _compare_size(source, view, pair, sharp)) is not None:
+            return problem
+    return None
+
+
+def _compare_size(
+    source: Source | None, blurred: Planes, pair: ImagePair, sharp: Planes
+) -> Finding | None:
     ours = (len(sharp), sharp.channels, *sharp.shape)
     theirs = (len(blurred), blurred.channels, *blurred.shape)
     if ours == theirs:
         return None
     return Finding(
         "size",
-        f"The images of a pair must have the same size: {pair.blurred} has {_size(theirs)}, "
+        f"The images of a pair must have the same size: {source} has {_size(theirs)}, "
         f"{pair.sharp} has {_size(ours)}. Crop both to the same field of view.",
     )
 
@@ -126,7 +139,7 @@ def relation_findings(
         yield Finding(
             "data type",
             f"{name}: the blurred image is {blurred.dtype}, the sharp one {sharp.dtype}; save both "
-            "alike, or match intensities (--match-intensity).",
+            "alike, or match intensities.",
         )
     if found.correlation < _UNRELATED:
         yield Finding(
@@ -137,7 +150,7 @@ def relation_findings(
         return
     distance = float(np.hypot(*found.shift))
     if distance > _MOVED_A_LITTLE:
-        done = "; it is moved back." if register else "; register them (--register)."
+        done = "; it is moved back." if register else "; register the pairs."
         yield Finding(
             "shifted",
             f"{name}: the sharp image is moved {_direction(found.shift)} against the blurred "
@@ -155,7 +168,7 @@ def relation_findings(
         )
     change = max(found.gain, 1 / found.gain)
     if change > _DIFFERENT_GAIN and not other_type:
-        done = "; it is matched." if match else "; match them (--match-intensity)."
+        done = "; it is matched." if match else "; match intensities."
         yield Finding(
             "intensity",
             f"{name}: the contrast of the sharp image is {found.gain:.2f} times that of the "
@@ -173,6 +186,22 @@ def compared_regions(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
         starts = [0] if count == 1 else [k * (n - side) // (count - 1) for k in range(count)]
         along.append([slice(start, start + side) for start in starts])
     return [(y, x) for y in along[0] for x in along[1]]
+
+
+def draw_thumbnail(blurred: NDArray[np.float64], sharp: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Put two regions ``(Y, X)`` of equal shape side by side in grey levels, small."""
+    step = max(1, -(-max(blurred.shape) // _THUMBNAIL))
+    halves = [
+        half[: len(half) // step * step, : half.shape[1] // step * step]
+        .reshape(half.shape[0] // step, step, -1, step)
+        .mean(axis=(1, 3))
+        for half in (blurred, sharp)
+    ]
+    scaled = []
+    for half in halves:
+        low, high = np.percentile(half, (1, 99))
+        scaled.append(np.clip((half - low) / max(high - low, np.finfo(float).tiny), 0, 1))
+    return np.round(255 * np.concatenate(scaled, axis=1)).astype(np.uint8)
 
 
 def _direction(shift: tuple[float, float]) -> str:

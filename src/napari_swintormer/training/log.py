@@ -1,13 +1,13 @@
-"""The log of a training: one JSON object per line."""
+"""The log of a training: one JSON object per line, and TensorBoard's files if asked for."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari_swintormer.errors import OutputError
+from napari_swintormer.errors import OutputError, TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,8 @@ class TrainingLog:
     done
         Steps done before; lines of later steps, written after the last checkpoint by a run that
         was killed, are dropped.
+    tensorboard
+        Whether to log for TensorBoard, too, in the folder ``tensorboard``.
 
     Attributes
     ----------
@@ -34,9 +36,16 @@ class TrainingLog:
         Highest validation PSNR in dB so far.
     since_best
         Validations since then.
+
+    Raises
+    ------
+    TrainingError
+        TensorBoard is not installed.
+    OutputError
+        The log cannot be written.
     """
 
-    def __init__(self, folder: Path, done: int) -> None:
+    def __init__(self, folder: Path, done: int, *, tensorboard: bool = False) -> None:
         self._path = folder / FILE_NAME
         self.best = -math.inf
         self.since_best = 0
@@ -54,6 +63,7 @@ class TrainingLog:
         for line in kept:
             if "psnr" in line:
                 self._count(line["psnr"])
+        self._board = _open_board(folder / "tensorboard", done) if tensorboard else None
 
     def write(self, report: Trained, learning_rate: float) -> bool:
         """Add a line; return whether its validation is the best so far."""
@@ -72,10 +82,32 @@ class TrainingLog:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise OutputError(
-                f"The log {self._path} cannot be written ({error.strerror}). Make room, then go on "
-                "with --resume."
+                f"The log {self._path} cannot be written ({error.strerror}). Make room, then "
+                "resume the training."
             ) from error
+        if self._board is not None:
+            self._show(line, report.picture)
         return report.psnr is not None and self._count(line["psnr"])
+
+    def close(self) -> None:
+        """Finish TensorBoard's files."""
+        if self._board is not None:
+            self._board.close()
+
+    def _show(self, line: dict[str, float], picture: Path | None) -> None:
+        import numpy as np
+        from PIL import Image
+
+        assert self._board is not None
+        for name in ("loss", "learning_rate", "psnr", "psnr_blurred"):
+            if name in line:
+                self._board.add_scalar(name, line[name], line["step"])
+        if picture is not None:
+            with Image.open(picture) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            self._board.add_image(
+                "blurred, restored, sharp", pixels, line["step"], dataformats="HWC"
+            )
 
     def _count(self, psnr: float) -> bool:
         if not psnr > self.best:
@@ -92,3 +124,14 @@ class TrainingLog:
             except json.JSONDecodeError:  # the line that a killed run was writing
                 break
         return lines
+
+
+def _open_board(folder: Path, done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError(
+            'TensorBoard is not installed. Install it with pip install "napari-swintormer'
+            '[tensorboard]", or train without it.'
+        ) from error
+    return SummaryWriter(folder, purge_step=done + 1 if done else None)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_swintormer.training.perceptual import Perceptual
 from napari_swintormer.training.settings import parse_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -45,14 +47,26 @@ def frequency(restored: Tensor, sharp: Tensor) -> Tensor:
 _LOSSES: dict[str, Loss] = {"l1": l1, "charbonnier": charbonnier, "frequency": frequency}
 
 
-def make_loss(text: str) -> Loss:
-    """Make the function of a weighted sum, see `napari_swintormer.training.settings.parse_loss`."""
-    (first, name), *others = parse_loss(text)
+def make_loss(text: str, vgg19: Path | None = None) -> Loss:
+    """Make the function of a weighted sum, see `napari_swintormer.training.settings.parse_loss`.
+
+    Parameters
+    ----------
+    text
+        The sum.
+    vgg19
+        File that the perceptual loss reads; None fetches it.
+    """
+
+    def find(name: str) -> Loss:
+        return Perceptual(vgg19) if name == "perceptual" else _LOSSES[name]
+
+    (first, begin), *others = [(weight, find(name)) for weight, name in parse_loss(text)]
 
     def loss(restored: Tensor, sharp: Tensor) -> Tensor:
-        total = first * _LOSSES[name](restored, sharp)
+        total = first * begin(restored, sharp)
         for weight, other in others:
-            total = total + weight * _LOSSES[other](restored, sharp)
+            total = total + weight * other(restored, sharp)
         return total
 
     return loss

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.training.degradations import Kind
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
 _CROP = re.compile(r"_t\d+$")
 
 Region = tuple[tuple[int, int], tuple[int, int]]
@@ -45,6 +44,8 @@ class ImagePair:
         images for photos.
     folder
         What the image comes from: each folder is drawn from equally often.
+    second
+        The other view of a dual-pixel camera, the left one; `blurred` is the right one then.
     """
 
     sharp: Source
@@ -52,6 +53,7 @@ class ImagePair:
     annotations: Source | None = None
     kind: Kind | Literal["auto"] = "auto"
     folder: str = "arrays"
+    second: Source | None = None
 
     @property
     def name(self) -> str:
@@ -89,6 +91,8 @@ class Scene:
         `napari_swintormer.training.comparison.Comparison`.
     gain, offset
         ``sharp = gain · blurred + offset``: what the sharp image is brought back from.
+    second
+        The other view of the scene, if there is one.
     """
 
     sharp: Source
@@ -103,58 +107,12 @@ class Scene:
     shift: tuple[float, float] = (0.0, 0.0)
     gain: float = 1.0
     offset: float = 0.0
+    second: Source | None = None
 
     @property
     def bounds(self) -> Region:
         """`region`, or all of the plane."""
         return self.region or ((0, self.shape[0]), (0, self.shape[1]))
-
-
-def list_pairs(
-    sharp: Sequence[Path],
-    blurred: Path | None = None,
-    annotations: Path | None = None,
-    kinds: Sequence[Kind | Literal["auto"]] = ("auto",),
-) -> tuple[list[ImagePair], list[str]]:
-    """List the pairs of some folders, in a fixed order; opens no image.
-
-    Parameters
-    ----------
-    sharp
-        Folders of sharp images; one only if there is a `blurred` folder.
-    blurred
-        Folder with a partner of the same name, whatever the suffix, for every sharp image.
-    annotations
-        Folder with masks of the same names, for some or all images.
-    kinds
-        Of the images of each folder.
-
-    Returns
-    -------
-    pairs, unmatched
-        A sentence about every image that has not exactly one partner.
-
-    Raises
-    ------
-    TrainingError
-        A folder is missing or empty.
-    """
-    pairs, unmatched = [], []
-    for folder, kind in zip(sharp, kinds, strict=True):
-        files = list_images(folder)
-        partners: dict[Path, Path] = {}
-        masks: dict[Path, Path] = {}
-        if blurred is not None:
-            partners, alone = _match(files, blurred)
-            unmatched += alone
-        if annotations is not None:
-            masks, _ = _match(files, annotations)
-        pairs += [
-            ImagePair(file, partners.get(file), masks.get(file), kind, str(folder))
-            for file in files
-            if blurred is None or file in partners
-        ]
-    return pairs, unmatched
 
 
 def are_arrays(images: Any) -> bool:
@@ -233,23 +191,10 @@ def scenes_of(pair: ImagePair, planes: Planes) -> list[Scene]:
             group=f"{pair.folder}/{re.split(r'[_0-9]', stem, maxsplit=1)[0]}",
             source=f"{pair.folder}/{stem}",
             annotations=pair.annotations,
+            second=pair.second,
         )
         for plane in range(len(planes))
     ]
-
-
-def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder, sorted by name."""
-    if not folder.is_dir():
-        raise TrainingError(f"There is no folder {folder}. Give a folder of images.")
-    files = sorted(
-        f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
-    )
-    if not files:
-        raise TrainingError(
-            f"The folder {folder} has no images. Use files of these types: {', '.join(SUFFIXES)}."
-        )
-    return files
 
 
 def split_scenes(
@@ -325,28 +270,10 @@ def fingerprint(scenes: Iterable[Scene]) -> str:
     lines = (
         f"{identity(s.sharp)}|{identity(s.blurred)}|{identity(s.annotations)}|{s.plane}|{s.shape}|"
         f"{s.kind}|{s.region}|{s.shift}|{s.gain}|{s.offset}"
+        + ("" if s.second is None else f"|{identity(s.second)}")
         for s in scenes
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _match(files: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[str]]:
-    """Partner of every file in another folder, and a sentence about each that has not one."""
-    advice = "Give both images of a pair the same name; the suffix may differ."
-    by_stem: dict[str, list[Path]] = {}
-    for file in list_images(folder):
-        by_stem.setdefault(file.stem, []).append(file)
-    partners, alone = {}, []
-    for file in files:
-        found = by_stem.pop(file.stem, [])
-        if len(found) == 1:
-            partners[file] = found[0]
-        else:
-            problem = f"{len(found)} partners" if found else "no partner"
-            alone.append(f"{file} has {problem} in {folder}. {advice}")
-    for left_over in itertools.chain(*by_stem.values()):
-        alone.append(f"{left_over} has no partner in {files[0].parent}. {advice}")
-    return partners, alone
 
 
 def _listed(images: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from napari_swintormer.training.realistic import DEGRADATIONS
 from napari_swintormer.training.sources import open_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
@@ -78,19 +78,21 @@ class PatchSampler:
         self._cumulative = np.cumsum(drawing_weights(scenes))
         self._marks = {s: _marks(s, channels) for s in scenes if s.annotations is not None}
 
-    def draw(self, step: int, index: int) -> Patch:
-        """Draw patch number `index` of a training step.
+    def draw(self, step: int, index: int, side: int | None = None) -> Patch:
+        """Draw patch number `index` of a training step, of another `side` than usual if given.
 
         Returns
         -------
         blurred, sharp
-            ``(C, patch_size, patch_size)`` float32. The blurred patch is cut to [0, 1], as a
-            restorer cuts its tiles; what was cut off is taken from the sharp one too, because a
-            restorer adds it again. The sharp one is NaN where annotations leave pixels out.
+            ``(C, side, side)`` float32. The blurred patch is cut to [0, 1], as a restorer cuts its
+            tiles; what was cut off is taken from the sharp one too, because a restorer adds it
+            again. Of a scene with two views the blurred patch has the channels of both. The sharp
+            one is NaN where annotations leave pixels out.
         """
         rng = np.random.default_rng([self._seed, step, index])
         k = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))
-        return self._patch(self._scenes[min(k, len(self._scenes) - 1)], rng)
+        scene = self._scenes[min(k, len(self._scenes) - 1)]
+        return self._patch(scene, rng, side or self._patch_size)
 
     def draw_all(self, count: int) -> Patch:
         """Draw `count` blurred patches with the scenes in turn; a fixed set for validation."""
@@ -98,35 +100,36 @@ class PatchSampler:
         for index in range(count):
             rng = np.random.default_rng([self._seed, index])
             scene = self._scenes[index * len(self._scenes) // count]
-            pairs.append(self._patch(scene, rng, unblurred=0.0))
+            pairs.append(self._patch(scene, rng, self._patch_size, unblurred=0.0))
         return np.stack([b for b, _ in pairs]), np.stack([s for _, s in pairs])
 
-    def _patch(self, scene: Scene, rng: np.random.Generator, **share: float) -> Patch:
+    def _patch(self, scene: Scene, rng: np.random.Generator, side: int, **share: float) -> Patch:
         if scene.blurred is None:
             assert self._degrade is not None
             degradation = self._degrade(self._modality(scene), rng, **share)
-            place = self._place(scene, degradation.margin, rng)
+            place = self._place(scene, side + 2 * degradation.margin, rng)
             sharp = self._cut(scene, place)[0]
             if scene.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
                 sharp = sharp.mean(axis=0, keepdims=True)
             if rng.random() < _SOFT:
                 sharp = _enlarged(sharp, rng)
             blurred, sharp = degradation.degrade(sharp, rng)
-            inner = slice(degradation.margin, degradation.margin + self._patch_size)
+            views = [blurred]
+            inner = slice(degradation.margin, degradation.margin + side)
         else:
-            place = self._place(scene, 0, rng)
+            place = self._place(scene, side, rng)
             inner = slice(None)
-            sharp, blurred = self._cut(scene, place)
+            sharp, *views = self._cut(scene, place)
         low, high = draw_range(rng)
-        blurred, sharp = (blurred - low) / (high - low), (sharp - low) / (high - low)
-        seen = np.clip(blurred, 0, 1)
-        sharp = sharp - (blurred - seen)
+        sharp, *views = ((patch - low) / (high - low) for patch in (sharp, *views))
+        seen = [np.clip(view, 0, 1) for view in views]
+        sharp = sharp - (views[0] - seen[0])
         if scene.annotations is not None:
             left_out = self._left_out(scene, place)[:, inner, inner]
             sharp = np.where(left_out, np.nan, sharp)
-        if len(seen) < self._channels:
-            seen, sharp = (np.repeat(p, self._channels, axis=0) for p in (seen, sharp))
-        return seen.astype(np.float32), sharp.astype(np.float32)
+        if len(sharp) < self._channels:
+            sharp, *seen = (np.repeat(p, self._channels, axis=0) for p in (sharp, *seen))
+        return np.concatenate(seen).astype(np.float32), sharp.astype(np.float32)
 
     def _modality(self, scene: Scene) -> Modality:
         if scene.kind == "photo":
@@ -134,13 +137,12 @@ class PatchSampler:
         dark = self._images.is_dark(scene.sharp, scene.plane, scene.bounds)
         return "fluorescence" if dark else "brightfield"
 
-    def _place(self, scene: Scene, margin: int, rng: np.random.Generator) -> _Place:
-        """Draw where a patch with its margin is cut, and how it is turned.
+    def _place(self, scene: Scene, side: int, rng: np.random.Generator) -> _Place:
+        """Draw where a patch is cut that has `side` pixels with its margin, and how it is turned.
 
         Some patches come from the image at half size: another sharpness and another scale of the
         same things.
         """
-        side = self._patch_size + 2 * margin
         (top, bottom), (left, right) = scene.bounds
         sizes = bottom - top, right - left
         halve = min(sizes) >= 2 * side and rng.random() < _HALF_SIZE
@@ -156,7 +158,10 @@ class PatchSampler:
             slice(begin + c, min(begin + c + read, end))
             for c, (begin, end) in zip(corner, scene.bounds, strict=True)
         )
-        return _Place(y, x, read, halve, int(rng.integers(4)), bool(rng.integers(2)))
+        turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        if scene.second is not None:  # the two views differ along X: no quarter turns
+            turns = turns // 2 * 2
+        return _Place(y, x, read, halve, turns, mirror)
 
     def _draw_centre(self, scene: Scene, rng: np.random.Generator) -> tuple[int, int]:
         marks, plane = self._marks[scene]
@@ -167,7 +172,9 @@ class PatchSampler:
     def _cut(self, scene: Scene, place: _Place) -> list[FloatArray]:
         """Cut a patch from the images of a scene, sharp one first, in unit range.
 
-        Both share the range of the blurred one, which is all that a restorer knows later.
+        All share the range of the blurred one, which is all that a restorer knows later. What the
+        left view sees is mirrored what the right one sees: in a patch that is mirrored along X the
+        two views change places.
         """
         known = scene.sharp if scene.blurred is None else scene.blurred
         intensity = self._images.range_of(known, scene.plane)
@@ -177,8 +184,9 @@ class PatchSampler:
         if (scene.gain, scene.offset) != (1.0, 0.0):
             raw = (raw.astype(np.float64) - scene.offset) / scene.gain
         patches = [place.turn(intensity.to_unit(raw))]
-        if scene.blurred is not None:
-            raw = self._images.read(scene.blurred, scene.plane, place.y, place.x)
+        views = [view for view in (scene.blurred, scene.second) if view is not None]
+        for view in reversed(views) if place.mirrors_x else views:
+            raw = self._images.read(view, scene.plane, place.y, place.x)
             patches.append(place.turn(intensity.to_unit(raw)))
         return patches
 
@@ -210,6 +218,11 @@ class _Place:
     halve: bool
     turns: int
     mirror: bool
+
+    @property
+    def mirrors_x(self) -> bool:
+        """Whether left and right change places; without quarter turns."""
+        return (self.turns == 2) != self.mirror
 
     def turn(self, patch: FloatArray) -> FloatArray:
         """Bring a region ``(C, Y, X)`` as read to what the network sees."""
@@ -251,27 +264,41 @@ def _enlarged(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def batches(
-    sampler: PatchSampler, batch_size: int, start: int, stop: int, workers: int
+    sampler: PatchSampler, steps: range, workers: int, sizes: Callable[[int], tuple[int, range]]
 ) -> Generator[Patch]:
-    """Yield the batches of the steps `start` to `stop`, prepared ahead by threads.
+    """Yield the batches of some steps, prepared ahead by threads.
+
+    Parameters
+    ----------
+    sampler
+        Draws the patches.
+    steps
+        Numbers of the steps.
+    workers
+        Threads.
+    sizes
+        Side of the patches of a step, and their numbers.
 
     Yields
     ------
     blurred, sharp
-        ``(B, C, patch_size, patch_size)`` float32.
+        ``(B, C, side, side)`` float32.
     """
 
     def prepare(step: int) -> Patch:
-        pairs = [sampler.draw(step, index) for index in range(batch_size)]
+        side, numbers = sizes(step)
+        pairs = [sampler.draw(step, number, side) for number in numbers]
+        if not pairs:  # more processes than patches
+            return (np.empty((0, 0, side, side), np.float32),) * 2
         return np.stack([b for b, _ in pairs]), np.stack([s for _, s in pairs])
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
     try:
-        waiting = deque(pool.submit(prepare, step) for step in range(start, stop)[:_AHEAD])
-        for step in range(start, stop):
+        waiting = deque(pool.submit(prepare, step) for step in steps[:_AHEAD])
+        for later in range(_AHEAD, _AHEAD + len(steps)):
             batch = waiting.popleft().result()
-            if step + _AHEAD < stop:
-                waiting.append(pool.submit(prepare, step + _AHEAD))
+            if later < len(steps):
+                waiting.append(pool.submit(prepare, steps[later]))
             yield batch
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -13,6 +13,7 @@ from napari_swintormer.models.settings import SwintormerSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_swintormer.config import Precision
     from napari_swintormer.models.card import TrainingData
     from napari_swintormer.models.prior_settings import CompactPriorSettings
     from napari_swintormer.training.degradations import Kind
@@ -31,11 +32,11 @@ NETWORKS = {
 }
 """Networks to train from scratch: 1.1 M parameters for any computer, 25.2 M for a GPU."""
 
-Stage = Literal["network", "autoencoder", "denoiser", "joint"]
+Stage = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
 
 Synthesis = Literal["defocus", "optics", "motion"]
 
-LOSSES = ("l1", "charbonnier", "frequency")
+LOSSES = ("l1", "charbonnier", "frequency", "perceptual")
 PARAMETERS = ("all", "decoder", "output")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -49,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 _FREE_ON_RESUME = (
     *("out", "resume", "device", "validate_every", "checkpoint_every", "workers"),
     *("patience", "keep", "pairs", "annotations", "register", "match_intensity", "skip_bad"),
-    *("title", "summary", "licence", "training_data"),
+    *("title", "summary", "licence", "training_data", "vgg19", "tensorboard"),
 )
 
 
@@ -66,6 +67,10 @@ class TrainSettings:
         folder of the same name ending in ``.run``.
     blurred
         Folder with the blurred partner of every sharp image, of the same name.
+    dual_pixel
+        Instead of both, a folder of what a dual-pixel camera sees: ``inputL`` and ``inputR`` are
+        the two views, ``target`` the sharp images. The network then takes both views, the right one
+        first.
     annotations
         Folder with masks of the same names, for some or all images, see
         `napari_swintormer.training.annotations`.
@@ -88,9 +93,14 @@ class TrainSettings:
         Training steps, of `batch_size` patches each.
     batch_size, patch_size
         Patches in a step, and their side in pixels.
+    larger_patches
+        Sides of the patches in the later parts of the training: the steps are divided equally among
+        `patch_size` and these, and a step of larger patches has as many fewer of them.
     loss
-        ``"l1"`` as in the paper, ``"charbonnier"``, ``"frequency"`` or a weighted sum of them, such
-        as ``"charbonnier + 0.05 * frequency"``.
+        ``"l1"`` as in the paper, ``"charbonnier"``, ``"frequency"``, ``"perceptual"`` or a weighted
+        sum of them, such as ``"charbonnier + 0.05 * frequency"``.
+    vgg19
+        File with VGG19's parameters for the perceptual loss; None fetches them once (548 MB).
     parameters
         What is trained: ``"all"``, the ``"decoder"`` with all that comes after it, or the last
         layer, the ``"output"``.
@@ -108,7 +118,8 @@ class TrainSettings:
     from_model
         Name or path of the model to start from.
     stage
-        ``"network"``, or one of a training with prior, see `prior_stages`.
+        ``"network"``, or one of a training with prior, see `prior_stages`; ``"prior"`` for all of
+        them, one after the other.
     prior
         Sizes of the compact prior that the stage ``"autoencoder"`` gives to a model without one;
         None for the default.
@@ -119,7 +130,8 @@ class TrainSettings:
     seed
         Of everything random.
     device, precision
-        See `napari_swintormer.config.DeblurSettings`; training has no fp16.
+        See `napari_swintormer.config.DeblurSettings`. In fp16, for GPUs without bf16, the loss is
+        scaled so that small gradients are not lost.
     validate_every, checkpoint_every
         Steps between two validations and between two checkpoints.
     workers
@@ -129,6 +141,8 @@ class TrainSettings:
     keep
         What `out` becomes in the end: the ``"last"`` weights, or those of the ``"best"``
         validation, the model that training started from among them.
+    tensorboard
+        Whether to log for TensorBoard, too (needs the extra ``tensorboard``).
     title, summary, licence, training_data
         For the model card.
     """
@@ -136,6 +150,7 @@ class TrainSettings:
     sharp: tuple[Path, ...]
     out: Path
     blurred: Path | None = None
+    dual_pixel: Path | None = None
     annotations: Path | None = None
     pairs: tuple[ImagePair, ...] = ()
     register: bool = False
@@ -146,7 +161,9 @@ class TrainSettings:
     steps: int = 10_000
     batch_size: int = 8
     patch_size: int = 128
+    larger_patches: tuple[int, ...] = ()
     loss: str = "l1"
+    vgg19: Path | None = None
     parameters: Literal["all", "decoder", "output"] = "all"
     learning_rate: float = 3e-4
     warmup: int = 200
@@ -161,12 +178,13 @@ class TrainSettings:
     held_out: float = 0.05
     seed: int = 0
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     validate_every: int = 500
     checkpoint_every: int = 100
     workers: int = 2
     patience: int | None = None
     keep: Literal["last", "best"] = "last"
+    tensorboard: bool = False
     title: str = ""
     summary: str = ""
     licence: str = ""
@@ -187,9 +205,11 @@ class TrainSettings:
             )
         if self.out.suffix != ".safetensors":
             raise TrainingError(f"The weights file must end in .safetensors (got {self.out.name}).")
-        if self.precision not in ("auto", "fp32", "bf16"):
+        sides = (self.patch_size, *self.larger_patches)
+        if list(sides) != sorted(set(sides)):
             raise TrainingError(
-                f"Training works in 'fp32' or 'bf16', or 'auto' (got precision={self.precision!r})."
+                f"larger_patches must grow from patch_size on (got patch_size={self.patch_size}, "
+                f"larger_patches={self.larger_patches})."
             )
         if self.stage not in get_args(Stage):
             raise TrainingError(
@@ -210,6 +230,12 @@ class TrainSettings:
     def _check_data(self) -> None:
         if self.pairs:
             self._check_pairs()
+            return
+        if self.dual_pixel is not None:
+            if self.sharp or self.blurred or self.synthesize:
+                raise TrainingError(
+                    "A folder of dual-pixel images has the sharp images, too: give no others."
+                )
             return
         if not self.sharp:
             raise TrainingError("Training needs sharp images. Give a folder of them with --sharp.")
@@ -242,7 +268,7 @@ class TrainSettings:
                 )
 
     def _check_pairs(self) -> None:
-        if self.sharp or self.blurred or self.annotations:
+        if self.sharp or self.blurred or self.annotations or self.dual_pixel:
             raise TrainingError("Training takes either pairs or folders (got both).")
         with_blurred = [pair for pair in self.pairs if pair.blurred is not None]
         if (self.synthesize is None) != (len(with_blurred) == len(self.pairs)) or (
@@ -264,13 +290,26 @@ class TrainSettings:
         """Folder of the checkpoint and the log, beside the weights file."""
         return self.out.with_suffix(".run")
 
+    @property
+    def largest_patch(self) -> int:
+        """Side of the largest patches."""
+        return max((self.patch_size, *self.larger_patches))
+
+    def size_of_step(self, step: int) -> tuple[int, int]:
+        """Side of the patches of a step, counted from 0, and how many they are."""
+        sides = (self.patch_size, *self.larger_patches)
+        side = sides[min(step * len(sides) // self.steps, len(sides) - 1)]
+        return side, max(1, round(self.batch_size * (self.patch_size / side) ** 2))
+
     def decisive(self) -> dict[str, Any]:
         """Return the settings that the result depends on, as plain JSON values.
 
         Folders are left out: training compares what is in them; so are the stage and its prior,
         which the stages compare.
         """
-        left_out = (*_FREE_ON_RESUME, "sharp", "blurred", "network", "stage", "prior")
+        left_out = {*_FREE_ON_RESUME, "sharp", "blurred", "dual_pixel", "network", "stage", "prior"}
+        if not self.larger_patches:  # as before there were any
+            left_out.add("larger_patches")
         fields = (f.name for f in dataclasses.fields(self))
         values = {name: getattr(self, name) for name in fields if name not in left_out}
         return values | {"kinds": list(self.kinds)}

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.block import Block
+from napari_swintormer.models.prior import build_network
 from napari_swintormer.training.checkpoint import (
     Checkpoint,
     check_same_settings,
     load_checkpoint,
     save_checkpoint,
 )
-from napari_swintormer.training.losses import make_loss
+from napari_swintormer.training.processes import ALONE
+from napari_swintormer.training.stage import Batch, network_stage, trained_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,35 +26,53 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.models.swintormer import Swintormer
+    from napari_swintormer.training.processes import Processes
     from napari_swintormer.training.settings import TrainSettings
-
-# Where the names of the parameters that are trained begin.
-_PREFIXES = {
-    "all": ("",),
-    "decoder": ("up.", "reduce.", "decoder.", "refinement.", "skip.", "output."),
-    "output": ("output.",),
-}
+    from napari_swintormer.training.stage import Stage
 
 
 class TrainingState:
-    """Everything that a step changes."""
+    """Everything that a step changes.
+
+    Parameters
+    ----------
+    network
+        On its device.
+    stage
+        What is trained of it, and how.
+    settings
+        Of the training.
+    precision
+        Of the forward pass.
+    processes
+        That share every step.
+    """
 
     def __init__(
-        self, network: Swintormer, settings: TrainSettings, precision: torch.dtype
+        self,
+        network: Swintormer,
+        stage: Stage,
+        settings: TrainSettings,
+        precision: torch.dtype,
+        processes: Processes = ALONE,
     ) -> None:
         self.network = network
         self.ema = copy.deepcopy(network).eval().requires_grad_(False)
+        self.stage = stage
+        self.device = next(network.parameters()).device
+        self.precision = precision
         self._settings = settings
-        self._precision = precision
-        self._loss = make_loss(settings.loss)
+        self._processes = processes
         self._at_once = settings.batch_size
-        prefixes = _PREFIXES[settings.parameters]
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.startswith(prefixes))
-        self._trained = [p for p in network.parameters() if p.requires_grad]
+        self._recompute = False
+        self._trained = trained_parameters(network, stage)
         self._optimizer = torch.optim.AdamW(
             self._trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
+        # fp16 loses small gradients: the loss is scaled up before them, and they down again
+        half = precision == torch.float16
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     @classmethod
     def build(
@@ -62,27 +82,43 @@ class TrainingState:
         settings: TrainSettings,
         device: torch.device,
         precision: torch.dtype,
+        stage: Stage | None = None,
+        processes: Processes = ALONE,
     ) -> Self:
-        """Build the network of `card` with the weights of a model, or with random ones."""
+        """Build the network of `card` with the weights of a model, or with random ones.
+
+        Without a `stage` the network is trained as the settings say.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = Swintormer(card.network)
+            network = build_network(card.network, card.prior)
         if weights is not None:
             network.load_state_dict(dict(weights))
-        return cls(network.to(device).train(), settings, precision)
+        stage = stage or network_stage(settings)
+        return cls(network.to(device).train(), stage, settings, precision, processes)
 
     def update(
         self, blurred: Tensor, sharp: Tensor, learning_rate: float, step: int
     ) -> tuple[Tensor, str | None]:
         """Make one step down the gradient of the loss, and move the average along.
 
-        When memory runs out, fewer patches are computed at once and their gradients added up, in
-        this step and all later ones: the step stays the same but for rounding.
+        When memory runs out, the gradients of fewer patches are computed at once and added up, and
+        when there is no room for one, the activations of a block are computed again instead of
+        kept; in this step and all later ones. The step stays the same but for rounding.
+
+        Parameters
+        ----------
+        blurred, sharp
+            The patches that this process has to do of the step.
+        learning_rate
+            Of this step.
+        step
+            Its number, from 0.
 
         Returns
         -------
         loss, notice
-            The mean loss of the patches, and a sentence when memory ran out.
+            The mean loss of all patches of the step, and a sentence when memory ran out.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -90,20 +126,18 @@ class TrainingState:
         while True:
             self._optimizer.zero_grad(set_to_none=True)
             try:
-                loss = self._add_gradients(blurred, sharp)
+                loss = self._add_gradients(blurred, sharp, step)
                 break
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or self._at_once == 1:
+                if not _is_out_of_memory(error) or (self._at_once == 1 and self._recompute):
                     raise
             # out here nothing holds the failed step any more
-            self._at_once = max(1, min(self._at_once, len(blurred)) // 2)
-            torch.cuda.empty_cache()
-            notice = (
-                f"The memory of the device is too small for {len(blurred)} patches: their "
-                f"gradients are computed {self._at_once} at a time and added up."
-            )
+            notice = self._use_less_memory(len(blurred))
+        loss = self._processes.add_up(self._trained, loss)
+        self._scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self._trained, self._settings.clip)
-        self._optimizer.step()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
         # The first averages forget fast, or the random start would stay in them for long.
         decay = min(self._settings.ema, (step + 1) / (step + 10))
         with torch.no_grad():
@@ -111,18 +145,45 @@ class TrainingState:
                 average.lerp_(new, 1 - decay)
         return loss, notice
 
-    def _add_gradients(self, blurred: Tensor, sharp: Tensor) -> Tensor:
+    def _use_less_memory(self, patches: int) -> str:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self._at_once == 1 or patches == 1:
+            self._at_once = 1
+            self._recompute_blocks()
+            return (
+                "The memory of the device is too small for one patch: activations are computed "
+                "twice instead of kept, which takes about a third longer."
+            )
+        self._at_once = max(1, min(self._at_once, patches) // 2)
+        return (
+            f"The memory of the device is too small for {patches} patches: their "
+            f"gradients are computed {self._at_once} at a time and added up."
+        )
+
+    def _recompute_blocks(self) -> None:
+        self._recompute = True
+        for module in self.network.modules():
+            if isinstance(module, Block):
+                module.recompute = True
+
+    def _add_gradients(self, blurred: Tensor, sharp: Tensor, step: int) -> Tensor:
         """Forward in the chosen precision and backward, so many patches at once as fit."""
-        mixed = self._precision != torch.float32
-        device = next(self.network.parameters()).device
-        total = torch.zeros((), device=device)
+        mixed = self.precision != torch.float32
+        _, count = self._settings.size_of_step(step)
+        first = self._processes.share(count).start
+        total = torch.zeros((), device=self.device)
         parts = (torch.split(batch, self._at_once) for batch in (blurred, sharp))
-        for b, s in zip(*parts, strict=True):
-            with torch.autocast(device.type, self._precision, enabled=mixed):
-                restored = self.network(b.to(device))
-            loss = self._loss(restored.float(), s.to(device)) * (len(b) / len(blurred))
-            loss.backward()  # type: ignore[no-untyped-call]
+        for b, s in zip(*parts, strict=True) if len(blurred) else ():
+            batch = Batch(
+                *(self.network, b.to(self.device), s.to(self.device)),
+                *(self._settings.seed, step, first, count),
+            )
+            with torch.autocast(self.device.type, self.precision, enabled=mixed):
+                loss = self.stage.loss(batch) * (len(b) / count)
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+            first += len(b)
         return total
 
     def save(self, step: int, decisive: Mapping[str, Any]) -> None:
@@ -134,6 +195,8 @@ class TrainingState:
             self.ema.state_dict(),
             self._optimizer.state_dict(),
             self._at_once,
+            self._recompute,
+            self._scaler.state_dict(),
         )
         save_checkpoint(self._settings.run_folder, checkpoint)
 
@@ -146,6 +209,10 @@ class TrainingState:
         self.ema.load_state_dict(dict(checkpoint.ema))
         self._optimizer.load_state_dict(dict(checkpoint.optimizer))
         self._at_once = checkpoint.at_once
+        if checkpoint.recompute:
+            self._recompute_blocks()
+        if checkpoint.scaler:
+            self._scaler.load_state_dict(dict(checkpoint.scaler))
         return checkpoint.step
 
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.console import finish
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.events import Event, Notice, Progress, Trained
-from napari_swintormer.training.log import TrainingLog
+from napari_swintormer.events import Event, Notice, Progress
+from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.settings import NETWORKS, TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.settings import SwintormerSettings
-    from napari_swintormer.models.swintormer import Swintormer
+    from napari_swintormer.training.course import Course
+    from napari_swintormer.training.processes import Processes
     from napari_swintormer.training.settings import Synthesis
 
 _REPORT_EVERY = 50  # steps between two lines of the log
 _FINAL_LEARNING_RATE = 1e-6
-BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 def train(
@@ -31,6 +32,7 @@ def train(
     sharp: Any = (),
     out: str | Path = "model.safetensors",
     *,
+    dual_pixel: str | Path | None = None,
     annotations: Any = None,
     axes: str | None = None,
     synthesize: Synthesis | None = None,
@@ -43,6 +45,7 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     progress: bool = False,
+    vgg19: str | Path | None = None,
     **more: Any,
 ) -> Path:
     """Train a network, or train a model further, on pairs of blurred and sharp images.
@@ -62,6 +65,9 @@ def train(
         Folder of sharp images, or several; or as many arrays as `blurred` has.
     out
         Weights file to write, ending in ``.safetensors``.
+    dual_pixel
+        Instead of both, a folder of a dual-pixel camera's images: ``inputL``, ``inputR`` and
+        ``target``.
     annotations
         Labels, as a folder or arrays: 1 where patches are taken from, 2 what is left out; nothing
         means everywhere.
@@ -85,13 +91,16 @@ def train(
     seed
         Equal seeds give equal weights (on one device, in one precision).
     device, precision
-        ``"auto"``, ``"cpu"``, ``"cuda"``…; ``"auto"``, ``"fp32"``, ``"bf16"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"``…; ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"``.
     progress
         Show a progress bar.
+    vgg19
+        File with VGG19's parameters, for the loss ``"perceptual"``; None fetches them once.
     **more
         Other fields of `napari_swintormer.training.settings.TrainSettings`: ``batch_size``,
-        ``patch_size``, ``learning_rate``, ``loss``, ``parameters``, ``register``,
-        ``match_intensity``, ``skip_bad``, ``keep``, ``patience``, ``held_out``, ``title``…
+        ``patch_size``, ``larger_patches``, ``learning_rate``, ``loss``, ``parameters``,
+        ``register``, ``match_intensity``, ``skip_bad``, ``keep``, ``patience``, ``held_out``,
+        ``tensorboard``, ``title``…
 
     Returns
     -------
@@ -114,6 +123,8 @@ def train(
     settings = TrainSettings(
         out=Path(out),
         **_image_settings(blurred, sharp, annotations, axes),
+        dual_pixel=None if dual_pixel is None else Path(dual_pixel),
+        vgg19=None if vgg19 is None else Path(vgg19),
         synthesize=synthesize,
         kinds=(kind,) if isinstance(kind, str) else tuple(kind),  # type: ignore[arg-type]
         steps=steps,
@@ -136,82 +147,51 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     which ``resume`` goes on without loss, and the weights as they are (``last.safetensors``); those
     of the best validation are in ``best.safetensors`` already.
 
+    Where several processes share the training (see `processes`), only the first one reports.
+
     Yields
     ------
     Progress, Trained, Notice
         One `Progress` per step, a `Trained` for every line of the log.
     """
-    from napari_swintormer.training.prior_stages import concerns_prior, iter_stage
-
-    if concerns_prior(settings):
-        yield from iter_stage(settings)
+    if settings.stage == "prior":
+        yield from _iter_stages(settings)
         return
-    import torch
+    from napari_swintormer.engine.devices import resolve_device
+    from napari_swintormer.training.course import Course
+    from napari_swintormer.training.processes import join_processes
 
-    from napari_swintormer.engine.devices import resolve_device, resolve_precision
-    from napari_swintormer.training.begin import check_nothing_there, find_scenes, start_model
-    from napari_swintormer.training.patches import PatchSampler, batches
-    from napari_swintormer.training.state import LossMean, TrainingState
-    from napari_swintormer.training.validation import Validation
+    with join_processes(resolve_device(settings.device)) as (processes, device):
+        course = Course(settings, device, processes)
+        steps = _iter_steps(course, processes)
+        if processes.writes:
+            with closing(course.log):
+                yield from steps
+                last = course.report(learning_rate(course.step, settings))
+            course.write_last(last)
+            course.finish()
+            yield last
+        else:
+            for _ in steps:
+                pass
+        processes.agree(True, device)  # the weights are written when any process returns
 
-    device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
-    card, start_weights = start_model(settings)
-    if not settings.resume:
-        check_nothing_there(settings)
-    scenes, held_out, images, notices = find_scenes(settings, card)
-    yield from notices
 
-    # Network, moving average and optimizer, fresh or as the checkpoint left them.
-    state = TrainingState.build(card, start_weights, settings, device, precision)
-    decisive = settings.decisive() | {"images": images, "network": card.network.model_dump()}
-    first_step = state.restore(decisive) if settings.resume else 0
-    log = TrainingLog(settings.run_folder, first_step)
-    validation = Validation(
-        held_out, settings.patch_size, settings.batch_size, card, settings.synthesize
-    )
-
-    def report(step: int, rate: float, *, validate: bool = True) -> Trained:
-        """Write a line of the log, with a picture and the best weights where there are any."""
-        some, loss = len(losses) > 0, losses.take()
-        if some and not math.isfinite(loss):
-            raise TrainingError(
-                f"The training lost its way before step {step}: its loss is no number any more. "
-                f"Start anew with a lower learning rate (got {settings.learning_rate:g})."
-            )
-        scores = validation.run(state.ema, device, precision) if validate else None
-        picture = settings.run_folder / "validation" / f"step_{step:06}.png" if scores else None
-        if picture is not None:
-            validation.save_picture(picture)
-        psnr, psnr_blurred = scores or (None, None)
-        line = Trained(step, settings.steps, loss, psnr, psnr_blurred, picture)
-        if log.write(line, rate):
-            _write_weights(settings.run_folder / BEST, state.ema, card, line)
-        return line
-
-    sampler = PatchSampler(
-        scenes,
-        settings.patch_size,
-        card.network.channels,
-        card.intensity,
-        settings.seed,
-        settings.synthesize,
-    )
-    step, losses = first_step, LossMean()
-    rate = learning_rate(step, settings)
-    source = batches(sampler, settings.batch_size, first_step, settings.steps, settings.workers)
+def _iter_steps(course: Course, processes: Processes) -> Generator[Event]:
+    """Make the steps; reporting and writing are left out in all processes but one."""
+    settings, first_step = course.settings, course.step
+    yield from course.notices
+    source = course.batches()
+    rate = learning_rate(course.step, settings)
     try:
-        if settings.from_model is not None and step == 0 and held_out:
-            yield report(0, rate)  # what training has to be better than
+        fresh = settings.from_model is not None and course.step == 0
+        if fresh and course.validates and processes.writes:
+            yield course.report(rate)  # what training has to be better than
         began = time.perf_counter()
         for blurred, sharp in source:
-            # One step: forward in the chosen precision, loss, gradients cut, AdamW, moving average.
-            rate = learning_rate(step, settings)
-            loss, notice = state.update(
-                torch.from_numpy(blurred), torch.from_numpy(sharp), rate, step
-            )
-            losses.add(loss)
-            step += 1
+            rate = learning_rate(course.step, settings)
+            notice = course.update(blurred, sharp, rate)
+            step = course.step
             elapsed = time.perf_counter() - began
             eta = elapsed / (step - first_step) * (settings.steps - step)
             if notice is not None:
@@ -219,42 +199,44 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
             yield Progress(step, settings.steps, "steps", elapsed, eta)
 
             # Now and then a checkpoint, and a line of the log, some with a validation.
-            if step % settings.checkpoint_every == 0 or step == settings.steps:
-                state.save(step, decisive)
             validate = step % settings.validate_every == 0
-            if step < settings.steps and (validate or step % _REPORT_EVERY == 0):
-                yield report(step, rate, validate=validate)
-                if validate and settings.patience and log.since_best >= settings.patience:
-                    yield Notice(
-                        f"Stopped early: none of the last {log.since_best} validations was better."
-                    )
+            if processes.writes:
+                if step % settings.checkpoint_every == 0 or step == settings.steps:
+                    course.save()
+                if step < settings.steps and (validate or step % _REPORT_EVERY == 0):
+                    yield course.report(rate, validate=validate)
+            if validate and settings.patience:
+                vain = course.log.since_best if processes.writes else 0
+                if processes.agree(vain >= settings.patience, course.state.device):
+                    yield Notice(f"Stopped early: none of the last {vain} validations was better.")
                     break
     except GeneratorExit:
-        state.save(step, decisive)
-        _write_weights(settings.run_folder / LAST, state.ema, card, Trained(step, 0, math.nan))
+        if processes.writes:
+            course.save()
+            course.write_last()
         raise
     finally:
         source.close()
 
-    last = report(step, rate)
-    _write_weights(settings.run_folder / LAST, state.ema, card, last)
-    best = held_out and settings.keep == "best"
-    put_in_place(settings.run_folder / (BEST if best else LAST), settings.out)
-    yield last
 
+def _iter_stages(settings: TrainSettings) -> Generator[Event]:
+    """Train stage after stage, each from the model that the one before has made."""
+    from napari_swintormer.training.begin import check_nothing_there
+    from napari_swintormer.training.prior_stages import stages_of_prior
 
-def put_in_place(weights: Path, out: Path) -> None:
-    """Copy weights of a run to where the user wants them, under that name.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
-    from napari_swintormer.models.weights import load_weights, save_weights
-
-    card, state = load_weights(weights)
-    save_weights(out, state, card)
+    if not settings.resume:
+        check_nothing_there(settings)
+    stages = stages_of_prior(settings)
+    done, total = 0, sum(stage.steps for stage in stages)
+    for stage in stages:
+        if not (settings.resume and stage.out.is_file()):
+            begun = settings.resume and (stage.run_folder / CHECKPOINT).is_file()
+            with closing(iter_train(dataclasses.replace(stage, resume=begun))) as events:
+                for event in events:
+                    if isinstance(event, Progress):
+                        event = Progress(done + event.done, total, event.unit, event.elapsed)
+                    yield event
+        done += stage.steps
 
 
 def _image_settings(blurred: Any, sharp: Any, annotations: Any, axes: str | None) -> dict[str, Any]:
@@ -289,13 +271,3 @@ def _network_settings(network: str | SwintormerSettings | None) -> SwintormerSet
             f"{', '.join(map(repr, NETWORKS))}."
         )
     return NETWORKS[network]
-
-
-def _write_weights(path: Path, network: Swintormer, card: ModelCard, report: Trained) -> None:
-    from napari_swintormer.models.weights import save_weights
-
-    metrics = {"training steps": float(report.step)}
-    if report.psnr is not None and report.psnr_blurred is not None:
-        metrics["validation PSNR, dB"] = round(report.psnr, 3)
-        metrics["validation PSNR of the blurred patches, dB"] = round(report.psnr_blurred, 3)
-    save_weights(path, network.state_dict(), card.model_copy(update={"metrics": metrics}))

@@ -11,15 +11,15 @@ from PIL import Image
 from napari_swintormer.errors import OutputError
 from napari_swintormer.training.losses import psnr
 from napari_swintormer.training.patches import PatchSampler
+from napari_swintormer.training.stage import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import nn
-
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.training.pairs import Scene
+    from napari_swintormer.training.state import TrainingState
 
 _PATCHES = 48
 # Not the training's seed: trainings of different seeds are compared on the same patches.
@@ -62,33 +62,35 @@ class Validation:
             blurred, sharp = sampler.draw_all(_PATCHES)
             self._pairs = torch.from_numpy(blurred), torch.from_numpy(sharp)
             # the patch that blur takes most from shows best what a network learns
-            lost = np.nan_to_num(np.abs(sharp - blurred)).mean(axis=(1, 2, 3))
+            lost = np.nan_to_num(np.abs(sharp - blurred[:, : sharp.shape[1]])).mean(axis=(1, 2, 3))
             self._shown = int(lost.argmax())
 
-    def run(
-        self, network: nn.Module, device: torch.device, precision: torch.dtype
-    ) -> tuple[float, float] | None:
-        """Measure the mean PSNR in dB of the restored and of the blurred patches.
+    def run(self, state: TrainingState) -> tuple[float, float] | None:
+        """Measure the mean PSNR in dB of the averaged network's images and of the blurred ones.
 
         Returns None when there is nothing held out.
         """
         if self._pairs is None:
             return None
         blurred, sharp = self._pairs
-        mixed = precision != torch.float32
+        device, precision = state.device, state.precision
+        mixed, images = precision != torch.float32, []
         with torch.inference_mode(), torch.autocast(device.type, precision, enabled=mixed):
-            restored = [
-                network(b.to(device)).float().cpu() for b in torch.split(blurred, self._batch_size)
-            ]
-        self._restored = restored_all = torch.cat(restored)
-        return psnr(restored_all, sharp), psnr(blurred, sharp)
+            parts = (torch.split(half, self._batch_size) for half in self._pairs)
+            for i, (b, s) in enumerate(zip(*parts, strict=True)):
+                batch = Batch(state.ema, b.to(device), s.to(device), _SEED, i)
+                images.append(state.stage.image(batch).float().cpu())
+        self._restored = restored = torch.cat(images)
+        return psnr(restored, sharp), psnr(blurred[:, : sharp.shape[1]], sharp)
 
     def save_picture(self, path: Path) -> None:
         """Write one patch of the last run as a PNG: blurred, restored and sharp side by side."""
         assert self._pairs is not None
         assert self._restored is not None
         blurred, sharp = self._pairs
-        strip = torch.cat([x[self._shown] for x in (blurred, self._restored, sharp)], dim=2)
+        strip = torch.cat(
+            [x[self._shown, : sharp.shape[1]] for x in (blurred, self._restored, sharp)], dim=2
+        )
         grey_levels = (strip.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
         picture = grey_levels.permute(1, 2, 0).numpy().squeeze()
         try:

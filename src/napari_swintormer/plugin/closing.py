@@ -1,0 +1,70 @@
+"""A question before a window, or a panel in it, is closed on something that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakMethod, ref
+
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QMessageBox, QWidget
+
+
+class ClosingQuestion(QObject):
+    """Asks before a widget of napari is closed while something in it goes on.
+
+    Nothing here keeps a window alive: only weak references lead out.
+
+    Parameters
+    ----------
+    widget
+        In a dock widget, or to be put into one.
+    question
+        Method of it that gives what to ask, or nothing where closing does no harm.
+    """
+
+    def __init__(self, widget: QWidget, question: Callable[[], str]) -> None:
+        super().__init__(widget)
+        self._question = WeakMethod(question)
+
+    def watch(self) -> None:
+        """Look for the panel and the window that hold the widget now."""
+        panel = _ancestor(self.parent(), QDockWidget)
+        close = getattr(type(panel), "destroyOnClose", None)  # what napari's button on it calls
+        if close is not None:
+            panel.destroyOnClose = partial(_ask_and_close, ref(self), ref(panel), close)
+        window = _ancestor(self.parent(), QMainWindow)
+        if window is not None:
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
+        """Keep the window open if that is the answer."""
+        if event.type() == QEvent.Type.Close and not self._may_close():
+            event.ignore()
+            return True
+        return bool(super().eventFilter(watched, event))
+
+    def _may_close(self) -> bool:
+        question = self._question()
+        text = "" if question is None else question()
+        if not text:
+            return True
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        return bool(QMessageBox.question(self.parent(), "Close", text, yes | no, no) == yes)
+
+
+def _ask_and_close(
+    asking: ref[ClosingQuestion], panel: ref[Any], close: Callable[[Any], None]
+) -> None:
+    question, closed = asking(), panel()
+    if closed is not None and (question is None or question._may_close()):
+        close(closed)
+
+
+def _ancestor(widget: QObject, kind: type[QWidget]) -> Any:
+    """Nearest ancestor of a kind, or None."""
+    above = widget.parent()
+    while above is not None and not isinstance(above, kind):
+        above = above.parent()
+    return above
