@@ -447,8 +447,7 @@ def _network_memory(
     if settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings):
         assert settings.tile_size is not None
         fixed += LDM_BYTES
-        side = settings.tile_size / settings.scale
-        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / side) ** 2
+        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / settings.tile_size) ** 2
     return DeviceMemory(
         fixed=fixed,
         # a compact prior takes less than the network, before it
