@@ -23,6 +23,7 @@ from napari_swintormer.api import deblur_file
 from napari_swintormer.cli import app
 from napari_swintormer.config import models_folder
 from napari_swintormer.errors import SwintormerError
+from napari_swintormer.evaluation.residual import residual_map
 from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.models.catalogue import import_model, list_models
 from napari_swintormer.models.weights import read_card
@@ -412,3 +413,18 @@ def test_pairs_are_checked_in_a_table(tmp_path):
     assert code == 2
     assert told.startswith("error: 1 of 2 pairs cannot be trained on; the first: The images of a")
     assert not out.exists()
+
+
+def test_the_residual_map_is_written_beside(photo, tmp_path):
+    image = tifffile.imread(photo)
+    wrong = np.where(np.arange(150)[:, None] < 40, image // 2, image)
+    tifffile.imwrite(tmp_path / "wrong.tif", wrong, photometric="rgb")
+    out = tmp_path / "left.tif"
+    assert swintormer("residual", photo, tmp_path / "wrong.tif", out)[:2] == (0, f"{out}\n")
+    left = tifffile.imread(out)
+    np.testing.assert_allclose(left, residual_map(image, wrong), atol=1e-3)
+    assert np.abs(left[:, :40]).mean() > 10 * np.abs(left[:, 110:]).mean()
+    assert not list(tmp_path.glob(".*"))
+    code, _, errors = swintormer("residual", photo, tmp_path / "wrong.tif", photo)
+    assert code == 2
+    assert "is the input itself" in errors

@@ -39,6 +39,7 @@ def test_the_snippets_of_the_guide_run(home, tiny_weights, tmp_path, monkeypatch
     assert (tmp_path / "sharper.ome.zarr").is_dir()
     assert (tmp_path / "sharper.ome.tif").is_file()
     assert not (tmp_path / "other.ome.tif").exists()
+    assert (tmp_path / "unexplained.tif").is_file()
     assert (tmp_path / "sharper" / "a.tif").is_file()
     assert preferences().memory_share == 0.7
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from napari_swintormer.models.card import ModelCard
 from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.settings import SwintormerSettings
+
+if TYPE_CHECKING:
+    from napari_swintormer.models.swintormer import Swintormer
 
 
 def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
@@ -36,3 +41,17 @@ TINY_NETWORK = SwintormerSettings(
     num_refinement_blocks=0,
     window_size=2,
 )
+
+
+def random_network(card: ModelCard) -> Swintormer:
+    """A network whose prior is far from where training starts: its noise is seen in the result."""
+    import torch
+
+    from napari_swintormer.models.prior import build_network
+
+    torch.manual_seed(1)
+    network = build_network(card.network, card.prior)
+    torch.nn.init.normal_(network.prior.denoiser.out.weight, std=0.5)
+    torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
+    torch.nn.init.normal_(network.output.weight, std=0.02)
+    return network

@@ -13,7 +13,7 @@ from napari_swintormer.file_run import FileRun
 from napari_swintormer.job import Job, prepare
 
 if TYPE_CHECKING:
-    from napari_swintormer.config import Blend, Device, Precision
+    from napari_swintormer.config import Blend, Device, Precision, Preset
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.imaging.writing import Compression
 
@@ -27,6 +27,8 @@ def deblur(
     model: str | Path | TileRestorer | None = None,
     *,
     axes: str | None = None,
+    planes: str | None = None,
+    preset: Preset | None = None,
     tile_size: int | None = None,
     overlap: int | None = None,
     blend: Blend | None = None,
@@ -35,6 +37,8 @@ def deblur(
     precision: Precision = "auto",
     seed: int = 0,
     num_inference_steps: int | None = None,
+    samples: int | None = None,
+    uncertainty: bool = False,
     prior: str | None = None,
     strength: float = 1.0,
     scale: int = 1,
@@ -53,6 +57,12 @@ def deblur(
     axes
         One letter of ``TCZYXS`` per dimension (S: colours of a pixel); None to guess from the
         shape. Planes of a stack are deblurred one by one.
+    planes
+        Planes to deblur, such as ``"Z=2:5"`` or ``"T=0, Z=3:"``; None for all. The result holds no
+        others, and they are what they are in the result of the whole image.
+    preset
+        ``"fast"``, ``"balanced"`` or ``"best"`` fills in `overlap`, `num_inference_steps` and
+        `samples` where they are None.
     tile_size, overlap
         Side of the tiles and overlap of neighbours in pixels; None as the model says.
     blend
@@ -68,6 +78,12 @@ def deblur(
         Seed of everything that is sampled; not negative.
     num_inference_steps
         Steps in which the prior of a model is sampled; None as the model says.
+    samples
+        How many priors are drawn; the result is the mean of what they lead to. None draws one, and
+        four with `uncertainty`.
+    uncertainty
+        Also return how much the samples differ, which tells what the model knows and what it made
+        up.
     prior
         ``"off"`` deblurs without the model's prior. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
@@ -82,10 +98,13 @@ def deblur(
     Returns
     -------
     numpy.ndarray or dask.array.Array
-        The deblurred image: same shape and data type, intensities in the same units. Dask in, dask
-        out: a lazy array with the same values, which computes what is asked of it, block by block,
-        with dask's threads or on a cluster. A weights file must then lie at the same path on every
-        computer; a restorer that `load_model` gave is sent along.
+        The deblurred image, or the chosen planes of it: same shape and data type, intensities in
+        the same units. Dask in, dask out: a lazy array with the same values, which computes what is
+        asked of it, block by block, with dask's threads or on a cluster. A weights file must then
+        lie at the same path on every computer; a restorer that `load_model` gave is sent along.
+        With `uncertainty` a tuple of the image and the standard deviation of the samples at every
+        pixel: same shape, float32, in the units of the image; 0 where that keeps its pixels, and
+        for alpha.
 
     Raises
     ------
@@ -103,6 +122,8 @@ def deblur(
     settings, restorer = _choose(
         model,
         axes=axes,
+        planes=planes,
+        preset=preset,
         tile_size=tile_size,
         overlap=overlap,
         blend=blend,
@@ -111,6 +132,8 @@ def deblur(
         precision=precision,
         seed=seed,
         num_inference_steps=num_inference_steps,
+        samples=samples,
+        uncertainty=uncertainty,
         prior=prior,
         strength=strength,
         scale=scale,
@@ -119,10 +142,12 @@ def deblur(
         image = np.asarray(image)
     job = prepare(image, settings, restorer)
     if hasattr(image, "dask"):
-        return job.lazy()
-    out = np.empty(image.shape, image.dtype)
-    finish(job.run(out), _TITLE, show=progress)
-    return out
+        return job.lazy_with_deviation() if uncertainty else job.lazy()
+    shape = job.planes.data.shape
+    out = np.empty(shape, image.dtype)
+    deviation = np.zeros(shape, np.float32) if uncertainty else None
+    finish(job.run(out, deviation=deviation), _TITLE, show=progress)
+    return out if deviation is None else (out, deviation)
 
 
 def deblur_file(
@@ -131,6 +156,8 @@ def deblur_file(
     model: str | Path | TileRestorer | None = None,
     *,
     axes: str | None = None,
+    planes: str | None = None,
+    preset: Preset | None = None,
     tile_size: int | None = None,
     overlap: int | None = None,
     blend: Blend | None = None,
@@ -139,6 +166,8 @@ def deblur_file(
     precision: Precision = "auto",
     seed: int = 0,
     num_inference_steps: int | None = None,
+    samples: int | None = None,
+    uncertainty: bool = False,
     prior: str | None = None,
     strength: float = 1.0,
     scale: int = 1,
@@ -154,15 +183,18 @@ def deblur_file(
     finished chunk. In the end it becomes the OME-Zarr image, or is streamed into the format of
     `dst` and removed. A run that was stopped, or killed, leaves it to be completed by `resume`.
 
+    With `uncertainty` a second file beside `dst` holds the standard deviation of the samples, in
+    float32 and in the units of the image: ``sharp-deviation.tif`` beside ``sharp.tif``.
+
     Parameters
     ----------
     src
         TIFF, OME-TIFF, BigTIFF, Zarr, OME-Zarr, NPY, PNG or JPEG.
     dst
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
-    model, axes, tile_size, overlap, blend, batch_size, device, precision
+    model, axes, planes, preset, tile_size, overlap, blend, batch_size, device, precision
         As in `deblur`; `axes` of None takes those of the file.
-    seed, num_inference_steps, prior, strength, scale
+    seed, num_inference_steps, samples, uncertainty, prior, strength, scale
         As in `deblur`.
     compression
         Of a TIFF: ``"deflate"``, ``"zstd"`` or None.
@@ -196,6 +228,8 @@ def deblur_file(
     settings, restorer = _choose(
         model,
         axes=axes,
+        planes=planes,
+        preset=preset,
         tile_size=tile_size,
         overlap=overlap,
         blend=blend,
@@ -204,6 +238,8 @@ def deblur_file(
         precision=precision,
         seed=seed,
         num_inference_steps=num_inference_steps,
+        samples=samples,
+        uncertainty=uncertainty,
         prior=prior,
         strength=strength,
         scale=scale,

@@ -14,10 +14,14 @@ from typing import Any, Literal
 import platformdirs
 
 DEFAULT_MODEL = "swintormer-small"
+SAMPLES_FOR_UNCERTAINTY = 4
+SAMPLES_MAX = 64
+"""Of one run; their differences are held in memory."""
 
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "mps"
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Preset = Literal["fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class DeblurSettings:
         Name in the catalogue or path of a weights file.
     axes
         One letter of ``TCZYXS`` per image dimension, None to guess from the shape.
+    planes
+        Planes to deblur, such as ``"Z=2:5"``; the result holds no others, and they are what they
+        are in the result of the whole image. None for all.
+    preset
+        ``"fast"``, ``"balanced"`` or ``"best"`` fills in overlap, steps and samples where they are
+        None, see `napari_swintormer.presets`.
     tile_size, overlap
         Side of the square tiles and overlap of neighbours, in pixels. The paper's best is 512
         with 292 (stride 220). In pixels that the network sees, see `scale`.
@@ -48,6 +58,11 @@ class DeblurSettings:
         Seed of everything that is sampled; not negative.
     num_inference_steps
         Steps in which a model's prior is sampled; more cost more.
+    samples
+        How many priors are drawn; the result is the mean of what they lead to, and costs as many
+        times more. None draws one, and four with `uncertainty`.
+    uncertainty
+        Also tell the standard deviation of the samples at every pixel; wants two samples or more.
     prior
         ``"off"`` leaves the prior of the model out. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
@@ -62,6 +77,8 @@ class DeblurSettings:
 
     model: str | None = None
     axes: str | None = None
+    planes: str | None = None
+    preset: Preset | None = None
     tile_size: int | None = None
     overlap: int | None = None
     blend: Blend | None = None
@@ -70,6 +87,8 @@ class DeblurSettings:
     precision: Precision = "auto"
     seed: int = 0
     num_inference_steps: int | None = None
+    samples: int | None = None
+    uncertainty: bool = False
     prior: str | None = None
     strength: float = 1.0
     scale: int = 1

@@ -47,7 +47,9 @@ def finish(events: Generator[Event, None, None], title: str, *, show: bool) -> N
                 if event.unit not in tasks:
                     name = _WRITING if event.unit == "chunks" else title
                     tasks[event.unit] = bar.add_task(name, unit=event.unit)
-                bar.update(tasks[event.unit], completed=event.done, total=event.total)
+                bar.update(
+                    tasks[event.unit], completed=event.share * event.total, total=event.total
+                )
             elif show and (line := _line(event)) is not None:
                 _print(line, bar)
             if interrupted():

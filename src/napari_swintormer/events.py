@@ -29,6 +29,11 @@ class Progress:
         Seconds since the run began, without the part that an earlier run had finished.
     eta
         Seconds to go, or None while unknown.
+    step, steps
+        Steps done and to do of the batch at hand: calls of the denoiser and of the network. 0 of 0
+        when a batch is done, and for models without prior, which make a batch in one.
+    at_hand
+        Size of that batch, in `unit`.
     """
 
     done: int
@@ -36,6 +41,14 @@ class Progress:
     unit: str
     elapsed: float
     eta: float | None = None
+    step: int = 0
+    steps: int = 0
+    at_hand: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the work that is done, 0 to 1, with that of the batch at hand."""
+        return (self.done + self.at_hand * self.step / max(1, self.steps)) / self.total
 
 
 class Clock:
@@ -60,6 +73,13 @@ class Clock:
         elapsed = time.monotonic() - self._start
         eta = elapsed / (self._done - self._done_before) * (self._total - self._done)
         return Progress(self._done, self._total, self._unit, elapsed, eta)
+
+    def within(self, n: int, step: int, steps: int) -> Progress:
+        """Tell that of the next `n` a part is done: `step` of `steps`, at least one."""
+        elapsed = time.monotonic() - self._start
+        done = self._done + n * step / steps
+        eta = elapsed / (done - self._done_before) * (self._total - done)
+        return Progress(self._done, self._total, self._unit, elapsed, eta, step, steps, n)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.events import Notice
+from napari_swintormer.file_stores import DEVIATION, FileStores, check_deviation
 from napari_swintormer.imaging.files import open_image
-from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.store import ResultStore
 from napari_swintormer.imaging.writing import (
     TIFF_SUFFIXES,
@@ -79,30 +79,30 @@ class FileRun:
             yield Notice(job.describe())
             if self.scheduler is None:
                 job = job.load()
-            store = self._open_store(image, job)
-            if store.damaged:
-                yield Notice(store.describe_damage())
+            stores = self._open_stores(image, job)
+            if stores.damage:
+                yield Notice(stores.damage)
             try:
-                yield from self._work(image, job, store)
+                yield from self._work(image, job, stores)
             except BaseException:
-                if not store.finished():  # nothing to go on with
-                    store.discard()
+                if not stores.finished():  # nothing to go on with
+                    stores.discard()
                 raise
-            yield from store.finishing(compression=self.compression, overwrite=self.overwrite)
+            yield from stores.finishing(compression=self.compression, overwrite=self.overwrite)
 
-    def _work(self, image: Image, job: Job, store: ResultStore) -> Generator[Event, None, None]:
+    def _work(self, image: Image, job: Job, stores: FileStores) -> Generator[Event, None, None]:
         """Restore the image here, or on a cluster."""
         if self.scheduler is None:
-            yield from job.run(store.array, store)
+            yield from job.run(stores.array, stores, deviation=stores.deviation)
             return
         from napari_swintormer.engine import cluster
         from napari_swintormer.imaging.shared import as_dask
 
         pixels = as_dask(image, job.plan.grid.block_size)
-        planes = Planes(pixels, job.planes.axes, job.planes.channels)
+        planes = job.see(pixels)
         with cluster.connected(self.scheduler) as client:
             result = job.lazy(planes, cluster.gpu_resources(client))
-            yield from cluster.run(job.plan, planes, result, store.array, store, client)
+            yield from cluster.run(job.plan, planes, result, stores.array, stores, client)
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Image, Job]]:
@@ -110,8 +110,16 @@ class FileRun:
         check_output(self.dst, self.src, self.overwrite)
         self._check_compression()
         with open_image(self.src, self.settings.axes) as image:
-            check_fits(self.dst, image.axes, image.data.shape, image.data.dtype)
-            yield image, prepare(image.data, replace(self.settings, axes=image.axes), self.restorer)
+            job = prepare(image.data, replace(self.settings, axes=image.axes), self.restorer)
+            check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)
+            if self.settings.uncertainty and self.scheduler is not None:
+                raise SettingsError(
+                    f"A cluster writes no deviation (got scheduler={self.scheduler!r}, "
+                    "uncertainty=True). Leave one out, or use deblur with a dask array, which "
+                    "gives both."
+                )
+            check_deviation(self.dst, self.src, job, overwrite=self.overwrite)
+            yield image, job
 
     def _check_compression(self) -> None:
         if self.compression is None:
@@ -127,27 +135,23 @@ class FileRun:
                 f"{self.dst.name}). Leave it out; OME-Zarr is always compressed."
             )
 
-    def _open_store(self, image: Image, job: Job) -> ResultStore:
-        run = job.provenance() | {"input": _fingerprint(image, job)}
-        if self.resume and ResultStore.is_unfinished(self.dst):
-            return ResultStore.resume(self.dst, run)
-        self._check_space(image)
-        return ResultStore.create(
+    def _open_stores(self, image: Image, job: Job) -> FileStores:
+        if not (self.resume and ResultStore.is_unfinished(self.dst)):
+            self._check_space(job)
+        return FileStores(
             self.dst,
-            image.data.shape,
-            job.planes.dtype,
-            image.axes,
-            job.plan.grid.block_size,
-            run,
+            job,
+            job.provenance() | {"input": _fingerprint(image, job)},
+            resume=self.resume,
+            overwrite=self.overwrite,
             pixel_size=image.pixel_size,
             unit=image.unit,
-            planes_per_position=job.planes.planes_per_position,
-            overwrite=self.overwrite,
         )
 
-    def _check_space(self, image: Image) -> None:
+    def _check_space(self, job: Job) -> None:
         """Refuse a run whose result, uncompressed, is larger than the free space."""
-        size = prod(image.data.shape) * np.dtype(image.data.dtype).itemsize
+        itemsize = job.planes.dtype.itemsize + DEVIATION.itemsize * self.settings.uncertainty
+        size = prod(job.planes.data.shape) * itemsize
         # with coarser levels; any other than a Zarr result is written a second time, into its
         # format, and a TIFF keeps the level to come in a file meanwhile
         needed = size * (4 if self.dst.suffix.lower() == ZARR_SUFFIX else 8) // 3

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_swintormer import __version__
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.config import SAMPLES_FOR_UNCERTAINTY, SAMPLES_MAX, DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
@@ -24,10 +24,12 @@ from napari_swintormer.imaging.intensity import (
     IntensityRange,
     measure_ranges,
 )
+from napari_swintormer.imaging.part import parse_planes
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
-from napari_swintormer.models.prior_settings import LDM_BYTES, LdmPriorSettings
+from napari_swintormer.models.prior_settings import LDM_BYTES, LDM_BYTES_PER_PIXEL, LdmPriorSettings
 from napari_swintormer.models.weights import file_sha256
+from napari_swintormer.presets import apply_preset
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Job:
     Attributes
     ----------
     planes
-        The image; nothing of it has been read.
+        The image, or the planes of it that were chosen; nothing of it has been read.
     plan
         Tiles, memory, disk and time.
     settings
@@ -102,8 +104,11 @@ class Job:
         """Say the plan in one line."""
         device = self.settings.device
         text = self.plan.describe("the fastest device" if device == "auto" else device)
-        steps = self.settings.num_inference_steps
-        return text if steps is None else f"{text}, a prior of {steps} step{'s' * (steps != 1)}"
+        steps, samples = self.settings.num_inference_steps, self.settings.samples
+        if steps is None:
+            return text
+        times = "" if samples == 1 else f", {samples} times"
+        return f"{text}, a prior of {steps} step{'s' * (steps != 1)}{times}"
 
     def load(self) -> Job:
         """Load the model and its prior, unless a restorer is there already; imports torch.
@@ -124,6 +129,7 @@ class Job:
         out: Any,
         journal: Journal | None = None,
         ranges: list[IntensityRange] | None = None,
+        deviation: Any = None,
     ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
@@ -138,12 +144,15 @@ class Job:
             the run keeps unless the settings name one; see `napari_swintormer.engine.local.run`.
         ranges
             Intensity range of every plane, for who knows them; None takes `ranges` of the job.
+        deviation
+            Array-like of the image's shape, float32, of zeros: with ``settings.uncertainty`` the
+            standard deviation of the samples is written there.
 
         Yields
         ------
         Event
-            `Progress` after every batch of tiles, `ChunkFinished` after every chunk, `Notice` when
-            memory ran out and the run goes on with less.
+            `Progress` after every batch of tiles and every step of a prior, `ChunkFinished` after
+            every chunk, `Notice` when memory ran out and the run goes on with less.
 
         Raises
         ------
@@ -159,7 +168,8 @@ class Job:
             if journal is not None and journal.batch_size is None:
                 journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
-            events = local.run(plan, self.planes, ranges or self.ranges, runner, out, journal)
+            ranges = ranges or self.ranges
+            events = local.run(plan, self.planes, ranges, runner, out, journal, deviation)
             key = planned_speed_key(self.weights_sha256, self.settings)
             yield from remembering(events, plan, key)
 
@@ -187,12 +197,19 @@ class Job:
         """
         from napari_swintormer.engine.preview import restore_region
 
-        with closing(self._recipe().make()) as runner:
+        certain = replace(self, settings=replace(self.settings, uncertainty=False))
+        with closing(certain._recipe().make()) as runner:
             return (
                 yield from restore_region(
                     self.plan, self.planes, self.ranges, runner, position, region
                 )
             )
+
+    def see(self, image: Any) -> Planes:
+        """See another array-like with the same pixels as the planes of this job."""
+        settings = self.settings
+        assert settings.axes is not None
+        return _planes(image, settings.axes, self.planes.model_channels, settings.planes)
 
     def lazy(
         self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
@@ -212,6 +229,13 @@ class Job:
 
         planes = planes or self.planes
         return graph.lazy(self.plan, planes, self.ranges, self._recipe(), resources)
+
+    def lazy_with_deviation(self, planes: Planes | None = None) -> tuple[da.Array, da.Array]:
+        """Restore a dask array when asked for, and tell how the samples differ; see `lazy`."""
+        from napari_swintormer.engine import graph
+
+        planes = planes or self.planes
+        return graph.lazy_with_deviation(self.plan, planes, self.ranges, self._recipe())
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
@@ -238,7 +262,13 @@ class Job:
         from napari_swintormer.models.restorer import PriorUse
 
         settings = self.settings
-        return PriorUse(settings.seed, settings.num_inference_steps, settings.prior)
+        return PriorUse(
+            settings.seed,
+            settings.num_inference_steps,
+            settings.prior,
+            settings.samples or 1,
+            settings.uncertainty,
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Say how the result is made, for the metadata of layer and file; imports torch.
@@ -299,7 +329,7 @@ def prepare(
     if settings.scale not in _SCALES:
         raise SettingsError(
             f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
-            "Use scale=2 for blur circles of 10 to 20 pixels, 4 for wider ones."
+            "Use scale=2 for blur circles of 8 to 16 pixels across, 4 for wider ones."
         )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
@@ -309,6 +339,7 @@ def prepare(
         channels, multiple = card.network.channels, card.network.multiple
     else:
         channels, multiple = restorer.channels, restorer.multiple  # type: ignore[union-attr]
+    settings = apply_preset(settings, card)
     tile_size, overlap, blend = _tiles(settings, card)
     settings = replace(
         settings,
@@ -317,8 +348,9 @@ def prepare(
         overlap=overlap,
         blend=blend,
         num_inference_steps=_prior_steps(settings, card),
+        samples=_samples(settings, card),
     )
-    planes = Planes(image, axes, channels)
+    planes = _planes(image, axes, channels, settings.planes)
     sha256 = _weights_sha256(model, restorer)
     memory = None if card is None else _network_memory(card, model, settings)
     plan = make_plan(
@@ -334,9 +366,18 @@ def prepare(
         minimum_tile_size=multiple * settings.scale,
         device_memory=memory,
         rate=recall_speed(planned_speed_key(sha256, settings)),
+        samples=settings.samples or 1,
+        uncertainty=settings.uncertainty,
     )
     convention = IntensityConvention() if card is None else card.intensity
     return Job(planes, plan, settings, model, convention, restorer)
+
+
+def _planes(image: Any, axes: str, channels: int, chosen: str | None) -> Planes:
+    planes = Planes(image, axes, channels)
+    if chosen is None:
+        return planes
+    return planes.part(parse_planes(chosen, planes.axes, image.shape))
 
 
 def _tiles(settings: DeblurSettings, card: ModelCard | None) -> tuple[int, int, Blend]:
@@ -375,14 +416,42 @@ def _prior_steps(settings: DeblurSettings, card: ModelCard | None) -> int | None
     return None
 
 
+def _samples(settings: DeblurSettings, card: ModelCard | None) -> int:
+    """Count the samples that are drawn: as the user says, else one, or some to compare."""
+    samples, uncertainty = settings.samples, settings.uncertainty
+    if samples is None:
+        samples = SAMPLES_FOR_UNCERTAINTY if uncertainty else 1
+    if not 1 <= samples <= SAMPLES_MAX:
+        raise SettingsError(
+            f"samples must be from 1 to {SAMPLES_MAX} (got samples={samples}). Use 1 for a quick "
+            "result, 4 or 8 for the mean of several."
+        )
+    if uncertainty and samples == 1:
+        raise SettingsError(
+            "uncertainty is what several samples differ by (got samples=1). Use samples=2 or more."
+        )
+    if samples > 1 and (card is None or card.prior is None or settings.prior == "off"):
+        wish = "uncertainty=True" if uncertainty else f"samples={samples}"
+        raise SettingsError(
+            f"Without a prior all samples are the same (got {wish}). Use a model with a prior, and "
+            "leave prior='off' out."
+        )
+    return samples
+
+
 def _network_memory(
     card: ModelCard, model: ModelInfo | None, settings: DeblurSettings
 ) -> DeviceMemory:
     """Memory of the network; counted as the computer's own unless a GPU was asked for by name."""
-    paper = settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings)
+    fixed, per_pixel = 0 if model is None else model.path.stat().st_size, 0.0
+    if settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings):
+        assert settings.tile_size is not None
+        fixed += LDM_BYTES
+        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / settings.tile_size) ** 2
     return DeviceMemory(
-        fixed=(0 if model is None else model.path.stat().st_size) + LDM_BYTES * paper,
-        per_pixel=_BYTES_PER_PIXEL * card.network.dim // settings.scale**2,
+        fixed=fixed,
+        # a compact prior takes less than the network, before it
+        per_pixel=(_BYTES_PER_PIXEL * card.network.dim + per_pixel) / settings.scale**2,
         on_host=settings.device in ("auto", "cpu"),
     )
 

@@ -28,9 +28,15 @@ class Smooth(nn.Module):
 
     needs_places = True
 
-    def forward(self, tiles, places):
+    def count_steps(self, height, width):
+        return 2
+
+    def in_steps(self, tiles, places):
         noise = PlacedNoise(0, places)(0, tiles)
-        return nn.functional.avg_pool2d(tiles, 5, 1, 2) * 1.1 + 0.1 * noise
+        yield
+        restored = nn.functional.avg_pool2d(tiles, 5, 1, 2) * 1.1 + 0.1 * noise
+        yield
+        return restored
 
 
 def spans(length):

@@ -17,7 +17,8 @@ from napari_swintormer.models.compvis import convert_compvis
 from napari_swintormer.models.ldm import LdmPrior, build_denoiser, load_prior
 from napari_swintormer.models.noise import Place, PlacedNoise
 from napari_swintormer.models.prior_settings import LdmPriorSettings
-from napari_swintormer.models.sampling import SamplingPlan, Schedule, last, sample
+from napari_swintormer.models.sampling import SamplingPlan, Schedule, sample
+from napari_swintormer.models.stepwise import finished
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ldm_unet_small.safetensors"
 RELEASED = {
@@ -203,7 +204,7 @@ def test_large_tiles_are_fused_from_windows_at_every_step(denoiser):
     # overlapping ones: each pixel is a mean of what the windows over it say
     predict = LdmPrior(denoiser, settings)._predict
     inputs = torch.randn(1, 6, 32, 48)
-    fused = predict(inputs, 500)
+    fused = finished(predict(inputs, 500))
     left, right = (denoiser(inputs[..., x : x + 32], 500).sample for x in (0, 16))
     lower = torch.minimum(left[..., 16:], right[..., :16])
     upper = torch.maximum(left[..., 16:], right[..., :16])
@@ -240,9 +241,10 @@ def test_the_released_size_builds_and_makes_a_step():
     plan = SamplingPlan.leading(Schedule.make(), 1, prediction="noise")
 
     def predict(z, t):
+        yield
         return denoiser(torch.cat([z, blurred], dim=1), t).sample
 
     with torch.inference_mode():
-        z0 = last(sample(predict, z, plan, lambda _step, like: torch.zeros_like(like)))
+        z0 = finished(sample(predict, z, plan, lambda _step, like: torch.zeros_like(like)))
     assert z0.shape == z.shape
     assert bool(z0.isfinite().all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import dask.array as da
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors import safe_open
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer import deblur, load_model
@@ -22,19 +25,10 @@ from napari_swintormer.models.prior import CompactPrior, build_network
 from napari_swintormer.models.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.sampling import SamplingPlan, sample
+from napari_swintormer.models.stepwise import finished
 from napari_swintormer.models.weights import load_weights, save_weights
 from napari_swintormer.training.settings import NETWORKS
-from tiny import tiny_card, tiny_prior_card
-
-
-def random_network(card):
-    """A network whose prior is far from where training starts: its noise is seen in the result."""
-    torch.manual_seed(1)
-    network = build_network(card.network, card.prior)
-    torch.nn.init.normal_(network.prior.denoiser.out.weight, std=0.5)
-    torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
-    torch.nn.init.normal_(network.output.weight, std=0.02)
-    return network
+from tiny import random_network, tiny_card, tiny_prior_card
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +115,9 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner):
     image = torch.rand(1, 3, 192, 192)
     reach = 64  # of all convolutions together
     y, x = corner
-    whole = restorer._sample(image, [Place(0, 100, 200)])
-    part = restorer._sample(image[..., y : y + 160, x : x + 160], [Place(0, 100 + y, 200 + x)])
+    whole = finished(restorer._sample(image, [Place(0, 100, 200)]))
+    cut, place = image[..., y : y + 160, x : x + 160], Place(0, 100 + y, 200 + x)
+    part = finished(restorer._sample(cut, [place]))
     inner = slice(reach, 160 - reach)
     torch.testing.assert_close(
         part[..., inner, inner], whole[..., y : y + 160, x : x + 160][..., inner, inner]
@@ -137,7 +132,7 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
     sampled = torch.zeros(2, 256, 256)
     for y, x in tiles:
         tile = image[..., y : y + 64, x : x + 64]
-        sampled[:, y : y + 64, x : x + 64] = restorer._sample(tile, [Place(0, y, x)])[0]
+        sampled[:, y : y + 64, x : x + 64] = finished(restorer._sample(tile, [Place(0, y, x)]))[0]
     jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
     column = torch.arange(255)
     seam = column % 64 == 63
@@ -160,6 +155,48 @@ def test_all_steps_cost_a_fraction_of_the_network():
     assert alone > 1e9
     assert macs(lambda: restorer.prior.sample(images, noise, 4)) / alone < 0.12
     assert macs(lambda: restorer.prior.sample(images, noise, 8)) / alone < 0.25
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the memory of the tensors that are alive, and the most there was."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and id(storage) not in self.known:
+                self.known.add(id(storage))
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self.gone, id(storage), storage.nbytes())
+        return out
+
+    def gone(self, key, size):
+        self.known.discard(key)
+        self.live -= size
+
+
+def test_a_tile_with_prior_takes_hardly_more_memory():
+    network = NETWORKS["small"].model_copy(update={"prior_channels": 4})
+    card = tiny_card().model_copy(update={"network": network, "prior": CompactPriorSettings()})
+    restorer = Restorer(card, build_network(card.network, card.prior).state_dict())
+    tile = torch.rand(1, 3, 128, 128)
+
+    def peak(**use):
+        with torch.inference_mode(), LiveBytes() as memory:
+            restorer.with_prior(PriorUse(**use))(tile)
+        return memory.peak
+
+    peak()  # makes what is kept
+    alone = peak(source="off")
+    assert alone > 128 * 128 * 16 * 15
+    assert peak() < 1.1 * alone
+    assert peak(samples=4, uncertainty=True) < 1.5 * alone
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "unipc"])
@@ -257,6 +294,13 @@ def test_training_shows_the_denoiser_what_sampling_will():
     first, *times = (torch.tensor([t]) for t in plan.times)
     z = prior.schedule.diffuse(blurred, first, noise)
     torch.testing.assert_close(prior.diffuse(clean, blurred, first, noise), z)
-    samples = sample(lambda _z, _t: clean, z, plan, lambda _step, like: like)
-    for t, z in zip(times, samples, strict=False):
+    asked = []
+
+    def always_right(z, _t):
+        asked.append(z)
+        yield
+        return clean
+
+    finished(sample(always_right, z, plan, lambda _step, like: like))
+    for t, z in zip(times, asked[1:], strict=True):
         torch.testing.assert_close(prior.diffuse(clean, blurred, t, noise), z)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from napari_swintormer.models.sampling import SamplingPlan, Schedule, last, sample
+from napari_swintormer.models.sampling import SamplingPlan, Schedule, sample
+from napari_swintormer.models.stepwise import finished
 
 SCHEDULE = Schedule.make()
 BETAS = {"beta_start": 0.0015, "beta_end": 0.0155, "beta_schedule": "scaled_linear"}
@@ -25,6 +26,7 @@ def best_denoiser(prediction):
         kept = float(SCHEDULE.kept[t])
         gain = kept**0.5 * DEVIATION**2 / (kept * DEVIATION**2 + 1 - kept)
         clean = MEAN + gain * (z - kept**0.5 * MEAN)
+        yield
         return clean if prediction == "clean" else (z - kept**0.5 * clean) / (1 - kept) ** 0.5
 
     return denoiser
@@ -67,19 +69,24 @@ def test_ddim_is_that_of_diffusers(eta, steps):
     z = wanted = torch.randn(1, 2, 8, 8)
     for i, t in enumerate(theirs.timesteps):
         noise = seeded(i + 1, z) if eta else None
-        wanted = theirs.step(denoiser(wanted, t), t, wanted, eta, variance_noise=noise)[0]
-    torch.testing.assert_close(last(sample(denoiser, z, plan, seeded)), wanted)
+        wanted = theirs.step(finished(denoiser(wanted, t)), t, wanted, eta, variance_noise=noise)[0]
+    torch.testing.assert_close(finished(sample(denoiser, z, plan, seeded)), wanted)
 
 
 def test_the_ancestral_step_is_that_of_diffusers():
     theirs = DDPMScheduler(**BETAS, clip_sample=False, variance_type="fixed_large")
     plan = SamplingPlan.trailing(SCHEDULE, 1000, 999, prediction="noise", solver="ancestral")
-    denoiser, z = best_denoiser("noise"), torch.randn(1, 2, 8, 8)
-    samples = sample(denoiser, z, plan, seeded)
-    for i, (t, ours) in enumerate(zip(plan.times[:5], samples, strict=False)):
+    best, asked, z = best_denoiser("noise"), [], torch.randn(1, 2, 8, 8)
+
+    def denoiser(z, t):
+        asked.append(z)
+        return best(z, t)
+
+    finished(sample(denoiser, z, plan, seeded))
+    for i, t in enumerate(plan.times[:5]):
+        torch.testing.assert_close(asked[i], z)
         generator = torch.Generator().manual_seed(i + 1)
-        z = theirs.step(denoiser(z, t), t, z, generator=generator).prev_sample
-        torch.testing.assert_close(ours, z)
+        z = theirs.step(finished(best(z, t)), t, z, generator=generator).prev_sample
 
 
 @pytest.mark.parametrize("prediction", ["noise", "clean"])
@@ -90,7 +97,7 @@ def test_solvers_follow_the_flow_to_its_end(prediction, solver, steps, error):
     start = 800
     plan = SamplingPlan.trailing(SCHEDULE, start, steps, prediction=prediction, solver=solver)
     z = torch.linspace(-2, 2, 64).reshape(1, 1, 8, 8)
-    sampled = last(sample(best_denoiser(prediction), z, plan, seeded))
+    sampled = finished(sample(best_denoiser(prediction), z, plan, seeded))
     assert (sampled - exact(z, start - 1)).abs().max() < error
 
 
@@ -98,7 +105,7 @@ def test_solvers_follow_the_flow_to_its_end(prediction, solver, steps, error):
 def test_random_solvers_sample_the_distribution(solver, eta):
     plan = SamplingPlan.trailing(SCHEDULE, 1000, 500, prediction="noise", solver=solver, eta=eta)
     z = torch.randn(1, 1, 100, 100)
-    sampled = last(sample(best_denoiser("noise"), z, plan, seeded))
+    sampled = finished(sample(best_denoiser("noise"), z, plan, seeded))
     assert float(sampled.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(sampled.std()) == pytest.approx(DEVIATION, abs=0.02)
     # the start is forgotten: it has become another sample

@@ -1,4 +1,4 @@
-"""Swipe, toggle, difference; copying a run."""
+"""Swipe, toggle, difference, residual; copying a run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import napari_swintormer
 from napari_swintormer.cli import app
+from napari_swintormer.evaluation.residual import residual_map
 from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
 from napari_swintormer.plugin.swipe import canvas_of
 
@@ -88,6 +89,18 @@ def test_the_difference_is_the_result_minus_the_image(deblur_alone, qtbot):
     np.testing.assert_array_equal(layer.scale, (2, 3))
     low, high = layer.contrast_limits
     assert -low == high > 0
+
+
+def test_the_residual_is_what_the_result_does_not_explain(deblur_alone, qtbot):
+    photo = noise(90, 70, 3, dtype="uint8")
+    deblur_alone.viewer.add_image(photo, rgb=True, name="photo")
+    result = deblur_alone.run()
+    layers = deblur_alone.viewer.layers
+    compare = deblur_alone.widget.compare
+    qtbot.mouseClick(compare.residual, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not compare._residual.running, timeout=60_000)
+    wanted = residual_map(photo, result.data).mean(axis=-1)
+    np.testing.assert_allclose(layers["photo deblurred, residual"].data, wanted, atol=1e-3)
 
 
 def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):

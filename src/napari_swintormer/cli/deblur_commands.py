@@ -37,6 +37,13 @@ def deblur(
     axes: Annotated[
         str | None, typer.Option(help="One letter of TCZYXS per dimension; guessed if left out.")
     ] = DEFAULT.axes,
+    planes: Annotated[
+        str | None, typer.Option(help="Planes to deblur, such as Z=2:5; all if left out.")
+    ] = DEFAULT.planes,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="fast, balanced or best: overlap, steps and samples left out."),
+    ] = DEFAULT.preset,
     tile_size: TileSize = DEFAULT.tile_size,
     overlap: Overlap = DEFAULT.overlap,
     blend: Blend = DEFAULT.blend,
@@ -48,6 +55,15 @@ def deblur(
         int | None,
         typer.Option(help="Steps to sample the model's prior in; the model's if left out."),
     ] = DEFAULT.num_inference_steps,
+    samples: Annotated[
+        int | None, typer.Option(help="Priors to draw; the result is the mean of what they give.")
+    ] = DEFAULT.samples,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty", help="Write what the samples differ by, too, into NAME-deviation."
+        ),
+    ] = DEFAULT.uncertainty,
     prior: Annotated[
         str | None,
         typer.Option(help="off, or where the paper's prior is: hub id, folder, .ckpt file."),
@@ -78,6 +94,8 @@ def deblur(
     settings = DeblurSettings(
         model=model,
         axes=axes,
+        planes=planes,
+        preset=preset,  # type: ignore[arg-type]
         tile_size=tile_size,
         overlap=overlap,
         blend=blend,  # type: ignore[arg-type] # the run refuses other words, as in the API
@@ -86,6 +104,8 @@ def deblur(
         precision=precision,  # type: ignore[arg-type]
         seed=seed,
         num_inference_steps=num_inference_steps,
+        samples=samples,
+        uncertainty=uncertainty,
         prior=prior,
         strength=strength,
         scale=scale,
@@ -111,6 +131,25 @@ def deblur(
         return
     with resumable():
         finish(run.events(), "Deblurring", show=True)
+    typer.echo(str(dst))
+
+
+def residual(
+    src: Annotated[Path, typer.Argument(help="Image that was deblurred.")],
+    result: Annotated[Path, typer.Argument(help="What was made of it.")],
+    dst: Annotated[Path, typer.Argument(help="Map to write: .ome.zarr, .tif, .ome.tif or .npy.")],
+    axes: Annotated[
+        str | None,
+        typer.Option(help="One letter of TCZYXS per dimension; the file's if left out."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Map where a result, blurred again as it best fits, does not explain its image."""
+    from napari_swintormer.console import finish
+    from napari_swintormer.residual_run import residual_file
+
+    events = residual_file(src, result, dst, axes, overwrite=overwrite)
+    finish(events, "Blurring again", show=True)
     typer.echo(str(dst))
 
 

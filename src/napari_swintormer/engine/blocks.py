@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 class TileRestorer(Protocol):
     """What the engine asks of a restorer; `napari_swintormer.models.restorer` has them.
 
-    One that has `needs_places`, and it is true, is also told the place of every tile.
+    One that has `needs_places`, and it is true, is told the place of every tile: it has `in_steps`
+    and `count_steps`, too.
     """
 
     def __call__(self, tiles: torch.Tensor, /) -> torch.Tensor:
@@ -63,11 +64,28 @@ class PartialSums:
     region
         In pixels of the plane.
     sums
-        float32 (C, h, w), in unit intensities.
+        float32 (C, h, w), in unit intensities; with uncertainty (N * C, h, w), those of the
+        contrasts of the samples behind.
     """
 
     region: Region
     sums: NDArray[np.float32]
+
+
+class FinishedChunk(NamedTuple):
+    """A chunk of the result.
+
+    Attributes
+    ----------
+    values
+        (C, h, w) in the dtype of the image.
+    deviation
+        Standard deviation of the samples, (C, h, w) float32 in the units of the image; None without
+        uncertainty.
+    """
+
+    values: RawArray
+    deviation: NDArray[np.float32] | None
 
 
 class BlockRestoration:
@@ -84,7 +102,7 @@ class BlockRestoration:
     intensity
         Range of the plane.
     plane
-        Its number.
+        Its number in the whole image.
     only
         Leaves out the tiles that do not meet this region; None for all.
     """
@@ -121,9 +139,10 @@ class BlockRestoration:
 
     def add(self, changes: Sequence[NDArray[np.float32]]) -> None:
         """Add the changes of the next tiles, in raster order whatever the batch size."""
-        if self._sums is None:  # a block that is read ahead needs none yet
-            self._sums = np.zeros(self._unit.shape, np.float32)
+        if self._sums is None and changes:  # a block that is read ahead needs none yet
+            self._sums = np.zeros((len(changes[0]), *self._unit.shape[1:]), np.float32)
         for change in changes:
+            assert self._sums is not None
             tile = self._tiles[self._done]
             weights = self._blending.weights(tile)
             sums = _part(self._sums, self._reach, tile)
@@ -173,7 +192,7 @@ def finish_chunk(
     parts: Sequence[PartialSums],
     blending: Blending,
     intensity: IntensityRange,
-) -> RawArray:
+) -> FinishedChunk:
     """Make a chunk of the result.
 
     Parameters
@@ -189,20 +208,17 @@ def finish_chunk(
         Weights of the tiles.
     intensity
         Range of the plane.
-
-    Returns
-    -------
-    NDArray
-        (C, h, w) in the dtype of `raw`.
     """
     region = blending.grid.chunk(chunk)
-    change = np.zeros(raw.shape, np.float32)
+    change = np.zeros((len(parts[0].sums), *raw.shape[1:]), np.float32)
     for part in parts:
         sums = _part(change, region, part.region)
         sums += part.sums
     for inverse in blending.sum_inverse(region):
         change *= inverse
-    return intensity.apply(raw, change)
+    change, contrasts = change[: len(raw)], change[len(raw) :]
+    deviation = intensity.deviation(raw, contrasts) if len(contrasts) else None
+    return FinishedChunk(intensity.apply(raw, change), deviation)
 
 
 def _part(array: RawArray, outer: Region, inner: Region) -> RawArray:

@@ -14,6 +14,7 @@ from napari_swintormer.config import preferences
 from napari_swintormer.engine.devices import precision_name
 from napari_swintormer.engine.processors import is_out_of_memory
 from napari_swintormer.engine.remembered import recall, remember
+from napari_swintormer.models.restorer import Restorer
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ def batch_size_that_fits(
         Of the device.
     restorer
         On the device. What it needs is remembered by its `sha256`, if it has one, and by whether it
-        samples a prior.
+        samples a prior, and how many samples it compares.
     dtype
         Precision of its matrix products.
     tile
@@ -55,7 +56,9 @@ def batch_size_that_fits(
     if free is None:
         return None
     sha256 = getattr(restorer, "sha256", "")
-    prior = " prior" if getattr(restorer, "needs_places", False) else ""
+    prior, inner = "", getattr(restorer, "restorer", restorer)
+    if isinstance(inner, Restorer) and inner.needs_places:
+        prior = f" prior {inner.use.depth}"
     size = "x".join(map(str, tile))
     key = f"{sha256}{prior} {processor.name} {precision_name(dtype)} {size}"
     need = recall(_FILE, key) if sha256 else None

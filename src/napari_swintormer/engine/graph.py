@@ -7,6 +7,8 @@ the result takes its chunk of the image and the sums that reach it::
     image → chunks ─┬─ margins → restore → sums ─┬─ finish → result
                     └────────────────────────────┘
 
+With uncertainty "finish" gives a pair, the result and its deviation; each becomes an array.
+
 Nothing is restored twice, and a part of the result asks only for the blocks that reach it. Dask
 chooses the order and keeps the sums of a few rows of blocks, or of input chunks where those are
 larger: memory grows with the width of the image, and faster than in the local engine.
@@ -74,6 +76,54 @@ def lazy(
         along T, C and Z; bit for bit what `napari_swintormer.engine.local.run` makes.
     """
     import dask.array as da
+
+    image, name, graph = _graph(plan, planes, ranges, recipe, resources)
+    meta = np.empty((0,) * image.ndim, image.dtype)
+    return da.Array(graph, name, image.chunks, meta=meta)
+
+
+def lazy_with_deviation(
+    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+) -> tuple[da.Array, da.Array]:
+    """Restore all planes as `lazy` does, and tell how the samples differ.
+
+    Parameters
+    ----------
+    plan, planes, ranges, recipe
+        As in `lazy`; the recipe is one with uncertainty.
+
+    Returns
+    -------
+    result, deviation
+        The second in float32, of the same shape and chunks. Computed together they share the work.
+    """
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    image, pairs, graph = _graph(plan, planes, ranges, recipe)
+    arrays = []
+    for number, (kind, dtype) in enumerate((("first", image.dtype), ("deviation", np.float32))):
+        name = f"{kind}-of-{pairs}"
+        layer: dict[Any, Any] = {
+            (name, *place): (operator.getitem, (pairs, *place), number)
+            for place in np.ndindex(*image.numblocks)
+        }
+        dependencies = {**graph.dependencies, name: {pairs}}
+        whole = HighLevelGraph({**graph.layers, name: layer}, dependencies)
+        meta = np.empty((0,) * image.ndim, dtype)
+        arrays.append(da.Array(whole, name, image.chunks, meta=meta))
+    result, deviation = arrays
+    return result, deviation
+
+
+def _graph(
+    plan: Plan,
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    recipe: RunnerRecipe,
+    resources: Mapping[str, float] | None = None,
+) -> tuple[da.Array, str, HighLevelGraph]:
+    """Give the image in the chunks of the result, the name of these and the graph."""
     from dask.base import tokenize
 
     block = plan.grid.block_size
@@ -82,12 +132,13 @@ def lazy(
     # by tasks: the other method computes the whole image before it gives any part
     image = planes.data.rechunk(wanted, method="tasks")
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
-    settings = (ranges, *runner, recipe.scale)
+    settings = (ranges, planes.numbers, *runner, recipe.scale)
     token = tokenize(image.name, plan.blending, planes.axes, planes.channels, settings)
-    work = _Work(plan.blending, planes.axes, planes.channels, tuple(ranges), recipe)
-    graph = _in_layers(dict(_tasks(work, image, token)), image, token, resources)
-    meta = np.empty((0,) * image.ndim, image.dtype)
-    return da.Array(graph, f"deblur-{token}", image.chunks, meta=meta)
+    work = _Work(
+        plan.blending, planes.axes, planes.channels, tuple(ranges), tuple(planes.numbers), recipe
+    )
+    tasks = dict(_tasks(work, image, token))
+    return image, f"deblur-{token}", _in_layers(tasks, image, token, resources)
 
 
 def _in_layers(
@@ -192,14 +243,15 @@ class _Work:
         As in `lazy`.
     axes, channels
         Of the planes.
-    ranges
-        One per plane.
+    ranges, numbers
+        One per plane; the number is that in the whole image.
     """
 
     blending: Blending
     axes: str
     channels: int
     ranges: tuple[IntensityRange, ...]
+    numbers: tuple[int, ...]
     recipe: RunnerRecipe
 
     def index(self, region: Region, outer: Region) -> tuple[slice, ...]:
@@ -230,7 +282,8 @@ def _restore(
         runner = shared_runner(work.recipe)
         for plane in range(len(planes)):
             raw, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
-            parts = restore_block(raw, block, work.blending, intensity, first + plane, runner)
+            number = work.numbers[first + plane]
+            parts = restore_block(raw, block, work.blending, intensity, number, runner)
             for chunk, part in parts.items():
                 sums.setdefault(chunk, []).append(part)
         for notice in runner.take_notices():
@@ -244,13 +297,20 @@ def _finish(
     chunk: BlockIndex,
     raw: RawArray,
     *sums: dict[BlockIndex, list[PartialSums]],
-) -> RawArray:
-    """Make a chunk of the result from that of the image and the sums that reach it."""
+) -> RawArray | tuple[RawArray, RawArray]:
+    """Make a chunk of the result from that of the image and the sums that reach it.
+
+    With uncertainty its deviation, too.
+    """
     planes, out = work.planes(raw), np.empty(raw.shape, raw.dtype)
+    uncertainty = work.recipe.prior.uncertainty
+    beside = np.zeros(raw.shape if uncertainty else 0, np.float32)
     whole = slice(None)
     for plane in range(len(planes)):
         values, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
         parts = [of_block[chunk][plane] for of_block in sums]
-        values = finish_chunk(values, chunk, parts, work.blending, intensity)
+        values, deviation = finish_chunk(values, chunk, parts, work.blending, intensity)
         planes.write(out, plane, whole, whole, values)
-    return out
+        if deviation is not None:
+            planes.write_beside(beside, plane, whole, whole, deviation)
+    return (out, beside) if uncertainty else out

@@ -62,6 +62,7 @@ def run(
     runner: TileRunner | RunnerTeam,
     out: Any,
     journal: Journal | None = None,
+    deviation: Any = None,
 ) -> Generator[Event, None, None]:
     """Restore all planes, chunk by chunk.
 
@@ -84,11 +85,15 @@ def run(
         another thread, one at a time.
     journal
         Chunks that it has are not made again.
+    deviation
+        Array-like of the image's shape, float32, for the standard deviation of the samples; for a
+        restorer with uncertainty.
 
     Yields
     ------
     Progress
-        After every batch, in tiles; the ETA counts the work of this run alone.
+        After every batch, in tiles, and after every step of a restorer that samples a prior; the
+        ETA counts the work of this run alone.
     ChunkFinished
         After every chunk, in raster order of each plane.
     Notice
@@ -100,7 +105,7 @@ def run(
         If memory is too small for a single tile, or for the blocks in hand.
     """
     try:
-        yield from _Run(plan, planes, ranges, runner, out, journal).events()
+        yield from _Run(plan, planes, ranges, runner, out, journal, deviation).events()
     except MemoryError as error:
         raise SettingsError(
             "the computer's memory is too small for the blocks in hand (got "
@@ -153,9 +158,11 @@ class _Run:
         runner: TileRunner | RunnerTeam,
         out: Any,
         journal: Journal | None,
+        deviation: Any,
     ) -> None:
         self.plan, self.planes, self.ranges = plan, planes, ranges
         self.runner, self.out, self.journal = runner, out, journal
+        self.deviation = deviation
         self.finished: defaultdict[int, set[BlockIndex]] = defaultdict(set)
         for plane, row, column in () if journal is None else journal.finished():
             self.finished[plane].add((row, column))
@@ -178,6 +185,10 @@ class _Run:
             groups = map(self._take_in_hand, self._read(reader))
             for changes in self.runner.changes(groups):
                 yield from map(Notice, self.runner.take_notices())
+                if not changes:
+                    step, steps, tiles = self.runner.steps
+                    yield clock.within(tiles, step, steps)
+                    continue
                 restoration = next(b.restoration for b in self.in_hand if not b.complete)
                 assert restoration is not None
                 restoration.add(changes)
@@ -215,7 +226,8 @@ class _Run:
         source = grid.source(step.block)
         raw = self.planes.read(step.plane, *source.slices)
         intensity = self.ranges[step.plane]
-        restoration = BlockRestoration(raw, step.block, blending, intensity, step.plane)
+        number = self.planes.numbers[step.plane]
+        restoration = BlockRestoration(raw, step.block, blending, intensity, number)
         rows, columns = chunk.within(source)
         return _InHand(step, raw[:, rows, columns], restoration)
 
@@ -251,9 +263,12 @@ class _Run:
         self, step: _Step, raw: RawArray, parts: Sequence[PartialSums]
     ) -> ChunkFinished:
         """Write a chunk, and only then note it as finished."""
-        values = finish_chunk(raw, step.block, parts, self.plan.blending, self.ranges[step.plane])
+        intensity = self.ranges[step.plane]
+        values, deviation = finish_chunk(raw, step.block, parts, self.plan.blending, intensity)
         region = self.plan.grid.chunk(step.block)
         self.planes.write(self.out, step.plane, *region.slices, values)
+        if deviation is not None:
+            self.planes.write_beside(self.deviation, step.plane, *region.slices, deviation)
         if self.journal is not None:
             self.journal.mark(step.plane, *step.block)
         return ChunkFinished(step.plane, (region.y0, region.y1), (region.x0, region.x1))

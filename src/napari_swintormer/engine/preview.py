@@ -113,10 +113,14 @@ def restore_region(
         for block in blocks:
             raw = planes.read(plane, *grid.source(block).slices)
             restoration = BlockRestoration(
-                raw, block, plan.blending, ranges[plane], plane, only=region
+                raw, block, plan.blending, ranges[plane], planes.numbers[plane], only=region
             )
             for done in runner.changes([restoration.tiles]):
                 yield from map(Notice, runner.take_notices())
+                if not done:
+                    step, steps, tiles = runner.steps
+                    yield clock.within(tiles, step, steps)
+                    continue
                 restoration.add(done)
                 yield clock.after(len(done))
             restoration.add_to(change, region)

@@ -7,12 +7,13 @@ overlap. What the rest of the engine knows of devices beyond their names is here
 from __future__ import annotations
 
 import gc
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_swintormer.engine.devices import device_name
+from napari_swintormer.models.stepwise import Stepwise, finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.blocks import TileRestorer
 
     Tiles = NDArray[np.float32]
+    Work = Callable[[torch.Tensor], Stepwise[torch.Tensor]]
 
 # How the libraries below torch say it where they raise no type of their own.
 _OUT_OF_MEMORY = (
@@ -84,7 +86,14 @@ class Processor:
         Callable
             Waits for the restored tiles, of the same shape, and gives them.
         """
-        restored = self._restore(restorer, dtype, torch.from_numpy(tiles).to(self.device))
+        return finished(self.starting(_at_once(restorer), dtype, tiles))
+
+    def starting(
+        self, work: Work, dtype: torch.dtype, tiles: Tiles
+    ) -> Stepwise[Callable[[], Tiles]]:
+        """Start a batch as `start` does, and yield after every step of the work."""
+        batch = torch.from_numpy(tiles).to(self.device)
+        restored = yield from self._restore(work, dtype, batch)
         return restored.cpu().numpy
 
     def release(self) -> None:
@@ -103,12 +112,24 @@ class Processor:
         return None
 
     def _restore(
-        self, restorer: TileRestorer, dtype: torch.dtype, tiles: torch.Tensor
-    ) -> torch.Tensor:
+        self, work: Work, dtype: torch.dtype, tiles: torch.Tensor
+    ) -> Stepwise[torch.Tensor]:
         lower = dtype != torch.float32
-        autocast = torch.autocast(self.device.type, dtype if lower else None, enabled=lower)
-        with torch.inference_mode(), autocast:
-            return restorer(tiles).float()
+        steps = work(tiles)
+        while True:
+            # left at every step: whoever works between the steps has modes of their own
+            autocast = torch.autocast(self.device.type, dtype if lower else None, enabled=lower)
+            with torch.inference_mode(), autocast, self._products():
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    restored: torch.Tensor = done.value.float()
+                    return restored
+            yield
+
+    def _products(self) -> AbstractContextManager[None]:
+        """Hold the switches of the process that the work needs."""
+        return nullcontext()
 
 
 class CudaProcessor(Processor):
@@ -132,12 +153,11 @@ class CudaProcessor(Processor):
         self._arriving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._leaving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    @torch.inference_mode()
-    def start(
-        self, restorer: TileRestorer, dtype: torch.dtype, tiles: Tiles
-    ) -> Callable[[], Tiles]:
-        """Start to restore a batch; see `Processor.start`."""
-        with torch.cuda.device(self.device):
+    def starting(
+        self, work: Work, dtype: torch.dtype, tiles: Tiles
+    ) -> Stepwise[Callable[[], Tiles]]:
+        """Start a batch; see `Processor.starting`."""
+        with torch.inference_mode(), torch.cuda.device(self.device):
             working = torch.cuda.current_stream()
             pinned = torch.from_numpy(tiles).pin_memory()
             with torch.cuda.stream(self._arriving):
@@ -145,8 +165,8 @@ class CudaProcessor(Processor):
             working.wait_stream(self._arriving)
             # else the allocator could give this memory away while it is still read
             batch.record_stream(working)
-            with float32_products(tf32=self._tf32):
-                restored = self._restore(restorer, dtype, batch)
+        restored = yield from self._restore(work, dtype, batch)
+        with torch.inference_mode(), torch.cuda.device(self.device):
             result = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
             self._leaving.wait_stream(working)
             with torch.cuda.stream(self._leaving):
@@ -160,6 +180,9 @@ class CudaProcessor(Processor):
             return result.numpy()
 
         return wait
+
+    def _products(self) -> AbstractContextManager[None]:
+        return float32_products(tf32=self._tf32)
 
     def release(self) -> None:
         """Give back all memory that is not in use; see `Processor.release`."""
@@ -181,6 +204,16 @@ class CudaProcessor(Processor):
         free, _ = torch.cuda.mem_get_info(self.device)
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return free + kept
+
+
+def _at_once(restorer: TileRestorer) -> Work:
+    """See a restorer as work of a single step."""
+
+    def work(tiles: torch.Tensor) -> Stepwise[torch.Tensor]:
+        return restorer(tiles)
+        yield  # makes it a generator
+
+    return work
 
 
 @contextmanager

@@ -33,13 +33,16 @@ def speed_key(model: str, device: str, precision: str, tile_size: int, batch_siz
 
 
 def recall_speed(key: str) -> float | None:
-    """Return the speed of the last run with this key, in pixels of tiles per second, or None."""
+    """Return the speed of the last run with this key, or None.
+
+    In pixels of tiles per second, for one sample.
+    """
     speed = recall(_FILE, key)
     return speed if isinstance(speed, float) and speed > 0 else None
 
 
 def remember_speed(key: str, rate: float) -> None:
-    """Keep the speed of a run, in pixels of tiles per second.
+    """Keep the speed of a run, in pixels of tiles per second, for one sample.
 
     Nothing depends on it but the plan's time, so a folder that cannot be written is no error.
     """
@@ -57,11 +60,11 @@ def remembering(
     try:
         with closing(events):
             for event in events:
-                if isinstance(event, Progress):
+                if isinstance(event, Progress) and not event.steps:
                     first, last = first or event, event
                 yield event
     finally:
         if first is not None and last is not None and last.elapsed > first.elapsed:
             height, width = plan.grid.tile_shape
-            pixels = (last.done - first.done) * height * width
+            pixels = (last.done - first.done) * plan.samples * height * width
             remember_speed(key, pixels / (last.elapsed - first.elapsed))

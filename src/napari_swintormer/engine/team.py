@@ -10,6 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_swintormer.engine.processors import float32_products
+from napari_swintormer.engine.tile_runner import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +41,8 @@ class RunnerTeam:
     ----------
     batch_size
         Tiles in one forward pass of each.
+    steps
+        As for a `TileRunner`; a team tells no steps.
     """
 
     def __init__(self, runners: Sequence[TileRunner], *, tf32: bool = False) -> None:
@@ -48,6 +51,7 @@ class RunnerTeam:
         for runner in runners:
             runner.batch_size = self.batch_size
         self._notices: list[str] = []
+        self.steps = Steps(0, 1, 0)
 
     def take_notices(self) -> list[str]:
         """Give the sentences on what was done about memory since the last call."""
@@ -144,6 +148,8 @@ class _Work:
                 for changes in runner.changes(self._groups(first, mine)):
                     if self._stopped.is_set():
                         return
+                    if not changes:  # a step of a batch
+                        continue
                     n_left = n_left or len(mine[0].tiles)
                     n_left -= len(changes)
                     group = mine[0] if n_left else mine.popleft()

@@ -13,17 +13,26 @@ from torch import nn
 from napari_swintormer.engine.devices import precision_name, resolve_precision
 from napari_swintormer.engine.processors import is_out_of_memory, processor_for
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.models.stepwise import finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import Any
 
     from numpy.typing import NDArray
 
     from napari_swintormer.engine.blocks import Tile, TileRestorer
     from napari_swintormer.engine.processors import Processor
-    from napari_swintormer.models.noise import Place
 
 _CPU = torch.device("cpu")
+
+
+class Steps(NamedTuple):
+    """How far the batch at hand is: calls of its networks, done and to do, and its tiles."""
+
+    done: int
+    total: int
+    tiles: int
 
 
 class TileRunner:
@@ -50,6 +59,8 @@ class TileRunner:
     ----------
     restorer, device, dtype, batch_size
         As given, until memory runs out.
+    steps
+        How far the last batch was when it last gave an empty list of changes, see `changes`.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class TileRunner:
         self._processor = processor or processor_for(device)
         self._ahead = self._processor.ahead
         self._notices: list[str] = []
+        self.steps = Steps(0, 1, 0)
 
     def take_notices(self) -> list[str]:
         """Give the sentences on what was done about memory since the last call."""
@@ -83,7 +95,9 @@ class TileRunner:
         Yields
         ------
         list of NDArray
-            (C, h, w) float32 each, in the order of the tiles.
+            (C, h, w) float32 each, in the order of the tiles. With uncertainty (N * C, h, w): the
+            contrasts of the samples after the change. An empty list after every step of a
+            restorer that works in steps: there the caller can stop, and look at `steps`.
 
         Raises
         ------
@@ -100,7 +114,7 @@ class TileRunner:
             failed, restored = False, None
             try:
                 if room and waiting:
-                    under_way.append(self._start(waiting[0][: self.batch_size]))
+                    under_way.append((yield from self._start(waiting[0][: self.batch_size])))
                 elif under_way:
                     restored = under_way[0].wait()
                 else:
@@ -121,12 +135,22 @@ class TileRunner:
                 self._check(restored)
                 # numpy from here on: on busy cores, the threads of such small torch operations
                 # cost more than they give
-                yield [new - tile.pixels for new, tile in zip(restored, tiles, strict=True)]
+                yield [_change(new, tile.pixels) for new, tile in zip(restored, tiles, strict=True)]
 
-    def _start(self, tiles: list[Tile]) -> _Batch:
+    def _start(self, tiles: list[Tile]) -> Generator[list[NDArray[np.float32]], None, _Batch]:
         pixels, places = np.stack([tile.pixels for tile in tiles]), [tile.place for tile in tiles]
-        restorer = _at(self.restorer, places)
-        return _Batch(tiles, self._processor.start(restorer, self.dtype, pixels))
+        restorer: Any = self.restorer
+        if not getattr(restorer, "needs_places", False):
+            return _Batch(tiles, self._processor.start(restorer, self.dtype, pixels))
+        total = restorer.count_steps(*pixels.shape[2:])
+        starting = self._processor.starting(
+            lambda batch: restorer.in_steps(batch, places), self.dtype, pixels
+        )
+        for done in range(1, total + 1):
+            next(starting)
+            self.steps = Steps(done, total, len(tiles))
+            yield []
+        return _Batch(tiles, finished(starting))
 
     def _take_less(self, n_tiles: int) -> None:
         """Use less memory from now on; memory ran out with `n_tiles` waiting or under way."""
@@ -187,11 +211,12 @@ class _Batch(NamedTuple):
     wait: Callable[[], NDArray[np.float32]]
 
 
-def _at(restorer: TileRestorer, places: list[Place]) -> TileRestorer:
-    """Tell a restorer where the tiles lie, if it wants to know."""
-    if not getattr(restorer, "needs_places", False):
-        return restorer
-    return lambda tiles: restorer(tiles, places)  # type: ignore[call-arg]
+def _change(restored: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give what was added to a tile; contrasts of samples behind it are none of its pixels."""
+    channels = len(pixels)
+    change = restored[:channels] - pixels
+    more = restored[channels:]
+    return np.concatenate([change, more]) if len(more) else change
 
 
 def _drop(waiting: deque[list[Tile]], n: int) -> None:

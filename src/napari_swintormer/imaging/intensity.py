@@ -155,14 +155,41 @@ class IntensityRange:
             else:
                 step = np.rint(step)
                 changed = _add(raw, step)
-        keep = (step == 0) | ~np.isfinite(raw)
-        if self.saturation is not None:
-            keep |= raw >= self.saturation
-        return np.where(keep, raw, changed)
+        return np.where((step == 0) | self._kept(raw), raw, changed)
+
+    def deviation(self, raw: NDArray[Any], contrasts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring the differences of several samples to the units of the image.
+
+        Parameters
+        ----------
+        raw
+            ``(C, h, w)`` in the dtype of the image.
+        contrasts
+            ``((N - 1) * C, h, w)``, what the N samples differ by, in unit intensities: N - 1 times
+            the variance of a pixel is the sum of their squares.
+
+        Returns
+        -------
+        NDArray
+            Standard deviation of the samples, ``(C, h, w)`` float32; 0 at pixels that `apply`
+            leaves alone whatever the change. The ends of the range and of the dtype are ignored.
+        """
+        squares = np.square(contrasts).reshape(-1, *raw.shape)
+        gain = np.float32(self.gain * self.strength)
+        deviation: NDArray[np.float32] = gain * np.sqrt(squares.mean(axis=0))
+        deviation[self._kept(raw)] = 0
+        return deviation
+
+    def _kept(self, raw: NDArray[Any]) -> NDArray[np.bool_]:
+        """Pixels that no change applies to."""
+        kept: NDArray[np.bool_] = ~np.isfinite(raw)
+        return kept if self.saturation is None else kept | (raw >= self.saturation)
 
 
 def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[IntensityRange]:
     """Measure the intensity ranges of an image, see the module for the rules.
+
+    Some planes of an image have the ranges that they have in the whole one.
 
     Reads a fixed sample: at most 64 regions of 192 x 192 pixels per group of planes (4 where every
     plane of a long stack is a group), spread over planes and pixels. Its positions depend on the
@@ -180,15 +207,19 @@ def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[Inte
     list[IntensityRange]
         One per plane; planes of one group share the object.
     """
+    numbers, planes = planes.numbers, planes.whole
     groups: dict[int, list[int]] = {}
     for plane in range(len(planes)):
         groups.setdefault(planes.group(plane, convention.scope), []).append(plane)
     count = min(_REGIONS, max(_REGIONS_AT_LEAST, _REGIONS_OF_ALL_GROUPS // len(groups)))
     ranges: dict[int, IntensityRange] = {}
+    wanted = set(numbers)
     for members in groups.values():
+        if wanted.isdisjoint(members):
+            continue
         sample = planes.read_all(sample_regions(members, planes.shape, count))
         ranges.update(dict.fromkeys(members, _measure(sample, convention)))
-    return [ranges[plane] for plane in range(len(planes))]
+    return [ranges[plane] for plane in numbers]
 
 
 def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> IntensityRange:

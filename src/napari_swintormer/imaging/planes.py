@@ -10,11 +10,14 @@ import numpy as np
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import resolve_axes
+from napari_swintormer.imaging.part import cut_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from napari_swintormer.imaging.part import Spans
 
 Scope = Literal["image", "channel", "plane"]
 
@@ -55,6 +58,10 @@ class Planes:
         Planes that share an index of T, C and Z: 3 for colours on a model of one channel, else 1.
     dtype
         Of the image, in the byte order of this machine.
+    whole
+        The planes that these are a part of; themselves where they are none.
+    numbers
+        Number of each plane in `whole`.
 
     Raises
     ------
@@ -66,6 +73,7 @@ class Planes:
         if channels not in (1, 3):
             raise ImageError(f"A model has 1 or 3 channels (got {channels}).")
         self.axes = resolve_axes(data.shape, data.dtype, axes)
+        self.whole: Planes = self
         self.dtype = np.dtype(data.dtype).newbyteorder("=")
         self.data = data
         self._reading = Lock()  # not every array-like can be read by two threads at once
@@ -82,6 +90,19 @@ class Planes:
         # The dimensions that a region keeps, S among them, move to (S, Y, X).
         kept = [a for a in self.axes if a in "SYX"]
         self._to_plane = [kept.index(a) for a in ("S", "Y", "X") if a in kept]
+
+        self.numbers: Sequence[int] = range(len(self))
+
+    def part(self, spans: Spans) -> Planes:
+        """See some planes of the image as an image; each keeps its number in the whole one."""
+        part = Planes(cut_planes(self.data, self.axes, spans), self.axes, self.model_channels)
+        part.whole = self
+        part.numbers = [
+            number
+            for number in range(len(self))
+            if all(start <= self.position(number)[a] < stop for a, (start, stop) in spans.items())
+        ]
+        return part
 
     def __len__(self) -> int:
         return prod(self._stack_shape) * self.planes_per_position
@@ -140,6 +161,18 @@ class Planes:
             else:
                 out[self._index(plane, y, x, alpha)] = self._from_plane(values)
         out[self._index(plane, y, x, slice(first, stop))] = self._from_plane(block)
+
+    def write_beside(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:
+        """Write a region of a plane into an array that tells something of the image.
+
+        Parameters
+        ----------
+        out, plane, y, x, block
+            As in `write`, of any data type; where the image has alpha, `out` stays as it is.
+        """
+        first = self._first_sample(plane)
+        samples = slice(first, first + self.channels)
+        out[self._index(plane, y, x, samples)] = self._from_plane(block)
 
     def numbers_at(self, position: Mapping[str, int]) -> range:
         """Give the numbers of the planes at one position; three for colours on a grey model.

@@ -25,7 +25,7 @@ class Pyramid:
     """The levels of an image, the coarser ones made as soon as all that a chunk covers is there.
 
     Every pixel is the mean of the 2 x 2 pixels of the next finer level that it covers, or of those
-    that exist at the lower and right border. One chunk is in memory at a time. Chunks may come in
+    that exist at the lower and right border. Two chunks are in memory at a time. Chunks may come in
     any order; none is made twice.
 
     Parameters
@@ -87,28 +87,39 @@ class Pyramid:
 
     def _can_make(self, level: int, chunk: ChunkIndex) -> bool:
         """Say whether all chunks that a chunk covers are there."""
-        finer = self.levels[level - 1]
-        parts = [
-            range(part.start // side, -(-part.stop // side))
-            for part, side in zip(self._covered(level, chunk), finer.chunks, strict=True)
-        ]
-        return all(part in self._there[level - 1] for part in product(*parts))
+        return all(part in self._there[level - 1] for part in self._covered(level, chunk))
 
     def _make(self, level: int, chunk: ChunkIndex) -> None:
-        coarse = self.levels[level]
-        finer = np.asarray(self.levels[level - 1][self._covered(level, chunk)])
-        coarse[_region(coarse.shape, coarse.chunks, chunk)] = halve(finer, self._axes)
+        """Make a chunk from those that it covers, one after the other: they take memory."""
+        coarse, fine = self.levels[level], self.levels[level - 1]
+        region = _region(coarse.shape, coarse.chunks, chunk)
+        pixels = np.empty([part.stop - part.start for part in region], coarse.dtype)
+        for covered in self._covered(level, chunk):
+            finer = _region(fine.shape, fine.chunks, covered)
+            place = tuple(
+                slice(f.start // 2 - r.start, -(-f.stop // 2) - r.start)
+                if axis in "YX"
+                else slice(f.start - r.start, f.stop - r.start)
+                for f, r, axis in zip(finer, region, self._axes, strict=True)
+            )
+            pixels[place] = halve(np.asarray(fine[finer]), self._axes)
+        coarse[region] = pixels
         self.add(level, chunk)
 
-    def _covered(self, level: int, chunk: ChunkIndex) -> tuple[slice, ...]:
-        """Give the region of the next finer level that a chunk covers."""
+    def _covered(self, level: int, chunk: ChunkIndex) -> Iterator[ChunkIndex]:
+        """Give the chunks of the next finer level that a chunk covers."""
         coarse, fine = self.levels[level], self.levels[level - 1]
-        return tuple(
-            slice(2 * part.start, min(2 * part.stop, n)) if axis in "YX" else part
-            for part, axis, n in zip(
-                _region(coarse.shape, coarse.chunks, chunk), self._axes, fine.shape, strict=True
-            )
-        )
+        parts = []
+        for part, axis, n, side in zip(
+            _region(coarse.shape, coarse.chunks, chunk),
+            self._axes,
+            fine.shape,
+            fine.chunks,
+            strict=True,
+        ):
+            factor = 2 if axis in "YX" else 1
+            parts.append(range(factor * part.start // side, -(-min(factor * part.stop, n) // side)))
+        return product(*parts)
 
 
 def create_coarser_levels(group: Any, axes: str) -> list[Any]:

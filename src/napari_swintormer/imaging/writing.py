@@ -23,7 +23,7 @@ Compression = Literal["deflate", "zstd"]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # No room on the disk, or in the quota where the system has one.
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _WRITABLE = ".tif, .ome.tif, .ome.zarr, .zarr, .npy, .png or .jpg"
@@ -50,7 +50,7 @@ def check_output(
         is the input.
     """
     dst = Path(dst)
-    if _suffix(dst) not in (*TIFF_SUFFIXES, ZARR_SUFFIX, ".npy", *_PICTURE_SUFFIXES):
+    if _suffix(dst) not in (*TIFF_SUFFIXES, ZARR_SUFFIX, ".npy", *PICTURE_SUFFIXES):
         raise OutputError(f"{dst} has no suffix of a format to write; name it {_WRITABLE}.")
     folder = dst.absolute().parent
     if not folder.is_dir():
@@ -90,7 +90,7 @@ def check_fits(
     stack = [a for a, n in zip(axes, shape, strict=True) if a in "TCZ" and n > 1]
     samples = dict(zip(axes, shape, strict=True)).get("S", 1)
     problem = None
-    if _suffix(dst) in _PICTURE_SUFFIXES and stack:
+    if _suffix(dst) in PICTURE_SUFFIXES and stack:
         problem = f"holds one picture, not a stack along {', '.join(stack)}"
     elif _suffix(dst) == ".png" and dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         problem = f"holds uint8 or uint16, not {dtype.name}"

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from napari_swintormer.errors import FileError, WeightsError
 from napari_swintormer.models.compvis import convert_compvis, read_checkpoint
-from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, last, sample
+from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, sample
+from napari_swintormer.models.stepwise import Stepwise, finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,20 +80,31 @@ class LdmPrior(nn.Module):
         )
 
     def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
+        """Sample all at once, see `sampling`."""
+        return finished(self.sampling(images, noise, steps))
+
+    def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
         """See `napari_swintormer.models.prior.Prior`; latents are never clipped."""
         blurred = 2 * images - 1
 
-        def denoiser(z: Tensor, t: int) -> Tensor:
+        def denoiser(z: Tensor, t: int) -> Stepwise[Tensor]:
             return self._predict(torch.cat([z, blurred], dim=1), t)
 
-        return last(sample(denoiser, noise(0, blurred), self.plan(steps), noise))
+        return sample(denoiser, noise(0, blurred), self.plan(steps), noise)
 
-    def _predict(self, inputs: Tensor, t: int) -> Tensor:
+    def count_calls(self, height: int, width: int, steps: int) -> int:
+        """See `napari_swintormer.models.prior.Prior`: windows by steps."""
+        window, shift = self.settings.window, self.settings.shift
+        y, x = (_starts(length, min(window, length), shift) for length in (height, width))
+        return steps * len(y) * len(x)
+
+    def _predict(self, inputs: Tensor, t: int) -> Stepwise[Tensor]:
         """Predict the noise window by window, blended by the distance to their borders."""
         height, width = inputs.shape[2:]
         size = min(self.settings.window, height), min(self.settings.window, width)
         if size == (height, width):
             whole: Tensor = self.denoiser(inputs, t).sample
+            yield
             return whole.float()
         weight = _border_distance(*size).to(inputs.device)
         total = inputs.new_zeros((len(inputs), 3, height, width))
@@ -102,6 +114,7 @@ class LdmPrior(nn.Module):
                 at = (..., slice(y, y + size[0]), slice(x, x + size[1]))
                 total[at] += weight * self.denoiser(inputs[at], t).sample.float()
                 weights[at] += weight
+                yield
         return total / weights
 
 

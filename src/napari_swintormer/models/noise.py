@@ -1,4 +1,4 @@
-"""Noise that depends on seed, plane, step and position, never on the order of work.
+"""Noise that depends on seed, plane, sample, step and position, never on the order of work.
 
 A counter-based generator (Philox 4 × 32, 10 rounds; Salmon et al., SC 2011) turns the position of
 every value into the value itself. So tiles share their noise where they overlap, and any order of
@@ -22,14 +22,26 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+_STEPS = 2**16  # more than any sampling takes; leaves as many numbers for samples
 
 
 class Place(NamedTuple):
-    """Where a tile begins: number of its plane, first row and first column there, in pixels."""
+    """Where a tile begins, and which of several samples is wanted there.
+
+    Attributes
+    ----------
+    plane
+        Number of its plane.
+    y, x
+        First row and first column there, in pixels.
+    sample
+        Each has noise of its own.
+    """
 
     plane: int
     y: int
     x: int
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,14 +72,20 @@ class PlacedNoise:
                 step,
                 (channels, height, width),
                 (y // self.factor, x // self.factor),
+                sample,
             )
-            for plane, y, x in self.places
+            for plane, y, x, sample in self.places
         ]
         return torch.from_numpy(np.stack(noise)).to(like.device)
 
 
 def gaussian_noise(
-    seed: int, plane: int, step: int, shape: tuple[int, int, int], origin: tuple[int, int] = (0, 0)
+    seed: int,
+    plane: int,
+    step: int,
+    shape: tuple[int, int, int],
+    origin: tuple[int, int] = (0, 0),
+    sample: int = 0,
 ) -> NDArray[np.float32]:
     """Cut a region out of an endless image of standard normal noise.
 
@@ -79,6 +97,8 @@ def gaussian_noise(
         ``(C, h, w)`` of the region.
     origin
         Its first row and first column, not negative.
+    sample
+        Less than 2**16; every sample is an image of its own.
 
     Returns
     -------
@@ -98,7 +118,7 @@ def gaussian_noise(
     counter[0] = origin[1] + np.arange(width, dtype=np.uint64)
     counter[1] = (origin[0] + np.arange(height, dtype=np.uint64))[:, None]
     counter[2] = np.arange(groups, dtype=np.uint64)[:, None, None]
-    counter[3] = step
+    counter[3] = step + _STEPS * sample
     key = np.random.SeedSequence((seed, plane)).generate_state(2, np.uint32)
     bits = philox(counter, (int(key[0]), int(key[1])))
     # two uniform numbers make two normal ones (Box and Muller); the first is never 0

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_swintormer.models.prior_settings import CompactPriorSettings
-from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, last, sample
+from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, sample
+from napari_swintormer.models.stepwise import Stepwise, finished
 from napari_swintormer.models.swintormer import Swintormer
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ class Prior(Protocol):
     alignment: int
     factor: int
 
-    def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
+    def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
         """Sample what the network gets beside `images`, ``(B, C, H, W)`` in unit intensities.
 
-        Returns ``(B, prior_channels, H, W)`` float32.
+        Yields after every call of the denoiser; returns ``(B, prior_channels, H, W)`` float32.
         """
+
+    def count_calls(self, height: int, width: int, steps: int) -> int:
+        """Count the calls of the denoiser for images of this size."""
 
 
 class GatedBlock(nn.Module):
@@ -234,6 +238,9 @@ class CompactPrior(nn.Module):
 
     def sample_latent(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
         """Sample the latent of the sharp image that belongs to blurred `images`."""
+        return finished(self._sampling_latent(images, noise, steps))
+
+    def _sampling_latent(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
         blurred, seen = self.encode(images), self.see(images)
         plan = SamplingPlan.trailing(
             self.schedule,
@@ -243,19 +250,29 @@ class CompactPrior(nn.Module):
             solver=self.settings.solver,
         )
 
-        def denoiser(z: Tensor, t: int) -> Tensor:
-            return self.denoise(z, torch.full((len(z),), t, device=z.device), blurred, seen)
+        def denoiser(z: Tensor, t: int) -> Stepwise[Tensor]:
+            clean = self.denoise(z, torch.full((len(z),), t, device=z.device), blurred, seen)
+            yield
+            return clean
 
         z = self.schedule.diffuse(blurred, plan.times[0], noise(0, blurred))
-        return last(sample(denoiser, z, plan, noise))
+        return (yield from sample(denoiser, z, plan, noise))
 
     def upsample(self, z: Tensor) -> Tensor:
         """Bring a latent to the network's input, ``(B, prior_channels, H, W)`` float32."""
         return F.pixel_shuffle(self.upsampling(z), self.factor).float()
 
     def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
+        """Sample all at once, see `Prior.sampling`."""
+        return finished(self.sampling(images, noise, steps))
+
+    def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
         """See `Prior`."""
-        return self.upsample(self.sample_latent(images, noise, steps))
+        return self.upsample((yield from self._sampling_latent(images, noise, steps)))
+
+    def count_calls(self, height: int, width: int, steps: int) -> int:
+        """See `Prior`."""
+        return steps
 
 
 class PriorSwintormer(Swintormer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from napari_swintormer.models.noise import Place, PlacedNoise
 from napari_swintormer.models.prior import PriorSwintormer, build_network
 from napari_swintormer.models.prior_settings import LdmPriorSettings
+from napari_swintormer.models.stepwise import Stepwise, finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,11 +37,22 @@ class PriorUse:
         ``"off"`` leaves the prior out, and the network does without. Else where the parameters of
         the paper's prior are, see `napari_swintormer.models.ldm.load_prior`; None as the model
         says.
+    samples
+        How many priors are drawn for a tile; the restored tiles are averaged.
+    uncertainty
+        Whether a restorer also tells how the samples differ; wants two or more.
     """
 
     seed: int = 0
     num_inference_steps: int | None = None
     source: str | None = None
+    samples: int = 1
+    uncertainty: bool = False
+
+    @property
+    def depth(self) -> int:
+        """How many images the restorer answers with for one."""
+        return self.samples if self.uncertainty else 1
 
 
 class Restorer(nn.Module):
@@ -101,6 +114,16 @@ class Restorer(nn.Module):
         """Whether the result depends on where tiles lie: noise is sampled there."""
         return self.card.prior is not None and self.use.source != "off"
 
+    def count_steps(self, height: int, width: int) -> int:
+        """Count what `in_steps` does for tiles of this size: calls of denoiser and network."""
+        if not self.needs_places:
+            return 1
+        assert self.prior is not None
+        padded = [n + -n % self.multiple for n in (height, width)]
+        sides = [n + self.prior.alignment * (self.prior.alignment > 1) for n in padded]
+        calls = self.prior.count_calls(sides[0], sides[1], self._steps)
+        return self.use.samples * (calls + 1)
+
     def with_prior(self, use: PriorUse) -> Restorer:
         """Return a restorer that shares the parameters and samples the prior another way.
 
@@ -138,14 +161,20 @@ class Restorer(nn.Module):
         Returns
         -------
         Tensor
-            The restored tiles, those of the first view: same shape, float32. Not finite where half
-            precision made the network overflow: whoever runs it refuses that, as the engine does.
+            The restored tiles, those of the first view: same shape, float32; the mean of the
+            samples. Not finite where half precision made the network overflow: whoever runs it
+            refuses that, as the engine does. With uncertainty ``(B, N * C, H, W)``: after the mean
+            of the N samples their N - 1 contrasts, see `_Samples`.
 
         Raises
         ------
         ValueError
             The shape of `tiles` is not as described.
         """
+        return finished(self.in_steps(tiles, places))
+
+    def in_steps(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Stepwise[Tensor]:
+        """Do the same as `forward`, and yield after every call of denoiser and network."""
         channels, known = self.channels * self.views, (self.views, self.channels * self.views)
         if tiles.ndim != 4 or tiles.shape[1] not in known or 0 in tiles.shape:
             raise ValueError(
@@ -156,18 +185,29 @@ class Restorer(nn.Module):
         grey = tiles.shape[1] < channels
         views = unit.repeat_interleave(self.channels, dim=1) if grey else unit
         padded = pad_to_multiple(views, self.multiple)
-        if self.card.prior is not None:
-            padded = torch.cat([padded, self._sample(padded, places)], dim=1)
-        restored: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
-        restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
-        if grey:
-            restored = restored.mean(dim=1, keepdim=True)
-        if self.card.clip_output:
-            restored = restored.clamp(0, 1)
+        places = places or [Place(0, 0, 0)] * len(tiles)
+        samples = _Samples(self.use.uncertainty)
+        for number in range(self.use.samples if self.needs_places else 1):
+            inputs = padded
+            if self.card.prior is not None:
+                here = [place._replace(sample=number) for place in places]
+                inputs = torch.cat([padded, (yield from self._sample(padded, here))], dim=1)
+            restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
+            restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
+            if grey:
+                restored = restored.mean(dim=1, keepdim=True)
+            samples.add(restored.clamp(0, 1) if self.card.clip_output else restored)
+            yield
         first = slice(0, restored.shape[1])
-        return restored + (tiles[:, first] - unit[:, first])
+        return samples.answer(tiles[:, first] - unit[:, first])
 
-    def _sample(self, images: Tensor, places: Sequence[Place] | None) -> Tensor:
+    @property
+    def _steps(self) -> int:
+        """Steps in which the prior is sampled."""
+        assert self.card.prior is not None
+        return self.use.num_inference_steps or self.card.prior.num_inference_steps
+
+    def _sample(self, images: Tensor, places: Sequence[Place]) -> Stepwise[Tensor]:
         """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
 
         The prior's maps lie on one grid over the whole plane, so images are enlarged upwards and to
@@ -177,8 +217,6 @@ class Restorer(nn.Module):
         if not self.needs_places:
             return images.new_zeros((batch, self.card.network.prior_channels, height, width))
         assert self.prior is not None
-        assert self.card.prior is not None
-        places = places or [Place(0, 0, 0)] * batch
         grid = self.prior.alignment
         before = [(place.y % grid, place.x % grid) for place in places]
         if grid > 1:  # all in one way: a tile's result must not depend on those beside it
@@ -188,16 +226,43 @@ class Restorer(nn.Module):
             ]
             images = torch.cat(enlarged)
         begins = [
-            Place(place.plane, place.y - y, place.x - x)
+            place._replace(y=place.y - y, x=place.x - x)
             for place, (y, x) in zip(places, before, strict=True)
         ]
         noise = PlacedNoise(self.use.seed, begins, self.prior.factor)
-        steps = self.use.num_inference_steps or self.card.prior.num_inference_steps
-        prior = self.prior.sample(images, noise, steps)
+        prior = yield from self.prior.sampling(images, noise, self._steps)
         cut = [
             own[:, y : y + height, x : x + width] for own, (y, x) in zip(prior, before, strict=True)
         ]
         return torch.stack(cut)
+
+
+class _Samples:
+    """The mean of several tensors, and with uncertainty how they differ.
+
+    They differ by their contrasts ``d_k = (s_1 + … + s_k - k * s_{k+1}) / √(k * (k + 1))``, one
+    less than there are samples: the sum of their squares is that of the distances from the mean. A
+    contrast is a weighted sum of the samples, so contrasts of tiles blend as the tiles do, and
+    those of the blended tiles tell how the blended samples differ.
+    """
+
+    def __init__(self, uncertainty: bool) -> None:
+        self._uncertainty = uncertainty
+        self._count, self._total = 0, torch.zeros(())
+        self._contrasts: list[Tensor] = []
+
+    def add(self, restored: Tensor) -> None:
+        """Take the next sample, ``(B, C, H, W)``."""
+        k = self._count
+        if k and self._uncertainty:
+            self._contrasts.append((self._total - k * restored) / sqrt(k * (k + 1)))
+        self._total = self._total + restored if k else restored
+        self._count += 1
+
+    def answer(self, clipped: Tensor) -> Tensor:
+        """Give the mean, with `clipped` added, and the contrasts, ``(B, N * C, H, W)``."""
+        mean = self._total / self._count + clipped
+        return torch.cat([mean, *self._contrasts], dim=1) if self._contrasts else mean
 
 
 class IdentityRestorer(nn.Module):

@@ -6,7 +6,6 @@ for ``t + 1`` steps, and all randomness comes in as an argument.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from napari_swintormer.models.prior_settings import Solver
+    from napari_swintormer.models.stepwise import Stepwise
 
 Prediction = Literal["noise", "clean"]
 
@@ -26,8 +24,8 @@ Prediction = Literal["noise", "clean"]
 class Denoiser(Protocol):
     """Predicts, from what is noised for `t` steps, either the noise or what is clean."""
 
-    def __call__(self, z: Tensor, t: int, /) -> Tensor:
-        """Predict from ``(B, C, h, w)`` the same shape."""
+    def __call__(self, z: Tensor, t: int, /) -> Stepwise[Tensor]:
+        """Predict from ``(B, C, h, w)`` the same shape; yields wherever it can be stopped."""
 
 
 class Noise(Protocol):
@@ -119,13 +117,13 @@ class SamplingPlan:
         return cls(schedule, times, 1.0, **more)
 
 
-def sample(denoiser: Denoiser, z: Tensor, plan: SamplingPlan, noise: Noise) -> Iterator[Tensor]:
+def sample(denoiser: Denoiser, z: Tensor, plan: SamplingPlan, noise: Noise) -> Stepwise[Tensor]:
     """Take the noise away step by step.
 
     Parameters
     ----------
     denoiser
-        Asked once per step.
+        Asked once per step; this yields when it does.
     z
         The start, ``(B, C, h, w)`` float32, noised for ``plan.times[0]`` steps.
     plan
@@ -133,28 +131,21 @@ def sample(denoiser: Denoiser, z: Tensor, plan: SamplingPlan, noise: Noise) -> I
     noise
         Where steps add noise: the i-th of them, from 1 on, asks for the noise of step i.
 
-    Yields
-    ------
+    Returns
+    -------
     Tensor
-        ``(B, C, h, w)`` after every step; the last is the sample, ``z0``.
+        ``(B, C, h, w)``, the sample ``z0``.
     """
     if plan.solver in ("dpm++", "unipc"):
-        yield from _sample_multistep(denoiser, z, plan)
-        return
+        return (yield from _sample_multistep(denoiser, z, plan))
     kept = [float(plan.schedule.kept[t]) for t in plan.times] + [plan.last_kept]
     for i, t in enumerate(plan.times):
-        predicted = denoiser(z, t).float()
+        predicted = (yield from denoiser(z, t)).float()
         clean, noise_in_z = _split(z, predicted, kept[i], plan.prediction)
         if plan.solver == "ddim":
             z = _ddim_step(clean, noise_in_z, kept[i], kept[i + 1], plan.eta, noise, i)
         else:
             z = _ancestral_step(z, noise_in_z, kept[i], kept[i + 1], noise, i)
-        yield z
-
-
-def last(samples: Iterator[Tensor]) -> Tensor:
-    """Return the last of what `sample` yields: the sample."""
-    (z,) = deque(samples, maxlen=1)
     return z
 
 
@@ -196,7 +187,7 @@ def _ancestral_step(
     return z + sqrt(1 - alpha) * noise(i + 1, z) if kept_next < 1 else z
 
 
-def _sample_multistep(denoiser: Denoiser, z: Tensor, plan: SamplingPlan) -> Iterator[Tensor]:
+def _sample_multistep(denoiser: Denoiser, z: Tensor, plan: SamplingPlan) -> Stepwise[Tensor]:
     """Sample with DPM-Solver++ or UniPC of diffusers: second order, deterministic."""
     from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
@@ -211,6 +202,6 @@ def _sample_multistep(denoiser: Denoiser, z: Tensor, plan: SamplingPlan) -> Iter
     )
     scheduler.set_timesteps(len(plan.times))
     for t in scheduler.timesteps:
-        predicted = denoiser(z, int(t)).float()
+        predicted = (yield from denoiser(z, int(t))).float()
         z = scheduler.step(predicted, t, z, return_dict=False)[0]
-        yield z
+    return z

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_swintormer.models.noise import Place
+from napari_swintormer.models.stepwise import Stepwise, finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,19 @@ class ScaledRestorer(nn.Module):
 
     def forward(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Tensor:
         """Restore a batch of tiles; see `napari_swintormer.models.restorer.Restorer`."""
+        return finished(self.in_steps(tiles, places))
+
+    def count_steps(self, height: int, width: int) -> int:
+        """Count what `in_steps` does for tiles of this size."""
+        if not getattr(self.restorer, "needs_places", False):
+            return 1
+        small = [(n + self.scale + -n % self.scale) // self.scale for n in (height, width)]
+        steps: int = self.restorer.count_steps(*small)
+        return steps
+
+    def in_steps(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Stepwise[Tensor]:
+        """Do the same as `forward`, in the steps of the restorer."""
+        channels = tiles.shape[1]
         height, width = tiles.shape[2:]
         places = places or [Place(0, 0, 0)] * len(tiles)
         before = [(place.y % self.scale, place.x % self.scale) for place in places]
@@ -51,18 +65,22 @@ class ScaledRestorer(nn.Module):
             for tile, (y, x) in zip(torch.split(tiles, 1), before, strict=True)
         ]
         small = F.avg_pool2d(torch.cat(enlarged), self.scale)
-        change = self._restored(small, places) - small
+        restored = yield from self._restored(small, places)
+        # what samples differ by, behind, is none of the pixels
+        change = torch.cat([restored[:, :channels] - small, restored[:, channels:]], dim=1)
         change = F.interpolate(change, scale_factor=self.scale, mode="bicubic")
         own = [
             part[:, :, y : y + height, x : x + width]
             for part, (y, x) in zip(torch.split(change, 1), before, strict=True)
         ]
-        return tiles + torch.cat(own)
+        change = torch.cat(own)
+        return torch.cat([tiles + change[:, :channels], change[:, channels:]], dim=1)
 
-    def _restored(self, small: Tensor, places: Sequence[Place]) -> Tensor:
+    def _restored(self, small: Tensor, places: Sequence[Place]) -> Stepwise[Tensor]:
         if getattr(self.restorer, "needs_places", False):
-            begins = [Place(p.plane, p.y // self.scale, p.x // self.scale) for p in places]
-            restored: Tensor = self.restorer(small, begins)
+            begins = [p._replace(y=p.y // self.scale, x=p.x // self.scale) for p in places]
+            restored: Tensor = yield from self.restorer.in_steps(small, begins)
         else:
             restored = self.restorer(small)
+            yield
         return restored

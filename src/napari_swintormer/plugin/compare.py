@@ -1,4 +1,4 @@
-"""Before and after: a swipe line, a key that toggles, and the difference as a layer."""
+"""Before and after: a swipe line, a key that toggles, difference and residual as layers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_swintormer.plugin.layers import LayerSource, as_dask
+from napari_swintormer.plugin.residual import Residual
 from napari_swintormer.plugin.swipe import Swipe
 
 TOGGLE_KEY = "B"
@@ -52,14 +53,23 @@ class ComparePanel(QWidget):
         self.difference.setToolTip(
             "Add a layer of what has changed: orange where brighter, blue where darker."
         )
+        self.residual = QPushButton("Residual")
+        self.residual.setToolTip(
+            "Blur the result again as it fits best, place by place, and add a layer of what is\n"
+            "left of the image: grain where the result explains it, structure where it does not."
+        )
+        self._residual = Residual(self)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        for button in (self.swipe, self.before, self.difference):
+        for button in (self.swipe, self.before, self.difference, self.residual):
             layout.addWidget(button)
         self.swipe.toggled.connect(self._swipe_or_not)
         self.before.toggled.connect(self._hide_or_show)
         self.difference.clicked.connect(self.add_difference)
+        self.residual.clicked.connect(self._start_residual)
+        self._residual.said.connect(self.said)
+        self._residual.made.connect(self._add_residual)
         self._swipe.stopped.connect(lambda: self.swipe.setChecked(False))
         viewer.layers.events.removed.connect(self._forget_layer)
         viewer.layers.selection.events.active.connect(self._enable)
@@ -95,12 +105,22 @@ class ComparePanel(QWidget):
         layer = self.layer
         if layer is None:
             return
-        levels = _difference(layer, self._sources[layer])
+        self._add_signed(layer, _difference(layer, self._sources[layer]), "difference")
+
+    def _start_residual(self) -> None:
+        if self.layer is not None:
+            self._residual.start(self.layer, self._sources[self.layer])
+
+    def _add_residual(self, layer: Image, residual: Any) -> None:
+        self._add_signed(layer, [residual.mean(axis=-1) if layer.rgb else residual], "residual")
+
+    def _add_signed(self, layer: Image, levels: list[Any], kind: str) -> None:
+        """Add a layer of what is above and below zero, in the place of another."""
         limit = _largest(levels[-1])
         look = {key: getattr(layer, key) for key in _PLACE}
         self._viewer.add_image(
             levels if len(levels) > 1 else levels[0],
-            name=f"{layer.name}, difference",
+            name=f"{layer.name}, {kind}",
             multiscale=len(levels) > 1,
             colormap=_DARKER_BRIGHTER,
             contrast_limits=(-limit, limit),
@@ -111,6 +131,7 @@ class ComparePanel(QWidget):
     def close_comparison(self) -> None:
         """Leave the viewer as it would be without this panel."""
         self._swipe.stop()
+        self._residual.stop()
         self._viewer.bind_key(TOGGLE_KEY, None, overwrite=True)
 
     def _swipe_or_not(self, on: bool) -> None:
@@ -145,7 +166,7 @@ class ComparePanel(QWidget):
 
     def _enable(self, *_: Any) -> None:
         layer = self.layer
-        for button in (self.swipe, self.before, self.difference):
+        for button in (self.swipe, self.before, self.difference, self.residual):
             button.setEnabled(layer is not None)
         if self._swipe.layer is not None and layer is not None and layer is not self._swipe.layer:
             self._swipe.start(layer)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any, get_args
 
 import numpy as np
+from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image
 from qtpy.QtCore import Signal
 
-from napari_swintormer.config import DeblurSettings, preferences, with_preferences
+from napari_swintormer.config import DeblurSettings, Preset, preferences, with_preferences
 from napari_swintormer.models.catalogue import ImageKind, ModelInfo, recommended_model
 from napari_swintormer.plugin.deblur_fields import (
     ALL_PLANES,
     CURRENT_PLANE,
+    CUSTOM,
     RANGES,
     DeblurFields,
 )
 from napari_swintormer.plugin.layers import full_resolution, guess_axes
+from napari_swintormer.presets import apply_preset
 
 
 class DeblurForm(DeblurFields):
@@ -50,6 +54,9 @@ class DeblurForm(DeblurFields):
         self.axes.changed.connect(self._show_planes)
         self.planes.changed.connect(self._show_range)
         self.model.changed.connect(self._show_model)
+        self.preset.changed.connect(self._use_preset)
+        for field in self._of_preset():
+            field.changed.connect(self._show_preset)
         for field in self.fields():
             field.changed.connect(self._tell)
         self.refresh()
@@ -87,6 +94,7 @@ class DeblurForm(DeblurFields):
             seed=self.seed.value,
             strength=self.strength.value,
             scale=self.scale.value,
+            **self.prior.settings(),
         )
         return with_preferences(chosen)
 
@@ -161,9 +169,48 @@ class DeblurForm(DeblurFields):
         if info is None or info.card is None or info == self._shown_model:
             return
         self._shown_model = info
-        self.tile_size.value = info.card.tile_size
-        self.overlap.value = info.card.overlap
+        self.prior.show_prior(info.card.prior)
         self.blend.value = info.card.blend
+        if self.preset.value == CUSTOM:
+            self.preset.value = "balanced"
+        self._use_preset()
+
+    def _of_preset(self) -> tuple[ValueWidget[Any], ...]:
+        """Fields that a preset fills in."""
+        return self.tile_size, self.overlap, self.prior.steps, self.prior.samples
+
+    def _preset_values(self, preset: Preset) -> tuple[int, ...]:
+        """Give what a preset fills in for the chosen model, in the order of `_of_preset`."""
+        assert self._shown_model is not None
+        card = self._shown_model.card
+        assert card is not None
+        chosen = apply_preset(DeblurSettings(preset=preset, tile_size=card.tile_size), card)
+        steps = 1 if card.prior is None else card.prior.num_inference_steps
+        return (
+            card.tile_size,
+            card.overlap if chosen.overlap is None else chosen.overlap,
+            chosen.num_inference_steps or steps,
+            chosen.samples or 1,
+        )
+
+    def _use_preset(self, *_: object) -> None:
+        """Fill in what the chosen preset says."""
+        preset = self.preset.value
+        if preset == CUSTOM or self._shown_model is None:
+            return
+        for field, value in zip(self._of_preset(), self._preset_values(preset), strict=True):
+            with field.changed.blocked():
+                field.value = value
+        self._tell()
+
+    def _show_preset(self, *_: object) -> None:
+        """Say which preset the fields are, if any."""
+        if self._shown_model is None:
+            return
+        values = tuple(field.value for field in self._of_preset())
+        fitting = (p for p in get_args(Preset) if self._preset_values(p) == values)
+        with self.preset.changed.blocked():
+            self.preset.value = next(fitting, CUSTOM)
 
 
 def _describe_image(layer: Image) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_swintormer.errors import ImageError, SwintormerError
-from napari_swintormer.job import Job, prepare
+from napari_swintormer.job import Job
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.blur_panel import BlurPanel
 from napari_swintormer.plugin.compare import ComparePanel
@@ -133,13 +132,13 @@ class DeblurWidget(QWidget):
         """Give the file that the result goes to, after checking that it can; None for a layer."""
         path = destination_of(self.form.save_to.value, len(planned))
         if path is not None:
-            layer, source, _ = planned[0]
-            check_destination(path, source, layer.source.path)
+            layer, source, job = planned[0]
+            check_destination(path, source, layer.source.path, job)
         return path
 
     def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
         source = self._source(layer)
-        return source, prepare(source.data, replace(self.form.settings(), axes=source.axes))
+        return source, source.plan(self.form.settings())
 
     def _source(self, layer: Image) -> LayerSource:
         """Give what is to be deblurred of a layer."""
@@ -213,8 +212,7 @@ class DeblurWidget(QWidget):
         if self._busy:
             return
         view = self.in_view()
-        settings = replace(self.form.settings(), axes=view.source.axes)
-        self.preview.start(prepare(view.source.data, settings), view)
+        self.preview.start(view.source.plan(self.form.settings()), view)
 
     def in_view(self) -> InView:
         """Find out what is on the screen of what is to be deblurred.
@@ -311,19 +309,10 @@ class DeblurWidget(QWidget):
         if made is not None:
             return dict(made)
         layer = self._chosen_layer()
-        return self._record(layer, LayerSource.of(layer, self.form.axes.value))
+        return self._record(layer, self._source(layer))
 
     def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
-        settings = replace(self.form.settings(), axes=source.axes)
-        spans: dict[str, tuple[int, int]] = {}
-        if self._one_plane_of(source):
-            whole = LayerSource.of(layer, source.axes)
-            position = whole.position(layer.world_to_data(self._viewer.dims.point))
-            spans = {axis: (i, i + 1) for axis, i in position.items()}
-        elif self.form.plane_range is not None:
-            axis, first, last = self.form.plane_range
-            spans = {axis: (first, last + 1)}
-        return run_record(layer, settings, spans)
+        return run_record(layer, source.complete(self.form.settings()))
 
     # ---- the window --------------------------------------------------------------------------
 

@@ -11,9 +11,12 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.transforms import Affine
 
+from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
 from napari_swintormer.imaging.image import unit_name
+from napari_swintormer.imaging.part import format_planes
+from napari_swintormer.job import Job, prepare
 
 # What the result layer takes over from the input layer as it is.
 _KEPT = (
@@ -60,6 +63,9 @@ class LayerSource:
         Ends of the slider of the contrast limits.
     coarser
         Coarser levels of `data`, finest first, where the layer has them.
+    whole, spans
+        The whole image, and what `data` is of it: first plane and the one after the last, along
+        axes where not all planes are meant.
     """
 
     name: str
@@ -68,6 +74,8 @@ class LayerSource:
     look: dict[str, Any] = field(repr=False)
     contrast_limits_range: tuple[float, float] | None = None
     coarser: tuple[Any, ...] = ()
+    whole: Any = None
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layer: Image, axes: str) -> LayerSource:
@@ -96,7 +104,15 @@ class LayerSource:
             for level in (layer.data[1:] if layer.multiscale else ())
             if all(level.shape[i] == data.shape[i] for i in stack)
         )
-        return cls(layer.name, data, axes, look, (float(low), float(high)), coarser)
+        return cls(layer.name, data, axes, look, (float(low), float(high)), coarser, data)
+
+    def plan(self, settings: DeblurSettings) -> Job:
+        """Plan a run over what is worked on; as a part of the whole image it is the same there."""
+        return prepare(self.whole, self.complete(settings))
+
+    def complete(self, settings: DeblurSettings) -> DeblurSettings:
+        """Add the axes and the chosen planes to the settings of a run."""
+        return replace(settings, axes=self.axes, planes=format_planes(self.spans))
 
     def plane_at(self, position: tuple[float, ...]) -> LayerSource:
         """Keep only the plane at a position; every other axis shrinks to the size 1.
@@ -153,7 +169,7 @@ class LayerSource:
             for level in (self.data, *self.coarser)
         ]
         place = {axis: start for axis, (start, _) in spans.items()}
-        return self.part_at(place, levels[0], levels[1:])
+        return replace(self.part_at(place, levels[0], levels[1:]), spans=spans)
 
     def part_at(
         self, place: Mapping[str, float], data: Any, coarser: Sequence[Any] = ()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_swintormer.config import cache_folder
 from napari_swintormer.errors import OutputError
 from napari_swintormer.events import ChunkFinished
+from napari_swintormer.file_stores import DEVIATION
 from napari_swintormer.imaging.ome_zarr import disk_order
 from napari_swintormer.imaging.ordered import Ordered, expand_index
 from napari_swintormer.imaging.pyramid import create_coarser_levels, create_level, renew_levels
@@ -57,6 +58,9 @@ class Result:
     shown
         What a layer shows: the image, or its levels, finest first. Levels are there for large
         planes: napari would read the whole image on the GUI thread to make its own.
+    deviation, shown_deviation
+        The same for the deviation of the samples, which is 0 at the start; None without
+        uncertainty.
     batch_size
         Tiles at once when the run began; None before.
 
@@ -73,15 +77,28 @@ class Result:
         self._told: set[Chunk] = set()
         self._blocks_shown: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
         self._levels: list[Any] = []
-        planes = job.planes
+        self._deviation_levels: list[Any] = []
+        self.deviation: Any = None
+        self.shown_deviation: Any = None
+        planes, uncertainty = job.planes, job.settings.uncertainty
         if fits_in_memory(job):
             self.array: Any = np.array(planes.data, planes.dtype)
             self.shown: Any = self.array
+            if uncertainty:
+                self.deviation = np.zeros(planes.data.shape, DEVIATION)
+                self.shown_deviation = self.deviation
             return
-        folder = _Folder(job.plan.disk_bytes)
+        folder, order = _Folder(job.plan.disk_bytes), disk_order(planes.axes)
         with disk_errors(folder.path):
-            self._levels = self._create_levels(folder.path)
-        self.array = _OnDisk(self._levels[0], disk_order(planes.axes), planes.axes, folder.path)
+            self._levels = self._create_levels(folder.path / "result", planes.dtype)
+            if uncertainty:
+                path = folder.path / "deviation"
+                self._deviation_levels = self._create_levels(path, DEVIATION)
+        if uncertainty:
+            levels = [_Kept(a, order, planes.axes, folder) for a in self._deviation_levels]
+            self.deviation = _OnDisk(self._deviation_levels[0], order, planes.axes, folder.path)
+            self.shown_deviation = [da.from_array(level, name=False) for level in levels]
+        self.array = _OnDisk(self._levels[0], order, planes.axes, folder.path)
         shown = self._shown(folder, [planes.data, *coarser])
         self.shown = shown if len(shown) > 1 else shown[0]
 
@@ -118,7 +135,9 @@ class Result:
         region = {"Y": slice(*event.y), "X": slice(*event.x)}
         region |= {axis: slice(i, i + 1) for axis, i in place.items()}
         whole = slice(0, self._levels[0].shape[order.index("S")]) if "S" in order else slice(0)
-        renew_levels(self._levels, order, tuple(region.get(axis, whole) for axis in order))
+        index = tuple(region.get(axis, whole) for axis in order)
+        for levels in filter(None, (self._levels, self._deviation_levels)):
+            renew_levels(levels, order, index)
         self._blocks_shown[colours.start].add((row, column))
 
     def catch_up(self) -> None:
@@ -127,7 +146,7 @@ class Result:
             chunk = self._job.plan.grid.chunk((row, column))
             self.take(ChunkFinished(plane, (chunk.y0, chunk.y1), (chunk.x0, chunk.x1)))
 
-    def _create_levels(self, folder: Path) -> list[Any]:
+    def _create_levels(self, folder: Path, dtype: np.dtype[Any]) -> list[Any]:
         import zarr
 
         planes, block = self._job.planes, self._job.plan.grid.block_size
@@ -139,7 +158,7 @@ class Result:
             group,
             0,
             tuple(int(sizes[axis]) for axis in order),
-            planes.dtype,
+            dtype,
             tuple(chunks.get(axis, 1) for axis in order),
             order,
         )
@@ -236,7 +255,8 @@ def _disk_shortage(needed: int) -> str | None:
 
 
 def _bytes(job: Job) -> int:
-    size: int = prod(job.planes.data.shape) * job.planes.dtype.itemsize
+    itemsize = job.planes.dtype.itemsize + DEVIATION.itemsize * job.settings.uncertainty
+    size: int = prod(job.planes.data.shape) * itemsize
     return size
 
 
@@ -262,6 +282,13 @@ class _OnDisk(Ordered):
     def __setitem__(self, index: Any, value: NDArray[Any]) -> None:
         with disk_errors(self.folder):
             super().__setitem__(index, value)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept(Ordered):
+    """A level of an array whose folder is kept as long as the level."""
+
+    folder: _Folder
 
 
 @dataclass(frozen=True, eq=False)

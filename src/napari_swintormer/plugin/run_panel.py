@@ -23,6 +23,8 @@ from napari_swintormer.plugin.results import file_bytes, fits_in_memory
 from napari_swintormer.plugin.style import set_role, text_label
 from napari_swintormer.tiling.plan import duration_text, size_text
 
+_PROGRESS_PARTS = 1000
+
 
 class PlanPanel(QFrame):
     """Number of tiles, time and memory of the run, or the sentence why there can be none."""
@@ -197,8 +199,8 @@ class RunPanel(QWidget):
 
     def show_progress(self, event: Progress) -> None:
         """Show how many tiles are done and how long the rest takes."""
-        self.progress.setRange(0, event.total)
-        self.progress.setValue(event.done)
+        self.progress.setRange(0, _PROGRESS_PARTS)
+        self.progress.setValue(round(_PROGRESS_PARTS * event.share))
         self.progress_text.setText(progress_line(event))
 
     def show_message(self, text: str, error: bool = False) -> None:
@@ -217,6 +219,8 @@ def progress_line(event: Progress) -> str:
     '3 of 12 tiles, 15 s left'
     """
     line = f"{event.done:,} of {event.total:,} {event.unit}"
+    if event.steps:
+        line += f", step {event.step:,} of {event.steps:,}"
     if event.eta is None or event.done == event.total:
         return line
     return f"{line}, {clock(event.eta)} left"

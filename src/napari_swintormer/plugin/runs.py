@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Progress
 from napari_swintormer.job import Job
+from napari_swintormer.plugin.deviation import deviation_layer
 from napari_swintormer.plugin.layers import LayerSource
 from napari_swintormer.plugin.results import Result
 from napari_swintormer.plugin.run_panel import clock
@@ -178,6 +179,16 @@ class Runs(QObject):
         self._viewer.add_layer(run.layer)
         self.opened.emit(run)
 
+    def _add_deviation(self, run: Run, outcome: Outcome) -> None:
+        """Add what the samples differ by; the result stays the layer in hand."""
+        data = outcome.result.shown_deviation
+        if data is None:
+            return
+        made = outcome.provenance | {"run": run.record}
+        self._viewer.add_layer(deviation_layer(run.source, data, made))
+        if run.layer is not None:
+            self._viewer.layers.selection.active = run.layer
+
     def _say(self, sentence: str) -> None:
         self.said.emit(sentence, False)
 
@@ -190,6 +201,8 @@ class Runs(QObject):
         run = self._current
         if run is not None and run.destination is not None and outcome.result.complete:
             self._add_layer(run, outcome.result, outcome.provenance)
+        if run is not None and outcome.result.complete:
+            self._add_deviation(run, outcome)
         if run is None or run.layer is None:
             return
         made = outcome.provenance | {"run": run.record, "complete": outcome.result.complete}

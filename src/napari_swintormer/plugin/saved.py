@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from napari_swintormer.errors import ImageError
-from napari_swintormer.events import ChunkFinished, Progress
-from napari_swintormer.imaging.store import ResultStore
+from napari_swintormer.events import ChunkFinished, Event
+from napari_swintormer.file_stores import FileStores, check_deviation, deviation_path
 from napari_swintormer.imaging.writing import check_fits, check_output
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.layers import LayerSource, pixel_sizes
 from napari_swintormer.plugin.reader import open_levels
 
 
-def check_destination(path: Path, source: LayerSource, src: str | None) -> None:
+def check_destination(path: Path, source: LayerSource, src: str | None, job: Job) -> None:
     """Refuse a file that could not be written in the end, before any work begins.
 
     Parameters
@@ -29,6 +29,8 @@ def check_destination(path: Path, source: LayerSource, src: str | None) -> None:
         What is deblurred.
     src
         The file that it comes from, or None.
+    job
+        The planned run.
 
     Raises
     ------
@@ -37,6 +39,7 @@ def check_destination(path: Path, source: LayerSource, src: str | None) -> None:
     """
     check_output(path, src)
     check_fits(path, source.axes, source.data.shape, source.data.dtype)
+    check_deviation(path, None if src is None else Path(src), job)
 
 
 class FileResult:
@@ -60,6 +63,8 @@ class FileResult:
         What the run writes.
     shown
         What a layer shows, read lazily from the file; None until the result is in its place.
+    deviation, shown_deviation
+        The same for the deviation of the samples, in a file beside; None without uncertainty.
 
     Raises
     ------
@@ -71,13 +76,14 @@ class FileResult:
     def __init__(self, job: Job, source: LayerSource, path: Path) -> None:
         check_output(path)
         self._store = self._open(job, source, path)
-        self._axes, self._path = source.axes, path
-        self.array = self._store.array
+        self._axes, self._path, self._uncertainty = source.axes, path, job.settings.uncertainty
+        self.array, self.deviation = self._store.array, self._store.deviation
         self.shown: Any = None
+        self.shown_deviation: Any = None
         self._discarded = False
 
     @staticmethod
-    def _open(job: Job, source: LayerSource, path: Path) -> ResultStore:
+    def _open(job: Job, source: LayerSource, path: Path) -> FileStores:
         intensities = repr([(r.low, r.high, r.saturation) for r in job.ranges])
         image = {
             "name": source.name,
@@ -86,21 +92,8 @@ class FileResult:
             "intensities": hashlib.sha256(intensities.encode()).hexdigest()[:16],
         }
         run = job.provenance() | {"input": image}
-        if ResultStore.is_unfinished(path):
-            return ResultStore.resume(path, run)
         pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
-        shape, block = source.data.shape, job.plan.grid.block_size
-        return ResultStore.create(
-            path,
-            shape,
-            job.planes.dtype,
-            source.axes,
-            block,
-            run,
-            pixel_size=pixel_size,
-            unit=unit,
-            planes_per_position=job.planes.planes_per_position,
-        )
+        return FileStores(path, job, run, resume=True, pixel_size=pixel_size, unit=unit)
 
     @property
     def batch_size(self) -> int | None:
@@ -114,7 +107,7 @@ class FileResult:
     @property
     def notice(self) -> str | None:
         """What the user should know of the run that goes on."""
-        return self._store.describe_damage() if self._store.damaged else None
+        return self._store.damage
 
     def finished(self) -> set[tuple[int, int, int]]:
         """Chunks (plane, row, column) that are written; none after `discard_if_empty`."""
@@ -132,10 +125,12 @@ class FileResult:
         """Whether the file is in its place."""
         return self.shown is not None
 
-    def finishing(self) -> Generator[Progress, None, None]:
+    def finishing(self) -> Generator[Event, None, None]:
         """Put the result in its place and open it; see `ResultStore.finishing`."""
         yield from self._store.finishing()
         self.shown = open_levels(self._path, self._axes)
+        if self._uncertainty:
+            self.shown_deviation = open_levels(deviation_path(self._path), self._axes)
 
     def discard_if_empty(self) -> None:
         """Remove what lies beside the file if there is nothing to go on with."""

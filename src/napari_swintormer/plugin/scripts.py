@@ -17,9 +17,7 @@ from napari_swintormer.imaging.files import open_image
 from napari_swintormer.plugin.layers import full_resolution
 
 
-def run_record(
-    layer: Image, settings: DeblurSettings, spans: Mapping[str, tuple[int, int]]
-) -> dict[str, Any]:
+def run_record(layer: Image, settings: DeblurSettings) -> dict[str, Any]:
     """Write down what a run works on and how.
 
     Parameters
@@ -28,9 +26,6 @@ def run_record(
         The input.
     settings
         Of the run.
-    spans
-        First plane and the one after the last along T, C or Z; axes of which all planes are
-        deblurred are absent.
 
     Returns
     -------
@@ -42,7 +37,6 @@ def run_record(
         "path": layer.source.path,
         "multiscale": bool(layer.multiscale),
         "shape": list(full_resolution(layer).shape),
-        "planes": {axis: list(span) for axis, span in spans.items()},
         "settings": _chosen(dataclasses.asdict(settings)),
     }
 
@@ -57,17 +51,17 @@ def as_python(record: Mapping[str, Any]) -> str:
     """
     image = f"viewer.layers[{record['layer']!r}].data" + "[0]" * record["multiscale"]
     settings = record["settings"]
-    if spans := record["planes"]:
-        index = ", ".join(
-            "{}:{}".format(*spans[axis]) if axis in spans else ":" for axis in settings["axes"]
-        )
-        image += f"[{index}]"
     arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
-    return (
-        "from napari_swintormer import deblur\n\n"
-        f"result = deblur({image}{arguments})\n"
-        f"viewer.add_image(result, name={record['layer'] + ' deblurred'!r})\n"
-    )
+    uncertainty = settings.get("uncertainty", False)
+    names = "result, deviation" if uncertainty else "result"
+    lines = [
+        "from napari_swintormer import deblur\n",
+        f"{names} = deblur({image}{arguments})",
+        f"viewer.add_image(result, name={record['layer'] + ' deblurred'!r})",
+    ]
+    if uncertainty:
+        lines.append(f"viewer.add_image(deviation, name={record['layer'] + ' deviation'!r})")
+    return "\n".join(lines) + "\n"
 
 
 def as_command(record: Mapping[str, Any]) -> str:
@@ -81,16 +75,12 @@ def as_command(record: Mapping[str, Any]) -> str:
     Raises
     ------
     ImageError
-        When the image comes from no file, or only some planes of it are deblurred.
+        When the image comes from no file.
     """
     path = record["path"]
     if path is None or not os.path.exists(path):
         raise ImageError(
             f"{record['layer']} comes from no file; copy as Python, or save the layer first."
-        )
-    if record["planes"]:
-        raise ImageError(
-            "The command line deblurs whole files, not some of their planes; copy as Python."
         )
     settings = dict(record["settings"])
     with open_image(path) as image:
@@ -101,7 +91,9 @@ def as_command(record: Mapping[str, Any]) -> str:
     stem = name.split(".")[0] + "-deblurred.ome.zarr"
     words = ["swintormer", "deblur", path, os.path.join(folder, stem)]
     for key, value in settings.items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
+        words.append(f"--{key.replace('_', '-')}")
+        if value is not True:
+            words.append(str(value))
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 

@@ -85,7 +85,8 @@ class EventWorker(WorkerBase[T | None]):
         if isinstance(event, Notice):
             self.noticed.emit(event.message)
         elif isinstance(event, Progress):
-            self._last = event if event.unit == "tiles" else self._last
+            if event.unit == "tiles" and not event.steps:
+                self._last = event
             now = time.monotonic()
             if event.done == event.total or now - self._reported >= _REPORT_EVERY:
                 self._reported = now
@@ -117,8 +118,9 @@ class JobWorker(EventWorker[T]):
             return
         key = planned_speed_key(self._job.weights_sha256, self._job.settings)
         if recall_speed(key) is None:
-            height, width = self._job.plan.grid.tile_shape
-            remember_speed(key, last.done * height * width / last.elapsed)
+            plan = self._job.plan
+            height, width = plan.grid.tile_shape
+            remember_speed(key, last.done * plan.samples * height * width / last.elapsed)
 
 
 class DeblurWorker(JobWorker[Outcome]):
@@ -175,7 +177,8 @@ class DeblurWorker(JobWorker[Outcome]):
 
     def _fill(self, result: Result | FileResult) -> None:
         """Run until the result is complete, or the run is stopped."""
-        with closing(self._job.run(result.array, result)) as events:
+        work = self._job.run(result.array, result, deviation=result.deviation)
+        with closing(work) as events:
             for event in events:
                 if isinstance(event, ChunkFinished):
                     result.take(event)

@@ -58,6 +58,11 @@ class Plan:
         Size of the result with its coarser levels, uncompressed.
     seconds
         Expected duration; None while the speed is unknown.
+    samples
+        How often every tile is restored.
+    depth
+        Images that are summed up for a plane: the result, and with uncertainty what the samples
+        differ by.
     """
 
     blending: Blending
@@ -68,6 +73,8 @@ class Plan:
     device_bytes: int | None
     disk_bytes: int
     seconds: float | None
+    samples: int = 1
+    depth: int = 1
 
     @property
     def grid(self) -> TileGrid:
@@ -117,21 +124,24 @@ def make_plan(
     minimum_tile_size: int = 1,
     device_memory: DeviceMemory | None = None,
     rate: float | None = None,
+    samples: int = 1,
+    uncertainty: bool = False,
 ) -> Plan:
     """Plan a run over `n_planes` planes.
 
     Host memory, in bytes, with C channels, rows of X pixels, tiles of T pixels, blocks of B pixels
-    whose tiles reach over an area S and m rows below the block::
+    whose tiles reach over an area S and m rows below the block, and sums of the depth D::
 
-        4·C·m·(X + margins)            sums of one row of blocks that reach into the next row
+        4·C·D·m·(X + margins)          sums of one row of blocks that reach into the next row
         C·S·(itemsize + 12)            the next block: as read, on its way to unit intensities
-        C·S·(itemsize + 4 + 4)         the block in hand, with its sums
-        C·S·(itemsize + 4)             the block before, as read and its sums, while
-        C·B·(2·itemsize + 20)          its chunk is finished and written
-        3·4·C·T·batch_size             a batch: tiles, restored tiles, changes
+        C·S·(itemsize + 4 + 4·D)       the block in hand, with its sums
+        C·S·(itemsize + 4·D)           the block before, as read and its sums, while
+        C·B·(2·itemsize + 16 + 4·D)    its chunk is finished and written
+        4·C·T·batch_size·(1 + 2·D)     a batch: tiles, restored tiles, changes
 
-    plus what the restorer needs if it works in the same memory. Each device beyond the first adds
-    two blocks in hand, with the changes of their tiles, and a batch.
+    plus what the restorer needs if it works in the same memory. D is 1; with uncertainty it is the
+    number of samples, and a finished chunk takes as much again while they are compared. Each device
+    beyond the first adds two blocks in hand, with the changes of their tiles, and a batch.
 
     Parameters
     ----------
@@ -152,7 +162,10 @@ def make_plan(
     device_memory
         What the restorer needs, if it has been measured.
     rate
-        Speed of the restorer in pixels of tiles per second, if it has been measured.
+        Speed of the restorer in pixels of tiles per second, for one sample, if it has been
+        measured.
+    samples, uncertainty
+        See `napari_swintormer.config.DeblurSettings`.
 
     Returns
     -------
@@ -173,15 +186,19 @@ def make_plan(
     grid = TileGrid(shape, tile_size, overlap)
     tile_pixels = grid.tile_shape[0] * grid.tile_shape[1]
     itemsize = np.dtype(dtype).itemsize
-    batch = 3 * _FLOAT * channels * tile_pixels * batch_size
-    host = _engine_bytes(grid, channels, itemsize) + batch
+    depth = samples if uncertainty else 1
+    tiles = _FLOAT * channels * tile_pixels * batch_size
+    batch = (1 + 2 * depth) * tiles
+    host = _engine_bytes(grid, channels, itemsize, depth) + batch
     if n_devices > 1:
-        host += (n_devices - 1) * (2 * _block_bytes(grid, channels, itemsize) + batch)
+        host += (n_devices - 1) * (2 * _block_bytes(grid, channels, itemsize, depth) + batch)
     device = None
     if device_memory is not None:
-        device = int(device_memory.fixed + device_memory.per_pixel * tile_pixels * batch_size)
+        per_pixel = device_memory.per_pixel * tile_pixels * batch_size
+        device = int(device_memory.fixed + per_pixel + depth * tiles * (samples > 1))
         if device_memory.on_host:
             host, device = host + device, None
+    on_disk = itemsize + _FLOAT * uncertainty
     return Plan(
         blending=Blending(grid, blend),
         n_planes=n_planes,
@@ -190,12 +207,14 @@ def make_plan(
         host_bytes=host,
         device_bytes=device,
         # each coarser level has a quarter of the pixels: 1 + 1/4 + 1/16 + … = 4/3
-        disk_bytes=n_planes * channels * shape[0] * shape[1] * itemsize * 4 // 3,
-        seconds=None if rate is None else n_planes * grid.n_tiles * tile_pixels / rate,
+        disk_bytes=n_planes * channels * shape[0] * shape[1] * on_disk * 4 // 3,
+        seconds=None if rate is None else n_planes * grid.n_tiles * tile_pixels * samples / rate,
+        samples=samples,
+        depth=depth,
     )
 
 
-def _engine_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
+def _engine_bytes(grid: TileGrid, channels: int, itemsize: int, depth: int) -> int:
     """Count all but the last line of the formula in `make_plan`."""
     rows, columns = grid.n_blocks
     down = [(grid.source((row, 0)), grid.chunk((row, 0))) for row in range(rows)]
@@ -205,19 +224,20 @@ def _engine_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
     chunk = grid.chunk((0, 0))
     chunk_pixels = chunk.shape[0] * chunk.shape[1]
     return channels * (
-        _FLOAT * below * (sum(across) + max(across))
-        + source * (3 * itemsize + 6 * _FLOAT)
-        + chunk_pixels * (2 * itemsize + 5 * _FLOAT)
+        _FLOAT * depth * below * (sum(across) + max(across))
+        + source * (3 * itemsize + (4 + 2 * depth) * _FLOAT)
+        + chunk_pixels * (2 * itemsize + (4 + depth + depth * (depth > 1)) * _FLOAT)
     )
 
 
-def _block_bytes(grid: TileGrid, channels: int, itemsize: int) -> int:
+def _block_bytes(grid: TileGrid, channels: int, itemsize: int, depth: int) -> int:
     """Count a block in hand, with its sums and the changes of its tiles."""
     rows, columns = grid.n_blocks
     height = max(grid.source((row, 0)).shape[0] for row in range(rows))
     width = max(grid.source((0, column)).shape[1] for column in range(columns))
     tiles = grid.count_tiles((0, 0)) * grid.tile_shape[0] * grid.tile_shape[1]
-    return channels * (height * width * (itemsize + 2 * _FLOAT) + tiles * _FLOAT)
+    sums = (1 + depth) * _FLOAT
+    return channels * (height * width * (itemsize + sums) + tiles * depth * _FLOAT)
 
 
 def duration_text(seconds: float) -> str:

@@ -1,0 +1,130 @@
+"""Some planes of an image, seen as an image of their own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.errors import ImageError
+from napari_swintormer.imaging.ordered import expand_index
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+Spans = dict[str, tuple[int, int]]
+"""First plane and the one after the last, along those of T, C and Z where not all are meant."""
+
+
+def parse_planes(text: str, axes: str, shape: Sequence[int]) -> Spans:
+    """Read which planes are meant.
+
+    Parameters
+    ----------
+    text
+        ``"Z=2:5"`` or ``"T=0, Z=3:"``: indices, or ranges as Python writes them, along T, C or Z.
+    axes, shape
+        Of the image.
+
+    Raises
+    ------
+    ImageError
+        The text is no such list, or the image has no such planes.
+
+    Examples
+    --------
+    >>> parse_planes("T=1, Z=2:", "TZYX", (3, 10, 64, 64))
+    {'T': (1, 2), 'Z': (2, 10)}
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    spans: Spans = {}
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([TCZtcz])\s*=\s*(?:(\d+)|(\d*):(\d*))\s*", part)
+        if found is None:
+            raise ImageError(
+                f"planes names no planes (got planes={text!r}). Write planes='Z=2:5' for the "
+                "planes 2, 3 and 4 along Z, 'T=0' for one."
+            )
+        letter, one, first, stop = found.groups()
+        axis = letter.upper()
+        length = sizes.get(axis, 0)
+        if one is not None:
+            span = int(one), int(one) + 1
+        else:
+            span = int(first or 0), int(stop or length)
+        if not 0 <= span[0] < span[1] <= length or axis in spans:
+            there = f"its planes are 0 to {length - 1}" if length else "it has no such axis"
+            raise ImageError(
+                f"The image has no planes {part.strip()} once ({there}; got planes={text!r}). "
+                "Choose others."
+            )
+        spans[axis] = span
+    return spans
+
+
+def format_planes(spans: Mapping[str, tuple[int, int]]) -> str | None:
+    """Write spans as `parse_planes` reads them; None for no spans.
+
+    Examples
+    --------
+    >>> format_planes({"Z": (2, 5), "T": (1, 2)})
+    'Z=2:5, T=1:2'
+    """
+    return ", ".join(f"{axis}={start}:{stop}" for axis, (start, stop) in spans.items()) or None
+
+
+def cut_planes(data: Any, axes: str, spans: Mapping[str, tuple[int, int]]) -> Any:
+    """See the planes of some spans as an image; nothing is read."""
+    region = tuple(slice(*spans[axis]) if axis in spans else slice(None) for axis in axes)
+    if isinstance(data, np.ndarray) or hasattr(data, "dask"):
+        return data[region]
+    starts = tuple(spans[axis][0] if axis in spans else 0 for axis in axes)
+    sizes = zip(axes, data.shape, strict=True)
+    shape = tuple(spans[a][1] - spans[a][0] if a in spans else int(n) for a, n in sizes)
+    return Part(data, starts, shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A view of a region of an array-like, which is read when asked for.
+
+    Attributes
+    ----------
+    data
+        Array-like with `shape`, `dtype` and slicing.
+    starts, shape
+        Of the region.
+    """
+
+    data: Any
+    starts: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the array."""
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        inner: list[int | slice] = []
+        wanted = zip(expand_index(index, self.ndim), self.starts, self.shape, strict=True)
+        for chosen, first, length in wanted:
+            if isinstance(chosen, slice):
+                start, stop, step = chosen.indices(length)
+                inner.append(slice(first + start, first + max(start, stop), step))
+            else:
+                inner.append(first + range(length)[chosen])
+        return np.asarray(self.data[tuple(inner)])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)

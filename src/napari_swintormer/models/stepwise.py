@@ -1,0 +1,20 @@
+"""Work that can be stopped between its steps: a generator that yields after each, and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Stepwise = Generator[None, None, T]
+
+
+def finished(work: Stepwise[T]) -> T:
+    """Do all the steps, and give what the work returns."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result

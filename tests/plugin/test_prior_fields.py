@@ -1,0 +1,131 @@
+"""The fields of a prior, presets, and the layer of the deviation, in the widget."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from napari_swintormer import deblur as deblur_array
+from napari_swintormer.models.weights import save_weights
+from tiny import random_network, tiny_prior_card
+
+FP32 = {"device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture
+def model(home, tiny_weights):
+    """Two models: the default without prior, and one with."""
+    folder = home / "models"
+    folder.mkdir(parents=True)
+    shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
+    card = tiny_prior_card().model_copy(update={"name": "with-prior"})
+    save_weights(folder / "with-prior.safetensors", random_network(card).state_dict(), card)
+    return folder / "with-prior.safetensors"
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 60_000, (70, 90), np.uint16)
+
+
+def test_they_are_there_for_models_with_a_prior_only(deblur_alone, image):
+    form = deblur_alone.form
+    deblur_alone.viewer.add_image(image)
+    assert form.prior.isHidden()
+    assert form.settings().num_inference_steps is form.settings().samples is None
+    form.model.value = "with-prior"
+    assert not form.prior.isHidden()
+    assert (form.settings().num_inference_steps, form.settings().samples) == (4, 1)
+    form.prior.uncertainty.value = True
+    assert not deblur_alone.widget.update_plan()
+    assert "samples=2 or more" in deblur_alone.widget.plan_panel.sentence.text()
+    form.prior.use_prior.value = False
+    assert form.settings().prior == "off"
+    assert deblur_alone.widget.update_plan()
+    form.model.value = "swintormer-small"
+    assert form.prior.isHidden()
+    assert form.settings().prior is None
+
+
+def test_a_preset_fills_the_fields_and_fields_name_the_preset(deblur_alone):
+    form = deblur_alone.form
+    form.model.value = "with-prior"
+    seen = {}
+    for preset in ("fast", "best", "balanced"):
+        form.preset.value = preset
+        seen[preset] = (form.overlap.value, form.prior.steps.value, form.prior.samples.value)
+        assert form.preset.value == preset
+    assert seen == {"fast": (8, 1, 1), "balanced": (16, 4, 1), "best": (36, 4, 4)}
+    form.overlap.value = 17
+    assert form.preset.value == "custom"
+    form.overlap.value = 8
+    form.prior.steps.value = 1
+    assert form.preset.value == "fast"
+    form.model.value = "swintormer-small"
+    assert form.overlap.value == 8  # the preset stays what was chosen
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk", "file"])
+def test_the_deviation_becomes_a_layer(deblur_alone, image, model, tmp_path, monkeypatch, kind):
+    if kind == "disk":
+        monkeypatch.setattr("napari_swintormer.plugin.results._SHARE_OF_MEMORY", 0.0)
+    form, layers = deblur_alone.form, deblur_alone.viewer.layers
+    photo = np.stack([image, image.T[:70, :70].repeat(2, 1)[:, :90], image], -1)
+    deblur_alone.viewer.add_image(photo, rgb=True, scale=(2, 2), name="cells")
+    form.model.value = "with-prior"
+    form.prior.samples.value = 2
+    form.prior.uncertainty.value = True
+    if kind == "file":
+        form.save_to.value = str(tmp_path / "out.ome.zarr")
+    result = deblur_alone.run()
+
+    wanted, deviation = deblur_array(photo, model, samples=2, uncertainty=True, axes="YXS", **FP32)
+    layer = layers["cells deviation"]
+    assert layers.selection.active == result
+    assert not layer.visible
+    np.testing.assert_array_equal(np.asarray(result.data), wanted)
+    shown = np.asarray(layer.data)
+    np.testing.assert_allclose(shown, np.sqrt((deviation**2).mean(axis=-1)), rtol=1e-5)
+    np.testing.assert_array_equal(layer.scale, result.scale)
+    assert 0 < layer.contrast_limits[1] <= shown.max()
+    if kind == "file":
+        assert (tmp_path / "out-deviation.ome.zarr").is_dir()
+
+
+def test_a_preview_is_the_run_with_the_prior_on(deblur, image, qtbot):
+    layer = deblur.viewer.add_image(image)
+    deblur.form.model.value = "with-prior"
+    deblur.form.prior.samples.value = 2
+    deblur.form.prior.uncertainty.value = True  # a preview tells none, and has the same pixels
+    deblur.viewer.scene.camera.zoom *= 2
+    shown = deblur.preview()
+    result = deblur.run()
+    y, x = (int(i) for i in np.round(layer.world_to_data(shown.data_to_world((0, 0)))))
+    height, width = shown.data.shape
+    np.testing.assert_array_equal(shown.data, result.data[y : y + height, x : x + width])
+    assert height < 70 or width < 90
+
+
+def test_a_run_with_a_slow_prior_is_cancelled_within_a_step(deblur_alone, image, monkeypatch):
+    import torch
+
+    from napari_swintormer.models.prior import CompactPrior
+
+    calls, denoise = [], CompactPrior.denoise
+    widget, form = deblur_alone.widget, deblur_alone.form
+
+    def cancelling(self, *inputs):
+        calls.append(torch.is_inference_mode_enabled())
+        if len(calls) == 3:
+            widget.runs._worker.quit()  # as the button does, from the GUI thread
+        return denoise(self, *inputs)
+
+    monkeypatch.setattr(CompactPrior, "denoise", cancelling)
+    deblur_alone.viewer.add_image(image)
+    form.model.value = "with-prior"
+    form.prior.steps.value = 200
+    assert deblur_alone.run() is None
+    assert calls == [True] * 3
+    assert len(deblur_alone.viewer.layers) == 1
