@@ -159,6 +159,6 @@ def test_what_is_damaged_on_disk_is_said_and_made_again(disk: Path) -> None:
     (disk / "copy").mkdir()
     shutil.copytree(partial_folder(result), partial_folder(disk / "copy/a.zarr"))
     notices = run(source, disk / "copy/a.zarr")
-    assert any("1 file of the unfinished run" in notice for notice in notices)
+    assert any("has 1 file that changed on disk" in notice for notice in notices)
     ends_the_same(disk, source)
     assert files_of(disk / "copy") == files_of(disk / "whole")

@@ -37,8 +37,21 @@ def test_one_command_gives_table_and_figures(
     assert report["others"]["dask"]["largest_difference"] == 0
     assert [row["tile_size"] for row in report["tiles"]] == [64, 512]
     assert [row["megapixels"] for row in report["growth"]] == [256**2 / 1e6, 512**2 / 1e6]
+    assert report["graph"] is None  # there is no GPU in this
     assert "all but the network" in done.output
     assert "faster than plain" in done.output
+
+
+@pytest.mark.gpu
+def test_a_gpu_tells_how_fast_and_whether_a_graph_pays(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command = ["benchmark", "--quick", "--device", "cuda", "--json", str(figures)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    report = json.loads(figures.read_text())
+    assert report["engine_efficiency"] > 0.5
+    assert report["graph"]["same_bits"]
+    assert report["graph"]["times_faster"] > 0.5
 
 
 @pytest.mark.parametrize("softmax", ["plain", "released"])

@@ -70,13 +70,18 @@ class Bench:
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Restore tiles on the device, and wait for the result, which is where they were."""
-        home, tiles = tiles.device, tiles.to(self.device)
+        home = tiles.device
+        restored = self.start(tiles.to(self.device))
+        self.wait()
+        return restored.to(home)
+
+    def start(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Restore tiles that are on the device; the result is there when the device is done."""
         lower = self.dtype != torch.float32
         autocast = torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower)
         with torch.inference_mode(), autocast:
             restored: torch.Tensor = self.restorer(tiles)
-        self.wait()
-        return restored.to(home)
+        return restored
 
     def wait(self) -> None:
         """Wait until the device has done what it was told."""
@@ -86,6 +91,15 @@ class Bench:
     def tiles(self, size: int, n: int = 1) -> torch.Tensor:
         """Give `n` grey tiles of noise, on the device."""
         return torch.rand(n, 1, size, size).to(self.device)
+
+
+def warm_up(bench: Bench) -> None:
+    """Import what a run from file to file needs: no measurement is to pay for it."""
+    source, result = write_tiff(bench.folder, 64), bench.folder / "warm.ome.zarr"
+    settings = DeblurSettings(tile_size=64, overlap=0, device="cpu")
+    for _ in FileRun(source, result, settings, IdentityRestorer()).events():
+        pass
+    shutil.rmtree(result)
 
 
 def network(bench: Bench) -> dict[str, Any]:
@@ -247,6 +261,52 @@ def growth(bench: Bench) -> list[dict[str, Any]]:
         )
         shutil.rmtree(run.dst)
     return rows
+
+
+def cuda_graph(bench: Bench) -> dict[str, Any] | None:
+    """Forward passes of a batch against replays of its CUDA graph, in turns; None elsewhere.
+
+    A graph makes the same bits, so that only the time decides whether runs should use one.
+    """
+    if bench.device.type != "cuda":
+        return None
+    tiles = bench.tiles(bench.restorer.card.tile_size, bench.batch_size)
+    before = time.perf_counter()
+    try:
+        graph, restored = _capture(bench, tiles)
+    except RuntimeError as error:  # something in it cannot be part of a graph
+        return {"refused": str(error)}
+    graph.replay()
+    bench.wait()
+    made = time.perf_counter() - before
+    same = torch.equal(restored, bench.forward(tiles))
+
+    def replay() -> None:
+        graph.replay()
+        bench.wait()
+
+    taken = turn_by_turn({"forward": lambda: bench.forward(tiles), "graph": replay}, 20)
+    saved = statistics.median(taken["forward"]) - statistics.median(taken["graph"])
+    return {
+        "batch_size": bench.batch_size,
+        "seconds_to_make": made,
+        "times_faster": ratio(taken["forward"], taken["graph"]),
+        "same_bits": same,
+        "pays_from_tiles": bench.batch_size * made / saved if saved > 0 else None,
+    }
+
+
+def _capture(bench: Bench, tiles: torch.Tensor) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+    side = torch.cuda.Stream(bench.device)  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream(bench.device))
+    with torch.cuda.stream(side):
+        for _ in range(3):  # methods are chosen and workspaces made before
+            bench.start(tiles)
+    torch.cuda.current_stream(bench.device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        restored = bench.start(tiles)
+    return graph, restored
 
 
 def write_tiff(folder: Path, side: int) -> Path:

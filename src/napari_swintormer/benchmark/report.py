@@ -30,6 +30,8 @@ _PARTS: dict[str, tuple[str, Callable[[Bench], Any]]] = {
     "engine": ("the engine, from file to file", measures.engine),
     "others": ("other engines", measures.against_others),
     "growth": ("growth with the image", measures.growth),
+    # the last: a device that refuses it may be of no use afterwards
+    "graph": ("a CUDA graph of the network", measures.cuda_graph),
 }
 
 
@@ -89,6 +91,7 @@ def run_benchmark(
             Path(folder),
             quick,
         )
+        measures.warm_up(bench)
         for name, (title, measure) in _PARTS.items():
             say(f"Measuring {title} …")
             report[name] = measure(bench)
@@ -134,6 +137,12 @@ def table(report: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{row['own_peak_bytes'] / 1e6:.0f} MB"
             )
         lines.append((f"{name}, largest difference {row['largest_difference']:.0e}", figure))
+    if graph := report["graph"]:
+        figure = graph.get("refused") or (
+            f"{graph['times_faster']:.2f} × faster than forward passes, made in "
+            f"{graph['seconds_to_make']:.1f} s"
+        )
+        lines.append(("CUDA graph of a batch", figure))
     for row in report["growth"]:
         peak = row["peak_bytes"]
         memory = "" if peak is None else f", {peak / 1e6:.0f} MB"

@@ -98,13 +98,8 @@ class Journal:
         return whole.decode("ascii").splitlines()
 
     def _checksum(self, name: str) -> int:
-        return checksum(self._path.parent / name)
-
-
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
-    with path.open("rb") as file:
-        while part := file.read(_READ_BYTES):
-            crc = zlib.crc32(part, crc)
-    return crc
+        crc = 0
+        with (self._path.parent / name).open("rb") as file:
+            while part := file.read(_READ_BYTES):
+                crc = zlib.crc32(part, crc)
+        return crc

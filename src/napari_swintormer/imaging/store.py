@@ -190,8 +190,8 @@ class ResultStore:
         """Say in one sentence what `damaged` counts."""
         files = "1 file" if self.damaged == 1 else f"{self.damaged} files"
         return (
-            f"{files} of the unfinished run of {self.destination} were not as the run left them; "
-            "what they held is made again."
+            f"The unfinished run of {self.destination} has {files} that changed on disk or went "
+            "missing; what was there is made again."
         )
 
     @property
