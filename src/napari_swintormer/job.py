@@ -329,7 +329,7 @@ def prepare(
     if settings.scale not in _SCALES:
         raise SettingsError(
             f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
-            "Use scale=2 for blur circles of 10 to 20 pixels, 4 for wider ones."
+            "Use scale=2 for blur circles of 8 to 16 pixels across, 4 for wider ones."
         )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
@@ -447,8 +447,7 @@ def _network_memory(
     if settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings):
         assert settings.tile_size is not None
         fixed += LDM_BYTES
-        side = settings.tile_size / settings.scale
-        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / side) ** 2
+        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / settings.tile_size) ** 2
     return DeviceMemory(
         fixed=fixed,
         # a compact prior takes less than the network, before it

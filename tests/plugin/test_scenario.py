@@ -7,6 +7,7 @@ import gc
 import numpy as np
 import psutil
 import pytest
+import torch
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QSlider
 
@@ -120,3 +121,20 @@ def test_twenty_runs_take_no_more_memory_than_the_first_ones(deblur_alone, monke
     grown = process.memory_info().rss - before
     # a result that stays takes 5 MB, 20 of them 102 MB; the allocator keeps some 20 MB at times
     assert grown < 50e6, f"{grown / 1e6:.1f} MB"
+
+
+@pytest.mark.gpu
+def test_twenty_runs_leave_the_memory_of_the_gpu_as_it_was(deblur_alone):
+    deblur_alone.form.device.value = "cuda"
+    layer = deblur_alone.viewer.add_image(np.arange(300 * 400, dtype="uint16").reshape(300, 400))
+
+    def once():
+        deblur_alone.preview()
+        deblur_alone.viewer.layers.remove(deblur_alone.run())
+        deblur_alone.viewer.layers.selection.active = layer
+
+    once()
+    before = torch.cuda.memory_allocated()
+    for _ in range(20):
+        once()
+    assert torch.cuda.memory_allocated() == before

@@ -12,7 +12,9 @@ from qtpy.QtWidgets import QFileDialog
 from scipy.ndimage import gaussian_filter
 
 import napari_swintormer
+from napari_swintormer.models.weights import save_weights
 from napari_swintormer.plugin.variant_row import picture
+from tiny import random_network, tiny_prior_card
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
@@ -77,6 +79,28 @@ def test_models_stand_side_by_side(deblur_alone, qtbot, home, model, make_weight
     deblur_alone.widget.trying.row.buttons[0].click()
     assert deblur_alone.form.model.value == "other"
     qtbot.addWidget(deblur_alone.widget.trying.row)
+
+
+def test_steps_of_the_prior_stand_side_by_side(deblur_alone, qtbot, home):
+    card = tiny_prior_card().model_copy(update={"name": "with-prior"})
+    file = home / "models" / "with-prior.safetensors"
+    save_weights(file, random_network(card).state_dict(), card)
+    form, trying = deblur_alone.form, deblur_alone.widget.trying
+    deblur_alone.viewer.add_image(noise(60, 70))
+    form.refresh()
+    assert not trying.steps.isVisibleTo(deblur_alone.widget)
+    form.model.value = "with-prior"
+
+    shown = try_out(deblur_alone, qtbot, trying.steps)
+
+    qtbot.addWidget(trying.row)
+    labels = [button.text() for button in trying.row.buttons]
+    assert labels == ["No prior", "1 step", "2 steps", "4 steps", "8 steps"]
+    assert not np.array_equal(shown[0], shown[1])
+    trying.row.buttons[2].click()
+    assert (form.prior.steps.value, form.settings().num_inference_steps) == (2, 2)
+    trying.row.buttons[0].click()
+    assert form.settings().prior == "off"
 
 
 def test_a_picture_has_the_colours_of_its_layer(deblur_alone):

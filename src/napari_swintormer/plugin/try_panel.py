@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import napari
@@ -20,12 +21,19 @@ from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur_form import DeblurForm
 from napari_swintormer.plugin.style import style_sheet
 from napari_swintormer.plugin.variant_row import VariantRow
-from napari_swintormer.plugin.variants import Variant, Variants, middle, of_models, of_strength
+from napari_swintormer.plugin.variants import (
+    Variant,
+    Variants,
+    middle,
+    of_models,
+    of_steps,
+    of_strength,
+)
 from napari_swintormer.plugin.view import InView
 
 
 class TryPanel(QWidget):
-    """Tries strengths or models on the middle of the view; a click takes one over.
+    """Tries strengths, models or steps of a prior on the middle of the view; a click takes one.
 
     Parameters
     ----------
@@ -53,7 +61,6 @@ class TryPanel(QWidget):
         self._viewer, self._form, self._in_view = viewer, form, in_view
         self.variants = Variants(self)
         self.row: VariantRow | None = None
-        self._shown: list[Variant] = []
         self.strengths = QPushButton("Strengths")
         self.strengths.setToolTip(
             "Show the middle of the view at several strengths side by side, below the image.\n"
@@ -64,10 +71,15 @@ class TryPanel(QWidget):
             "Show what each model makes of the middle of the view, side by side, below the image.\n"
             "A click on one takes it over."
         )
-        self.strengths.clicked.connect(lambda: self._try("strength", of_strength))
-        self.models.clicked.connect(
-            lambda: self._try("model", partial(of_models, models=list_models()))
+        self.steps = QPushButton("Steps")
+        self.steps.setToolTip(
+            "Show the middle of the view without prior, and with one of more and more steps,\n"
+            "side by side, below the image. A click on one takes it over."
         )
+        self.steps.hide()
+        self.strengths.clicked.connect(lambda: self._try(of_strength))
+        self.models.clicked.connect(lambda: self._try(partial(of_models, models=list_models())))
+        self.steps.clicked.connect(lambda: self._try(of_steps))
         self.variants.made.connect(self._show_result)
         self.variants.said.connect(self.said)
         layout = QHBoxLayout(self)
@@ -75,11 +87,13 @@ class TryPanel(QWidget):
         layout.setSpacing(6)
         layout.addWidget(self.strengths)
         layout.addWidget(self.models)
+        layout.addWidget(self.steps)
 
     def enable(self, possible: bool) -> None:
         """Offer to try settings, or not: while something else is being made."""
-        self.strengths.setEnabled(possible)
-        self.models.setEnabled(possible)
+        for button in (self.strengths, self.models, self.steps):
+            button.setEnabled(possible)
+        self.steps.setHidden(self._form.prior.isHidden())
 
     def close_row(self) -> None:
         """Take the row out of the window."""
@@ -91,7 +105,6 @@ class TryPanel(QWidget):
 
     def _try(
         self,
-        field: str,
         vary: Callable[[DeblurSettings, Callable[[DeblurSettings], Job]], list[Variant]],
     ) -> None:
         try:
@@ -103,18 +116,17 @@ class TryPanel(QWidget):
         except SwintormerError as error:
             self.said.emit(str(error), True)
             return
-        self._show_row(variants, view, field)
+        self._show_row(variants, view)
         self.variants.start(variants, view.position, middle(view.region))
 
-    def _show_row(self, variants: list[Variant], view: InView, field: str) -> None:
+    def _show_row(self, variants: list[Variant], view: InView) -> None:
         self.close_row()
-        self._shown = variants
         self.row = VariantRow(variants, view.source.axes, view.source.look)
         self.row.setStyleSheet(style_sheet(self._viewer.theme))
         self.row.chosen.connect(self._take_over)
-        now = getattr(self._form, field).value
         for variant, button in zip(variants, self.row.buttons, strict=True):
-            button.setChecked(variant.choice[field] == now)
+            chosen = (attrgetter(name)(self._form).value == v for name, v in variant.choice.items())
+            button.setChecked(all(chosen))
         if hasattr(self._viewer, "window"):  # not so a viewer without one, in scripts
             self._viewer.window.add_dock_widget(self.row, name="Try on the view", area="bottom")
 
@@ -124,5 +136,5 @@ class TryPanel(QWidget):
 
     def _take_over(self, variant: Variant) -> None:
         for name, value in variant.choice.items():
-            getattr(self._form, name).value = value
+            attrgetter(name)(self._form).value = value
         self.said.emit(f"Taken over: {variant.label}.", False)

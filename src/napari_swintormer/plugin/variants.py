@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_swintormer.config import DeblurSettings
-from napari_swintormer.errors import SwintormerError
+from napari_swintormer.errors import SettingsError, SwintormerError
 from napari_swintormer.job import Job
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.runs import relay_warning, show_error
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIDE = 128  # pixels of full resolution that are tried, along Y and X
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS = (1, 2, 4, 8)
 
 Plan = Callable[[DeblurSettings], Job]
 
@@ -38,7 +39,7 @@ class Variant:
     strength
         At which it is shown.
     choice
-        Fields of `DeblurForm` and their values, which a click takes over.
+        Fields of `DeblurForm`, with dots, and their values, which a click takes over.
     """
 
     label: str
@@ -76,6 +77,23 @@ def of_models(settings: DeblurSettings, plan: Plan, models: Sequence[ModelInfo])
         except SwintormerError:
             continue  # the Models widget says why
         variants.append(Variant(info.name, job, settings.strength, {"model": info.name}))
+    return variants
+
+
+def of_steps(settings: DeblurSettings, plan: Plan) -> list[Variant]:
+    """Vary the steps in which the prior is sampled, and leave it out; for models that have one."""
+    without = replace(settings, prior="off", num_inference_steps=None)
+    without = replace(without, samples=None, uncertainty=False)
+    strength = settings.strength
+    variants = [Variant("No prior", plan(without), strength, {"prior.use_prior": False})]
+    for steps in STEPS:
+        try:
+            job = plan(replace(settings, prior=None, num_inference_steps=steps))
+        except SettingsError:
+            break  # more than the prior was trained for
+        label = f"{steps} step{'s' * (steps != 1)}"
+        choice = {"prior.use_prior": True, "prior.steps": steps}
+        variants.append(Variant(label, job, strength, choice))
     return variants
 
 
