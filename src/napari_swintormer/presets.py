@@ -92,7 +92,7 @@ def complete(settings: DeblurSettings, card: ModelCard | None) -> DeblurSettings
     if settings.scale not in _SCALES:
         raise SettingsError(
             f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
-            "Use scale=2 for blur circles of 10 to 20 pixels, 4 for wider ones."
+            "Use scale=2 for blur circles of 8 to 16 pixels across, 4 for wider ones."
         )
     settings = apply_preset(settings, card)
     tile_size, overlap, blend = _tiles(settings, card)
