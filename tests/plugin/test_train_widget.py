@@ -100,7 +100,7 @@ def test_the_check_fills_the_table_and_a_bad_pair_is_refused(training_alone, fol
         tuple(table.item(row, column).text() for column in range(5))
         for row in range(table.rowCount())
     ]
-    assert [(row[0], row[4]) for row in rows] == [
+    assert [row[:2] for row in rows] == [
         ("d.tif", "unmatched"),
         ("a.tif", "good"),
         ("b.tif", "shifted"),
@@ -109,10 +109,12 @@ def test_the_check_fills_the_table_and_a_bad_pair_is_refused(training_alone, fol
     assert [report.bad for report in reports] == [True, False, True, False]
     assert "2 of 4 pairs can be trained on" in training_alone.widget.run_panel.message.text()
 
-    icons = [table.item(row, 0).icon().pixmap(80, 40) for row in range(4)]
+    icons = [table.item(row, 0).icon() for row in range(4)]
     assert [icon.isNull() for icon in icons] == [True, False, False, False]
-    left, right = (icons[1].copy(x, 5, 34, 30).toImage() for x in (2, 44))
-    assert detail(right) > 1.2 * detail(left)  # the sharp one stands to the right
+    both = icons[1].pixmap(icons[1].availableSizes()[0])
+    width = both.width() // 2
+    left, right = (both.copy(x, 0, width, both.height()).toImage() for x in (0, width))
+    assert detail(right) > 1.1 * detail(left)  # the sharp one stands to the right
 
     assert training_alone.run() is None
     message = training_alone.widget.run_panel.message.text()

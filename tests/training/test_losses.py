@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -84,7 +88,7 @@ def test_the_perceptual_loss_compares_the_five_layers_of_the_paper(vgg19):
     assert float(loss(restored, torch.full_like(sharp, float("nan")))) == 0
 
 
-def test_vgg19_is_data_and_is_what_it_says(vgg19, tmp_path, monkeypatch):
+def test_vgg19_is_data_and_is_what_it_says(vgg19, tmp_path):
     def says(file, message):
         with pytest.raises(TrainingError, match=message):
             Perceptual(file)
@@ -98,9 +102,30 @@ def test_vgg19_is_data_and_is_what_it_says(vgg19, tmp_path, monkeypatch):
     says(tmp_path / "code.pth", "damaged, or holds more than plain weights")
     (tmp_path / "torn.pth").write_bytes(vgg19.read_bytes()[:1000])
     says(tmp_path / "torn.pth", "damaged, or holds more")
-    # what is fetched is compared with torchvision's own file
-    monkeypatch.setattr("napari_swintormer.training.perceptual.VGG19_URL", vgg19.as_uri())
-    says(None, "cannot be fetched")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_vgg19_is_fetched_once_and_only_if_it_is_torchvision_s(vgg19, monkeypatch):
+    handler = partial(Quiet, directory=vgg19.parent)
+    monkeypatch.setenv("NO_PROXY", "*")
+    module = "napari_swintormer.training.perceptual"
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}/vgg19.pth"
+        monkeypatch.setattr(f"{module}.VGG19_URL", address)
+        with pytest.raises(TrainingError, match="does not match the known hash"):
+            Perceptual()
+        sha256 = hashlib.sha256(vgg19.read_bytes()).hexdigest()
+        monkeypatch.setattr(f"{module}.VGG19_SHA256", sha256)
+        fetched = Perceptual()
+        server.shutdown()
+    again = Perceptual()  # nobody serves it any more
+    one, other = torch.rand(2, 1, 3, 16, 16)
+    assert fetched(one, other) == again(one, other)
 
 
 def test_training_by_vgg19_learns_from_it(settings, vgg19):

@@ -10,15 +10,17 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 
 from napari_swintormer.training.check import PairReport
 
-_COLUMNS = ("Pair", "Shift y, x", "Gain", "Details", "Findings")
+_COLUMNS = ("Pair", "Findings", "Shift y, x", "Gain", "Details")
+_FINDINGS = 1
 _TIPS = (
     "The blurred image, and the plane of a stack; its middle beside that of the sharp image.",
+    "What the check found; red pairs cannot be trained on.",
     "How far the sharp image is moved against the blurred one, in pixels.",
     "Contrast of the sharp image, times that of the blurred one.",
     "Strength of the sharp image's details over those of the blurred one.",
-    "What the check found; red pairs cannot be trained on.",
 )
-_ICON = (80, 40)  # pixels, of the two images side by side
+_ICON = (72, 36)  # pixels, of the two images side by side
+_PAIR_WIDTH = 200
 _BAD, _REMARK, _GOOD = QColor("#e5484d"), QColor("#d29922"), QColor("#3fa66a")
 
 
@@ -36,10 +38,13 @@ class PairTable(QTableWidget):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
+        self.setColumnWidth(0, _PAIR_WIDTH)
+        self.setWordWrap(False)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names differ at their ends
         self.setIconSize(QSize(*_ICON))
         self.verticalHeader().setDefaultSectionSize(_ICON[1] + 6)
-        self.setMinimumHeight(2 * _ICON[1] + 40)
+        self.setMinimumHeight(2 * _ICON[1] + 60)
         self.reports: list[PairReport] = []
 
     def restart(self) -> None:
@@ -55,12 +60,12 @@ class PairTable(QTableWidget):
         kinds = ", ".join(finding.kind for finding in report.findings) or "good"
         sentences = "\n".join(finding.message for finding in report.findings)
         colour = _BAD if report.bad else _REMARK if report.findings else _GOOD
-        for column, text in enumerate((report.name, *report.figures, kinds)):
+        for column, text in enumerate((report.name, kinds, *report.figures)):
             item = QTableWidgetItem(text)
             item.setToolTip(sentences or text)
             if column == 0 and report.thumbnail is not None:
                 item.setIcon(_icon(report.thumbnail))
-            if column == len(_COLUMNS) - 1:
+            if column == _FINDINGS:
                 item.setForeground(colour)
             elif column:
                 item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)

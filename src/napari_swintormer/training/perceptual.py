@@ -49,10 +49,11 @@ class Perceptual(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList()
         channels = 3
-        for level in _LEVELS:
-            for wider in level:
-                self.convolutions.append(nn.Conv2d(channels, wider, 3, padding=1))
-                channels = wider
+        with torch.device("meta"):  # no random numbers for what is read from a file
+            for level in _LEVELS:
+                for wider in level:
+                    self.convolutions.append(nn.Conv2d(channels, wider, 3, padding=1))
+                    channels = wider
         for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
         _load(self.convolutions, _fetch() if file is None else file)
@@ -106,7 +107,7 @@ def _load(convolutions: nn.ModuleList, file: Path) -> None:
     if not file.is_file():
         raise TrainingError(f"There is no file {file} with VGG19's parameters.")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or truncated pickle can raise anything
         raise TrainingError(
             f"{file} is damaged, or holds more than plain weights. Use torchvision's "
@@ -119,7 +120,7 @@ def _load(convolutions: nn.ModuleList, file: Path) -> None:
             f"{file} does not hold the parameters of VGG19. Use torchvision's "
             f"{VGG19_URL.rpartition('/')[2]}."
         )
-    convolutions.load_state_dict(state)
+    convolutions.load_state_dict(state, assign=True)
 
 
 def _renamed(content: Mapping[str, object]) -> dict[str, Tensor]:
