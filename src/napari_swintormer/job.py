@@ -224,12 +224,14 @@ class Job:
         planes = planes or self.planes
         return graph.lazy(self.plan, planes, self.ranges, self._recipe(), resources)
 
-    def lazy_with_deviation(self, planes: Planes | None = None) -> tuple[da.Array, da.Array]:
+    def lazy_with_deviation(
+        self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
+    ) -> tuple[da.Array, da.Array]:
         """Restore a dask array when asked for, and tell how the samples differ; see `lazy`."""
         from napari_swintormer.engine import graph
 
         planes = planes or self.planes
-        return graph.lazy_with_deviation(self.plan, planes, self.ranges, self._recipe())
+        return graph.lazy_with_deviation(self.plan, planes, self.ranges, self._recipe(), resources)
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe

@@ -16,7 +16,7 @@ import yaml
 import zarr
 from napari._app_model import get_app_model
 from napari.components import ViewerModel
-from npe2 import PluginManifest
+from npe2 import PluginManager, PluginManifest
 
 import napari_swintormer
 from napari_swintormer.config import Blend, DeblurSettings, Precision
@@ -220,6 +220,7 @@ def test_the_pyramid_of_a_file_is_taken(tmp_path):
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
 @pytest.mark.parametrize("kind", ["stack", "photo"])
 def test_a_layer_is_saved_and_opens_as_it_was(tmp_path, suffix, kind, monkeypatch):
+    PluginManager.instance().discover()  # which only a viewer with a window does by itself
     monkeypatch.setattr("napari_swintormer.imaging.sharding._MANY_CHUNKS", 6)  # so has the stack
     viewer = ViewerModel()
     if kind == "stack":
