@@ -300,8 +300,12 @@ class TrainWidget(QWidget):
         assert worker is not None
         self.destroyed.disconnect(worker.quit)
         stopped = worker.abort_requested
-        self._worker, self._paused = None, stopped and not worker.keeps
+        self._worker, self._paused = None, stopped and not worker.keeps and self._resumable()
         self._end(worker.made, stopped=stopped)
+
+    def _resumable(self) -> bool:
+        assert self._settings is not None
+        return (self._settings.run_folder / CHECKPOINT).is_file()
 
     def _end(self, made: Path | None, *, stopped: bool = True) -> None:
         """Show what has come of a training that has ended, for now or for good."""
@@ -313,8 +317,7 @@ class TrainWidget(QWidget):
             self.run_panel.show_message(says)
         if not self._paused:
             self._preview = []
-        assert self._settings is not None
-        resumable = stopped and (self._settings.run_folder / CHECKPOINT).is_file()
+        resumable = stopped and self._resumable()
         self.run_panel.set_running(False, resumable=resumable, paused=self._paused)
         self.form.setEnabled(True)
         self.form.refresh()
@@ -336,7 +339,9 @@ class TrainWidget(QWidget):
             best = max(value for _, value in self.quality.points)
             first = self.quality.points[0][1]
             gain = f" Best validation: {best:.2f} dB, {best - first:+.2f} dB since its start."
-        return f"{stopped}{made.stem} is in the list of models.{gain}"
+        listed = made.parent == models_folder()  # a resumed one lies wherever it was begun
+        where = f"{made.stem} is in the list of models." if listed else f"Written to {made}."
+        return f"{stopped}{where}{gain}"
 
     # ---- the window --------------------------------------------------------------------------
 
