@@ -128,7 +128,7 @@ class TrainWidget(QWidget):
         self.resume_button.setEnabled(idle)
         synthetic = settings is not None and settings.synthesize is not None
         self.check_button.setEnabled(settings is not None and idle and not synthetic)
-        if idle and (message or self._hint):
+        if idle and message != self._hint:
             self._say(message)
             self._hint = message
         return settings is not None
@@ -309,12 +309,7 @@ class TrainWidget(QWidget):
 
     def _end(self, made: Path | None, *, stopped: bool = True) -> None:
         """Show what has come of a training that has ended, for now or for good."""
-        if made is not None:
-            self._paused = False
-            self.run_panel.show_message(self._made_message(made, stopped))
-        elif stopped:
-            says = "" if self._paused else "Stopped before there were any weights."
-            self.run_panel.show_message(says)
+        self._paused = self._paused and made is None
         if not self._paused:
             self._preview = []
         resumable = stopped and self._resumable()
@@ -322,6 +317,11 @@ class TrainWidget(QWidget):
         self.form.setEnabled(True)
         self.form.refresh()
         self.update_ready()
+        if made is not None:
+            self.run_panel.show_message(self._made_message(made, stopped))
+        elif stopped:
+            says = "" if self._paused else "Stopped before there were any weights."
+            self.run_panel.show_message(says)
         self.finished.emit(made)
 
     def _question(self) -> str:
