@@ -52,7 +52,7 @@ def main() -> None:
             [subject.group, subject.name, f"{to_itself:.1f}", f"{100 * change:.1f} %", verdict]
         )
         print(*rows[-1], flush=True)
-    header = ["image", "", "PSNR to itself (dB)", "largest change", ""]
+    header = ["kind", "image", "PSNR to itself (dB)", "largest change", "verdict"]
     lines = [
         f"# What {Path(options.model).stem} leaves alone\n",
         f"{len(rows) - missed} of {len(rows)} images stay as they are.\n",

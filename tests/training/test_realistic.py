@@ -7,8 +7,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from napari_swintormer.training import psf
 from napari_swintormer.training.camera import Camera
 from napari_swintormer.training.degradations import Degradation
+from napari_swintormer.training.optics import Depth
 from napari_swintormer.training.realistic import (
     DEGRADATIONS,
     Modality,
@@ -59,6 +61,21 @@ def test_on_an_even_scene_nothing_is_to_be_restored(name, modality):
         blurred, sharp = quiet.degrade(grey, rng)
         np.testing.assert_allclose(blurred, sharp, atol=2e-3)
         np.testing.assert_allclose(sharp, sharp.mean(), atol=2e-3)
+
+
+def test_a_glaring_lamp_becomes_a_blur_figure_and_a_white_sky_stays_white():
+    figure = psf.disk(4)
+    lamp = np.full((3, 41, 41), 0.1, np.float32)
+    lamp[:, 20, 20] = 1
+    dull, glaring = (
+        Depth((figure,), glare=g).form(lamp, np.random.default_rng(0)) for g in (1.0, 8.0)
+    )
+    np.testing.assert_array_equal(dull[1], glaring[1])  # in focus a sensor shows no difference
+    assert glaring[0][0, 16, 16] - 0.1 > 7 * (dull[0][0, 16, 16] - 0.1)
+    blurred, sharp = Depth((figure,), glare=8.0).form(
+        np.full((3, 41, 41), 0.97, np.float32), np.random.default_rng(0)
+    )
+    np.testing.assert_allclose([blurred, sharp], 1, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)

@@ -1,8 +1,7 @@
 """What a camera makes of the light that reaches its sensor: noise, colours, a file.
 
-In this order, as in a real one: highlights that the sensor cannot hold, noise that grows with the
-light, one colour per pixel and the others interpolated, the intensity curve, sharpening, rounding
-or JPEG.
+In this order, as in a real one: noise that grows with the light, one colour per pixel and the
+others interpolated, the intensity curve, sharpening, rounding or JPEG.
 """
 
 from __future__ import annotations

@@ -109,10 +109,14 @@ def thing(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 
 
 def smooth_noise(
-    shape: tuple[int, ...], rng: np.random.Generator, points: tuple[int, int] = (3, 7)
+    shape: tuple[int, ...], rng: np.random.Generator, waves: tuple[int, int] = (3, 7)
 ) -> FloatArray:
-    """Draw smooth noise ``(Y, X)`` of about unit variance, from a random number of points."""
-    coarse = rng.standard_normal((int(rng.integers(*points)),) * 2).astype(np.float32)
-    zoom = [n / m for n, m in zip(shape, coarse.shape, strict=True)]
-    noise: FloatArray = ndimage.zoom(coarse, zoom, order=3)
+    """Draw smooth noise ``(Y, X)`` of about unit variance: a random number of cosines each way."""
+    count = int(rng.integers(*waves))
+    amplitudes = rng.standard_normal((count, count))
+    y, x = (
+        np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(count))) * np.sqrt(2)
+        for n in shape
+    )
+    noise: FloatArray = (y @ amplitudes @ x.T / count).astype(np.float32)
     return noise

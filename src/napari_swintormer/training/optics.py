@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Formed = tuple[FloatArray, FloatArray]
 
 
+_WHITE = 0.95  # of the sensor's range, in light
+
+
 class Optics(Protocol):
     """What turns a scene into blurred light."""
 
@@ -66,9 +69,10 @@ class Plane:
         )
         if self.haze_kernel is not None:
             other = np.ascontiguousarray(np.rot90(light, 2, axes=(1, 2)))
-            glow = np.float32(self.haze) * blur(other, self.haze_kernel, margin)
-            blurred = blurred + glow
-            focused = focused + glow.mean(axis=(1, 2), keepdims=True)
+            glow = blur(other, self.haze_kernel, margin)
+            rest, haze = np.float32(1 - self.haze), np.float32(self.haze)
+            blurred = rest * blurred + haze * glow
+            focused = rest * focused + haze * glow.mean(axis=(1, 2), keepdims=True)
         return blurred, focused
 
 
@@ -83,8 +87,8 @@ class Depth:
     front
         Kernel of a thing in front of all, cut from elsewhere in the scene; None for none.
     glare
-        How many times brighter than the sensor can hold the brightest places are: they become
-        blur figures of their own.
+        How many times more light than the sensor can hold the whitest places send: they become blur
+        figures of their own. The sensor cuts both halves off alike.
     """
 
     kernels: tuple[FloatArray, ...]
@@ -99,10 +103,14 @@ class Depth:
     def form(self, light: FloatArray, rng: np.random.Generator) -> Formed:
         """See `Optics`."""
         margin = self.margin
-        bright = light
+        bright, depth = light, depth_map(light, rng)
         if self.glare > 1:
-            bright = light * np.where(light > 0.9, np.float32(self.glare), np.float32(1))
-        blurred = blur_in_depth(bright, depth_map(light, rng), self.kernels, margin)
+            full = max(1.0, float(light.max()))
+            bright = np.where(light.min(axis=0) > _WHITE, np.float32(self.glare * full), light)
+            light = np.minimum(bright, np.float32(full))
+        blurred = blur_in_depth(bright, depth, self.kernels, margin)
+        if self.glare > 1:
+            blurred = np.minimum(blurred, np.float32(full))
         return _with_thing(light, blurred, self.front, margin, rng)
 
 

@@ -163,10 +163,8 @@ def draw_wide_radius(rng: np.random.Generator) -> float:
 
 def draw_aperture(rng: np.random.Generator) -> Callable[[float], FloatArray]:
     """Draw the shape of a photo lens's blur: a function from its radius to its kernel."""
-    family, turned = (
-        rng.choice(6, p=(0.2, 0.2, 0.25, 0.15, 0.05, 0.15)),
-        rng.uniform(0, 2 * math.pi),
-    )
+    family = rng.choice(6, p=(0.2, 0.2, 0.25, 0.15, 0.05, 0.15))
+    turned = rng.uniform(0, 2 * math.pi)
     blades, cut, inner = int(rng.integers(5, 10)), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.6)
     cutoff, (spherical, astigmatism) = rng.uniform(0.4, 1.0), rng.normal(0, 0.08, 2)
     halo = rng.uniform(0.1, 0.5) if rng.random() < 0.2 else 0.0
