@@ -17,6 +17,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# with their dependencies they would bring a torchvision that must fit torch to the day
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps spandrel spandrel_extra_arches
 	touch $@
 
 # Formatting, lint and file hygiene: the same hooks that run before a commit.

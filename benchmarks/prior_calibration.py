@@ -131,7 +131,7 @@ def drawn(deviation: np.ndarray, error: np.ndarray) -> str:
     end, bottom = MARGIN + SIZE, 10 + SIZE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {end + 20} {bottom + 50}" '
-        'font-family="sans-serif" font-size="13">',
+        'font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<line x1="{MARGIN}" y1="{bottom}" x2="{end}" y2="10" stroke="#999" '
         'stroke-dasharray="4"/>',
@@ -150,7 +150,7 @@ def drawn(deviation: np.ndarray, error: np.ndarray) -> str:
     middle = MARGIN + SIZE / 2
     parts.append(
         f'<text x="{middle}" y="{bottom + 40}" text-anchor="middle">predicted deviation, '
-        "percent of the intensity span; error upwards; dashed: equal</text></svg>"
+        "and error upwards, of the span; dashed: equal</text></svg>"
     )
     return "\n".join(parts)
 

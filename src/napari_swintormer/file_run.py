@@ -101,8 +101,13 @@ class FileRun:
         pixels = as_dask(image, job.plan.grid.block_size)
         planes = job.see(pixels)
         with cluster.connected(self.scheduler) as client:
-            result = job.lazy(planes, cluster.gpu_resources(client))
-            yield from cluster.run(job.plan, planes, result, stores.array, stores, client)
+            resources, beside = cluster.gpu_resources(client), None
+            if stores.deviation is None:
+                result = job.lazy(planes, resources)
+            else:
+                result, deviation = job.lazy_with_deviation(planes, resources)
+                beside = deviation, stores.deviation
+            yield from cluster.run(job.plan, planes, result, stores.array, stores, client, beside)
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Image, Job]]:
@@ -112,12 +117,6 @@ class FileRun:
         with open_image(self.src, self.settings.axes) as image:
             job = prepare(image.data, replace(self.settings, axes=image.axes), self.restorer)
             check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)
-            if self.settings.uncertainty and self.scheduler is not None:
-                raise SettingsError(
-                    f"A cluster writes no deviation (got scheduler={self.scheduler!r}, "
-                    "uncertainty=True). Leave one out, or use deblur with a dask array, which "
-                    "gives both."
-                )
             check_deviation(self.dst, self.src, job, overwrite=self.overwrite)
             yield image, job
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_swintormer import __version__
-from napari_swintormer.config import SAMPLES_FOR_UNCERTAINTY, SAMPLES_MAX, DeblurSettings
+from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
-from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.intensity import (
     IntensityConvention,
@@ -29,7 +28,7 @@ from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
 from napari_swintormer.models.prior_settings import LDM_BYTES, LDM_BYTES_PER_PIXEL, LdmPriorSettings
 from napari_swintormer.models.weights import file_sha256
-from napari_swintormer.presets import apply_preset
+from napari_swintormer.presets import complete
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     import dask.array as da
 
-    from napari_swintormer.config import Blend
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.engine.local import Journal
     from napari_swintormer.engine.preview import RestoredRegion
@@ -48,10 +46,6 @@ if TYPE_CHECKING:
     from napari_swintormer.models.restorer import PriorUse
     from napari_swintormer.tiling.grid import Region
 
-# For a restorer without a card, such as the identity or a function of the user's own.
-_TILE_SIZE, _OVERLAP = 512, 64
-_BLEND: Blend = "smooth"
-_SCALES = (1, 2, 4)
 # Most memory that a network takes, in bytes per pixel of a batch and channel of its first level:
 # 15 to 29 were measured on the CPU, in fp32 and bf16, for networks of 16 and of 48 channels.
 _BYTES_PER_PIXEL = 30
@@ -230,12 +224,14 @@ class Job:
         planes = planes or self.planes
         return graph.lazy(self.plan, planes, self.ranges, self._recipe(), resources)
 
-    def lazy_with_deviation(self, planes: Planes | None = None) -> tuple[da.Array, da.Array]:
+    def lazy_with_deviation(
+        self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
+    ) -> tuple[da.Array, da.Array]:
         """Restore a dask array when asked for, and tell how the samples differ; see `lazy`."""
         from napari_swintormer.engine import graph
 
         planes = planes or self.planes
-        return graph.lazy_with_deviation(self.plan, planes, self.ranges, self._recipe())
+        return graph.lazy_with_deviation(self.plan, planes, self.ranges, self._recipe(), resources)
 
     def _recipe(self) -> RunnerRecipe:
         from napari_swintormer.engine.runners import RunnerRecipe
@@ -321,16 +317,6 @@ def prepare(
         Image, model and settings do not fit; one sentence says what would work.
     """
     settings = settings or DeblurSettings()
-    if not 0 <= settings.strength <= 1:
-        raise SettingsError(
-            f"strength must be between 0 and 1 (got strength={settings.strength:g}). Use 1 for all "
-            "of what the model changes, less to keep more of the image as it is."
-        )
-    if settings.scale not in _SCALES:
-        raise SettingsError(
-            f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
-            "Use scale=2 for blur circles of 8 to 16 pixels across, 4 for wider ones."
-        )
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
     model = describe_model(settings.model) if restorer is None else None
     card = model.card if model is not None else getattr(restorer, "card", None)
@@ -339,17 +325,10 @@ def prepare(
         channels, multiple = card.network.channels, card.network.multiple
     else:
         channels, multiple = restorer.channels, restorer.multiple  # type: ignore[union-attr]
-    settings = apply_preset(settings, card)
-    tile_size, overlap, blend = _tiles(settings, card)
-    settings = replace(
-        settings,
-        axes=axes,
-        tile_size=tile_size,
-        overlap=overlap,
-        blend=blend,
-        num_inference_steps=_prior_steps(settings, card),
-        samples=_samples(settings, card),
-    )
+    settings = complete(replace(settings, axes=axes), card)
+    assert settings.tile_size is not None
+    assert settings.overlap is not None
+    assert settings.blend is not None
     planes = _planes(image, axes, channels, settings.planes)
     sha256 = _weights_sha256(model, restorer)
     memory = None if card is None else _network_memory(card, model, settings)
@@ -358,9 +337,9 @@ def prepare(
         dtype=planes.dtype,
         n_planes=len(planes),
         channels=planes.channels,
-        tile_size=tile_size * settings.scale,
-        overlap=overlap * settings.scale,
-        blend=blend,
+        tile_size=settings.tile_size * settings.scale,
+        overlap=settings.overlap * settings.scale,
+        blend=settings.blend,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
         n_devices=settings.device.count(",") + 1,
         minimum_tile_size=multiple * settings.scale,
@@ -380,65 +359,6 @@ def _planes(image: Any, axes: str, channels: int, chosen: str | None) -> Planes:
     return planes.part(parse_planes(chosen, planes.axes, image.shape))
 
 
-def _tiles(settings: DeblurSettings, card: ModelCard | None) -> tuple[int, int, Blend]:
-    """Tile size, overlap and blending as the user says, and else as the model says.
-
-    Who changes the tile size alone keeps the model's share of overlap.
-    """
-    if card is None:
-        own_size, own_overlap, own_blend = _TILE_SIZE, _OVERLAP, _BLEND
-    else:
-        own_size, own_overlap, own_blend = card.tile_size, card.overlap, card.blend
-    tile_size = own_size if settings.tile_size is None else settings.tile_size
-    overlap = own_overlap * tile_size // own_size if settings.overlap is None else settings.overlap
-    return tile_size, overlap, settings.blend or own_blend
-
-
-def _prior_steps(settings: DeblurSettings, card: ModelCard | None) -> int | None:
-    """Count the steps in which the prior is sampled: as the user says, else as the model says.
-
-    None if nothing is sampled.
-    """
-    if card is not None and card.prior is not None:
-        card.check_prior(settings.prior, settings.num_inference_steps, settings.seed)
-        if settings.prior == "off":
-            return None
-        return settings.num_inference_steps or card.prior.num_inference_steps
-    for name, value in (
-        ("num_inference_steps", settings.num_inference_steps),
-        ("prior", None if settings.prior == "off" else settings.prior),
-    ):
-        if value is not None:
-            raise SettingsError(
-                f"The model has no prior to sample (got {name}={value!r}). Leave {name} out, or "
-                "use a model with a prior."
-            )
-    return None
-
-
-def _samples(settings: DeblurSettings, card: ModelCard | None) -> int:
-    """Count the samples that are drawn: as the user says, else one, or some to compare."""
-    samples, uncertainty = settings.samples, settings.uncertainty
-    if samples is None:
-        samples = SAMPLES_FOR_UNCERTAINTY if uncertainty else 1
-    if not 1 <= samples <= SAMPLES_MAX:
-        raise SettingsError(
-            f"samples must be from 1 to {SAMPLES_MAX} (got samples={samples}). Use 1 for a quick "
-            "result, 4 or 8 for the mean of several."
-        )
-    if uncertainty and samples == 1:
-        raise SettingsError(
-            "uncertainty is what several samples differ by (got samples=1). Use samples=2 or more."
-        )
-    if samples > 1 and (card is None or card.prior is None or settings.prior == "off"):
-        wish = "uncertainty=True" if uncertainty else f"samples={samples}"
-        raise SettingsError(
-            f"Without a prior all samples are the same (got {wish}). Use a model with a prior, and "
-            "leave prior='off' out."
-        )
-    return samples
-
-
 def _network_memory(
     card: ModelCard, model: ModelInfo | None, settings: DeblurSettings
 ) -> DeviceMemory:
@@ -447,7 +367,8 @@ def _network_memory(
     if settings.num_inference_steps is not None and isinstance(card.prior, LdmPriorSettings):
         assert settings.tile_size is not None
         fixed += LDM_BYTES
-        per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, card.prior.window / settings.tile_size) ** 2
+        share = min(1.0, card.prior.window / settings.tile_size) ** 2
+        per_pixel = LDM_BYTES_PER_PIXEL * share
     return DeviceMemory(
         fixed=fixed,
         # a compact prior takes less than the network, before it

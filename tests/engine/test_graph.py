@@ -21,6 +21,7 @@ import torch
 from test_local_engine import BLOCK, CPU, TILE, Journal, Sharpen, noise, plan_for
 
 from napari_swintormer import tiling
+from napari_swintormer.api import deblur_file
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import cluster as cluster_engine
 from napari_swintormer.engine import graph, local
@@ -32,8 +33,10 @@ from napari_swintormer.file_run import FileRun
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.job import Job, prepare
+from napari_swintormer.models.weights import save_weights
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
+from tiny import random_network, tiny_prior_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -273,6 +276,20 @@ def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(
             os.kill(pid, signal.SIGKILL)
     assert finished == 24
     assert (tmp_path / "cluster.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()
+
+
+def test_a_cluster_tells_the_deviation_too(cluster: Any, tmp_path: Path) -> None:
+    card, weights = tiny_prior_card(), tmp_path / "model.safetensors"
+    save_weights(weights, random_network(card).state_dict(), card)
+    np.save(tmp_path / "in.npy", noise((2, 70, 90), "uint16"))
+    wish = {"samples": 2, "uncertainty": True, "precision": "fp32", "device": "cpu"}
+    for name, address in (("here.tif", None), ("there.tif", cluster.scheduler_address)):
+        deblur_file(
+            tmp_path / "in.npy", tmp_path / name, weights, axes="ZYX", scheduler=address, **wish
+        )
+    for kind in (".tif", "-deviation.tif"):
+        here, there = (tmp_path / f"{where}{kind}" for where in ("here", "there"))
+        assert here.read_bytes() == there.read_bytes()
 
 
 def test_no_scheduler_at_the_address(tiny_weights: Path, tmp_path: Path) -> None:

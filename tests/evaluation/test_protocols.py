@@ -149,7 +149,7 @@ def test_a_network_of_two_views_gets_them_in_its_order(tmp_path, order):
     card = card.model_copy(
         update={
             "network": card.network.model_copy(update={"views": 2}),
-            "view_order": order,
+            "views": tuple(order.split("-")),
             "intensity": IntensityConvention(low=0, high=100),
         }
     )

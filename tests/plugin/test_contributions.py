@@ -16,7 +16,7 @@ import yaml
 import zarr
 from napari._app_model import get_app_model
 from napari.components import ViewerModel
-from npe2 import PluginManifest
+from npe2 import PluginManager, PluginManifest
 
 import napari_swintormer
 from napari_swintormer.config import Blend, DeblurSettings, Precision
@@ -219,7 +219,9 @@ def test_the_pyramid_of_a_file_is_taken(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
 @pytest.mark.parametrize("kind", ["stack", "photo"])
-def test_a_layer_is_saved_and_opens_as_it_was(tmp_path, suffix, kind):
+def test_a_layer_is_saved_and_opens_as_it_was(tmp_path, suffix, kind, monkeypatch):
+    PluginManager.instance().discover()  # which only a viewer with a window does by itself
+    monkeypatch.setattr("napari_swintormer.imaging.sharding._MANY_CHUNKS", 6)  # so has the stack
     viewer = ViewerModel()
     if kind == "stack":
         image = np.random.default_rng(0).integers(0, 999, (3, 1300, 40)).astype("uint16")
@@ -237,6 +239,8 @@ def test_a_layer_is_saved_and_opens_as_it_was(tmp_path, suffix, kind):
     np.testing.assert_array_equal(data[0] if arguments["multiscale"] else data, image)
     if kind == "stack":
         assert arguments["multiscale"] is (suffix == ".ome.zarr")
+        if suffix == ".ome.zarr":
+            assert zarr.open_group(path, mode="r")["0"].shards == (3, 2048, 40)
         assert arguments["scale"] == [2.0, 0.5, 0.25]
         assert arguments["units"] == ["second", "micrometer", "micrometer"]
         assert arguments["axis_labels"] == ["t", "y", "x"]

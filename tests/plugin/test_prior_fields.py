@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 
 import numpy as np
 import pytest
+from napari.layers import Image
+from typer.testing import CliRunner
 
 from napari_swintormer import deblur as deblur_array
+from napari_swintormer.cli import app
+from napari_swintormer.config import DeblurSettings
+from napari_swintormer.imaging.files import open_image
 from napari_swintormer.models.weights import save_weights
+from napari_swintormer.plugin.scripts import as_command, as_python, run_record
 from tiny import random_network, tiny_prior_card
 
 FP32 = {"device": "cpu", "precision": "fp32"}
@@ -129,3 +136,18 @@ def test_a_run_with_a_slow_prior_is_cancelled_within_a_step(deblur_alone, image,
     assert deblur_alone.run() is None
     assert calls == [True] * 3
     assert len(deblur_alone.viewer.layers) == 1
+
+
+def test_a_run_with_uncertainty_is_copied(deblur_alone, image, model, tmp_path):
+    np.save(tmp_path / "cells.npy", image)
+    layer = Image(image, name="cells")
+    settings = DeblurSettings(str(model), "YX", samples=2, uncertainty=True, **FP32)
+    record = run_record(layer, settings) | {"path": str(tmp_path / "cells.npy")}
+    names = {"viewer": deblur_alone.viewer}
+    deblur_alone.viewer.add_layer(layer)
+    exec(as_python(record), names)
+    assert deblur_alone.viewer.layers["cells deviation"].data.shape == image.shape
+    done = CliRunner().invoke(app, shlex.split(as_command(record))[1:])
+    assert done.exit_code == 0, done.output
+    with open_image(tmp_path / "cells-deblurred-deviation.ome.zarr") as made:
+        np.testing.assert_array_equal(made.data[...], names["deviation"])

@@ -16,6 +16,8 @@ from napari_swintormer.benchmark import measures
 from napari_swintormer.benchmark.measures import Bench
 from napari_swintormer.engine.devices import device_name, precision_name
 from napari_swintormer.engine.runners import RunnerRecipe
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.models.card import ForeignCard
 from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.restorer import Restorer
 
@@ -60,6 +62,12 @@ def run_benchmark(
         Model, device or precision are not there.
     """
     restorer = load_model(settings.model)
+    if isinstance(restorer.card, ForeignCard):
+        raise SettingsError(
+            f"The benchmark compares this package's network with a plain one (got the model "
+            f"{restorer.card.name!r}, a {restorer.card.architecture}). Use `swintormer evaluate "
+            "--table complexity` for networks of others."
+        )
     recipe = RunnerRecipe(restorer, restorer.sha256, settings.device, settings.precision)
     runner = recipe.make()
     assert isinstance(runner.restorer, Restorer)

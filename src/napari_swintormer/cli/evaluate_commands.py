@@ -40,6 +40,10 @@ def evaluate(
         bool, typer.Option("--resume", help="Keep what an earlier evaluation left.")
     ] = False,
     overwrite: Overwrite = False,
+    table: Annotated[
+        str | None,
+        typer.Option(help="complexity: what networks and priors cost, instead of data sets."),
+    ] = None,
     protocols: Annotated[
         bool, typer.Option("--protocols", help="List the protocols and their folders.")
     ] = False,
@@ -54,8 +58,26 @@ def evaluate(
         return
     settings = DeblurSettings(device=device, precision=precision)  # type: ignore[arg-type]
     chosen = method or [settings.model or "swintormer-small"]
+    if table is not None:
+        typer.echo(_table(table, data or [], chosen, settings))
+        return
     with resumable():
         _evaluate(data or [], chosen, out, metric, centre, title, settings, resume, overwrite)
+
+
+def _table(name: str, data: list[str], models: list[str], settings: DeblurSettings) -> str:
+    from napari_swintormer.benchmark.complexity import complexity_table
+    from napari_swintormer.engine.devices import resolve_devices
+    from napari_swintormer.errors import SettingsError
+    from napari_swintormer.models.catalogue import load_model
+
+    if name != "complexity" or data:
+        raise SettingsError(
+            f"There is no such table (got {name!r}, with {len(data)} data sets). Use --table "
+            "complexity without data sets."
+        )
+    device, *_ = resolve_devices(settings.device)
+    return complexity_table([load_model(model).to(device) for model in models], device)
 
 
 def _evaluate(

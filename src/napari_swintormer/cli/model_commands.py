@@ -49,11 +49,15 @@ def show_model(name: Annotated[str, typer.Argument(help="Name or path of a model
 def import_file(
     file: Annotated[Path, typer.Argument(help="Weights file, also .pth of the released code.")],
     overwrite: Overwrite = False,
+    run_code: Annotated[
+        bool,
+        typer.Option("--run-code", help="I trust whoever made this program: run its code."),
+    ] = False,
 ) -> None:
     """Check a weights file and copy it into the folder of your models."""
     from napari_swintormer.models.catalogue import import_model
 
-    typer.echo(str(import_model(file, overwrite=overwrite)))
+    typer.echo(str(import_model(file, overwrite=overwrite, run_code=run_code)))
 
 
 @models_app.command("export")

@@ -80,6 +80,7 @@ def run(
     out: Any,
     journal: Journal,
     client: Client,
+    beside: tuple[da.Array, Any] | None = None,
 ) -> Generator[Event, None, None]:
     """Have a cluster make the chunks that are missing, and write each as it arrives.
 
@@ -98,6 +99,9 @@ def run(
         Chunks that it has are not made again.
     client
         Of the cluster.
+    beside
+        The deviation of the samples, made together with `result`, and the array-like that it is
+        written into; None without uncertainty.
 
     Yields
     ------
@@ -113,13 +117,22 @@ def run(
     to_do = sum(each * plan.grid.count_tiles(block) for _, block in missing)
     clock = Clock(plan.n_tiles, "tiles", plan.n_tiles - to_do)
     places = [_place(planes, *chunk) for chunk in missing]
-    wanted_chunks = [result.blocks[place] for place in places]
+    wanted_chunks: list[Any] = [result.blocks[place] for place in places]
+    if beside is not None:
+        from dask.delayed import delayed
+
+        deviations = [beside[0].blocks[place] for place in places]
+        pairs = zip(wanted_chunks, deviations, strict=True)
+        wanted_chunks = [delayed(pair, traverse=True) for pair in pairs]
     # dask's optimization of arrays forgets what tasks take of a worker
     chunks = client.compute(wanted_chunks, optimize_graph=False, retries=_RETRIES)
     wanted = dict(zip(chunks, zip(missing, places, strict=True), strict=True))
     try:
         for future, values in as_completed(chunks, with_results=True):
             (position, block), place = wanted.pop(future)
+            if beside is not None:
+                values, deviation = values
+                beside[1][_pixels(result, place)] = deviation
             out[_pixels(result, place)] = values
             future.release()  # the cluster need not keep it
             region = plan.grid.chunk(block)

@@ -83,13 +83,17 @@ def lazy(
 
 
 def lazy_with_deviation(
-    plan: Plan, planes: Planes, ranges: Sequence[IntensityRange], recipe: RunnerRecipe
+    plan: Plan,
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    recipe: RunnerRecipe,
+    resources: Mapping[str, float] | None = None,
 ) -> tuple[da.Array, da.Array]:
     """Restore all planes as `lazy` does, and tell how the samples differ.
 
     Parameters
     ----------
-    plan, planes, ranges, recipe
+    plan, planes, ranges, recipe, resources
         As in `lazy`; the recipe is one with uncertainty.
 
     Returns
@@ -100,7 +104,7 @@ def lazy_with_deviation(
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
 
-    image, pairs, graph = _graph(plan, planes, ranges, recipe)
+    image, pairs, graph = _graph(plan, planes, ranges, recipe, resources)
     arrays = []
     for number, (kind, dtype) in enumerate((("first", image.dtype), ("deviation", np.float32))):
         name = f"{kind}-of-{pairs}"

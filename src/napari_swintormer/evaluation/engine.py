@@ -60,7 +60,7 @@ class ViewsRestorer(nn.Module):
                 "with two and no prior."
             )
         self._card = card
-        self.left_first = card.view_order == "left-right"
+        self.left_first = card.views is not None and card.views[0] == "left"
         self.sha256 = sha256
         self.multiple = card.network.multiple
         self.network = build_network(card.network, None)

@@ -47,7 +47,9 @@ class Scale:
         axes = "YXS" if len(sharp.shape) == 3 else "YX"
         sample = [np.asarray(sharp)] if _size(sharp) <= _AT_ONCE else _sample(sharp, axes)
         pixels = np.concatenate([region.ravel() for region in sample])
-        return cls(float(np.percentile(pixels, 0.1)), intensity_span(pixels))
+        black = float(np.percentile(pixels, 0.1))
+        flat = pixels.min() == pixels.max()  # errors are then counted in the units of the image
+        return cls(black, 1.0 if flat else intensity_span(pixels))
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Journal:
     def is_whole(self, name: str) -> bool:
         """Say whether a file is what it was when it was noted."""
         try:
-            return self._checksum(name) == self.checksums[name]
+            return self._checksum(name) == self.checksums.get(name)
         except FileNotFoundError:
             return False
 

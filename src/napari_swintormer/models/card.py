@@ -70,8 +70,6 @@ class ModelCard(BaseModel):
         Weights where tiles overlap, see `napari_swintormer.config.DeblurSettings`.
     intensity
         How intensities of an image become the unit range that the model was trained on.
-    view_order
-        Order of the two views of a dual-pixel camera, or None for a network of one view.
     clip_output
         Whether restored tiles are cut to [0, 1]; the released models were trained so, ours
         are not, and keep what is brighter than the range.
@@ -100,7 +98,6 @@ class ModelCard(BaseModel):
     overlap: int = Field(ge=0, le=16383)
     blend: Blend = "smooth"
     intensity: IntensityConvention = IntensityConvention()
-    view_order: Literal["left-right", "right-left"] | None = None
     clip_output: bool = False
     training_data: Annotated[tuple[TrainingData, ...], Field(max_length=1000)] = ()
     licence: Line = ""
@@ -192,3 +189,45 @@ class ModelCard(BaseModel):
             )
         if seed < 0:
             raise SettingsError(f"seed must not be negative (got seed={seed}). Use 0 or more.")
+
+
+class ForeignNetwork(BaseModel):
+    """A network of others: what the engine must know of it.
+
+    Attributes
+    ----------
+    kind
+        ``"spandrel"``: weights of an architecture that spandrel builds; ``"torchscript"`` and
+        ``"export"``: programs of torch.
+    architecture
+        Its name, for people.
+    channels
+        Of the image, 1 or 3.
+    multiple, minimum, square, largest
+        Tiles are enlarged to multiples, to at least the minimum, and to squares; they may be no
+        larger than the largest, which is None for any size.
+    dim
+        Channels that memory is planned with; nobody knows before it runs.
+    views, prior_channels
+        There are no others.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["spandrel", "torchscript", "export"]
+    architecture: Line
+    channels: Literal[1, 3]
+    multiple: int = Field(1, ge=1, le=16384)
+    minimum: int = Field(1, ge=1, le=16384)
+    square: bool = False
+    largest: int | None = Field(None, ge=1, le=16384)
+    dim: int = Field(48, ge=1, le=4096)
+    views: Literal[1] = 1
+    prior_channels: Literal[0] = 0
+
+
+class ForeignCard(ModelCard):
+    """Card of a network of others; its attributes mean what those of `ModelCard` do."""
+
+    architecture: Line = ""  # type: ignore[assignment]
+    network: ForeignNetwork  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,13 +18,19 @@ from napari_swintormer.errors import (
     FileError,
     ModelNotFoundError,
     OutputError,
+    SettingsError,
     WeightsError,
 )
+from napari_swintormer.imaging.writing import disk_errors
+from napari_swintormer.models import zoo
+from napari_swintormer.models.card import ForeignCard
 from napari_swintormer.models.weights import (
     RELEASED_SUFFIXES,
     file_sha256,
+    has_card,
     load_weights,
     read_card,
+    read_tensors,
     save_weights,
 )
 
@@ -155,9 +162,29 @@ def describe_model(name_or_path: str | Path | None = None) -> ModelInfo:
         The file cannot be read, or is not a model.
     """
     path = find_model(name_or_path)
-    released = path.suffix.lower() in RELEASED_SUFFIXES
-    card = load_weights(path)[0] if released else read_card(path)
-    return ModelInfo(path.stem, path, _folders().get(path.parent, "path"), card)
+    return ModelInfo(path.stem, path, _folders().get(path.parent, "path"), _card(path))
+
+
+def _card(path: Path) -> ModelCard:
+    """Card of any model file; torch is needed for state dicts that were not imported."""
+    if zoo.is_program(path):
+        return zoo.trusted_card(path, file_sha256(path))
+    if path.suffix.lower() == ".safetensors" and has_card(path):
+        return read_card(path)
+    if _is_foreign(path):
+        return zoo.described(path, file_sha256(path), read_tensors)
+    return load_weights(path)[0]
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a weights file without our card is one of another network than the released one."""
+    if path.suffix.lower() == ".safetensors":
+        return not has_card(path)
+    if path.suffix.lower() not in RELEASED_SUFFIXES:
+        return False
+    from napari_swintormer.models.released import looks_released
+
+    return not looks_released(read_tensors(path))
 
 
 def load_model(name_or_path: str | Path | None = None) -> Restorer:
@@ -178,17 +205,36 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     SettingsError
         The model needs a prior that its card does not describe.
     """
+    from napari_swintormer.models.foreign import ForeignRestorer
     from napari_swintormer.models.restorer import Restorer
 
     path = find_model(name_or_path)
+    sha256 = file_sha256(path)
+    if zoo.is_program(path):
+        trusted = zoo.trusted_card(path, sha256)
+        return ForeignRestorer(trusted, zoo.open_program(path), sha256)
+    if _is_foreign(path):
+        return ForeignRestorer(*zoo.recognise(path, read_tensors(path)), sha256)
     card, state_dict = load_weights(path)
-    return Restorer(card, state_dict, file_sha256(path))
+    if isinstance(card, ForeignCard):
+        return ForeignRestorer(card, zoo.recognise(path, state_dict)[1], sha256)
+    return Restorer(card, state_dict, sha256)
 
 
-def import_model(file: str | Path, *, overwrite: bool = False) -> Path:
+def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = False) -> Path:
     """Check a weights file and copy it into the user's folder, under its own name.
 
-    A file of the released code is converted to ``.safetensors`` on the way.
+    A file of the released code is converted to ``.safetensors`` on the way, and so are weights of
+    other networks that spandrel recognises.
+
+    Parameters
+    ----------
+    file
+        Weights, or a program: TorchScript or exported by torch.
+    overwrite
+        Replace a model of this name.
+    run_code
+        Whether you trust whoever made the program: it is run now, and whenever the model is used.
 
     Returns
     -------
@@ -203,13 +249,26 @@ def import_model(file: str | Path, *, overwrite: bool = False) -> Path:
         The folder has a model of this name and `overwrite` is false.
     """
     file = Path(file).expanduser()
-    card, state_dict = load_weights(file)
-    target = models_folder() / f"{file.stem}.safetensors"
+    program = zoo.is_program(file)
+    if program and not run_code:
+        zoo.trusted_card(file, file_sha256(file))
+    target = models_folder() / (file.name if program else f"{file.stem}.safetensors")
     if target.exists() and not overwrite:
         raise OutputError(
             f"There is a model {file.stem!r} already, at {target}. Rename the file or use "
             "--overwrite."
         )
+    if program:
+        zoo.trust(file, file_sha256(file))
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        return target
+    if _is_foreign(file):
+        state_dict = read_tensors(file)
+        card: ModelCard = zoo.recognise(file, state_dict)[0]
+    else:
+        card, state_dict = load_weights(file)
     save_weights(target, state_dict, card)
     return target
 
@@ -299,6 +358,11 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
         advice = "another name" if overwrite else "another name, or use --overwrite"
         raise OutputError(f"{target} exists already. Write to {advice}.")
     card, state_dict = load_weights(source)
+    if isinstance(card, ForeignCard) and target.suffix == ".zip":
+        raise OutputError(
+            f"{source.stem!r} is a network of others and cannot be written to {target.name}. Use "
+            "the suffix .safetensors."
+        )
     if target.suffix == ".zip":
         from napari_swintormer.models.bioimage import export_bioimage
 
@@ -332,12 +396,18 @@ def _read_folder(folder: Path, source: Source) -> list[ModelInfo]:
     return [
         _read_file(file, source)
         for file in files
-        if file.suffix.lower() in (".safetensors", *RELEASED_SUFFIXES)
+        if file.suffix.lower() in (".safetensors", *RELEASED_SUFFIXES, *zoo.PROGRAM_SUFFIXES)
         and not file.name.startswith(".")
     ]
 
 
 def _read_file(file: Path, source: Source) -> ModelInfo:
+    if zoo.is_program(file):
+        try:
+            card = zoo.trusted_card(file, file_sha256(file))
+        except (FileError, SettingsError) as error:
+            return ModelInfo(file.stem, file, source, problem=str(error))
+        return ModelInfo(file.stem, file, source, card)
     if file.suffix.lower() in RELEASED_SUFFIXES:
         problem = f"Weights of the released code; run `swintormer models import {file}` once."
         return ModelInfo(file.stem, file, source, problem=problem)

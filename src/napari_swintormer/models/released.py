@@ -186,3 +186,8 @@ def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> in
 
 def _squeezed(weight: Tensor) -> list[int]:
     return [size for size in weight.shape if size != 1]
+
+
+def looks_released(weights: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is of the released network, whole or damaged, and of no other."""
+    return any(".attn.cpb_mlp." in key for key in weights) or "patch_embed.proj2.weight" in weights

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from napari_swintormer.errors import FileError, OutputError, WeightsError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.imaging.writing import disk_errors
-from napari_swintormer.models.card import FORMAT_VERSION, ModelCard
+from napari_swintormer.models.card import FORMAT_VERSION, ForeignCard, ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
 
 CARD_KEY = "swintormer"
+FOREIGN_KEY = "swintormer-foreign"
+"""Of the card of a network of others, see `napari_swintormer.models.zoo`."""
 RELEASED_SUFFIXES = (".pth", ".pt", ".ckpt")
 _HEADER_LIMIT = 16 * 2**20  # bytes; the header of a 25 M-parameter model has 60 kB
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -65,6 +67,9 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], card: Model
     if path.suffix != ".safetensors":
         raise OutputError(f"A weights file must end in .safetensors (got {path.name}).")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
+    if isinstance(card, ForeignCard):
+        _write(path, save(tensors, {FOREIGN_KEY: card.model_dump_json(exclude_none=True)}))
+        return
     _check_shapes(path, {key: tuple(t.shape) for key, t in tensors.items()}, card)
     _check_finite(path, tensors)
     # a model without prior keeps the card that earlier versions read
@@ -100,6 +105,8 @@ def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         return _load_released(path)
     header = _read_header(path)
     card = _parse_card(path, header)
+    if isinstance(card, ForeignCard):
+        return card, read_tensors(path)
     _check_shapes(path, _header_shapes(path, header), card)
     try:
         with safe_open(path, framework="pt") as file:
@@ -110,6 +117,38 @@ def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         ) from error
     _check_finite(path, state)
     return card, state
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file as they are, whatever network they are of; nothing in it is run.
+
+    Raises
+    ------
+    FileError
+        There is no such file.
+    WeightsError
+        The file is damaged, or holds more than plain tensors.
+    """
+    if path.suffix.lower() in RELEASED_SUFFIXES:
+        from napari_swintormer.models.zoo import state_tensors
+
+        return state_tensors(_load_pickle(path), path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _read_header(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"The weights file {path} is damaged ({_one_line(error)}). Fetch or copy it again."
+        ) from error
+
+
+def has_card(path: Path) -> bool:
+    """Whether a ``.safetensors`` file names this package in its header."""
+    metadata = _read_header(path).get("__metadata__")
+    return isinstance(metadata, dict) and bool({CARD_KEY, FOREIGN_KEY} & metadata.keys())
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -176,6 +215,9 @@ def _read_header(path: Path) -> dict[str, Any]:
 def _parse_card(path: Path, header: Mapping[str, Any]) -> ModelCard:
     metadata = header.get("__metadata__")
     text = metadata.get(CARD_KEY) if isinstance(metadata, dict) else None
+    kind: type[ModelCard] = ModelCard
+    if isinstance(metadata, dict) and isinstance(metadata.get(FOREIGN_KEY), str):
+        text, kind = metadata[FOREIGN_KEY], ForeignCard
     if not isinstance(text, str):
         raise WeightsError(
             f"{path} holds no model of this package: its header has no key {CARD_KEY!r}. Use a "
@@ -189,7 +231,7 @@ def _parse_card(path: Path, header: Mapping[str, Any]) -> ModelCard:
                 f"{path} was written by a newer napari-swintormer (format_version={version}, this "
                 f"version reads up to {FORMAT_VERSION}). Update the package."
             )
-        return ModelCard.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "card"
@@ -218,22 +260,27 @@ def _header_shapes(path: Path, header: Mapping[str, Any]) -> Shapes:
 
 
 def _load_released(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
-    import torch
-
     from napari_swintormer.models.released import convert_released
+
+    content = _load_pickle(path)
+    settings, state = convert_released(content, str(path))
+    _check_finite(path, state)
+    return _released_card(path, settings), state
+
+
+def _load_pickle(path: Path) -> Any:
+    """Read a file of torch, of which nothing but plain tensors is taken."""
+    import torch
 
     if not path.is_file():
         raise FileError(f"There is no weights file {path}.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or truncated pickle can raise anything
         raise WeightsError(
             f"{path} is damaged, or holds more than plain weights and is not opened for safety. "
             "Use a file of the released code that holds tensors only."
         ) from error
-    settings, state = convert_released(content, str(path))
-    _check_finite(path, state)
-    return _released_card(path, settings), state
 
 
 def _released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
@@ -248,7 +295,6 @@ def _released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
         overlap=292,
         blend="uniform",
         intensity=IntensityConvention(scope="image", low=0, high=100),
-        view_order="right-left" if settings.views == 2 else None,  # as the authors' scripts do
         clip_output=True,
     )
 

@@ -34,12 +34,13 @@ from napari_swintormer.models.catalogue import (
     rename_model,
 )
 from napari_swintormer.models.weights import RELEASED_SUFFIXES
+from napari_swintormer.models.zoo import PROGRAM_SUFFIXES, is_program
 from napari_swintormer.plugin.form_area import FormArea
 from napari_swintormer.plugin.model_card import ModelCardView
 from napari_swintormer.plugin.style import set_role, style_sheet, text_label
 
-_SUFFIXES = (".safetensors", *RELEASED_SUFFIXES)
-_KINDS = "Weights (*.safetensors *.pth *.pt *.ckpt)"
+_SUFFIXES = (".safetensors", *RELEASED_SUFFIXES, *PROGRAM_SUFFIXES)
+_KINDS = "Models (*.safetensors *.pth *.pt *.ckpt *.pt2 *.torchscript *.ts)"
 _OWN_KIND = "Weights (*.safetensors);;BioImage Model Zoo (*.zip)"
 
 
@@ -112,9 +113,15 @@ class ModelsWidget(QWidget):
         Parameters
         ----------
         file
-            A ``.safetensors`` file, or weights of the released code.
+            Weights of this package, of the released code or of a network of others; or a program,
+            which is run only if the user says so.
         """
-        self._work("Checking the file …", self._show_added, import_model, file)
+        program = is_program(Path(file))
+        if program and not self._trusts(file):
+            self._say("Not added: programs are run only if you trust them.", error=True)
+            return
+        add = partial(import_model, run_code=program)
+        self._work("Checking the file …", self._show_added, add, file)
 
     def export_model(self, target: str | Path, *, overwrite: bool = False) -> None:
         """Copy the model that is shown to a file, in a worker: checking it needs torch.
@@ -140,6 +147,15 @@ class ModelsWidget(QWidget):
         file, _ = QFileDialog.getOpenFileName(self, "Add a model", "", _KINDS)
         if file:
             self.add_model(file)
+
+    def _trusts(self, file: str | Path) -> bool:
+        """Ask whether the code in a program may run."""
+        question = (
+            f"{Path(file).name} is a program (TorchScript or exported). Adding and using it runs "
+            "code of whoever made it, with all your rights on this computer.\n\nDo you trust it?"
+        )
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        return bool(QMessageBox.question(self, "Run code?", question, yes | no, no) == yes)
 
     def _choose_target(self) -> None:
         proposed = f"{self.list.currentItem().text()}.safetensors"

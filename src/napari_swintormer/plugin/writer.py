@@ -61,6 +61,8 @@ def _write_zarr(
         for axis, n in zip(axes, image.shape, strict=True)
     ]
     starts = [range(0, n, step) for n, step in zip(image.shape, steps, strict=True)]
+    stack = [i for i, axis in enumerate(axes) if axis in "TCZ"]
+    y, x = axes.index("Y"), axes.index("X")
     try:
         for corner in product(*starts):
             region = tuple(
@@ -68,6 +70,9 @@ def _write_zarr(
                 for start, step, n in zip(corner, steps, image.shape, strict=True)
             )
             store.array[region] = np.asarray(image[region])
+            place = tuple(corner[i] for i in stack)
+            plane = np.ravel_multi_index(place, [image.shape[i] for i in stack]) if stack else 0
+            store.mark(int(plane), corner[y] // _CHUNK, corner[x] // _CHUNK)
         store.finish(overwrite=True)
     finally:
         store.discard()

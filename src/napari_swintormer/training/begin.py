@@ -52,7 +52,7 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
     ModelNotFoundError, WeightsError
         The model to start from cannot be used.
     """
-    from napari_swintormer.models.card import DUAL_PIXEL, ModelCard
+    from napari_swintormer.models.card import DUAL_PIXEL, ForeignCard, ModelCard
     from napari_swintormer.models.catalogue import find_model
     from napari_swintormer.models.weights import load_weights
 
@@ -84,6 +84,11 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
                 "A model that is trained further keeps its network: give a network or a model."
             )
         base, weights = load_weights(find_model(settings.from_model))
+        if isinstance(base, ForeignCard):
+            raise TrainingError(
+                f"{settings.from_model!r} is a {base.architecture}, a network of others, which "
+                "cannot be trained here. Start from a model of this package."
+            )
         # Training aims at the unclipped sharp image, whatever the model did before.
         changed = {"name": name, "version": "1", "metrics": {}, "clip_output": False} | described
         card = base.model_copy(update=changed)
