@@ -41,6 +41,7 @@ def main() -> None:
     fields = (
         datasets.Pair("blank", field.name, "YX", field.image, field.clean, False)
         for field in datasets.blank_fields(seed=options.seed)
+        if np.ptp(field.image)  # a constant has no error to be measured by
     )
     make(options.out / "blank", fields, "microscopy")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 import numpy as np
 import psutil
@@ -98,12 +99,19 @@ def test_from_a_sample_to_a_file(viewer, model, qtbot, tmp_path, batches):
     assert again.rgb
 
 
+def own_memory():
+    """Memory that this process has taken, in bytes: libraries come and go as the system likes."""
+    memory = psutil.Process().memory_full_info()
+    return memory.rss - memory.shared + memory.swap
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere libraries count as own memory, too")
 def test_twenty_runs_take_no_more_memory_than_the_first_ones(deblur_alone, monkeypatch):
     # what the network computes is no matter here; it is loaded for every run
     monkeypatch.setattr(Restorer, "forward", lambda self, tiles: tiles + 0.1)
     image = np.random.default_rng(0).integers(0, 999, (1600, 1600)).astype("uint16")
-    viewer, process = deblur_alone.viewer, psutil.Process()
+    viewer = deblur_alone.viewer
     deblur_alone.form.tile_size.value, deblur_alone.form.overlap.value = 512, 0
     layer = viewer.add_image(image)
 
@@ -114,11 +122,11 @@ def test_twenty_runs_take_no_more_memory_than_the_first_ones(deblur_alone, monke
     for _ in range(4):  # libraries, caches and the allocator settle
         once()
     gc.collect()
-    before = process.memory_info().rss
+    before = own_memory()
     for _ in range(20):
         once()
     gc.collect()
-    grown = process.memory_info().rss - before
+    grown = own_memory() - before
     # a result that stays takes 5 MB, 20 of them 102 MB; the allocator keeps some 20 MB at times
     assert grown < 50e6, f"{grown / 1e6:.1f} MB"
 

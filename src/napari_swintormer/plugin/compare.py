@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_swintormer.plugin.layers import LayerSource, as_dask
 from napari_swintormer.plugin.residual import Residual
@@ -59,11 +59,11 @@ class ComparePanel(QWidget):
             "left of the image: grain where the result explains it, structure where it does not."
         )
         self._residual = Residual(self)
-        layout = QHBoxLayout(self)
+        layout = QGridLayout(self)  # four in a row would make the panel wide
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        for button in (self.swipe, self.before, self.difference, self.residual):
-            layout.addWidget(button)
+        for number, button in enumerate((self.swipe, self.before, self.difference, self.residual)):
+            layout.addWidget(button, number // 2, number % 2)
         self.swipe.toggled.connect(self._swipe_or_not)
         self.before.toggled.connect(self._hide_or_show)
         self.difference.clicked.connect(self.add_difference)
