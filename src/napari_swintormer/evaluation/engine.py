@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.pictures import Pictures
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.noise import Place
+    from napari_swintormer.models.stepwise import Stepwise
 
 _IN_MEMORY = 2**28  # samples; larger results lie in a nameless file
 _FULL = IntensityRange(0.0, 1.0, -np.inf, np.inf)
@@ -70,11 +71,23 @@ class ViewsRestorer(nn.Module):
 
     def with_own_tiles(self, settings: DeblurSettings) -> DeblurSettings:
         """Fill in the tiles of the card where the user did not choose any."""
+        # one at a time: the views of no place could tell how many fit
+        settings = replace(settings, batch_size=settings.batch_size or 1)
         if settings.tile_size is not None:
             return settings
         overlap = self._card.overlap if settings.overlap is None else settings.overlap
         blend = settings.blend or self._card.blend
         return replace(settings, tile_size=self._card.tile_size, overlap=overlap, blend=blend)
+
+    def count_steps(self, _height: int, _width: int) -> int:
+        """Count what `in_steps` does."""
+        return 1
+
+    def in_steps(self, tiles: Tensor, places: Sequence[Place]) -> Stepwise[Tensor]:
+        """Restore tiles as `forward` does, and yield once."""
+        restored = self(tiles, places)
+        yield
+        return restored  # type: ignore[no-any-return]
 
     def forward(self, tiles: Tensor, places: Sequence[Place]) -> Tensor:
         """Restore tiles of the first view, ``(B, 3, H, W)``; the others are cut out beside them."""

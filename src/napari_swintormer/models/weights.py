@@ -68,6 +68,7 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], card: Model
         raise OutputError(f"A weights file must end in .safetensors (got {path.name}).")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
     if isinstance(card, ForeignCard):
+        tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # some share memory
         _write(path, save(tensors, {FOREIGN_KEY: card.model_dump_json(exclude_none=True)}))
         return
     _check_shapes(path, {key: tuple(t.shape) for key, t in tensors.items()}, card)
