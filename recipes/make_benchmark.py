@@ -3,9 +3,11 @@
     python recipes/make_benchmark.py --photo DIR --microscopy DIR --out benchmark
     swintormer evaluate folders=benchmark -m swintormer-small -m richardson-lucy-psf --out report
 
-Each set is a folder with `blurred/`, `sharp/`, where it is known and the same everywhere `psf/`,
-and `benchmark.json`, which says how it was made. Seed and file name decide everything about an
-image, whatever else lies in the folder. The centre of 512 pixels is kept.
+`photo` and `microscopy` are moderately out of focus, `photo-layers` are scenes in depth before a
+thin lens, `photo-motion` a shaking hand; `sharp-...` and `blank` are to stay as they are. Each set
+is a folder with `blurred/`, `sharp/`, `psf/` (`psf-of-depth/`, from far to near, for scenes in
+depth) and `benchmark.json`, which says how it was made. Seed and file name decide everything about
+an image, whatever else lies in the folder. The centre of 512 pixels is kept.
 """
 
 from __future__ import annotations
@@ -35,14 +37,18 @@ def main() -> None:
     for kind in ("photo", "microscopy"):
         folder = getattr(options, kind)
         if folder is not None:
-            make(options.out / kind, datasets.blurred_pairs(folder, kind, seed=options.seed), kind)
+            for blur in ("defocus", "layers", "motion") if kind == "photo" else ("defocus",):
+                pairs = datasets.blurred_pairs(folder, kind, seed=options.seed, blur=blur)
+                name = kind if blur == "defocus" else f"{kind}-{blur}"
+                make(options.out / name, pairs, kind, options.seed)
             sharp = (as_it_is(p) for p in datasets.blurred_pairs(folder, kind, seed=options.seed))
-            make(options.out / f"sharp-{kind}", sharp, kind)
+            make(options.out / f"sharp-{kind}", sharp, kind, options.seed)
     fields = (
         datasets.Pair("blank", field.name, "YX", field.image, field.clean, False)
         for field in datasets.blank_fields(seed=options.seed)
+        if np.ptp(field.image)  # a constant has no error to be measured by
     )
-    make(options.out / "blank", fields, "microscopy")
+    make(options.out / "blank", fields, "microscopy", options.seed)
 
 
 def as_it_is(pair: datasets.Pair) -> datasets.Pair:
@@ -50,11 +56,13 @@ def as_it_is(pair: datasets.Pair) -> datasets.Pair:
     return datasets.Pair(pair.set, pair.name, pair.axes, pair.sharp, pair.sharp, False)
 
 
-def make(folder: Path, pairs, kind: str) -> None:
+def make(folder: Path, pairs, kind: str, seed: int) -> None:
     """Write a set."""
     names = 0
     for pair in pairs:
-        for part, image in (("blurred", pair.blurred), ("sharp", pair.sharp), ("psf", pair.psf)):
+        in_depth = pair.psf is not None and pair.psf.ndim == 3
+        psf = "psf-of-depth" if in_depth else "psf"
+        for part, image in (("blurred", pair.blurred), ("sharp", pair.sharp), (psf, pair.psf)):
             if image is not None:
                 (folder / part).mkdir(parents=True, exist_ok=True)
                 save(folder / part / pair.name.replace(" ", "-").replace(",", ""), image)
@@ -62,7 +70,7 @@ def make(folder: Path, pairs, kind: str) -> None:
     about = {
         "gamma": datasets.GAMMA if kind == "photo" else 1.0,
         "images": names,
-        "seed": datasets.SEED,
+        "seed": seed,
         "made_with": f"napari-swintormer {__version__}",
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -74,7 +82,7 @@ def save(path: Path, image: np.ndarray) -> None:
     if image.dtype == np.uint8:
         Image.fromarray(image).save(f"{path}.png")
     else:
-        photometric = "rgb" if image.ndim == 3 else "minisblack"
+        photometric = "rgb" if image.ndim == 3 and image.shape[2] == 3 else "minisblack"
         tifffile.imwrite(f"{path}.tif", image, photometric=photometric)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from hypothesis import strategies as st
 
 from napari_swintormer import deblur
 from napari_swintormer.api import deblur_file
+from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.files import open_image
 from napari_swintormer.imaging.part import Part, format_planes, parse_planes
+from napari_swintormer.job import prepare
 from napari_swintormer.models.weights import save_weights
+from napari_swintormer.tiling.grid import Region
 from tiny import random_network, tiny_prior_card
 
 
@@ -45,6 +50,22 @@ def test_they_have_the_noise_and_the_intensities_of_the_whole(file, tmp_path):
     deblur_file(tmp_path / "in.npy", tmp_path / "out.ome.zarr", file, planes=chosen, **how)
     with open_image(tmp_path / "out.ome.zarr") as image:
         np.testing.assert_array_equal(image.data[...], wanted)
+
+
+def test_a_preview_of_some_planes_is_the_whole_run(file):
+    stack = np.random.default_rng(0).integers(0, 5000, (3, 50, 60)).astype("uint16")
+    settings = DeblurSettings(str(file), "ZYX", precision="fp32", device="cpu")
+    whole = deblur(stack, file, axes="ZYX", precision="fp32", device="cpu")
+    job = prepare(stack, replace(settings, planes="Z=1:3"))
+    restoring = job.preview({"Z": 1}, Region(10, 40, 5, 45))
+    with pytest.raises(StopIteration) as end:
+        exhaust(restoring)
+    np.testing.assert_array_equal(end.value.value.finished(1.0)[0], whole[2, 10:40, 5:45])
+
+
+def exhaust(events):
+    while True:
+        next(events)
 
 
 @pytest.mark.parametrize(

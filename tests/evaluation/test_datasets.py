@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.evaluation import datasets
@@ -96,3 +96,29 @@ def test_blank_fields_hold_the_noise_that_they_claim():
     assert noise[0] == 0
     assert noise[1] == pytest.approx(18, rel=0.02)
     assert noise[2] == pytest.approx(math.hypot(5, 1 / math.sqrt(12)), rel=0.02)  # rounded
+
+
+def test_motion_has_one_psf_and_a_scene_in_depth_one_for_each_layer(photos):
+    for blur in ("motion", "layers"):
+        first, *_ = datasets.blurred_pairs(photos, "photo", blur=blur)
+        again, *_ = datasets.blurred_pairs(photos, "photo", blur=blur)
+        np.testing.assert_array_equal(first.blurred, again.blurred)
+        assert first.blurred.shape == first.sharp.shape
+        assert 10 < psnr(first.blurred, first.sharp, data_range=255) < 40
+        kernels = first.psf[None] if blur == "motion" else first.psf
+        assert len(kernels) == {"motion": 1, "layers": 8}[blur]
+        np.testing.assert_allclose(kernels.sum(axis=(1, 2)), 1, rtol=1e-4)
+        if blur == "layers":  # a thin lens: one depth is in focus, blur grows away from it
+            widths = (kernels > 0).sum(axis=(1, 2))
+            focus = int(np.argmin(widths))
+            assert (np.diff(widths[: focus + 1]) <= 0).all()
+            assert (np.diff(widths[focus:]) >= 0).all()
+
+
+def test_the_blur_of_a_pair_is_that_of_its_psf(photos):
+    for pair in datasets.blurred_pairs(photos, "microscopy"):
+        again = np.stack(
+            [convolve(c, pair.psf) for c in np.moveaxis(pair.sharp.astype(float), 2, 0)], axis=2
+        )
+        inner = (slice(12, -12), slice(12, -12))
+        assert np.abs(again - pair.blurred)[inner].mean() < 2

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -15,13 +16,16 @@ from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation import pages, scoring
 from napari_swintormer.evaluation.frc import resolution
-from napari_swintormer.evaluation.methods import parse_method
+from napari_swintormer.evaluation.methods import ABLATION_TILES, ablation, parse_method
 from napari_swintormer.evaluation.metrics import psnr, ssim
 from napari_swintormer.evaluation.pictures import most_detailed, opened
 from napari_swintormer.evaluation.protocols import PROTOCOLS
 from napari_swintormer.evaluation.run import Evaluation, find_source
 from napari_swintormer.evaluation.statistics import bootstrap, paired_difference
 from napari_swintormer.evaluation.structure import gmsd, ms_ssim
+from napari_swintormer.models.prior import build_network
+from napari_swintormer.models.weights import save_weights
+from tiny import tiny_prior_card
 
 
 def _dots(seed, shape=(80, 70)):
@@ -246,3 +250,37 @@ def test_the_most_detailed_place_is_found():
     assert 0 <= y.start <= 210 < 220 <= y.stop <= 300
     assert 0 <= x.start <= 300 < 310 <= x.stop <= 400
     assert (y.stop - y.start, x.stop - x.start) == (128, 128)
+
+
+def test_the_ablation_varies_tiles_and_the_steps_of_a_prior(pairs, tmp_path, tiny_weights):
+    args = ["evaluate", f"folders={pairs}", "--table", "ablation", "-m", str(tiny_weights)]
+    result = CliRunner().invoke(app, [*args, "--device", "cpu", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "out/scores.csv").open(newline="") as file:
+        methods = {row["method"] for row in csv.DictReader(file)}
+    tiles = {f"{tiny_weights}:{tiles},blend=uniform" for tiles in ABLATION_TILES}
+    assert methods == {"blurred"} | tiles
+    with_prior = tiny_prior_card()
+    network = build_network(with_prior.network, with_prior.prior)
+    save_weights(tmp_path / "sampled.safetensors", network.state_dict(), with_prior)
+    varied = ablation(f"{tmp_path / 'sampled.safetensors'}:samples=2")
+    assert varied[-1].endswith("samples=2,num_inference_steps=8")
+    assert any(one.endswith("prior=off") for one in varied)
+
+
+def test_samples_of_a_prior_are_averaged(pairs, tmp_path):
+    card = tiny_prior_card()
+    network = build_network(card.network, card.prior)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    file = tmp_path / "sampled.safetensors"
+    save_weights(file, network.state_dict(), card)
+    source = find_source(f"folders={pairs}")
+    settings = DeblurSettings(device="cpu", precision="fp32")
+    with opened(source.scenes[0], source.protocol) as pictures:
+        one, two, both = (
+            parse_method(f"{file}:{options}", settings).restore(pictures).astype(float)
+            for options in ("seed=0", "seed=1", "samples=2")
+        )
+    assert (one != two).any()
+    np.testing.assert_allclose(both, (one + two) / 2, atol=0.51)

@@ -1,3 +1,4 @@
+import errno
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -183,6 +184,20 @@ def test_an_ome_tiff_without_all_its_pages_is_refused(tmp_path):
             writer.write(plane, description=xml.tostring(), metadata=None, contiguous=False)
     with pytest.raises(FileError, match=r"a\.ome\.tif"):
         pixels(path)
+
+
+def test_a_disk_that_goes_while_a_compressed_file_is_read(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", STACK, compression="zlib", photometric="minisblack")
+
+    def gone(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with open_image(tmp_path / "a.tif") as image:
+        monkeypatch.setattr(tifffile.FileHandle, "read", gone)
+        with pytest.raises(
+            FileError, match=r"a\.tif cannot be read any more \(Stale file handle\)"
+        ):
+            image.data[0]
 
 
 def test_damaged_pixels_are_told_when_they_are_read(tmp_path):

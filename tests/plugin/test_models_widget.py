@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from napari.components import ViewerModel
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
@@ -139,3 +140,25 @@ def test_the_model_that_gains_most_is_recommended(deblur_alone, home, make_weigh
     form.image.value = viewer.add_image(np.zeros((40, 40), np.uint16))
     form.model.value = "best"
     assert form.model_facts.text().endswith("Recommended: +4.0 dB on microscopy")
+
+
+@pytest.mark.parametrize("answer", ["Yes", "No"])
+def test_a_program_is_added_only_after_a_yes(widget, qtbot, tmp_path, monkeypatch, answer):
+    class Half(torch.nn.Module):
+        def forward(self, x):
+            return 0.5 * x
+
+    program = torch.export.export(Half(), (torch.rand(1, 3, 256, 256),))
+    torch.export.save(program, tmp_path / "half.pt2")
+    asked = []
+
+    def question(parent, title, text, *buttons):
+        asked.append(text)
+        return getattr(QMessageBox.StandardButton, answer)
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    widget.add_model(tmp_path / "half.pt2")
+    qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
+    assert "half.pt2" in asked[0]
+    assert "runs code" in asked[0]
+    assert ("half" in names(widget)) == (answer == "Yes")

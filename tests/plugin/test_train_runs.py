@@ -73,6 +73,7 @@ def test_a_training_is_resumed_from_its_folder(training_alone, folders, tmp_path
     use_folders(training_alone.form, folders)
     training_alone.form.steps.value = 8
     settings = training_alone.form.settings()
+    settings = dataclasses.replace(settings, out=tmp_path / "elsewhere" / "mine.safetensors")
     whole = dataclasses.replace(settings, out=tmp_path / "whole.safetensors")
     list(iter_train(whole))
     run = training_alone.stopped(settings)
@@ -85,6 +86,7 @@ def test_a_training_is_resumed_from_its_folder(training_alone, folders, tmp_path
     assert "is not the folder of a training that can go on" in message
     made = training_alone.go_on(training_alone.widget.resume_button.click)
     assert made == settings.out
+    assert f"Written to {made}." in training_alone.widget.run_panel.message.text()
     assert same(weights(made), weights(whole.out))
     assert [step for step, _ in training_alone.widget.quality.points][-1] == 8
 

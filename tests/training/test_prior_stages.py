@@ -227,8 +227,10 @@ def test_annotations_are_refused(settings):
         list(iter_train(dataclasses.replace(settings, annotations=masks)))
 
 
-def test_all_stages_are_one_training(settings):
+def test_all_stages_are_one_training(settings, monkeypatch):
     """Stopped in its second stage and resumed, it makes what the four stages make one by one."""
+    monkeypatch.setattr("napari_swintormer.training.validation._PATCHES", 2)
+    monkeypatch.setattr("napari_swintormer.training.course._FINISHING_PATCHES", 4)
     whole = dataclasses.replace(
         settings,
         stage="prior",

@@ -307,10 +307,12 @@ def test_tensorboard_gets_what_the_log_gets(settings):
     assert [image.step for image in board.Images("blurred, restored, sharp")] == [4, 8]
 
 
-def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights):
+def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights, monkeypatch):
     """Every setting comes back, and the weights are those of the whole training."""
+    monkeypatch.setattr("napari_swintormer.training.validation._PATCHES", 2)
     further = dataclasses.replace(
         settings,
+        steps=5,
         network=None,
         from_model=str(tiny_weights),
         training_data=(TrainingData(name="blobs", licence="CC0", images=4),),

@@ -188,10 +188,9 @@ def _cost(
             torch.accelerator.synchronize(images.device)
 
     with torch.no_grad():
-        work()  # what is prepared once does not count
-        macs = count(work) if macs is None else macs
+        peak = _peak(work, images.device)  # first: memory that was given back once is used again
+        macs = count(work) if macs is None else macs  # what is prepared once does not count
         taken = statistics.median(seconds(work) for _ in range(3))
-        peak = _peak(work, images.device)
     return Cost(name, _parameters(network), macs, multiple, taken, peak)
 
 

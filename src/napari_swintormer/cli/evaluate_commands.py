@@ -42,7 +42,10 @@ def evaluate(
     overwrite: Overwrite = False,
     table: Annotated[
         str | None,
-        typer.Option(help="complexity: what networks and priors cost, instead of data sets."),
+        typer.Option(
+            help="complexity: what networks and priors cost, without data sets; ablation: each "
+            "model with the paper's tiles and steps of its prior."
+        ),
     ] = None,
     protocols: Annotated[
         bool, typer.Option("--protocols", help="List the protocols and their folders.")
@@ -58,7 +61,11 @@ def evaluate(
         return
     settings = DeblurSettings(device=device, precision=precision)  # type: ignore[arg-type]
     chosen = method or [settings.model or "swintormer-small"]
-    if table is not None:
+    if table == "ablation":
+        from napari_swintormer.evaluation.methods import ablation
+
+        chosen = [variant for text in chosen for variant in ablation(text)]
+    elif table is not None:
         typer.echo(_table(table, data or [], chosen, settings))
         return
     with resumable():
@@ -74,7 +81,7 @@ def _table(name: str, data: list[str], models: list[str], settings: DeblurSettin
     if name != "complexity" or data:
         raise SettingsError(
             f"There is no such table (got {name!r}, with {len(data)} data sets). Use --table "
-            "complexity without data sets."
+            "complexity without data sets, or --table ablation."
         )
     device, *_ = resolve_devices(settings.device)
     return complexity_table([load_model(model).to(device) for model in models], device)

@@ -10,14 +10,15 @@ import csv
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.files import open_image
-from napari_swintormer.training import psf
-from napari_swintormer.training.degradations import Degradation, Kind
+from napari_swintormer.training import motion, psf
+from napari_swintormer.training.degradations import Degradation, Kind, from_light, to_light
+from napari_swintormer.training.optics import Depth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,10 @@ CROP = 512  # the centre that is scored, in pixels
 RADII = (1.5, 3.5)  # of the blur circle, in pixels: moderate defocus
 STRONGEST_NOISE = 0.006  # standard deviation at white, in unit intensity
 GAMMA = 2.2  # of photos
+Blur = Literal["defocus", "motion", "layers"]
+_EXTENTS = (4.0, 16.0)  # of the path of a shaking hand, in pixels
+_LAYERS = 8
+_LAYER_RADII = (3.0, 9.0)  # of the largest blur circle of a scene in depth, in pixels
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -47,7 +52,8 @@ class Pair:
     fit_intensity
         Whether the two are different exposures, to be compared after one gain and one offset.
     psf
-        Point-spread function ``(h, w)`` of sum 1, where it is known and the same everywhere.
+        Point-spread function ``(h, w)`` of sum 1 where it is known and the same everywhere, or
+        those of a scene in depth ``(K, h, w)``, from far to near.
     """
 
     set: str
@@ -76,13 +82,15 @@ class Field:
     clean: NDArray[np.float64]
 
 
-def blurred_pairs(folder: Path, kind: Kind, *, seed: int = SEED) -> Iterator[Pair]:
-    """Blur every sharp image of a folder by a moderate defocus, the same at every call.
+def blurred_pairs(
+    folder: Path, kind: Kind, *, seed: int = SEED, blur: Blur = "defocus"
+) -> Iterator[Pair]:
+    """Blur every sharp image of a folder, the same at every call.
 
-    Disk, Gaussian, polygon or wave-optics point-spread function of `RADII` pixels, one per image,
-    in linear light for photos and in the intensities as they are for microscopy; then
-    Poisson-Gaussian noise and the rounding of the file's data type. The whole image is blurred,
-    the centre of `CROP` pixels is kept.
+    ``"defocus"`` is moderate: disk, Gaussian, polygon or wave-optics point-spread function of
+    `RADII` pixels, one per image, in linear light for photos and in the intensities as they are for
+    microscopy; then Poisson-Gaussian noise and the rounding of the file's data type. The whole
+    image is blurred, the centre of `CROP` pixels is kept.
 
     Parameters
     ----------
@@ -92,6 +100,11 @@ def blurred_pairs(folder: Path, kind: Kind, *, seed: int = SEED) -> Iterator[Pai
         ``"photo"`` or ``"microscopy"``; also the name of the set.
     seed
         Of blur and noise.
+    blur
+        ``"defocus"``; ``"motion"``: the path of a shaking hand, the same everywhere;
+        ``"layers"``: a scene in depth before a thin lens, near things over far ones: the depth is
+        made up from the image, and the blur circle grows with the distance from focus in inverse
+        metres.
 
     Raises
     ------
@@ -106,7 +119,7 @@ def blurred_pairs(folder: Path, kind: Kind, *, seed: int = SEED) -> Iterator[Pai
     for file in files:
         sharp, axes = _read(file)
         rng = np.random.default_rng([seed, zlib.crc32(file.name.encode())])
-        blurred, kernel = _degrade(sharp, axes, kind, rng)
+        blurred, kernel = _degrade(sharp, axes, kind, rng, blur)
         yield Pair(kind, file.stem, axes, _centre(blurred), _centre(sharp), False, kernel)
 
 
@@ -173,27 +186,32 @@ def _centre(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _degrade(
-    sharp: NDArray[Any], axes: str, kind: Kind, rng: np.random.Generator
+    sharp: NDArray[Any], axes: str, kind: Kind, rng: np.random.Generator, blur: Blur
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Blur, noise and rounding of a whole image, in its own units and data type; and the PSF."""
     low, high = (0.0, 255.0) if kind == "photo" else np.percentile(sharp, (0.1, 99.9))
     noise = rng.uniform(0, STRONGEST_NOISE)
-    kernel = _draw_psf(rng)
+    gamma = GAMMA if kind == "photo" else 1.0
+    kernels = _draw_lens(rng) if blur == "layers" else (_DRAW[blur](rng),)
     degradation = Degradation(
-        psfs=(kernel,),
-        gamma=GAMMA if kind == "photo" else 1.0,
+        psfs=() if blur == "layers" else kernels,
+        gamma=gamma,
         read_noise=noise / np.sqrt(2),
         shot_noise=noise**2 / 2,
     )
     unit = ((sharp - low) / (high - low)).astype(np.float32)
     planes = np.moveaxis(unit, 2, 0) if "S" in axes else unit[None]
-    margin = degradation.margin
+    margin = max(len(kernel) // 2 for kernel in kernels)
     padded = np.pad(planes, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
+    if blur == "layers":
+        light, _ = Depth(kernels).form(to_light(padded, gamma), rng)
+        padded = from_light(light, gamma)
     blurred = degradation.apply(padded, rng)
     blurred = np.moveaxis(blurred, 0, 2) if "S" in axes else blurred[0]
     limits = np.iinfo(sharp.dtype)
     counts = np.rint(blurred.astype(np.float64) * (high - low) + low)
-    return np.clip(counts, limits.min, limits.max).astype(sharp.dtype), kernel
+    known = np.stack(kernels) if blur == "layers" else kernels[0]
+    return np.clip(counts, limits.min, limits.max).astype(sharp.dtype), known
 
 
 def _draw_psf(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -206,3 +224,23 @@ def _draw_psf(rng: np.random.Generator) -> NDArray[np.float32]:
     if family == 2:
         return psf.polygon(radius, int(rng.integers(5, 9)), rng.uniform(0, 2 * np.pi))
     return psf.defocus(radius, cutoff=rng.uniform(0.35, 0.8))
+
+
+def _draw_motion(rng: np.random.Generator) -> NDArray[np.float32]:
+    return motion.kernel(motion.shaking_hand(rng.uniform(*_EXTENTS), rng))
+
+
+def _draw_lens(rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+    """Disks of a thin lens for depths from far to near; all of one size, for the eye and the file.
+
+    The radius of the blur circle is proportional to the distance from focus in inverse metres, in
+    which the layers lie evenly.
+    """
+    focus, strongest = rng.uniform(0, 1), rng.uniform(*_LAYER_RADII)
+    distances = np.abs(np.linspace(0, 1, _LAYERS) - focus)
+    disks = [psf.disk(max(r, 0.3)) for r in strongest * distances / distances.max()]
+    side = max(map(len, disks))
+    return tuple(np.pad(disk, (side - len(disk)) // 2) for disk in disks)
+
+
+_DRAW = {"defocus": _draw_psf, "motion": _draw_motion}

@@ -226,6 +226,42 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
     return Model(text, settings, samples, ensemble, load(settings))
 
 
+ABLATION_TILES = (
+    "tile_size=16384,overlap=0",
+    "tile_size=256,overlap=36",
+    "tile_size=512,overlap=292",
+    "tile_size=512,overlap=128",
+)
+"""The whole image, and the paper's tiles of 256/220, 512/220 and 512/384 (size/stride)."""
+
+ABLATION_STEPS = {"compact": (1, 2, 4, 8), "ldm_sr": (5, 10, 20, 50)}
+"""Steps of a prior, by its kind."""
+
+
+def ablation(text: str) -> list[str]:
+    """Name what the paper's ablation varies for one model: its tiles, and the steps of its prior.
+
+    Parameters
+    ----------
+    text
+        A model, with options that hold for all.
+
+    Raises
+    ------
+    ModelNotFoundError, FileError, WeightsError
+        The model cannot be had.
+    """
+    from napari_swintormer.models.catalogue import describe_model
+
+    name, options = _split(text)
+    card = describe_model(name).card
+    varied = [f"{tiles},blend=uniform" for tiles in ABLATION_TILES]
+    if card is not None and card.prior is not None:
+        varied.append("prior=off")
+        varied += [f"num_inference_steps={t}" for t in ABLATION_STEPS[card.prior.kind]]
+    return [f"{name}:" + ",".join(filter(None, (options, one))) for one in varied]
+
+
 def _split(text: str) -> tuple[str, str]:
     """Cut a line into name and options; a colon in a path is none before options."""
     name, colon, options = text.rpartition(":")

@@ -206,6 +206,12 @@ def _figures(rows: Iterable[Row], method: str, metric: str) -> dict[str, float]:
     return {row.image: row.scores[metric] for row in rows if row.method == method}
 
 
+def _merits(rows: Sequence[Row], method: str) -> dict[str, float]:
+    """PSNR that a method wins; its PSNR where it was given the sharp image itself."""
+    own, base = _figures(rows, method, "psnr"), _figures(rows, BLURRED, "psnr")
+    return {i: own[i] if np.isinf(base[i]) else own[i] - base[i] for i in own}
+
+
 def _interval(mean: Mean, digits: int, *, signed: bool) -> str:
     sign = "+" if signed else ""
     text = f"{mean.value:{sign}.{digits}f}"
@@ -244,17 +250,18 @@ def crops_picture(folder: Path, rows: Sequence[Row]) -> Image.Image:
     lines = []
     for name in dict.fromkeys(row.set for row in rows):
         own = [row for row in rows if row.set == name]
-        first, base = _figures(own, methods[1], "psnr"), _figures(own, BLURRED, "psnr")
-        ranked = sorted(first, key=lambda image: first[image] - base[image])
+        first = _merits(own, methods[1])
+        ranked = sorted(first, key=lambda image: first[image])
         chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
         for rank, image in list(chosen.items())[: len(ranked)]:
             by_method = {row.method: row for row in own if row.image == image}
-            lines.append((f"{name}, {rank}: {image}", by_method, base[image]))
+            merits = {m: _merits(own, m).get(image, np.nan) for m in methods}
+            lines.append((f"{name}, {rank}: {image}", by_method, merits))
     side = CROP * ZOOM
     size = (side * (len(methods) + 1), (side + _LINE) * len(lines))
     picture = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=12)
-    for i, (label, by_method, blurred) in enumerate(lines):
+    for i, (label, by_method, merits) in enumerate(lines):
         crops = {m: row.crop for m, row in by_method.items()}
         crops["sharp"] = by_method[BLURRED].sharp_crop
         for j, method in enumerate([*methods, "sharp"]):
@@ -263,7 +270,7 @@ def crops_picture(folder: Path, rows: Sequence[Row]) -> Image.Image:
             left, top = j * side, i * (side + _LINE)
             text = label if method == BLURRED else method
             if method in by_method and method != BLURRED:
-                text = f"{method}: {by_method[method].scores['psnr'] - blurred:+.2f} dB"
+                text = f"{method}: {merits[method]:+.2f} dB"
             draw.text((left + 3, top + 3), _shortened(text, 40), fill="black", font=font)
             with Image.open(folder / f"{crops[method]}.png") as crop:
                 enlarged = crop.resize((crop.width * ZOOM, crop.height * ZOOM), 0)

@@ -15,7 +15,7 @@ import numpy as np
 from napari_swintormer.errors import FileError, SwintormerError
 from napari_swintormer.imaging.axes import AXES, check_image, resolve_axes
 from napari_swintormer.imaging.flat import FlatArray
-from napari_swintormer.imaging.image import Image, unit_name
+from napari_swintormer.imaging.image import Image, unit_name, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,6 +186,8 @@ def _decoded_segments(path: Path, store: Any) -> Store:
             try:
                 segment = await super().get(key, prototype, byte_range)
             except (RuntimeError, ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise unreadable(path, error.strerror) from error
                 raise FileError(
                     f"{path} is damaged: its pixels do not decode ({error})."
                 ) from error

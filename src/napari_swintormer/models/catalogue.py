@@ -24,10 +24,10 @@ from napari_swintormer.errors import (
 from napari_swintormer.imaging.writing import disk_errors
 from napari_swintormer.models import zoo
 from napari_swintormer.models.card import ForeignCard
+from napari_swintormer.models.kinds import card_of, is_foreign
 from napari_swintormer.models.weights import (
     RELEASED_SUFFIXES,
     file_sha256,
-    has_card,
     load_weights,
     read_card,
     read_tensors,
@@ -162,29 +162,7 @@ def describe_model(name_or_path: str | Path | None = None) -> ModelInfo:
         The file cannot be read, or is not a model.
     """
     path = find_model(name_or_path)
-    return ModelInfo(path.stem, path, _folders().get(path.parent, "path"), _card(path))
-
-
-def _card(path: Path) -> ModelCard:
-    """Card of any model file; torch is needed for state dicts that were not imported."""
-    if zoo.is_program(path):
-        return zoo.trusted_card(path, file_sha256(path))
-    if path.suffix.lower() == ".safetensors" and has_card(path):
-        return read_card(path)
-    if _is_foreign(path):
-        return zoo.described(path, file_sha256(path), read_tensors)
-    return load_weights(path)[0]
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether a weights file without our card is one of another network than the released one."""
-    if path.suffix.lower() == ".safetensors":
-        return not has_card(path)
-    if path.suffix.lower() not in RELEASED_SUFFIXES:
-        return False
-    from napari_swintormer.models.released import looks_released
-
-    return not looks_released(read_tensors(path))
+    return ModelInfo(path.stem, path, _folders().get(path.parent, "path"), card_of(path))
 
 
 def load_model(name_or_path: str | Path | None = None) -> Restorer:
@@ -213,7 +191,7 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     if zoo.is_program(path):
         trusted = zoo.trusted_card(path, sha256)
         return ForeignRestorer(trusted, zoo.open_program(path), sha256)
-    if _is_foreign(path):
+    if is_foreign(path):
         return ForeignRestorer(*zoo.recognise(path, read_tensors(path)), sha256)
     card, state_dict = load_weights(path)
     if isinstance(card, ForeignCard):
@@ -264,7 +242,7 @@ def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = 
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
         return target
-    if _is_foreign(file):
+    if is_foreign(file):
         state_dict = read_tensors(file)
         card: ModelCard = zoo.recognise(file, state_dict)[0]
     else:

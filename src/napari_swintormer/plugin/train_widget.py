@@ -128,7 +128,7 @@ class TrainWidget(QWidget):
         self.resume_button.setEnabled(idle)
         synthetic = settings is not None and settings.synthesize is not None
         self.check_button.setEnabled(settings is not None and idle and not synthetic)
-        if idle and (message or self._hint):
+        if idle and message != self._hint:
             self._say(message)
             self._hint = message
         return settings is not None
@@ -300,25 +300,28 @@ class TrainWidget(QWidget):
         assert worker is not None
         self.destroyed.disconnect(worker.quit)
         stopped = worker.abort_requested
-        self._worker, self._paused = None, stopped and not worker.keeps
+        self._worker, self._paused = None, stopped and not worker.keeps and self._resumable()
         self._end(worker.made, stopped=stopped)
+
+    def _resumable(self) -> bool:
+        assert self._settings is not None
+        return (self._settings.run_folder / CHECKPOINT).is_file()
 
     def _end(self, made: Path | None, *, stopped: bool = True) -> None:
         """Show what has come of a training that has ended, for now or for good."""
-        if made is not None:
-            self._paused = False
-            self.run_panel.show_message(self._made_message(made, stopped))
-        elif stopped:
-            says = "" if self._paused else "Stopped before there were any weights."
-            self.run_panel.show_message(says)
+        self._paused = self._paused and made is None
         if not self._paused:
             self._preview = []
-        assert self._settings is not None
-        resumable = stopped and (self._settings.run_folder / CHECKPOINT).is_file()
+        resumable = stopped and self._resumable()
         self.run_panel.set_running(False, resumable=resumable, paused=self._paused)
         self.form.setEnabled(True)
         self.form.refresh()
         self.update_ready()
+        if made is not None:
+            self.run_panel.show_message(self._made_message(made, stopped))
+        elif stopped:
+            says = "" if self._paused else "Stopped before there were any weights."
+            self.run_panel.show_message(says)
         self.finished.emit(made)
 
     def _question(self) -> str:
@@ -336,7 +339,9 @@ class TrainWidget(QWidget):
             best = max(value for _, value in self.quality.points)
             first = self.quality.points[0][1]
             gain = f" Best validation: {best:.2f} dB, {best - first:+.2f} dB since its start."
-        return f"{stopped}{made.stem} is in the list of models.{gain}"
+        listed = made.parent == models_folder()  # a resumed one lies wherever it was begun
+        where = f"{made.stem} is in the list of models." if listed else f"Written to {made}."
+        return f"{stopped}{where}{gain}"
 
     # ---- the window --------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ class TrainingState:
             self._recompute_blocks()
             return (
                 "The memory of the device is too small for one patch: activations are computed "
-                "twice instead of kept, which takes about a third longer."
+                "twice instead of kept, which takes about half as long again."
             )
         self._at_once = max(1, min(self._at_once, patches) // 2)
         return (

@@ -221,22 +221,25 @@ def _iter_steps(course: Course, processes: Processes) -> Generator[Event]:
 
 def _iter_stages(settings: TrainSettings) -> Generator[Event]:
     """Train stage after stage, each from the model that the one before has made."""
+    from napari_swintormer.engine.devices import resolve_device
     from napari_swintormer.training.begin import check_nothing_there
     from napari_swintormer.training.prior_stages import stages_of_prior
+    from napari_swintormer.training.processes import join_processes
 
     if not settings.resume:
         check_nothing_there(settings)
     stages = stages_of_prior(settings)
     done, total = 0, sum(stage.steps for stage in stages)
-    for stage in stages:
-        if not (settings.resume and stage.out.is_file()):
-            begun = settings.resume and (stage.run_folder / CHECKPOINT).is_file()
-            with closing(iter_train(dataclasses.replace(stage, resume=begun))) as events:
-                for event in events:
-                    if isinstance(event, Progress):
-                        event = Progress(done + event.done, total, event.unit, event.elapsed)
-                    yield event
-        done += stage.steps
+    with join_processes(resolve_device(settings.device)):  # once for all stages
+        for stage in stages:
+            if not (settings.resume and stage.out.is_file()):
+                begun = settings.resume and (stage.run_folder / CHECKPOINT).is_file()
+                with closing(iter_train(dataclasses.replace(stage, resume=begun))) as events:
+                    for event in events:
+                        if isinstance(event, Progress):
+                            event = Progress(done + event.done, total, event.unit, event.elapsed)
+                        yield event
+            done += stage.steps
 
 
 def _image_settings(blurred: Any, sharp: Any, annotations: Any, axes: str | None) -> dict[str, Any]:
