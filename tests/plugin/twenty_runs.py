@@ -32,7 +32,7 @@ def main() -> None:
     # what the network computes is no matter here; it is loaded for every run
     Restorer.forward = lambda self, tiles: tiles + 0.1
     viewer = ViewerModel()
-    image = np.random.default_rng(0).integers(0, 999, (1600, 1600)).astype("uint16")
+    image = np.random.default_rng(0).integers(0, 999, (1200, 1200)).astype("uint16")
     layer = viewer.add_image(image)
     widget = DeblurWidget(viewer)
     widget.form.device.value, widget.form.precision.value = "cpu", "fp32"
@@ -48,7 +48,7 @@ def main() -> None:
         viewer.layers.remove(made.pop())
         viewer.layers.selection.active = layer
 
-    for _ in range(8):  # libraries, caches and the allocator settle
+    for _ in range(6):  # libraries, caches and the allocator settle
         once()
     before = own_memory()
     for _ in range(20):
