@@ -1,0 +1,60 @@
+"""Print by how many bytes the memory in use grows over twenty runs: ``python twenty_runs.py``.
+
+A process of its own: what other tests have left to the allocator would be counted, too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+import numpy as np
+import psutil
+from napari.components import ViewerModel
+from qtpy.QtCore import QEventLoop
+from qtpy.QtWidgets import QApplication
+
+from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.plugin.deblur_widget import DeblurWidget
+
+
+def own_memory() -> int:
+    """Memory in use, without libraries and what the allocator keeps for later."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - memory.shared)
+
+
+def main() -> None:
+    """Run, remove the result, and run again."""
+    _application = QApplication([])
+    # what the network computes is no matter here; it is loaded for every run
+    Restorer.forward = lambda self, tiles: tiles + 0.1
+    viewer = ViewerModel()
+    image = np.random.default_rng(0).integers(0, 999, (1200, 1200)).astype("uint16")
+    layer = viewer.add_image(image)
+    widget = DeblurWidget(viewer)
+    widget.form.device.value, widget.form.precision.value = "cpu", "fp32"
+    widget.form.tile_size.value, widget.form.overlap.value = 512, 0
+    made: list[object] = []
+    loop = QEventLoop()
+    widget.finished.connect(made.append)
+    widget.finished.connect(loop.quit)
+
+    def once() -> None:
+        widget.run()
+        loop.exec()
+        viewer.layers.remove(made.pop())
+        viewer.layers.selection.active = layer
+
+    for _ in range(6):  # libraries, caches and the allocator settle
+        once()
+    before = own_memory()
+    for _ in range(20):
+        once()
+    print(own_memory() - before)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
