@@ -107,10 +107,14 @@ def by_widget(blurred: Path, sharp: Path, out: Path, model: str, device: str) ->
     form.sources.setCurrentIndex(1)
     form.sources.blurred_folder.value, form.sources.sharp_folder.value = blurred, sharp
     form.name.value, form.device.value, form.model.value = out.stem, device, model
-    widget.finished.connect(lambda _: QTimer.singleShot(1000, viewer.close))
+
+    def end() -> None:
+        print(widget.run_panel.message.text())
+        viewer.close()
+
+    widget.finished.connect(lambda _: QTimer.singleShot(1000, end))
     QTimer.singleShot(1000, widget.run_panel.run.click)
     napari.run()
-    print(widget.run_panel.message.text())
     shutil.move(models_folder() / out.name, out)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QPainter, QPaintEvent, QPalette, QPen, QPolygonF
-from qtpy.QtWidgets import QSizePolicy, QWidget
+import pyqtgraph
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-_HEIGHT = 96  # pixels
-_MARGIN = 6.0
+_HEIGHT = 110  # pixels
 
 
 class CurvePlot(QWidget):
-    """One quantity over the steps of a training, with its last value beside the title.
+    """One quantity over the steps of a training, with its last value in the title.
 
     Parameters
     ----------
@@ -22,86 +22,66 @@ class CurvePlot(QWidget):
     unit
         Written behind values.
     digits
-        After the point.
+        After the point, of the last value.
     """
 
     def __init__(self, title: str, unit: str = "", digits: int = 2) -> None:
         super().__init__()
         self._title, self._unit, self._digits = title, unit, digits
-        self._steps = 1
         self.points: list[tuple[int, float]] = []
-        self.baseline: float | None = None
+        self._caption = QLabel(title)
+        self._plot = pyqtgraph.PlotWidget(background=None)
+        self._plot.setMenuEnabled(False)
+        self._plot.hideButtons()
+        self._plot.setMouseEnabled(x=False, y=False)
+        self._plot.setFixedHeight(_HEIGHT)
+        self._curve = self._plot.plot(symbol="o", symbolSize=4)
+        self._baseline = self._plot.addLine(y=0)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._caption)
+        layout.addWidget(self._plot)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.restart(1)
 
     def restart(self, steps: int) -> None:
         """Forget the curve; the next one goes up to `steps`."""
-        self._steps, self.points, self.baseline = max(1, steps), [], None
-        self.update()
+        self.points = []
+        self._use_theme()
+        self._baseline.hide()
+        self._curve.clear()
+        self._plot.setXRange(0, max(1, steps), padding=0.02)
+        self._plot.enableAutoRange(axis="y")
+        self._caption.setText(self.caption())
 
     def add(self, step: int, value: float, baseline: float | None = None) -> None:
         """Add a point; `baseline` is drawn as a line to compare with. NaN is left out."""
         if not math.isnan(value):
             self.points.append((step, value))
+            self._curve.setData(*zip(*self.points, strict=True))
         if baseline is not None:
-            self.baseline = baseline
-        self.update()
+            self._baseline.setValue(baseline)
+            self._baseline.show()
+        self._caption.setText(self.caption())
 
     def caption(self) -> str:
         """Say title and last value."""
         if not self.points:
             return self._title
-        return f"{self._title}: {self._text(self.points[-1][1])} {self._unit}".rstrip()
+        value = f"{self.points[-1][1]:.{self._digits}f}"
+        return f"{self._title}: {value} {self._unit}".rstrip()
 
-    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
-        """As wide as there is room."""
-        return QSize(200, _HEIGHT)
-
-    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 (Qt's name)
-        """Draw axes, baseline and curve."""
-        with QPainter(self) as painter:
-            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-            text = self.palette().color(QPalette.ColorRole.WindowText)
-            line = painter.fontMetrics().height()
-            painter.setPen(text)
-            painter.drawText(QPointF(_MARGIN, line), self.caption())
-            area = QRectF(0, 0, self.width(), self.height())
-            area.adjust(_MARGIN, line + _MARGIN, -_MARGIN, -_MARGIN)
-            frame = QPen(text)
-            frame.setWidthF(0.3)
-            painter.setPen(frame)
-            painter.drawRect(area)
-            if self.points:
-                self._draw_curve(painter, area)
-
-    def _draw_curve(self, painter: QPainter, area: QRectF) -> None:
-        values = [value for _, value in self.points]
-        if self.baseline is not None:
-            values.append(self.baseline)
-        low, high = min(values), max(values)
-        room = (high - low) * 0.1 or max(abs(high) * 0.1, 1e-6)
-        low, high = low - room, high + room
-
-        def place(step: float, value: float) -> QPointF:
-            return QPointF(
-                area.left() + step / self._steps * area.width(),
-                area.bottom() - (value - low) / (high - low) * area.height(),
-            )
-
+    def _use_theme(self) -> None:
+        """Take the colours that napari's theme gives to widgets."""
+        self.ensurePolished()
         text = self.palette().color(QPalette.ColorRole.WindowText)
-        if self.baseline is not None:
-            painter.setPen(QPen(text, 1, Qt.PenStyle.DashLine))
-            painter.drawLine(place(0, self.baseline), place(self._steps, self.baseline))
         colour = self.palette().color(QPalette.ColorRole.Highlight).lighter(150)
-        painter.setPen(QPen(colour, 2))
-        corners = [place(step, value) for step, value in self.points]
-        painter.drawPolyline(QPolygonF(corners))
-        painter.setBrush(colour)
-        painter.drawEllipse(corners[-1], 2.5, 2.5)
-        painter.setPen(text)
-        top, bottom = Qt.AlignmentFlag.AlignTop, Qt.AlignmentFlag.AlignBottom
-        inner = area.adjusted(3, 1, -3, -1)
-        painter.drawText(inner, Qt.AlignmentFlag.AlignRight | top, self._text(high))
-        painter.drawText(inner, Qt.AlignmentFlag.AlignRight | bottom, self._text(low))
-
-    def _text(self, value: float) -> str:
-        return f"{value:.{self._digits}f}"
+        for side in ("left", "bottom"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(text)
+            axis.setTextPen(text)
+        self._curve.setPen(pyqtgraph.mkPen(colour, width=2))
+        self._curve.setSymbolBrush(colour)
+        self._curve.setSymbolPen(colour)
+        self._baseline.setPen(pyqtgraph.mkPen(text, style=Qt.PenStyle.DashLine))
