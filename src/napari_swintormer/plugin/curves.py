@@ -29,6 +29,7 @@ class CurvePlot(QWidget):
         super().__init__()
         self._title, self._unit, self._digits = title, unit, digits
         self.points: list[tuple[int, float]] = []
+        self.baseline: float | None = None
         self._caption = QLabel(title)
         self._plot = pyqtgraph.PlotWidget(background=None)
         self._plot.setMenuEnabled(False)
@@ -36,7 +37,7 @@ class CurvePlot(QWidget):
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.setFixedHeight(_HEIGHT)
         self._curve = self._plot.plot(symbol="o", symbolSize=4)
-        self._baseline = self._plot.addLine(y=0)
+        self._line = self._plot.addLine(y=0)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -47,9 +48,9 @@ class CurvePlot(QWidget):
 
     def restart(self, steps: int) -> None:
         """Forget the curve; the next one goes up to `steps`."""
-        self.points = []
+        self.points, self.baseline = [], None
         self._use_theme()
-        self._baseline.hide()
+        self._line.hide()
         self._curve.clear()
         self._plot.setXRange(0, max(1, steps), padding=0.02)
         self._plot.enableAutoRange(axis="y")
@@ -61,8 +62,9 @@ class CurvePlot(QWidget):
             self.points.append((step, value))
             self._curve.setData(*zip(*self.points, strict=True))
         if baseline is not None:
-            self._baseline.setValue(baseline)
-            self._baseline.show()
+            self.baseline = baseline
+            self._line.setValue(baseline)
+            self._line.show()
         self._caption.setText(self.caption())
 
     def caption(self) -> str:
@@ -84,4 +86,4 @@ class CurvePlot(QWidget):
         self._curve.setPen(pyqtgraph.mkPen(colour, width=2))
         self._curve.setSymbolBrush(colour)
         self._curve.setSymbolPen(colour)
-        self._baseline.setPen(pyqtgraph.mkPen(text, style=Qt.PenStyle.DashLine))
+        self._line.setPen(pyqtgraph.mkPen(text, style=Qt.PenStyle.DashLine))
