@@ -5,8 +5,8 @@
 A network that knows blur circles of some ten pixels sees a wide circle as a moderate one in an
 image of half the size. `at 1/n`: the image is averaged to 1/n of its size, restored there, and what
 the restoration changed is enlarged and added to the image, whose own fine detail stays. `1/2, 1`:
-from coarse to fine, each scale restores what the one before has made. The images are those of
-`recipes/evaluate.py`, real pairs and sharp images that are blurred here by disks of known radius.
+from coarse to fine, each scale restores what the one before has made. The images are real pairs
+and sharp images that are blurred here by disks of known radius.
 """
 
 from __future__ import annotations

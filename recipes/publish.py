@@ -40,13 +40,16 @@ def main() -> None:
 
 def findings(folder: Path, name: str) -> dict[str, float]:
     """Gains on every set, and how little sharp images change, from the evaluation's table."""
-    rows = [row for row in table(folder / "scores.csv") if row["method"] == name]
     gains: dict[str, list[float]] = {}
-    for row in rows:
-        if row["gain"] and not row["set"].startswith("sharp-"):
+    kept: list[float] = []
+    for row in table(folder / "scores.csv"):
+        if row["method"] != name or row["set"] == "blank":
+            continue
+        if row["set"].startswith("sharp-"):  # given as they are: to themselves
+            kept.append(float(row["psnr"]))
+        else:
             gains.setdefault(row["set"], []).append(float(row["gain"]))
     found = {f"PSNR gain on {kind}, dB": round(mean(gains[kind]), 2) for kind in gains}
-    kept = [float(row["psnr"]) for row in rows if row["set"].startswith("sharp-")]
     return found | {"PSNR of sharp images to themselves, median, dB": round(median(kept), 1)}
 
 

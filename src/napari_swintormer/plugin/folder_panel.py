@@ -14,7 +14,7 @@ from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Progress
 from napari_swintormer.folder_run import FolderRun
-from napari_swintormer.plugin.runs import relay_warning, show_error
+from napari_swintormer.plugin.runs import attach, show_error
 from napari_swintormer.plugin.worker import EventWorker
 
 
@@ -92,10 +92,7 @@ class FolderPanel(QWidget):
         worker.progressed.connect(self._show_progress)
         worker.noticed.connect(lambda sentence: self.said.emit(sentence, False))
         worker.returned.connect(self._take)
-        worker.errored.connect(lambda error: show_error(error, self.said.emit))
-        worker.warned.connect(relay_warning)
-        worker.finished.connect(self._reset)
-        self.destroyed.connect(worker.quit)
+        attach(worker, self, lambda error: show_error(error, self.said.emit), self._reset)
         self.changed.emit()
         worker.start()
 

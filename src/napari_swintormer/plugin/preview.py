@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.layers import LayerSource
-from napari_swintormer.plugin.runs import relay_warning, show_error
+from napari_swintormer.plugin.runs import attach, show_error
 from napari_swintormer.plugin.view import InView
 from napari_swintormer.plugin.worker import PreviewWorker
 
@@ -77,10 +77,7 @@ class Preview(QObject):
         self._worker = worker = PreviewWorker(job, view.position, view.region)
         worker.progressed.connect(self.progressed)
         worker.returned.connect(self._show)
-        worker.errored.connect(self._show_error)
-        worker.warned.connect(relay_warning)
-        worker.finished.connect(self._reset)
-        self.destroyed.connect(worker.quit)
+        attach(worker, self, self._show_error, self._reset)
         self.said.emit("", False)
         self.changed.emit()
         worker.start()

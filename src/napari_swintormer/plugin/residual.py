@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_swintormer.evaluation.residual import blocks, pair_of_planes, residual_region
 from napari_swintormer.events import Clock
 from napari_swintormer.plugin.layers import LayerSource, full_resolution
-from napari_swintormer.plugin.runs import relay_warning, show_error
+from napari_swintormer.plugin.runs import attach, show_error
 from napari_swintormer.plugin.worker import EventWorker
 from napari_swintormer.tiling.plan import size_text
 
@@ -91,10 +91,7 @@ class Residual(QObject):
             lambda event: self.said.emit(f"Blurring again … {event.share:.0%}", False)
         )
         worker.returned.connect(lambda found: self._show(layer, found))
-        worker.errored.connect(lambda error: show_error(error, self.said.emit))
-        worker.warned.connect(relay_warning)
-        worker.finished.connect(self._reset)
-        self.destroyed.connect(worker.quit)
+        attach(worker, self, lambda error: show_error(error, self.said.emit), self._reset)
         worker.start()
 
     def stop(self) -> None:

@@ -145,10 +145,7 @@ class Runs(QObject):
         worker.opened.connect(self._show_layer)
         worker.filled.connect(self._refresh)
         worker.returned.connect(self._take_outcome)
-        worker.errored.connect(self._show_error)
-        worker.warned.connect(relay_warning)
-        worker.finished.connect(self._reset)
-        self.destroyed.connect(worker.quit)  # the viewer was closed
+        attach(worker, self, self._show_error, self._reset)
         self.said.emit("", False)
         self.changed.emit()
         worker.start()
@@ -310,3 +307,11 @@ def show_error(error: Exception, say: Any) -> None:
 def relay_warning(arguments: tuple[Any, ...]) -> None:
     """Show a warning of a worker where napari shows those of the GUI thread."""
     notification_manager.receive_warning(*arguments)
+
+
+def attach(worker: Any, owner: QObject, failed: Any, ended: Any) -> None:
+    """Hand on what a worker ends with, and stop it when its owner goes with the viewer."""
+    worker.errored.connect(failed)
+    worker.warned.connect(relay_warning)
+    worker.finished.connect(ended)
+    owner.destroyed.connect(worker.quit)

@@ -10,7 +10,6 @@ import napari
 import numpy as np
 from napari.layers import Image
 from napari.qt.threading import create_worker
-from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
@@ -24,6 +23,7 @@ from napari_swintormer.plugin.curves import CurvePlot
 from napari_swintormer.plugin.form_area import FormArea
 from napari_swintormer.plugin.pair_table import PairTable
 from napari_swintormer.plugin.run_panel import RunPanel
+from napari_swintormer.plugin.runs import attach, show_error
 from napari_swintormer.plugin.style import style_sheet
 from napari_swintormer.plugin.train_form import TrainForm
 from napari_swintormer.plugin.train_worker import CheckWorker, TrainWorker, keep_best
@@ -223,10 +223,7 @@ class TrainWidget(QWidget):
         worker.progressed.connect(self._show_progress)
         worker.noticed.connect(self.run_panel.show_message)
         worker.trained.connect(self._show_trained)
-        worker.errored.connect(self._show_error)
-        worker.warned.connect(_relay_warning)
-        worker.finished.connect(self._reset)
-        self.destroyed.connect(worker.quit)  # the viewer was closed
+        attach(worker, self, self._show_error, self._reset)
         self._say("")
         self.run_panel.set_running(True, pausable=True)
         self.run_panel.progress_text.setText("Checking the images …")
@@ -289,11 +286,7 @@ class TrainWidget(QWidget):
                 layer.data = part
 
     def _show_error(self, error: Exception) -> None:
-        if isinstance(error, SwintormerError):
-            self.run_panel.show_message(str(error), error=True)
-        else:  # not the user's mistake: napari shows the traceback on demand
-            self.run_panel.show_message(f"{type(error).__name__}: {error}", error=True)
-            notification_manager.receive_error(type(error), error, error.__traceback__)
+        show_error(error, self.run_panel.show_message)
 
     def _reset(self) -> None:
         worker = self._worker
@@ -370,7 +363,3 @@ class TrainWidget(QWidget):
         layout.addWidget(self.run_panel)
         layout.addWidget(self.quality)
         layout.addWidget(self.loss)
-
-
-def _relay_warning(arguments: tuple[Any, ...]) -> None:
-    notification_manager.receive_warning(*arguments)

@@ -12,7 +12,7 @@ from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError, SwintormerError
 from napari_swintormer.job import Job
 from napari_swintormer.models.catalogue import ModelInfo
-from napari_swintormer.plugin.runs import relay_warning, show_error
+from napari_swintormer.plugin.runs import attach, show_error
 from napari_swintormer.plugin.worker import VariantsWorker
 from napari_swintormer.tiling.grid import Region
 
@@ -151,10 +151,7 @@ class Variants(QObject):
         self._worker = worker = VariantsWorker(self._jobs, position, region)
         worker.progressed.connect(self.progressed)
         worker.made.connect(self._take)
-        worker.errored.connect(lambda error: show_error(error, self.said.emit))
-        worker.warned.connect(relay_warning)
-        worker.finished.connect(self._reset)
-        self.destroyed.connect(worker.quit)
+        attach(worker, self, lambda error: show_error(error, self.said.emit), self._reset)
         self.said.emit("", False)
         self.changed.emit()
         worker.start()
