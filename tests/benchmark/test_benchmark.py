@@ -54,10 +54,12 @@ def test_a_gpu_tells_how_fast_and_whether_a_graph_pays(tmp_path: Path) -> None:
     assert report["graph"]["times_faster"] > 0.5
 
 
+@pytest.mark.parametrize("attention", ["mixed", "channel", "window"])
 @pytest.mark.parametrize("softmax", ["plain", "released"])
-def test_the_transcription_computes_what_the_network_does(softmax: str) -> None:
+def test_the_transcription_computes_what_the_network_does(softmax: str, attention: str) -> None:
+    changes = {"softmax": softmax, "attention": attention}
     sizes = tiny_card(3).network.model_copy(
-        update={"softmax": softmax, "num_blocks": (2, 1, 1, 2), "window_size": 4}
+        update={**changes, "num_blocks": (2, 1, 1, 2), "window_size": 4}
     )
     torch.manual_seed(0)
     network = Swintormer(sizes).eval()
