@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from napari_swintormer.benchmark import measures
-from napari_swintormer.benchmark.timing import peak_bytes, ratio, turn_by_turn
+from napari_swintormer.benchmark.timing import LiveBytes, peak_bytes, ratio, turn_by_turn
 from napari_swintormer.benchmark.transcription import Transcription
 from napari_swintormer.cli import app
 from napari_swintormer.models.swintormer import Swintormer
@@ -83,3 +83,16 @@ def test_works_take_turns() -> None:
 def test_peak_memory_is_that_of_the_work() -> None:
     peak = peak_bytes(lambda: torch.ones(2**26))  # 256 MiB, freed when it is measured
     assert peak is None or 200e6 < peak < 400e6
+
+
+def test_bytes_are_live_until_the_last_view_goes() -> None:
+    weights = torch.ones(1000, 1000)
+    with LiveBytes() as memory:
+        for _ in range(2):  # freed memory that is used again counts again
+            product = weights.t() @ weights  # 4 MB; the view of the weights is none of its own
+            row = product[0]
+            del product
+            assert memory.live == 4_000_000
+            torch.ones(500_000)
+            del row
+    assert (memory.peak, memory.live) == (6_000_000, 0)

@@ -111,13 +111,15 @@ class Transcription:
         if mask is not None:
             logits = rearrange(logits, "(b m) h p k -> b m h p k", m=len(mask)) + mask[:, None]
             logits = rearrange(logits, "b m h p k -> (b m) h p k")
-        return rearrange(self._softmax(logits) @ v, "n h (y x) c -> n (h c) y x", y=w)
+        attended: Tensor = rearrange(self._softmax(logits) @ v, "n h (y x) c -> n (h c) y x", y=w)
+        return attended
 
     def _over_channels(self, qkv: Tensor, heads: int) -> Tensor:
         w = self.settings.window_size
         q, k, v = rearrange(qkv, "n (t h c) y x -> t n h c (y x)", t=3, h=heads)
         logits = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
-        return rearrange(self._softmax(logits) @ v, "n h c (y x) -> n (h c) y x", y=w)
+        attended: Tensor = rearrange(self._softmax(logits) @ v, "n h c (y x) -> n (h c) y x", y=w)
+        return attended
 
     def _softmax(self, logits: Tensor) -> Tensor:
         logits = (logits - logits.amax(dim=-1, keepdim=True)).exp()
