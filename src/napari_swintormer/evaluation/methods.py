@@ -180,6 +180,13 @@ class Model:
         dtype = results[0].dtype
         return (np.rint(mean) if dtype.kind in "iu" else mean).astype(dtype)
 
+    def macs_per_pixel(self, pictures: Pictures) -> float | None:
+        """Multiply-accumulates for a pixel of these images; None where they cannot be counted."""
+        from napari_swintormer.evaluation.cost import macs_per_pixel
+
+        once = macs_per_pixel(pictures, self.settings, self.restorer, self.ensemble)
+        return None if once is None else self.samples * once
+
 
 def parse_method(text: str, settings: DeblurSettings) -> Method:
     """Make a method from a line such as ``swintormer-small:tile_size=256,overlap=36``.
