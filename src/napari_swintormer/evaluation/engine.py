@@ -12,12 +12,11 @@ from napari_swintormer.imaging.intensity import IntensityRange, measure_ranges
 from napari_swintormer.job import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from napari_swintormer.config import DeblurSettings
     from napari_swintormer.evaluation.pictures import Pictures
+    from napari_swintormer.job import Job
     from napari_swintormer.models.restorer import Restorer
 
 _IN_MEMORY = 2**28  # samples; larger results lie in a nameless file
@@ -42,7 +41,7 @@ def restore(
     restorer
         Of the model.
     ensemble
-        1, or 8 for the mean over all flips and quarter turns of the image.
+        1, or 8 for the mean over all flips and quarter turns of the image; of a single view.
 
     Returns
     -------
@@ -50,42 +49,46 @@ def restore(
         Shape and data type of the blurred image; None where the network wants views that the
         scene does not have.
     """
-    second = restorer.card.second_view
-    if second is None:
-        views = [pictures.blurred]
-    elif pictures.views is None:
-        return None
-    else:
-        left, right = pictures.views
-        views = [left, right] if second == "right" else [right, left]
     if ensemble == 1:
-        return _run(views, pictures, settings, restorer)
-    image = np.asarray(views[0])
+        job = plan(pictures, settings, restorer)
+        return None if job is None else _run(job, pictures)
+    image = np.asarray(pictures.blurred)
     total = np.zeros(image.shape, np.float64)
     for quarter in range(4):
         for flipped in (False, True):
-            turned = [_turned(view, quarter, flipped) for view in views]
-            result = _run(turned, pictures, settings, restorer)
-            total += _turned_back(result, quarter, flipped)
+            turned = replace(pictures, blurred=_turned(image, quarter, flipped), views=None)
+            job = plan(turned, settings, restorer)
+            if job is None:
+                return None
+            total += _turned_back(_run(job, turned), quarter, flipped)
     mean = total / 8
     return (np.rint(mean) if image.dtype.kind in "iu" else mean).astype(image.dtype)
 
 
-def _run(
-    views: Sequence[Any], pictures: Pictures, settings: DeblurSettings, restorer: Restorer
-) -> Any:
-    job = prepare(views[0], replace(settings, axes=pictures.axes), restorer, *views[1:])
+def plan(pictures: Pictures, settings: DeblurSettings, restorer: Restorer) -> Job | None:
+    """Plan what `restore` does; None where the network wants views that the scene does not have."""
+    settings = replace(settings, axes=pictures.axes)
+    second = restorer.card.second_view
+    if second is None:
+        return prepare(pictures.blurred, settings, restorer)
+    if pictures.views is None:
+        return None
+    left, right = pictures.views
+    views = (left, right) if second == "right" else (right, left)
+    return prepare(views[0], settings, restorer, views[1])
+
+
+def _run(job: Job, pictures: Pictures) -> Any:
+    strength = job.settings.strength
     full_scale = pictures.protocol.full_scale is not None
     if full_scale and job.convention.whole:
-        ranges = [replace(_FULL, strength=settings.strength)] * len(job.planes)
+        ranges = [replace(_FULL, strength=strength)] * len(job.planes)
     elif full_scale:  # cutting to [0, 1] is the protocol's matter
         measured = measure_ranges(job.planes, job.convention)
-        ranges = [
-            replace(r, floor=-np.inf, ceiling=np.inf, strength=settings.strength) for r in measured
-        ]
+        ranges = [replace(r, floor=-np.inf, ceiling=np.inf, strength=strength) for r in measured]
     else:
         ranges = job.ranges
-    out = _empty(views[0].shape, job.planes.dtype)
+    out = _empty(job.planes.data.shape, job.planes.dtype)
     for _ in job.run(out, ranges=ranges):
         pass
     return out
