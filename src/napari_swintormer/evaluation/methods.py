@@ -40,6 +40,7 @@ _SETTINGS = {
     "prior": str,
     "seed": int,
     "strength": float,
+    "scale": int,
 }
 
 
