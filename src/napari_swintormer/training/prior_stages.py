@@ -1,7 +1,7 @@
 """The training of a model with a compact prior, stage by stage.
 
-1. ``autoencoder``: the latent of an image, and the image out of it again. Starting from a model
-   without prior this adds one; the network takes no notice of it yet.
+1. ``autoencoder``: the latent of what an image misses, and that out of it again. Starting from a
+   model without prior this adds one, which says that nothing is missing.
 2. ``denoiser``: predicts the clean latent (eq. 17, of ``z0`` instead of the noise); the autoencoder
    stays as it is.
 3. ``network``: the network restores with what the prior samples; the prior stays as it is.
@@ -114,7 +114,7 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
 def add_prior(
     card: ModelCard, weights: Mapping[str, Tensor], prior: Any, seed: int
 ) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Give a model without prior an untrained one, of which its network takes no notice yet."""
+    """Give a model without prior an untrained one, which says that nothing is missing."""
     import torch
 
     from napari_swintormer.models.prior import build_network
