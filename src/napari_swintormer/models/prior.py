@@ -156,7 +156,8 @@ class CompactDenoiser(nn.Module):
             GatedBlock(width, timed=True) for _ in range(settings.denoiser_blocks)
         )
         self.out = nn.Linear(width, latent)
-        # untrained, it answers that nothing is missing
+        # untrained, it takes no notice of the noise, and answers that nothing is missing
+        nn.init.zeros_(self.embed.weight[:, :latent])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -243,12 +244,8 @@ class CompactPrior(nn.Module):
         kept = float(self.schedule.kept[self.settings.start - 1])
         return self.schedule.diffuse(clean, t, noise - sqrt(kept / (1 - kept)) * clean)
 
-    def sample_latent(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
-        """Sample the latent of what blurred `images` miss."""
-        return finished(self._sampling_latent(images, noise, steps))
-
-    def _sampling_latent(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        seen = self.see(images)
+    def sampling_seen(self, seen: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
+        """Sample as `sampling` does, given what `see` makes of the blurred images."""
         plan = SamplingPlan.trailing(
             self.schedule,
             self.settings.start,
@@ -263,9 +260,10 @@ class CompactPrior(nn.Module):
             return clean
 
         batch, height, width, _ = seen.shape
-        nothing = images.new_zeros((batch, self.settings.latent_channels, height, width))
+        size = (batch, self.settings.latent_channels, height, width)
+        nothing = seen.new_zeros(size, dtype=torch.float32)
         z = self.schedule.diffuse(nothing, plan.times[0], noise(0, nothing))
-        return (yield from sample(denoiser, z, plan, noise))
+        return self.decode((yield from sample(denoiser, z, plan, noise)))
 
     def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
         """Sample all at once, see `Prior.sampling`."""
@@ -273,7 +271,7 @@ class CompactPrior(nn.Module):
 
     def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
         """See `Prior`."""
-        return self.decode((yield from self._sampling_latent(images, noise, steps)))
+        return (yield from self.sampling_seen(self.see(images), noise, steps))
 
     def count_calls(self, height: int, width: int, steps: int) -> int:
         """See `Prior`."""

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 _WITHOUT_PRIOR = 0.1  # share of the patches that the network restores without prior
 _FROM_START = 0.5  # share of the patches that the denoiser learns to begin with
-_PRIOR_WEIGHT = 0.1  # of the prior's own loss beside that of the restored image
+_DENOISER_WEIGHT = 0.1  # of the denoiser's own loss beside that of the restored image
 
 
-def _sampled(batch: Batch) -> Tensor:
+def _sampled(batch: Batch, seen: Tensor) -> Tensor:
     """Sample the prior in as many steps as the model is made for."""
     prior = batch.network.prior
-    sampled: Tensor = prior.sample(batch.blurred, batch.noise, prior.settings.num_inference_steps)
+    steps = prior.settings.num_inference_steps
+    sampled: Tensor = finished(prior.sampling_seen(seen, batch.noise, steps))
     return sampled
 
 
@@ -40,6 +41,10 @@ def _autoencoder_loss(batch: Batch) -> Tensor:
 
 
 def _denoiser_loss(batch: Batch) -> Tensor:
+    return _denoising_loss(batch, batch.network.prior.see(batch.blurred))
+
+
+def _denoising_loss(batch: Batch, seen: Tensor) -> Tensor:
     """Predict the clean latent from one noised for a random number of steps (eq. 17).
 
     What is missing is compared in the image. Half of the patches are noised to where sampling
@@ -51,22 +56,23 @@ def _denoiser_loss(batch: Batch) -> Tensor:
     share = batch.uniform(1) / (1 - _FROM_START)
     t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
     z = prior.diffuse(clean, t, batch.noise(0, clean))
-    predicted: Tensor = prior.decode(prior.denoise(z, t, prior.see(batch.blurred)))
+    predicted: Tensor = prior.decode(prior.denoise(z, t, seen))
     return (predicted - missing).abs().mean()
 
 
 def _network_loss(batch: Batch) -> Tensor:
     """Restore with what the prior samples, some patches without."""
     with torch.no_grad():
-        prior = _sampled(batch)
+        prior = _sampled(batch, batch.network.prior.see(batch.blurred))
     return (_restored(batch, prior * _kept(batch)) - batch.sharp).abs().mean()
 
 
 def _joint_loss(batch: Batch) -> Tensor:
-    """Restore through the steps of the prior; it goes on to say what is missing."""
-    prior = _sampled(batch)
+    """Restore through the steps of the prior; the denoiser stays one for all steps."""
+    seen = batch.network.prior.see(batch.blurred)
+    prior = _sampled(batch, seen)
     restored = (_restored(batch, prior * _kept(batch)) - batch.sharp).abs().mean()
-    return restored + _PRIOR_WEIGHT * (batch.blurred + prior - batch.sharp).abs().mean()
+    return restored + _DENOISER_WEIGHT * _denoising_loss(batch, seen)
 
 
 def _kept(batch: Batch) -> Tensor:
@@ -87,11 +93,7 @@ def _trains(*parts: str, network: bool = False) -> Callable[[str], bool]:
     return lambda name: name.startswith(begins) or (network and not name.startswith("prior."))
 
 
-def _prior_of_truth(batch: Batch) -> Tensor:
-    prior = batch.network.prior
-    missing: Tensor = prior.decode(prior.encode(batch.sharp - batch.blurred))
-    return missing
-
+X
 
 STAGES = {
     "autoencoder": Stage(
@@ -103,7 +105,7 @@ STAGES = {
     "denoiser": Stage(
         _trains("blurred_encoder", "denoiser"),
         _denoiser_loss,
-        lambda batch: batch.blurred + _sampled(batch),
+        lambda batch: batch.blurred + _image_of_prior(batch),
     ),
     "network": Stage(
         _trains(network=True),
