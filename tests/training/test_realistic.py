@@ -16,7 +16,8 @@ from napari_swintormer.training.realistic import (
     Modality,
     Recording,
     draw_aperture,
-    draw_optics,
+    draw_motion,
+    draw_recording,
     draw_wide_radius,
 )
 from napari_swintormer.training.settings import Synthesis
@@ -49,13 +50,13 @@ def test_the_generator_decides_all(name, modality):
         assert pairs[0][0].dtype == pairs[0][1].dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["optics", "motion"])
+@pytest.mark.parametrize("draw", [draw_recording, draw_motion])
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_on_an_even_scene_nothing_is_to_be_restored(name, modality):
+def test_on_an_even_scene_nothing_is_to_be_restored(draw, modality):
     """Blur, layers, haze and moving things keep the light: both halves are the same grey."""
     rng = np.random.default_rng(1)
     for _ in range(12):
-        drawn = DEGRADATIONS[name](modality, rng, unblurred=0.0)
+        drawn = draw(modality, rng, unblurred=0.0)
         quiet = Recording(drawn.optics, Camera(drawn.camera.gamma))
         grey = np.full_like(patch(quiet, rng), 0.4)
         blurred, sharp = quiet.degrade(grey, rng)
@@ -96,7 +97,7 @@ def test_the_mixture_is_wide():
     figures = [draw_aperture(rng) for _ in range(60)]
     assert len({figure(3.0).tobytes() for figure in figures}) > 35
     assert all(figure(0.1).tolist() == [[1.0]] for figure in figures)
-    unblurred = [draw_optics("photo", rng).optics is None for _ in range(100)]
+    unblurred = [draw_recording("photo", rng).optics is None for _ in range(100)]
     assert 0.1 < np.mean(unblurred) < 0.3
 
 
