@@ -20,7 +20,6 @@ from napari_swintormer.training.patches import PatchSampler
 from napari_swintormer.training.prior_losses import STAGES as STAGES_OF
 from napari_swintormer.training.prior_stages import start_with_prior
 from napari_swintormer.training.settings import TrainSettings
-from napari_swintormer.training.stage import Batch
 from napari_swintormer.training.state import TrainingState
 from napari_swintormer.training.train import iter_train
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_swintormer.models.stepwise import finished
 from napari_swintormer.training.stage import Batch, Stage
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ _FROM_START = 0.5  # share of the patches that the denoiser learns to begin with
 _DENOISER_WEIGHT = 0.1  # of the denoiser's own loss beside that of the restored image
 
 
-def _sampled(batch: Batch, seen: Tensor) -> Tensor:
+def _sampled(batch: Batch, seen: Tensor | None = None) -> Tensor:
     """Sample the prior in as many steps as the model is made for."""
     prior = batch.network.prior
+    if seen is None:
+        seen = prior.see(batch.blurred)
     steps = prior.settings.num_inference_steps
     sampled: Tensor = finished(prior.sampling_seen(seen, batch.noise, steps))
     return sampled
@@ -35,9 +38,7 @@ def _restored(batch: Batch, prior: Tensor) -> Tensor:
 
 def _autoencoder_loss(batch: Batch) -> Tensor:
     """Compare what the blurred patches miss with what its latent tells."""
-    missing, prior = batch.sharp - batch.blurred, batch.network.prior
-    decoded: Tensor = prior.decode(prior.encode(missing))
-    return (decoded - missing).abs().mean()
+    return (batch.blurred + _decoded(batch) - batch.sharp).abs().mean()
 
 
 def _denoiser_loss(batch: Batch) -> Tensor:
@@ -63,7 +64,7 @@ def _denoising_loss(batch: Batch, seen: Tensor) -> Tensor:
 def _network_loss(batch: Batch) -> Tensor:
     """Restore with what the prior samples, some patches without."""
     with torch.no_grad():
-        prior = _sampled(batch, batch.network.prior.see(batch.blurred))
+        prior = _sampled(batch)
     return (_restored(batch, prior * _kept(batch)) - batch.sharp).abs().mean()
 
 
@@ -93,28 +94,31 @@ def _trains(*parts: str, network: bool = False) -> Callable[[str], bool]:
     return lambda name: name.startswith(begins) or (network and not name.startswith("prior."))
 
 
-X
+def _decoded(batch: Batch) -> Tensor:
+    """What the latent tells of that which the blurred patches miss."""
+    prior = batch.network.prior
+    decoded: Tensor = prior.decode(prior.encode(batch.sharp - batch.blurred))
+    return decoded
+
+
+def _restored_with_prior(batch: Batch) -> Tensor:
+    return _restored(batch, _sampled(batch))
+
 
 STAGES = {
     "autoencoder": Stage(
         _trains("encoder", "decoder"),
         _autoencoder_loss,
-        lambda batch: batch.blurred + _prior_of_truth(batch),
+        lambda batch: batch.blurred + _decoded(batch),
         _measure_latent,
     ),
     "denoiser": Stage(
         _trains("blurred_encoder", "denoiser"),
         _denoiser_loss,
-        lambda batch: batch.blurred + _image_of_prior(batch),
+        lambda batch: batch.blurred + _sampled(batch),
     ),
-    "network": Stage(
-        _trains(network=True),
-        _network_loss,
-        lambda batch: _restored(batch, _sampled(batch)),
-    ),
+    "network": Stage(_trains(network=True), _network_loss, _restored_with_prior),
     "joint": Stage(
-        _trains("blurred_encoder", "denoiser", network=True),
-        _joint_loss,
-        lambda batch: _restored(batch, _sampled(batch)),
+        _trains("blurred_encoder", "denoiser", network=True), _joint_loss, _restored_with_prior
     ),
 }
