@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import TrainingError
@@ -118,11 +119,15 @@ def gain(settings):
 
 
 def test_autoencoder_and_denoiser_learn(settings, write_images):
-    names = [f"{letter}.png" for letter in "abcdefghijkl"]
-    size = (160, 160, 3)
+    sharp = write_images("fine", [f"{letter}.png" for letter in "abcdefgh"], (160, 160, 3))
+    blurred = sharp.with_name("soft")
+    blurred.mkdir()
+    for file in sharp.iterdir():
+        soft = ndimage.gaussian_filter(np.asarray(Image.open(file)), (1.5, 1.5, 0))
+        Image.fromarray(soft).save(blurred / file.name)
     pairs = {
-        "sharp": (write_images("fine", names, size, sigma=2),),
-        "blurred": write_images("soft", names, size, sigma=4),
+        "sharp": (sharp,),
+        "blurred": blurred,
         "synthesize": None,
         "steps": 100,
         "batch_size": 4,
@@ -130,17 +135,15 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         "validate_every": 25,
         "checkpoint_every": 100,
     }
-    settings = dataclasses.replace(settings, **pairs)
+    prior = PRIOR.model_copy(update={"width": 24, "num_inference_steps": 1})
+    settings = dataclasses.replace(settings, prior=prior, **pairs)
     train(settings)
     # the sharp image comes back out of its latent
-
     assert gain(settings) > 3
-    denoiser = follow(settings, "denoiser", steps=300, learning_rate=1e-2)
+    denoiser = follow(settings, "denoiser")
     train(denoiser)
-
     # and out of the sampled one; at first the denoiser answers that nothing is missing
-
-    assert gain(denoiser) > 9.5
+    assert gain(denoiser) > 0.6
 
 
 def test_the_latent_is_brought_to_mean_square_1(settings):
@@ -232,7 +235,7 @@ def test_all_stages_are_one_training(settings, monkeypatch):
         out=settings.out.with_name("whole.safetensors"),
     )
     events = iter_train(whole)
-    while not (isinstance(e := next(events), Progress) and e.done == 4):
+    while not (isinstance(e := next(events), Progress) and e.done == 3):
         pass
     assert e.total == 10
     events.close()
@@ -241,8 +244,8 @@ def test_all_stages_are_one_training(settings, monkeypatch):
     card, state = train(dataclasses.replace(whole, resume=True))
     assert {f"stage {stage}, steps" for stage in STAGES} <= card.metrics.keys()
 
-    plan = {"autoencoder": (2, 2e-3, 1.0), "denoiser": (4, 2e-3, 1.0)}
-    plan |= {"network": (2, 3e-4, 0.01), "joint": (2, 1e-4, 0.01)}
+    plan = {"autoencoder": (1, 2e-3, 1.0), "denoiser": (3, 2e-3, 1.0)}
+    plan |= {"network": (1, 3e-4, 0.01), "joint": (5, 3e-4, 0.01)}
     model = settings.from_model
     for stage, (steps, rate, clip) in plan.items():
         out = settings.out.with_name(f"{stage}.safetensors")

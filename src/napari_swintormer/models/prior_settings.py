@@ -57,10 +57,10 @@ class CompactPriorSettings(BaseModel):
     factor: Literal[4, 8] = 4
     latent_channels: int = Field(16, ge=1, le=64)
     width: int = Field(48, ge=4, le=256)
-    num_blocks: tuple[_Blocks, _Blocks, _Blocks] = (1, 2, 3)
+    num_blocks: tuple[_Blocks, _Blocks, _Blocks] = (2, 2, 4)
     denoiser_blocks: _Blocks = 1
     start: int = Field(400, ge=1, le=STEPS_MAX)
-    num_inference_steps: int = Field(2, ge=1, le=STEPS_MAX)
+    num_inference_steps: int = Field(1, ge=1, le=STEPS_MAX)
     solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
 
     @property

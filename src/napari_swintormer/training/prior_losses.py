@@ -95,7 +95,7 @@ def _trains(*parts: str, network: bool = False) -> Callable[[str], bool]:
 
 
 def _decoded(batch: Batch) -> Tensor:
-    """What the latent tells of that which the blurred patches miss."""
+    """Tell what the blurred patches miss, as far as the latent does."""
     prior = batch.network.prior
     decoded: Tensor = prior.decode(prior.encode(batch.sharp - batch.blurred))
     return decoded

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 # Of a whole training: share of the steps, learning rate as a multiple of that of the network's own
 # stage, and the norm that gradients are cut to; None for that of the settings.
 _PLAN: dict[str, tuple[float, float, float | None]] = {
-    "autoencoder": (0.2, 20 / 3, 1.0),
-    "denoiser": (0.4, 20 / 3, 1.0),
-    "network": (0.2, 1.0, None),
-    "joint": (0.2, 1 / 3, None),
+    "autoencoder": (0.1, 20 / 3, 1.0),
+    "denoiser": (0.3, 20 / 3, 1.0),
+    "network": (0.1, 1.0, None),
+    "joint": (0.5, 1.0, None),
 }
 
 
