@@ -53,7 +53,8 @@ def deblur(
         computed now than a fixed sample of small regions, to measure its intensity range.
     model
         Name in the catalogue, path of a weights file, or a restorer that `load_model` gave; None
-        for the default model.
+        for the built-in model that gains most on this kind of image (8-bit RGB images are photos,
+        all others microscopy).
     axes
         One letter of ``TCZYXS`` per dimension (S: colours of a pixel); None to guess from the
         shape. Planes of a stack are deblurred one by one.
