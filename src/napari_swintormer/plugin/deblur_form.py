@@ -80,6 +80,16 @@ class DeblurForm(DeblurFields):
         return self.image.value
 
     @property
+    def second_layer(self) -> Image | None:
+        """The chosen layer of the second view; None where the model takes one view."""
+        return None if self.second_view_name() is None else self.second_view.value
+
+    def second_view_name(self) -> str | None:
+        """Say what the second view of the chosen model shows; None for a model of one view."""
+        info = self._models.get(self.model.value)
+        return None if info is None or info.card is None else info.card.second_view
+
+    @property
     def current_plane_only(self) -> bool:
         """Whether only the plane in view is to be deblurred."""
         return bool(self.planes.value == CURRENT_PLANE)
@@ -112,7 +122,8 @@ class DeblurForm(DeblurFields):
         """List layers and models again; choices are kept as long as they exist."""
         self._models = {info.name: info for info in self._list_models()}
         self.model.choices = list(self._models)
-        self.image.choices = [(layer.name, layer) for layer in self._list_layers()]
+        layers = [(layer.name, layer) for layer in self._list_layers()]
+        self.image.choices = self.second_view.choices = layers
         self._show_model()
         self._show_image()
 
@@ -189,6 +200,7 @@ class DeblurForm(DeblurFields):
         """Take over the tiles that a newly chosen model works best with, and say what it is."""
         info = self._models.get(self.model.value)
         self._show_facts()
+        self._show_second_view(self.second_view_name())
         if info is None or info.card is None or info == self._shown_model:
             return
         self._shown_model = info
