@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from napari_swintormer.benchmark import measures
-from napari_swintormer.benchmark.timing import peak_bytes, ratio, turn_by_turn
+from napari_swintormer.benchmark.timing import LiveBytes, peak_bytes, ratio, turn_by_turn
 from napari_swintormer.benchmark.transcription import Transcription
 from napari_swintormer.cli import app
 from napari_swintormer.models.swintormer import Swintormer
@@ -54,10 +54,12 @@ def test_a_gpu_tells_how_fast_and_whether_a_graph_pays(tmp_path: Path) -> None:
     assert report["graph"]["times_faster"] > 0.5
 
 
+@pytest.mark.parametrize("attention", ["mixed", "channel", "window"])
 @pytest.mark.parametrize("softmax", ["plain", "released"])
-def test_the_transcription_computes_what_the_network_does(softmax: str) -> None:
+def test_the_transcription_computes_what_the_network_does(softmax: str, attention: str) -> None:
+    changes = {"softmax": softmax, "attention": attention}
     sizes = tiny_card(3).network.model_copy(
-        update={"softmax": softmax, "num_blocks": (2, 1, 1, 2), "window_size": 4}
+        update={**changes, "num_blocks": (2, 1, 1, 2), "window_size": 4}
     )
     torch.manual_seed(0)
     network = Swintormer(sizes).eval()
@@ -81,3 +83,16 @@ def test_works_take_turns() -> None:
 def test_peak_memory_is_that_of_the_work() -> None:
     peak = peak_bytes(lambda: torch.ones(2**26))  # 256 MiB, freed when it is measured
     assert peak is None or 200e6 < peak < 400e6
+
+
+def test_bytes_are_live_until_the_last_view_goes() -> None:
+    weights = torch.ones(1000, 1000)
+    with LiveBytes() as memory:
+        for _ in range(2):  # freed memory that is used again counts again
+            product = weights.t() @ weights  # 4 MB; the view of the weights is none of its own
+            row = product[0]
+            del product
+            assert memory.live == 4_000_000
+            torch.ones(500_000)
+            del row
+    assert (memory.peak, memory.live) == (6_000_000, 0)

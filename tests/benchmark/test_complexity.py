@@ -36,9 +36,12 @@ def test_the_table_shows_networks_priors_and_models(tiny_weights, monkeypatch):
     monkeypatch.setattr(complexity, "PUBLISHED_TEXT", small)
     monkeypatch.setattr(complexity, "SIDE", 64)
     monkeypatch.setattr(complexity, "prior_step", lambda: Cost("one step", 10**6, 10**9, 8))
-    text = complexity_table([load_model(tiny_weights)], torch.device("cpu"))
+    text = complexity_table([load_model(tiny_weights)] * 2, torch.device("cpu"))
     lines = [line.split("|") for line in text.splitlines() if line.startswith("| tiny |")]
-    assert len(lines) == 1
+    assert len(lines) == 2
+    # whatever memory the first left behind; more than the widest of its tensors
+    assert lines[0][5] == lines[1][5]
+    assert float(lines[0][5]) * 1e6 > 32**2 * 2 * small.dim * 4 * small.ffn_expansion
     parameters = sum(p.numel() for p in Swintormer(small).parameters())
     assert float(lines[0][2]) == pytest.approx(parameters / 1e6, abs=0.006)
     assert "| T = 50 | 0.05 |" in text

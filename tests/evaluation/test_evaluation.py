@@ -15,6 +15,7 @@ from napari_swintormer.cli import app
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation import pages, scoring
+from napari_swintormer.evaluation.cost import count
 from napari_swintormer.evaluation.frc import resolution
 from napari_swintormer.evaluation.methods import ABLATION_TILES, ablation, parse_method
 from napari_swintormer.evaluation.metrics import psnr, ssim
@@ -23,6 +24,7 @@ from napari_swintormer.evaluation.protocols import PROTOCOLS
 from napari_swintormer.evaluation.run import Evaluation, find_source
 from napari_swintormer.evaluation.statistics import bootstrap, paired_difference
 from napari_swintormer.evaluation.structure import gmsd, ms_ssim
+from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.prior import build_network
 from napari_swintormer.models.weights import save_weights
 from tiny import tiny_prior_card
@@ -266,6 +268,31 @@ def test_the_ablation_varies_tiles_and_the_steps_of_a_prior(pairs, tmp_path, tin
     varied = ablation(f"{tmp_path / 'sampled.safetensors'}:samples=2")
     assert varied[-1].endswith("samples=2,num_inference_steps=8")
     assert any(one.endswith("prior=off") for one in varied)
+
+
+def test_cost_counts_every_pixel_of_every_tile(pairs, tmp_path, tiny_weights):
+    tiles = ("tile_size=64,overlap=0", "tile_size=32,overlap=0,ensemble=8")
+    rows = _evaluate(pairs, tmp_path / "out", *(f"{tiny_weights}:{t}" for t in tiles), "wiener")
+    network = load_model(tiny_weights).network
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))  # makes what is prepared once
+    per_pixel = count(lambda: network(torch.zeros(1, 3, 64, 64))) / 64**2
+    # images of 80 x 70 pixels take 2 x 2 tiles of 64, or 3 x 3 of 32 in eight orientations
+    expected = [per_pixel * n / (80 * 70) for n in (4 * 64**2, 8 * 9 * 32**2)]
+    assert [row.macs_per_pixel for row in rows[1:3]] == pytest.approx(expected)
+    assert rows[0].macs_per_pixel is rows[3].macs_per_pixel is None
+    assert f" {expected[1] / 1e3:.1f} |" in pages.markdown([pages.score_table(rows)])
+
+
+def test_cost_counts_every_step_of_a_prior(pairs, tmp_path):
+    card = tiny_prior_card()
+    file = tmp_path / "sampled.safetensors"
+    save_weights(file, build_network(card.network, card.prior).state_dict(), card)
+    ways = ("num_inference_steps=2", "num_inference_steps=4", "num_inference_steps=8", "prior=off")
+    rows = _evaluate(pairs, tmp_path / "out", *(f"{file}:{way}" for way in ways))
+    two, four, eight, off = (row.macs_per_pixel for row in rows[1:5])
+    assert eight - four == pytest.approx(2 * (four - two))
+    assert off < two < four
 
 
 def test_samples_of_a_prior_are_averaged(pairs, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import weakref
 
 import dask.array as da
 import numpy as np
@@ -11,11 +10,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors import safe_open
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer import deblur, load_model
+from napari_swintormer.benchmark.timing import LiveBytes
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.job import prepare
@@ -155,30 +153,6 @@ def test_all_steps_cost_a_fraction_of_the_network():
     assert alone > 1e9
     assert macs(lambda: restorer.prior.sample(images, noise, 1)) / alone < 0.65
     assert macs(lambda: restorer.prior.sample(images, noise, 8)) / alone < 1
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the memory of the tensors that are alive, and the most there was."""
-
-    def __init__(self):
-        super().__init__()
-        self.live = self.peak = 0
-        self.known = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and id(storage) not in self.known:
-                self.known.add(id(storage))
-                self.live += storage.nbytes()
-                self.peak = max(self.peak, self.live)
-                weakref.finalize(storage, self.gone, id(storage), storage.nbytes())
-        return out
-
-    def gone(self, key, size):
-        self.known.discard(key)
-        self.live -= size
 
 
 def test_a_tile_with_prior_takes_hardly_more_memory():

@@ -109,11 +109,25 @@ def test_parameter_count_is_the_paper_s(num_blocks, millions):
     assert round(sum(weight.numel() for weight in network.parameters()) / 1e6, 3) == millions
 
 
-@pytest.mark.parametrize("softmax", ["plain", "released"])
-def test_inference_computes_what_training_computes(softmax, monkeypatch):
+@pytest.mark.parametrize("attention", ["channel", "window"])
+def test_other_attention_takes_as_many_parameters(attention):
+    def count(settings):
+        with torch.device("meta"):
+            return sum(weight.numel() for weight in Swintormer(settings).parameters())
+
+    paper = SwintormerSettings(views=2)
+    ratio = count(paper.model_copy(update={"attention": attention})) / count(paper)
+    assert 0.995 < ratio <= 1  # attention over channels has no position bias
+
+
+@pytest.mark.parametrize(
+    ("softmax", "attention"),
+    [("plain", "mixed"), ("released", "mixed"), ("plain", "channel"), ("plain", "window")],
+)
+def test_inference_computes_what_training_computes(softmax, attention, monkeypatch):
     # small parts, so that every block has several of them inside and at the border
     monkeypatch.setattr("napari_swintormer.models.block._PART_BYTES", 80 * 2 * 21 * 16)
-    settings = TINY.model_copy(update={"softmax": softmax})
+    settings = TINY.model_copy(update={"softmax": softmax, "attention": attention})
     network, x = make_network(settings), make_input(settings)
     expected = network.train()(x).detach()
     network.eval()
@@ -126,8 +140,10 @@ def test_inference_computes_what_training_computes(softmax, monkeypatch):
     assert (expected - x).abs().max() > 0.1  # or the agreement would say nothing
 
 
-def test_every_parameter_learns():
-    network = make_network(TINY.model_copy(update={"prior_channels": 2})).train()
+@pytest.mark.parametrize("attention", ["mixed", "channel", "window"])
+def test_every_parameter_learns(attention):
+    settings = TINY.model_copy(update={"prior_channels": 2, "attention": attention})
+    network = make_network(settings).train()
     x = make_input(network.settings)
     (network(x) - 0.5).square().mean().backward()
     for name, weight in network.named_parameters():
@@ -256,6 +272,7 @@ def test_wrong_shape_is_refused(shape):
         {"prior_channels": -1},
         {"num_refinement_blocks": -1},
         {"softmax": "none"},
+        {"attention": "none"},
         {"surprise": 1},
     ],
 )

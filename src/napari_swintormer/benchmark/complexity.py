@@ -1,9 +1,8 @@
 """What networks and priors cost: parameters, multiply-accumulates, memory, time.
 
-Multiply-accumulates are those of convolutions and matrix products, counted by torch's own counter
-(which says two operations for one of them) on the plain transcription of the network; what runs
-keeps what does not change and pads odd widths, and differs by 0.2 %. The paper's figures for its
-network are other ones, see docs/paper.md.
+Multiply-accumulates are those of convolutions and matrix products, counted on the plain
+transcription of the network; what runs keeps what does not change and pads odd widths, and differs
+by 0.2 %. The paper's figures for its network are other ones, see docs/paper.md.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer.benchmark.measures import PAPER_TILES
-from napari_swintormer.benchmark.timing import peak_bytes, seconds
+from napari_swintormer.benchmark.timing import LiveBytes, seconds
 from napari_swintormer.benchmark.transcription import Transcription
+from napari_swintormer.evaluation.cost import count
 from napari_swintormer.evaluation.report import markdown_table
 from napari_swintormer.models.card import ForeignCard
 from napari_swintormer.models.ldm import build_denoiser
@@ -68,8 +66,11 @@ class Cost:
         Multiply-accumulates.
     multiple
         Tiles are enlarged to multiples of this.
-    seconds, peak_bytes
+    seconds
         Measured, or None where nothing was computed.
+    peak_bytes
+        Most memory that one forward takes beside the weights: what CUDA's allocator tells, else
+        the tensors that are alive at the same time. None where nothing was computed.
     """
 
     name: str
@@ -83,14 +84,6 @@ class Cost:
         """Multiply-accumulates for 10⁶ pixels of a large image in overlapping tiles."""
         side = -(-tile_size // self.multiple) * self.multiple
         return self.macs / SIDE**2 * side**2 / stride**2 * 1e6
-
-
-def count(work: Callable[[], object]) -> int:
-    """Multiply-accumulates of some work."""
-    # the counter does not know the CPU's own kernel for attention
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        work()
-    return int(counter.get_total_flops()) // 2
 
 
 def network_cost(name: str, settings: SwintormerSettings, device: torch.device) -> Cost:
@@ -188,15 +181,19 @@ def _cost(
             torch.accelerator.synchronize(images.device)
 
     with torch.no_grad():
-        peak = _peak(work, images.device)  # first: memory that was given back once is used again
-        macs = count(work) if macs is None else macs  # what is prepared once does not count
+        work()  # what is prepared once does not count
+        macs = count(work) if macs is None else macs
+        peak = _peak(work, images.device)
         taken = statistics.median(seconds(work) for _ in range(3))
     return Cost(name, _parameters(network), macs, multiple, taken, peak)
 
 
-def _peak(work: Callable[[], object], device: torch.device) -> int | None:
+def _peak(work: Callable[[], object], device: torch.device) -> int:
     if device.type != "cuda":
-        return peak_bytes(work) if device.type == "cpu" else None
+        memory = LiveBytes()
+        with memory:
+            work()
+        return memory.peak
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     work()

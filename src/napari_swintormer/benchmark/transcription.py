@@ -88,26 +88,38 @@ class Transcription:
         windows = rearrange(x, "b c (ny wy) (nx wx) -> (b ny nx) c wy wx", wy=w, wx=w)
         qkv = self._conv(f"{name}.qkv", windows)
         qkv = self._conv(f"{name}.depthwise", qkv, groups=qkv.shape[1])
-        over_pixels, over_channels = qkv.chunk(2, dim=1)
+        # of two parts, the first attends over pixels, the second over channels
+        kind = self.settings.attention
+        parts = qkv.chunk(2 if kind == "mixed" else 1, dim=1)
+        attended = []
+        if kind != "channel":
+            mask = self._shift_mask(height, width) if shifted else None
+            attended.append(self._over_pixels(name, parts[0], heads, mask))
+        if kind != "window":
+            attended.append(self._over_channels(parts[-1], heads))
 
-        q, k, v = rearrange(over_pixels, "n (t h c) y x -> t n h (y x) c", t=3, h=heads)
+        y = self._conv(f"{name}.merge", torch.cat(attended, dim=1))
+        y = rearrange(y, "(b ny nx) c wy wx -> b c (ny wy) (nx wx)", ny=height // w, nx=width // w)
+        return y.roll((w // 2, w // 2), (2, 3)) if shifted else y
+
+    def _over_pixels(self, name: str, qkv: Tensor, heads: int, mask: Tensor | None) -> Tensor:
+        w = self.settings.window_size
+        q, k, v = rearrange(qkv, "n (t h c) y x -> t n h (y x) c", t=3, h=heads)
         scale = self.weights[f"{name}.logit_scale"].clamp(max=math.log(100)).exp()[:, None, None]
         logits = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * scale
         logits = logits + self._position_bias(name)
-        if shifted:
-            mask = self._shift_mask(height, width)
+        if mask is not None:
             logits = rearrange(logits, "(b m) h p k -> b m h p k", m=len(mask)) + mask[:, None]
             logits = rearrange(logits, "b m h p k -> (b m) h p k")
-        attended = self._softmax(logits) @ v
-        attended = rearrange(attended, "n h (y x) c -> n (h c) y x", y=w)
+        attended: Tensor = rearrange(self._softmax(logits) @ v, "n h (y x) c -> n (h c) y x", y=w)
+        return attended
 
-        q, k, v = rearrange(over_channels, "n (t h c) y x -> t n h c (y x)", t=3, h=heads)
+    def _over_channels(self, qkv: Tensor, heads: int) -> Tensor:
+        w = self.settings.window_size
+        q, k, v = rearrange(qkv, "n (t h c) y x -> t n h c (y x)", t=3, h=heads)
         logits = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
-        across = rearrange(self._softmax(logits) @ v, "n h c (y x) -> n (h c) y x", y=w)
-
-        y = self._conv(f"{name}.merge", torch.cat([attended, across], dim=1))
-        y = rearrange(y, "(b ny nx) c wy wx -> b c (ny wy) (nx wx)", ny=height // w, nx=width // w)
-        return y.roll((w // 2, w // 2), (2, 3)) if shifted else y
+        attended: Tensor = rearrange(self._softmax(logits) @ v, "n h c (y x) -> n (h c) y x", y=w)
+        return attended
 
     def _softmax(self, logits: Tensor) -> Tensor:
         logits = (logits - logits.amax(dim=-1, keepdim=True)).exp()

@@ -180,6 +180,13 @@ class Model:
         dtype = results[0].dtype
         return (np.rint(mean) if dtype.kind in "iu" else mean).astype(dtype)
 
+    def macs_per_pixel(self, pictures: Pictures) -> float | None:
+        """Multiply-accumulates for a pixel of these images; None where they cannot be counted."""
+        from napari_swintormer.evaluation.cost import macs_per_pixel
+
+        once = macs_per_pixel(pictures, self.settings, self.restorer, self.ensemble)
+        return None if once is None else self.samples * once
+
 
 def parse_method(text: str, settings: DeblurSettings) -> Method:
     """Make a method from a line such as ``swintormer-small:tile_size=256,overlap=36``.
@@ -220,10 +227,15 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
             f"samples must be at least 1 and ensemble 1 or 8 (got samples={samples}, "
             f"ensemble={ensemble} in {text!r})."
         )
-    from napari_swintormer.evaluation.engine import load
+    from napari_swintormer.models.catalogue import load_model
 
-    settings = replace(settings, model=name, **chosen)
-    return Model(text, settings, samples, ensemble, load(settings))
+    restorer = load_model(name)
+    if ensemble > 1 and restorer.card.second_view is not None:
+        raise SettingsError(
+            f"No camera sees two views turned or mirrored (got ensemble={ensemble} in {text!r}). "
+            "Leave ensemble out for a model of two views."
+        )
+    return Model(text, replace(settings, model=name, **chosen), samples, ensemble, restorer)
 
 
 ABLATION_TILES = (

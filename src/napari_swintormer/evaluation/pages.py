@@ -153,7 +153,7 @@ def score_table(rows: Sequence[Row]) -> Table:
         if any(np.isfinite(row.scores.get(name, np.nan)) for row in rows)
     ]
     header = ["method", "gain (dB)", "worst", "worse"]
-    header += [_TITLES[name] for name in metrics] + ["s / image"]
+    header += [_TITLES[name] for name in metrics] + ["GMACs / megapixel", "s / image"]
     cells = []
     for method in _methods(rows):
         own = [row for row in rows if row.method == method]
@@ -161,6 +161,8 @@ def score_table(rows: Sequence[Row]) -> Table:
         for name in metrics:
             values = [row.scores.get(name, np.nan) for row in own]
             line.append(_interval(bootstrap(values), _DIGITS.get(name, 3), signed=False))
+        macs = [row.macs_per_pixel for row in own if row.macs_per_pixel is not None]
+        line.append(f"{np.mean(macs) / 1e3:.1f}" if macs else "")
         cells.append([*line, f"{np.mean([row.seconds for row in own]):.2f}"])
     return Table(header, cells)
 

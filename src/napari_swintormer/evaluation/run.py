@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_swintormer import __version__
 from napari_swintormer.errors import OutputError, SettingsError
-from napari_swintormer.evaluation.methods import BLURRED, Unchanged
+from napari_swintormer.evaluation.methods import BLURRED, Model, Unchanged
 from napari_swintormer.evaluation.perceptual import missing_lpips
 from napari_swintormer.evaluation.pictures import display, most_detailed, opened
 from napari_swintormer.evaluation.protocols import find_protocol
@@ -81,6 +81,8 @@ class Row:
         That the method took.
     crop, sharp_crop
         Names of PNG files in the journal's folder, without suffix.
+    macs_per_pixel
+        Multiply-accumulates that a model takes for a pixel of the image; None of other methods.
     """
 
     protocol: str
@@ -92,6 +94,7 @@ class Row:
     seconds: float
     crop: str
     sharp_crop: str
+    macs_per_pixel: float | None = None
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,7 @@ class _Work:
             seconds,
             key,
             self._key(None),
+            method.macs_per_pixel(pictures) if isinstance(method, Model) else None,
         )
 
     def _save_crop(self, key: str, crop: Any, scale: Scale) -> None:
@@ -289,11 +293,12 @@ def write_scores(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         head = ["protocol", "set", "image", "split", "method", "psnr", "gain"]
         others = [name for name in names if name != "psnr"]
-        writer.writerow([*head, *others, "seconds"])
+        writer.writerow([*head, *others, "macs_per_pixel", "seconds"])
         for r in rows:
             psnr = r.scores["psnr"]
             figures = [psnr, psnr - base[r.protocol, r.set, r.image]]
             figures += [r.scores.get(name, float("nan")) for name in others]
             cells = ["" if np.isnan(figure) else f"{figure:.5g}" for figure in figures]
             scene = [r.protocol, r.set, r.image, r.split]
-            writer.writerow([*scene, r.method, *cells, f"{r.seconds:.2f}"])
+            macs = "" if r.macs_per_pixel is None else f"{r.macs_per_pixel:.0f}"
+            writer.writerow([*scene, r.method, *cells, macs, f"{r.seconds:.2f}"])

@@ -1,7 +1,8 @@
 """Shifted-window attention with a depthwise convolution.
 
-Half of the channels attends over the pixels of a window, the other half over the channels. Every
-operation stays inside its window. Images are NHWC here, windows ``(n, p, C)`` with ``p`` pixels.
+Half of the channels attends over the pixels of a window, the other half over the channels; in the
+paper's ablation all of them do the one or the other. Every operation stays inside its window.
+Images are NHWC here, windows ``(n, p, C)`` with ``p`` pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.settings import SoftmaxForm
+    from napari_swintormer.models.settings import AttentionForm, SoftmaxForm
 
 _LOGIT_SCALE_MAX = math.log(100.0)
 _MASKED = -100.0
@@ -120,14 +121,21 @@ class PositionBias(nn.Module):
         return 16 * torch.sigmoid(bias).t()[:, self.pairs].view(-1, pixels, pixels)
 
 
+class PixelWeights(NamedTuple):
+    """What attention over pixels multiplies with."""
+
+    qk_scale: Tensor  # (2, h, c)
+    bias: Tensor  # (h, p, p)
+    merge: Tensor  # (C, h*c)
+
+
 class AttentionWeights(NamedTuple):
     """What `WindowAttention` multiplies with, in the precision of the products."""
 
     qkv: Tensor
     depthwise: Tensor
-    qk_scale: Tensor  # (2, h, c)
-    bias: Tensor  # (h, p, p)
-    merge: tuple[Tensor, Tensor]  # of what was attended over pixels, over channels
+    pixels: PixelWeights | None
+    channels: Tensor | None  # (C, h*c), merges what was attended over channels
 
 
 class WindowAttention(nn.Module):
@@ -138,40 +146,58 @@ class WindowAttention(nn.Module):
     dim
         Channels ``C``.
     num_heads
-        Heads of either half of the channels.
+        Heads ``h`` of the channels that attend over pixels, and of those over channels.
     window_size
         Side of the windows.
-    softmax
+    softmax, attention
         See `SwintormerSettings`.
     """
 
-    def __init__(self, dim: int, num_heads: int, window_size: int, softmax: SoftmaxForm) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        softmax: SoftmaxForm,
+        attention: AttentionForm = "mixed",
+    ) -> None:
         super().__init__()
-        self.dim = dim
         self.num_heads = num_heads
         self.window_size = window_size
         self.softmax = softmax
+        self.over_pixels = attention != "channel"
+        self.over_channels = attention != "window"
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.depthwise = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
         self.merge = nn.Linear(dim, dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.full((num_heads,), math.log(10.0)))
-        self.position_bias = PositionBias(window_size, num_heads)
+        if self.over_pixels:
+            self.logit_scale = nn.Parameter(torch.full((num_heads,), math.log(10.0)))
+            self.position_bias = PositionBias(window_size, num_heads)
+
+    @property
+    def parts(self) -> int:
+        """In how many parts the channels are cut, of which each attends in its own way."""
+        return self.over_pixels + self.over_channels
 
     def prepare(self, dtype: torch.dtype) -> AttentionWeights:
         """Derive from the parameters what `forward` needs; differentiable."""
-        per_head = self.dim // 2 // self.num_heads
+        merge = cast(self.merge.weight, dtype).chunk(self.parts, dim=1)
+        return AttentionWeights(
+            cast(self.qkv.weight, dtype),
+            cast(self.depthwise.weight, dtype),
+            self._prepare_pixels(merge[0]) if self.over_pixels else None,
+            merge[-1] if self.over_channels else None,
+        )
+
+    def _prepare_pixels(self, merge: Tensor) -> PixelWeights:
+        per_head = merge.shape[1] // self.num_heads
         scale = self.logit_scale.clamp(max=_LOGIT_SCALE_MAX).exp() / per_head
         qk_scale = torch.stack([scale, torch.ones_like(scale)])[:, :, None]
         bias: Tensor = self.position_bias()
         # the softmax does not see a shift of a whole row, half precision is finest around zero
         bias = bias - bias.amax(dim=-1, keepdim=True)
-        merge = cast(self.merge.weight, dtype)
-        return AttentionWeights(
-            cast(self.qkv.weight, dtype),
-            cast(self.depthwise.weight, dtype),
-            qk_scale.expand(-1, -1, per_head).to(dtype),
-            bias.to(dtype),
-            (merge[:, : self.dim // 2], merge[:, self.dim // 2 :]),
+        return PixelWeights(
+            qk_scale.expand(-1, -1, per_head).to(merge.dtype), bias.to(merge.dtype), merge
         )
 
     def forward(
@@ -199,24 +225,27 @@ class WindowAttention(nn.Module):
         qkv = F.linear(windows, weights.qkv)
         qkv = rearrange(qkv, "n (y x) c -> n c y x", y=size, x=size)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
-        # the first half of the channels is q, k, v over pixels, the second over channels
-        over_pixels, over_channels = rearrange(
+        # of two parts, the first is q, k, v over pixels, the second over channels
+        parts = rearrange(
             qkv,
-            "n (half three h c) y x -> half n (y x) three h c",
-            half=2,
+            "n (part three h c) y x -> part n (y x) three h c",
+            part=self.parts,
             three=3,
             h=self.num_heads,
         )
-        bias = weights.bias[None] if mask is None else weights.bias + mask[:, None]
-        # merging either half by itself spares their concatenation
-        attended = self._attend_pixels(over_pixels, weights.qk_scale, bias)
-        onto = add_product(onto, attended, weights.merge[0])
-        values = rearrange(over_channels[:, :, 2], "n p h c -> n p (h c)")
-        return torch.baddbmm(onto, values, self._attend_channels(over_channels, weights.merge[1]))
+        # merging either part by itself spares their concatenation
+        if weights.pixels is not None:
+            onto = self._add_over_pixels(parts[0], weights.pixels, mask, onto)
+        if weights.channels is not None:
+            onto = self._add_over_channels(parts[-1], weights.channels, onto)
+        return onto
 
-    def _attend_pixels(self, qkv: Tensor, qk_scale: Tensor, bias: Tensor) -> Tensor:
-        """Cosine attention between pixels; ``(n, p, 3, h, c)`` to ``(n, p, h*c)``."""
-        qk = F.rms_norm(qkv[:, :, :2], qkv.shape[-1:], eps=_EPS) * qk_scale
+    def _add_over_pixels(
+        self, qkv: Tensor, weights: PixelWeights, mask: Tensor | None, onto: Tensor
+    ) -> Tensor:
+        """Add cosine attention between pixels; `qkv` is ``(n, p, 3, h, c)``."""
+        bias = weights.bias[None] if mask is None else weights.bias + mask[:, None]
+        qk = F.rms_norm(qkv[:, :, :2], qkv.shape[-1:], eps=_EPS) * weights.qk_scale
         q, k = rearrange(qk, "n p two h c -> two n h p c")
         v = rearrange(qkv[:, :, 2], "n p h c -> n h p c")
         if self.softmax == "plain" and not bias.requires_grad:
@@ -224,17 +253,10 @@ class WindowAttention(nn.Module):
         else:  # the fused attention knows neither the other softmax nor gradients of the bias
             logits = (q @ k.transpose(-2, -1)).float() + bias
             out = self._softmax(logits).to(v.dtype) @ v
-        return rearrange(out, "n h p c -> n p (h c)")
+        return add_product(onto, rearrange(out, "n h p c -> n p (h c)"), weights.merge)
 
-    def _attend_channels(self, qkv: Tensor, merge: Tensor) -> Tensor:
-        """Cosine attention between channels, ``(n, p, 3, h, c)``.
-
-        Returns
-        -------
-        Tensor
-            ``(n, h*c, C)``, what the values have to be multiplied with: the attention of the
-            window's channels and the merging of the heads in one matrix.
-        """
+    def _add_over_channels(self, qkv: Tensor, merge: Tensor, onto: Tensor) -> Tensor:
+        """Add cosine attention between channels; `qkv` is ``(n, p, 3, h, c)``."""
         heads = self.num_heads
         qk = qkv[:, :, :2]
         length = (qk * qk).sum(dim=1, dtype=torch.float32)  # squared, (n, 2, h, c)
@@ -245,8 +267,12 @@ class WindowAttention(nn.Module):
         q_length, k_length = (length + _EPS).rsqrt().unbind(1)
         logits = logits * q_length[:, :, :, None] * k_length[:, :, None, :]
         weights = self._softmax(logits)
+        # the attention of a window's channels and the merging of the heads in one matrix
         merge = rearrange(merge, "o (h c) -> h c o", h=heads)
-        return rearrange(weights.to(merge.dtype).transpose(-2, -1) @ merge, "n h c o -> n (h c) o")
+        across = rearrange(
+            weights.to(merge.dtype).transpose(-2, -1) @ merge, "n h c o -> n (h c) o"
+        )
+        return torch.baddbmm(onto, rearrange(qkv[:, :, 2], "n p h c -> n p (h c)"), across)
 
     def _softmax(self, logits: Tensor) -> Tensor:
         if self.softmax == "plain":

@@ -22,7 +22,7 @@ from napari_swintormer.models.attention import (
 )
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.settings import SoftmaxForm
+    from napari_swintormer.models.settings import AttentionForm, SoftmaxForm
 
 # Matrix products like widths that fill whole vector registers; zero weights fill up the rest.
 _WIDTH_MULTIPLE = 8
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
     Parameters
     ----------
-    dim, num_heads, window_size, ffn_expansion, softmax
+    dim, num_heads, window_size, ffn_expansion, softmax, attention
         See `SwintormerSettings`.
     shifted
         Whether the windows are shifted cyclically by half their size.
@@ -92,12 +92,13 @@ class Block(nn.Module):
         *,
         shifted: bool,
         softmax: SoftmaxForm,
+        attention: AttentionForm = "mixed",
     ) -> None:
         super().__init__()
         self.window_size = window_size
         self.shift_size = window_size // 2 if shifted else 0
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = WindowAttention(dim, num_heads, window_size, softmax)
+        self.attention = WindowAttention(dim, num_heads, window_size, softmax, attention)
         self.ffn_norm = nn.LayerNorm(dim)
         self.ffn = FeedForward(dim, ffn_expansion)
         self.register_buffer("masks", shift_masks(window_size), persistent=False)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SoftmaxForm = Literal["plain", "released"]
+AttentionForm = Literal["mixed", "channel", "window"]
 
 # The settings are read from weights files, so every number is bounded: a file of a few bytes must
 # not be able to ask for a network that fills the memory.
@@ -38,6 +39,10 @@ class SwintormerSettings(BaseModel):
     softmax
         ``"plain"``, or ``"released"`` for weights trained with the authors' code, which divides by
         ``1 + sum(exp(x - max(x)))``.
+    attention
+        ``"mixed"``: half of the channels attends over the pixels of a window, half over the
+        channels. ``"window"`` and ``"channel"``: all of them over pixels, or over channels, as in
+        the paper's ablation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,9 +57,11 @@ class SwintormerSettings(BaseModel):
     ffn_expansion: float = Field(2.66, ge=0.5, le=8)
     window_size: int = Field(16, ge=2, le=32, multiple_of=2)
     softmax: SoftmaxForm = "plain"
+    attention: AttentionForm = "mixed"
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:
+        # whatever the attention, so that networks which differ in it alone can be compared
         for level, (dim, heads) in enumerate(zip(self.dims, self.num_heads, strict=True), start=1):
             if dim % (2 * heads):
                 raise ValueError(

@@ -68,6 +68,7 @@ class Swintormer(nn.Module):
                         settings.ffn_expansion,
                         shifted=i % 2 == 1,
                         softmax=settings.softmax,
+                        attention=settings.attention,
                     )
                     for i in range(num_blocks)
                 )
