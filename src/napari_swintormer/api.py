@@ -26,6 +26,7 @@ def deblur(
     image: Any,
     model: str | Path | TileRestorer | None = None,
     *,
+    second_view: Any = None,
     axes: str | None = None,
     planes: str | None = None,
     preset: Preset | None = None,
@@ -53,7 +54,12 @@ def deblur(
         computed now than a fixed sample of small regions, to measure its intensity range.
     model
         Name in the catalogue, path of a weights file, or a restorer that `load_model` gave; None
-        for the default model.
+        for the built-in model that gains most on this kind of image (8-bit RGB images are photos,
+        all others microscopy).
+    second_view
+        The other image of the scene, of the same shape, axes and data type: for a model that was
+        trained on both views of a dual-pixel camera. `image` is the view that its card names first
+        (the right one, where we trained it), and the result is that view, deblurred.
     axes
         One letter of ``TCZYXS`` per dimension (S: colours of a pixel); None to guess from the
         shape. Planes of a stack are deblurred one by one.
@@ -138,9 +144,8 @@ def deblur(
         strength=strength,
         scale=scale,
     )
-    if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
-        image = np.asarray(image)
-    job = prepare(image, settings, restorer)
+    image, second_view = _array_like(image), _array_like(second_view)
+    job = prepare(image, settings, restorer, second_view)
     if hasattr(image, "dask"):
         return job.lazy_with_deviation() if uncertainty else job.lazy()
     shape = job.planes.data.shape
@@ -155,6 +160,7 @@ def deblur_file(
     dst: str | Path,
     model: str | Path | TileRestorer | None = None,
     *,
+    second_view: str | Path | None = None,
     axes: str | None = None,
     planes: str | None = None,
     preset: Preset | None = None,
@@ -194,6 +200,8 @@ def deblur_file(
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
     model, axes, planes, preset, tile_size, overlap, blend, batch_size, device, precision
         As in `deblur`; `axes` of None takes those of the file.
+    second_view
+        File of the other image of the scene, as in `deblur`; read tile by tile like `src`.
     seed, num_inference_steps, samples, uncertainty, prior, strength, scale
         As in `deblur`.
     compression
@@ -245,10 +253,24 @@ def deblur_file(
         scale=scale,
     )
     run = FileRun(
-        Path(src), Path(dst), settings, restorer, compression, overwrite, resume, scheduler
+        Path(src),
+        Path(dst),
+        settings,
+        restorer,
+        second_view=None if second_view is None else Path(second_view),
+        compression=compression,
+        overwrite=overwrite,
+        resume=resume,
+        scheduler=scheduler,
     )
     finish(run.events(), _TITLE, show=progress)
     return run.dst
+
+
+def _array_like(image: Any) -> Any:
+    if image is None or all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
+        return image
+    return np.asarray(image)
 
 
 def _choose(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, get_args
-
-import numpy as np
 
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.events import Notice
@@ -26,7 +23,7 @@ from napari_swintormer.imaging.writing import (
 from napari_swintormer.job import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from napari_swintormer.config import DeblurSettings
@@ -42,7 +39,7 @@ class FileRun:
 
     Attributes
     ----------
-    src, dst
+    src, dst, second_view
         Files or folders.
     settings
         What the user chose.
@@ -56,6 +53,7 @@ class FileRun:
     dst: Path
     settings: DeblurSettings
     restorer: TileRestorer | None = None
+    second_view: Path | None = None
     compression: Compression | None = None
     overwrite: bool = False
     resume: bool = False
@@ -75,22 +73,24 @@ class FileRun:
             A `Notice` with the plan first, then those of `napari_swintormer.job.Job.run`, then
             `Progress` in chunks while the result is put in its place.
         """
-        with self._planned() as (image, job):
+        with self._planned() as (views, job):
             yield Notice(job.describe())
             if self.scheduler is None:
                 job = job.load()
-            stores = self._open_stores(image, job)
+            stores = self._open_stores(views[0], job)
             if stores.damage:
                 yield Notice(stores.damage)
             try:
-                yield from self._work(image, job, stores)
+                yield from self._work(views, job, stores)
             except BaseException:
                 if not stores.finished():  # nothing to go on with
                     stores.discard()
                 raise
             yield from stores.finishing(compression=self.compression, overwrite=self.overwrite)
 
-    def _work(self, image: Image, job: Job, stores: FileStores) -> Generator[Event, None, None]:
+    def _work(
+        self, views: Sequence[Image], job: Job, stores: FileStores
+    ) -> Generator[Event, None, None]:
         """Restore the image here, or on a cluster."""
         if self.scheduler is None:
             yield from job.run(stores.array, stores, deviation=stores.deviation)
@@ -98,8 +98,7 @@ class FileRun:
         from napari_swintormer.engine import cluster
         from napari_swintormer.imaging.shared import as_dask
 
-        pixels = as_dask(image, job.plan.grid.block_size)
-        planes = job.see(pixels)
+        planes = job.see(*(as_dask(view, job.plan.grid.block_size) for view in views))
         with cluster.connected(self.scheduler) as client:
             resources, beside = cluster.gpu_resources(client), None
             if stores.deviation is None:
@@ -110,15 +109,22 @@ class FileRun:
             yield from cluster.run(job.plan, planes, result, stores.array, stores, client, beside)
 
     @contextmanager
-    def _planned(self) -> Iterator[tuple[Image, Job]]:
-        """Open the image and plan the run; refuse early what could not be written in the end."""
-        check_output(self.dst, self.src, self.overwrite)
+    def _planned(self) -> Iterator[tuple[Sequence[Image], Job]]:
+        """Open the views and plan the run; refuse early what could not be written in the end."""
+        for src in filter(None, (self.src, self.second_view)):
+            check_output(self.dst, src, self.overwrite)
         self._check_compression()
-        with open_image(self.src, self.settings.axes) as image:
-            job = prepare(image.data, replace(self.settings, axes=image.axes), self.restorer)
+        with ExitStack() as opened:
+            image = opened.enter_context(open_image(self.src, self.settings.axes))
+            views = [image]
+            if self.second_view is not None:
+                views.append(opened.enter_context(open_image(self.second_view, image.axes)))
+            settings = replace(self.settings, axes=image.axes)
+            second_view = None if self.second_view is None else views[1].data
+            job = prepare(image.data, settings, self.restorer, second_view)
             check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)
             check_deviation(self.dst, self.src, job, overwrite=self.overwrite)
-            yield image, job
+            yield views, job
 
     def _check_compression(self) -> None:
         if self.compression is None:
@@ -140,12 +146,16 @@ class FileRun:
         return FileStores(
             self.dst,
             job,
-            job.provenance() | {"input": _fingerprint(image, job)},
+            job.provenance() | {"input": self._fingerprint(job)},
             resume=self.resume,
             overwrite=self.overwrite,
             pixel_size=image.pixel_size,
             unit=image.unit,
         )
+
+    def _fingerprint(self, job: Job) -> dict[str, Any]:
+        second = self.second_view
+        return job.fingerprint(self.src.name, None if second is None else second.name)
 
     def _check_space(self, job: Job) -> None:
         """Refuse a run whose result, uncompressed, is larger than the free space."""
@@ -160,14 +170,3 @@ class FileRun:
                 f"The disk is too full for {self.dst}: it may take {needed / 1e9:.2g} GB, and "
                 f"{free / 1e9:.2g} GB are free. Free some space, or write to another disk."
             )
-
-
-def _fingerprint(image: Image, job: Job) -> dict[str, Any]:
-    """Tell one input from another, by its form and by the intensities of a sample."""
-    intensities = repr([(r.low, r.high, r.saturation) for r in job.ranges])
-    return {
-        "name": image.path.name,
-        "shape": list(image.data.shape),
-        "dtype": str(np.dtype(image.data.dtype)),
-        "intensities": hashlib.sha256(intensities.encode()).hexdigest()[:16],
-    }

@@ -46,12 +46,15 @@ class FolderRun:
         For every image.
     overwrite
         Make what is there again.
+    second_view
+        Folder of the second views for a model of two, under the names of the images.
     """
 
     src: Path
     dst: Path
     settings: DeblurSettings
     overwrite: bool = False
+    second_view: Path | None = None
 
     def files(self) -> list[tuple[Path, Path]]:
         """List the images, sorted by name, each with the file of its result.
@@ -61,9 +64,9 @@ class FolderRun:
         FileError
             There is no image, or the folder cannot be read.
         OutputError
-            Both folders are the same.
+            The results would lie among the images.
         """
-        if self.dst.resolve() == self.src.resolve():
+        if self.dst.resolve() in [p.resolve() for p in (self.src, self.second_view) if p]:
             raise OutputError(
                 f"{self.dst} is the folder of the images; choose another for results."
             )
@@ -101,7 +104,9 @@ class FolderRun:
         FileError
             In the end: images that could not be deblurred, by name, each with the reason.
         """
-        describe_model(self.settings.model)  # no reason to fail again for every image
+        card = describe_model(self.settings.model).card  # no reason to fail again for every image
+        if card is not None:
+            card.check_views(1 if self.second_view is None else 2)
         files = self.files()
         yield Notice(self.describe())
         try:
@@ -116,7 +121,12 @@ class FolderRun:
                 continue
             yield Notice(f"{image.name} ({number} of {len(files)})")
             run = FileRun(
-                image, out, self.settings, overwrite=self.overwrite, resume=not self.overwrite
+                image,
+                out,
+                self.settings,
+                second_view=self.second_view and self.second_view / image.name,
+                overwrite=self.overwrite,
+                resume=not self.overwrite,
             )
             try:
                 with closing(run.events()) as events:

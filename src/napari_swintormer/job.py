@@ -7,6 +7,7 @@ the work, in the worker or the command.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_swintormer import __version__
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.config import AUTOMATIC_MODEL, DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
+from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.intensity import (
     IntensityConvention,
@@ -25,14 +27,20 @@ from napari_swintormer.imaging.intensity import (
 )
 from napari_swintormer.imaging.part import parse_planes
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
+from napari_swintormer.models.catalogue import (
+    ModelInfo,
+    choose_model,
+    describe_model,
+    image_kind,
+    load_model,
+)
 from napari_swintormer.models.prior_settings import LDM_BYTES, LDM_BYTES_PER_PIXEL, LdmPriorSettings
 from napari_swintormer.models.weights import file_sha256
 from napari_swintormer.presets import complete
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     import dask.array as da
@@ -58,7 +66,8 @@ class Job:
     Attributes
     ----------
     planes
-        The image, or the planes of it that were chosen; nothing of it has been read.
+        The image, or the planes of it that were chosen, with the second view of the scene if it
+        has one; nothing of it has been read.
     plan
         Tiles, memory, disk and time.
     settings
@@ -98,6 +107,8 @@ class Job:
         """Say the plan in one line."""
         device = self.settings.device
         text = self.plan.describe("the fastest device" if device == "auto" else device)
+        if self.restorer is None and self.settings.model in (None, AUTOMATIC_MODEL):
+            text = f"model {self.model_name}, {text}"
         steps, samples = self.settings.num_inference_steps, self.settings.samples
         if steps is None:
             return text
@@ -199,11 +210,27 @@ class Job:
                 )
             )
 
-    def see(self, image: Any) -> Planes:
-        """See another array-like with the same pixels as the planes of this job."""
+    def see(self, image: Any, second_view: Any = None) -> Planes:
+        """See other array-likes with the same pixels as the planes of this job."""
         settings = self.settings
         assert settings.axes is not None
-        return _planes(image, settings.axes, self.planes.model_channels, settings.planes)
+        channels = self.planes.model_channels
+        return _planes(image, settings.axes, channels, settings.planes, second_view)
+
+    def fingerprint(self, name: str, second_name: str | None = None) -> dict[str, Any]:
+        """Tell one input from another, by its form and by the intensities of a sample.
+
+        Parameters
+        ----------
+        name, second_name
+            Of the image, and of its second view.
+        """
+        shape, dtype = list(self.planes.data.shape), str(self.planes.dtype)
+        known = {"name": name, "shape": shape, "dtype": dtype, "intensities": _digest(self.ranges)}
+        if self.planes.second is None:
+            return known
+        second = _digest(measure_ranges(self.planes.second, self.convention))
+        return known | {"second_view": {"name": second_name, "intensities": second}}
 
     def lazy(
         self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
@@ -249,7 +276,7 @@ class Job:
             settings.device,
             settings.precision,
             settings.batch_size,
-            tile=(self.planes.channels, *self.plan.grid.tile_shape),
+            tile=(self.planes.n_views * self.planes.channels, *self.plan.grid.tile_shape),
             prior=self._prior_use(),
             scale=self.settings.scale,
         )
@@ -297,7 +324,10 @@ class Job:
 
 
 def prepare(
-    image: Any, settings: DeblurSettings | None = None, restorer: TileRestorer | None = None
+    image: Any,
+    settings: DeblurSettings | None = None,
+    restorer: TileRestorer | None = None,
+    second_view: Any = None,
 ) -> Job:
     """Plan a run; reads no pixel and imports no torch.
 
@@ -310,6 +340,9 @@ def prepare(
     restorer
         Takes the place of ``settings.model``: anything with `channels` and `multiple` that maps
         ``(B, C, H, W)`` to the same, see `napari_swintormer.models.restorer.Restorer`.
+    second_view
+        The other image of the scene, for a model of two views: array-like of the same shape, axes
+        and data type.
 
     Raises
     ------
@@ -318,18 +351,30 @@ def prepare(
     """
     settings = settings or DeblurSettings()
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
-    model = describe_model(settings.model) if restorer is None else None
+    model = None
+    if restorer is None:
+        model = describe_model(
+            choose_model(settings.model, image_kind(image.dtype, rgb="S" in axes))
+        )
     card = model.card if model is not None else getattr(restorer, "card", None)
+    n_views = 1 if second_view is None else 2
     if card is not None:
-        card.check_single_image()
+        card.check_described()
+        card.check_views(n_views)
         channels, multiple = card.network.channels, card.network.multiple
     else:
         channels, multiple = restorer.channels, restorer.multiple  # type: ignore[union-attr]
+        wanted = getattr(restorer, "views", 1)
+        if n_views != wanted:
+            raise SettingsError(
+                f"The restorer takes {wanted} view(s) of a scene (got {n_views}). Give a "
+                "second_view to a restorer of two views, and to no other."
+            )
     settings = complete(replace(settings, axes=axes), card)
     assert settings.tile_size is not None
     assert settings.overlap is not None
     assert settings.blend is not None
-    planes = _planes(image, axes, channels, settings.planes)
+    planes = _planes(image, axes, channels, settings.planes, second_view)
     sha256 = _weights_sha256(model, restorer)
     memory = None if card is None else _network_memory(card, model, settings)
     plan = make_plan(
@@ -337,6 +382,7 @@ def prepare(
         dtype=planes.dtype,
         n_planes=len(planes),
         channels=planes.channels,
+        n_views=n_views,
         tile_size=settings.tile_size * settings.scale,
         overlap=settings.overlap * settings.scale,
         blend=settings.blend,
@@ -352,8 +398,8 @@ def prepare(
     return Job(planes, plan, settings, model, convention, restorer)
 
 
-def _planes(image: Any, axes: str, channels: int, chosen: str | None) -> Planes:
-    planes = Planes(image, axes, channels)
+def _planes(image: Any, axes: str, channels: int, chosen: str | None, second_view: Any) -> Planes:
+    planes = Planes(image, axes, channels, second_view)
     if chosen is None:
         return planes
     return planes.part(parse_planes(chosen, planes.axes, image.shape))
@@ -375,6 +421,11 @@ def _network_memory(
         per_pixel=(_BYTES_PER_PIXEL * card.network.dim + per_pixel) / settings.scale**2,
         on_host=settings.device in ("auto", "cpu"),
     )
+
+
+def _digest(ranges: Sequence[IntensityRange]) -> str:
+    measured = repr([(r.low, r.high, r.saturation) for r in ranges])
+    return hashlib.sha256(measured.encode()).hexdigest()[:16]
 
 
 def _weights_sha256(model: ModelInfo | None, restorer: TileRestorer | None) -> str:

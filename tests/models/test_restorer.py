@@ -77,17 +77,11 @@ def test_padding_mirrors_then_repeats(size, multiple):
     assert padded.tolist() == expected + [last] * (total - len(expected))
 
 
-def test_models_that_need_more_than_one_image_say_so(tiny_weights):
+def test_a_model_that_needs_an_unknown_prior_says_so(tiny_weights):
     card, state = load_weights(tiny_weights)
-
-    def changed(**fields):
-        network = card.network.model_copy(update=fields)
-        return card.model_copy(update={"network": network})
-
-    with pytest.raises(SettingsError, match="2 views"):
-        changed(views=2).check_single_image()
+    network = card.network.model_copy(update={"prior_channels": 2})
     with pytest.raises(SettingsError, match="a prior"):
-        Restorer(changed(prior_channels=2), state)
+        Restorer(card.model_copy(update={"network": network}), state)
 
 
 def test_identity_restorer_returns_its_input():

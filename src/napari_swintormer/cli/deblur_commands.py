@@ -34,6 +34,10 @@ def deblur(
         Path, typer.Argument(help="Result; .ome.zarr for images of any size. Of a folder a folder.")
     ],
     model: Model = DEFAULT.model,
+    second_view: Annotated[
+        Path | None,
+        typer.Option(help="Other view of the scene, for models of two; of a folder a folder."),
+    ] = None,
     axes: Annotated[
         str | None, typer.Option(help="One letter of TCZYXS per dimension; guessed if left out.")
     ] = DEFAULT.axes,
@@ -115,12 +119,13 @@ def deblur(
     if is_folder_of_images(src):
         if compression is not None or scheduler is not None:
             raise SettingsError("A folder takes neither --compression nor --scheduler.")
-        run = FolderRun(src, dst, settings, overwrite)  # goes on in any case
+        run = FolderRun(src, dst, settings, overwrite, second_view)  # goes on in any case
     else:
         run = FileRun(
             src,
             dst,
             settings,
+            second_view=second_view,
             compression=compression,  # type: ignore[arg-type]
             overwrite=overwrite,
             resume=resume,

@@ -46,7 +46,7 @@ class Tile(NamedTuple):
     Attributes
     ----------
     pixels
-        (C, h, w) float32 in unit intensities.
+        (V * C, h, w) float32 in unit intensities: the V views of the scene one after the other.
     place
         Its plane and its first pixel there.
     """
@@ -94,7 +94,9 @@ class BlockRestoration:
     Parameters
     ----------
     raw
-        The plane over ``grid.source(block)``, (C, h, w), as in the image.
+        The plane over ``grid.source(block)``, (V * C, h, w), as in the image and in its second view
+        if it has one. Both are brought to unit intensities by the range of the first, as in
+        training.
     block
         Which block; it has tiles.
     blending

@@ -7,7 +7,8 @@ the result takes its chunk of the image and the sums that reach it::
     image → chunks ─┬─ margins → restore → sums ─┬─ finish → result
                     └────────────────────────────┘
 
-With uncertainty "finish" gives a pair, the result and its deviation; each becomes an array.
+A second view gives its chunks and margins to "restore" alike. With uncertainty "finish" gives a
+pair, the result and its deviation; each becomes an array.
 
 Nothing is restored twice, and a part of the result asks only for the blocks that reach it. Dask
 chooses the order and keeps the sums of a few rows of blocks, or of input chunks where those are
@@ -19,6 +20,7 @@ from __future__ import annotations
 import logging
 import operator
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +61,7 @@ def lazy(
     plan
         Of `napari_swintormer.tiling.plan.make_plan`, for these planes.
     planes
-        Of a dask array in any chunks.
+        Of a dask array in any chunks; a second view may be any array-like.
     ranges
         One per plane.
     recipe
@@ -133,20 +135,32 @@ def _graph(
     block = plan.grid.block_size
     sizes = {"Y": block, "X": block, "S": -1}
     wanted = {i: sizes.get(axis, 1) for i, axis in enumerate(planes.axes)}
+    views = [planes.data] if planes.second is None else [planes.data, planes.second.data]
     # by tasks: the other method computes the whole image before it gives any part
-    image = planes.data.rechunk(wanted, method="tasks")
+    images = [_as_dask(view).rechunk(wanted, method="tasks") for view in views]
+    names = [image.name for image in images]
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
     settings = (ranges, planes.numbers, *runner, recipe.scale)
-    token = tokenize(image.name, plan.blending, planes.axes, planes.channels, settings)
+    token = tokenize(names, plan.blending, planes.axes, planes.channels, settings)
     work = _Work(
         plan.blending, planes.axes, planes.channels, tuple(ranges), tuple(planes.numbers), recipe
     )
-    tasks = dict(_tasks(work, image, token))
-    return image, f"deblur-{token}", _in_layers(tasks, image, token, resources)
+    tasks = dict(_tasks(work, images, token))
+    return images[0], f"deblur-{token}", _in_layers(tasks, images, token, resources)
+
+
+def _as_dask(view: Any) -> da.Array:
+    import dask.array as da
+
+    array: da.Array = view if hasattr(view, "dask") else da.from_array(view)
+    return array
 
 
 def _in_layers(
-    tasks: dict[Key, Any], image: da.Array, token: str, resources: Mapping[str, float] | None
+    tasks: dict[Key, Any],
+    images: Sequence[da.Array],
+    token: str,
+    resources: Mapping[str, float] | None,
 ) -> HighLevelGraph:
     """Part the tasks: those that restore take `resources`, and no others."""
     from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -157,25 +171,24 @@ def _in_layers(
         parts.get(key[0], parts[given])[key] = task
     annotations = {restored: {"resources": dict(resources)}} if resources else {}
     layers = {name: MaterializedLayer(parts[name], annotations.get(name)) for name in parts}
-    needs = {
-        given: {image.name},
-        restored: {image.name, given},
-        made: {image.name, given, restored},
-    }
-    return HighLevelGraph({**image.dask.layers, **layers}, {**image.dask.dependencies, **needs})
+    names = {image.name for image in images}
+    needs = {given: names, restored: {*names, given}, made: {*names, given, restored}}
+    graph = HighLevelGraph.merge(*(image.dask for image in images))
+    return HighLevelGraph({**graph.layers, **layers}, {**graph.dependencies, **needs})
 
 
-def _tasks(work: _Work, image: da.Array, token: str) -> Iterator[tuple[Key, Any]]:
+def _tasks(work: _Work, images: Sequence[da.Array], token: str) -> Iterator[tuple[Key, Any]]:
     """Give the tasks by key; a task is a tuple of a function and its arguments or their keys."""
     yield (f"tiles-{token}",), work  # sent once to every process
     stack_axes = [i for i, axis in enumerate(work.axes) if axis in "TCZ"]
-    positions = list(np.ndindex(*(image.shape[i] for i in stack_axes)))
+    shape, names = images[0].shape, [image.name for image in images]
+    positions = list(np.ndindex(*(shape[i] for i in stack_axes)))
     each = len(work.ranges) // len(positions)  # planes of a chunk: more than one for colours
     for number, position in enumerate(positions):
-        index = [0] * image.ndim
+        index = [0] * len(shape)
         for axis, place in zip(stack_axes, position, strict=True):
             index[axis] = int(place)
-        position_tasks = _PositionTasks(work, image.name, token, number * each, index)
+        position_tasks = _PositionTasks(work, names, token, number * each, index)
         for block in work.blending.grid.blocks():
             yield from position_tasks.restoring(block)
             yield position_tasks.finishing(block)
@@ -188,16 +201,18 @@ class _PositionTasks:
     ----------
     work, token
         As in `_tasks`.
-    image
-        Name of the image, in chunks of the block size.
+    images
+        Names of the views, in chunks of the block size.
     first
         Number of the first plane.
     index
         Of the position along T, C and Z; 0 along the other axes.
     """
 
-    def __init__(self, work: _Work, image: str, token: str, first: int, index: list[int]) -> None:
-        self._work, self._grid, self._image = work, work.blending.grid, image
+    def __init__(
+        self, work: _Work, images: Sequence[str], token: str, first: int, index: list[int]
+    ) -> None:
+        self._work, self._grid, self._images = work, work.blending.grid, images
         self._token, self._first, self._index = token, first, index
         self._y, self._x = work.axes.index("Y"), work.axes.index("X")
 
@@ -207,20 +222,20 @@ class _PositionTasks:
         if not reached:
             return
         sources = []
-        for number, chunk in enumerate(reached):
-            raw, whole = self._key(self._image, chunk), self._grid.chunk(chunk)
+        for number, (image, chunk) in enumerate(product(self._images, reached)):
+            raw, whole = self._key(image, chunk), self._grid.chunk(chunk)
             part = self._grid.source(block).intersection(whole)
             if part != whole:
                 margin = (*self._key(f"margin-{self._token}", block), number)
                 yield margin, (operator.getitem, raw, self._work.index(part, whole))
                 raw = margin
             sources.append(raw)
-        columns = len({column for _, column in reached})
-        yield self._restored(block), (_restore, *self._common(block), columns, *sources)
+        shape = len(self._images), len(reached), len({column for _, column in reached})
+        yield self._restored(block), (_restore, *self._common(block), shape, *sources)
 
     def finishing(self, chunk: BlockIndex) -> tuple[Key, Any]:
         """Give the task of a chunk of the result."""
-        raw = self._key(self._image, chunk)
+        raw = self._key(self._images[0], chunk)
         sums = map(self._restored, self._grid.contributors(chunk))
         task = (_finish, *self._common(chunk), raw, *sums)
         return self._key(f"deblur-{self._token}", chunk), task
@@ -263,29 +278,35 @@ class _Work:
         rows, columns = region.within(outer)
         return tuple({"Y": rows, "X": columns}.get(axis, slice(None)) for axis in self.axes)
 
-    def planes(self, chunk: RawArray) -> Planes:
-        """See a chunk of the image as its planes."""
-        return Planes(chunk, self.axes, self.channels)
+    def planes(self, chunk: RawArray, second: RawArray | None = None) -> Planes:
+        """See a chunk of the image, and of its second view, as its planes."""
+        return Planes(chunk, self.axes, self.channels, second)
+
+    def joined(self, sources: Sequence[RawArray], columns: int) -> RawArray:
+        """Put parts of the image together, given in rows of `columns`."""
+        x, y = self.axes.index("X"), self.axes.index("Y")
+        begins = range(0, len(sources), columns)
+        rows = [np.concatenate(sources[i : i + columns], axis=x) for i in begins]
+        return np.concatenate(rows, axis=y)
 
 
 def _restore(
-    work: _Work, first: int, block: BlockIndex, columns: int, *sources: RawArray
+    work: _Work, first: int, block: BlockIndex, shape: tuple[int, int, int], *sources: RawArray
 ) -> dict[BlockIndex, list[PartialSums]]:
     """Restore a block of the planes from `first` on; give the sums of every plane by chunk.
 
-    `sources` are the parts of the image that the block's tiles reach, in rows of `columns`.
+    `sources` are the parts of the views that the block's tiles reach; `shape` says how many views,
+    how many parts of each, and in rows of how many.
     """
-    x, y = work.axes.index("X"), work.axes.index("Y")
-    rows = [
-        np.concatenate(sources[i : i + columns], axis=x) for i in range(0, len(sources), columns)
-    ]
-    planes = work.planes(np.concatenate(rows, axis=y))
+    n_views, each, columns = shape
+    begins = range(0, n_views * each, each)
+    planes = work.planes(*(work.joined(sources[i : i + each], columns) for i in begins))
     whole = slice(None)
     sums: dict[BlockIndex, list[PartialSums]] = {}
     with ALONE:
         runner = shared_runner(work.recipe)
         for plane in range(len(planes)):
-            raw, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
+            raw, intensity = planes.read_views(plane, whole, whole), work.ranges[first + plane]
             number = work.numbers[first + plane]
             parts = restore_block(raw, block, work.blending, intensity, number, runner)
             for chunk, part in parts.items():

@@ -224,12 +224,12 @@ class _Run:
         if not step.restores:  # the tiles of earlier blocks make this chunk
             return _InHand(step, self.planes.read(step.plane, *chunk.slices), None)
         source = grid.source(step.block)
-        raw = self.planes.read(step.plane, *source.slices)
+        raw = self.planes.read_views(step.plane, *source.slices)
         intensity = self.ranges[step.plane]
         number = self.planes.numbers[step.plane]
         restoration = BlockRestoration(raw, step.block, blending, intensity, number)
         rows, columns = chunk.within(source)
-        return _InHand(step, raw[:, rows, columns], restoration)
+        return _InHand(step, raw[: self.planes.channels, rows, columns], restoration)
 
     def _take_in_hand(self, block: _InHand) -> list[Tile]:
         """Keep a block until its tiles are restored, and give them."""

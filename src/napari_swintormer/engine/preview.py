@@ -111,7 +111,7 @@ def restore_region(
     for plane in numbers:
         change = np.zeros((planes.channels, *region.shape), np.float32)
         for block in blocks:
-            raw = planes.read(plane, *grid.source(block).slices)
+            raw = planes.read_views(plane, *grid.source(block).slices)
             restoration = BlockRestoration(
                 raw, block, plan.blending, ranges[plane], planes.numbers[plane], only=region
             )

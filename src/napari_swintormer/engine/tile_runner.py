@@ -133,9 +133,13 @@ class TileRunner:
             else:
                 tiles = under_way.popleft().tiles
                 self._check(restored)
+                views = getattr(self.restorer, "views", 1)
                 # numpy from here on: on busy cores, the threads of such small torch operations
                 # cost more than they give
-                yield [_change(new, tile.pixels) for new, tile in zip(restored, tiles, strict=True)]
+                yield [
+                    _change(new, tile.pixels[: len(tile.pixels) // views])
+                    for new, tile in zip(restored, tiles, strict=True)
+                ]
 
     def _start(self, tiles: list[Tile]) -> Generator[list[NDArray[np.float32]], None, _Batch]:
         pixels, places = np.stack([tile.pixels for tile in tiles]), [tile.place for tile in tiles]
@@ -212,7 +216,7 @@ class _Batch(NamedTuple):
 
 
 def _change(restored: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give what was added to a tile; contrasts of samples behind it are none of its pixels."""
+    """Give what was added to the first view of a tile; contrasts of samples stay behind it."""
     channels = len(pixels)
     change = restored[:channels] - pixels
     more = restored[channels:]

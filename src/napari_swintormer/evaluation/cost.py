@@ -10,8 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_swintormer.evaluation.engine import ViewsRestorer, restore
-from napari_swintormer.job import prepare
+from napari_swintormer.evaluation.engine import plan, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,11 +45,12 @@ def macs_per_pixel(
     Returns
     -------
     float or None
-        Multiply-accumulates; None where torch's counter does not see any.
+        Multiply-accumulates; None where torch's counter does not see any, or there is nothing to
+        restore.
     """
-    if isinstance(restorer, ViewsRestorer):
-        settings = restorer.with_own_tiles(settings)
-    job = prepare(pictures.blurred, replace(settings, axes=pictures.axes), restorer)
+    job = plan(pictures, settings, restorer)
+    if job is None:
+        return None
     multiple = restorer.multiple * job.settings.scale
 
     def padded(lengths: Iterable[int]) -> int:

@@ -227,10 +227,15 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
             f"samples must be at least 1 and ensemble 1 or 8 (got samples={samples}, "
             f"ensemble={ensemble} in {text!r})."
         )
-    from napari_swintormer.evaluation.engine import load
+    from napari_swintormer.models.catalogue import load_model
 
-    settings = replace(settings, model=name, **chosen)
-    return Model(text, settings, samples, ensemble, load(settings))
+    restorer = load_model(name)
+    if ensemble > 1 and restorer.card.second_view is not None:
+        raise SettingsError(
+            f"No camera sees two views turned or mirrored (got ensemble={ensemble} in {text!r}). "
+            "Leave ensemble out for a model of two views."
+        )
+    return Model(text, replace(settings, model=name, **chosen), samples, ensemble, restorer)
 
 
 ABLATION_TILES = (

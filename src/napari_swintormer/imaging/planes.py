@@ -41,6 +41,9 @@ class Planes:
         One letter of ``TCZYXS`` per dimension, in any order.
     channels
         Channels of the model, 1 or 3.
+    second_view
+        Another image of the same scene, of the same shape and data type, which is read beside this
+        one: the other view of a dual-pixel camera. None for a single view.
 
     Attributes
     ----------
@@ -48,6 +51,8 @@ class Planes:
         As given.
     axes
         As given, in upper case.
+    second
+        The planes of the second view, or None.
     shape
         ``(Y, X)`` of a plane in pixels.
     channels
@@ -66,10 +71,11 @@ class Planes:
     Raises
     ------
     ImageError
-        When image and axes do not fit, or `channels` is neither 1 nor 3.
+        When image and axes do not fit, the two views differ in shape or data type, or `channels`
+        is neither 1 nor 3.
     """
 
-    def __init__(self, data: Any, axes: str, channels: int) -> None:
+    def __init__(self, data: Any, axes: str, channels: int, second_view: Any = None) -> None:
         if channels not in (1, 3):
             raise ImageError(f"A model has 1 or 3 channels (got {channels}).")
         self.axes = resolve_axes(data.shape, data.dtype, axes)
@@ -92,17 +98,27 @@ class Planes:
         self._to_plane = [kept.index(a) for a in ("S", "Y", "X") if a in kept]
 
         self.numbers: Sequence[int] = range(len(self))
+        self.second: Planes | None = None
+        if second_view is not None:
+            _check_alike(data, second_view)
+            self.second = Planes(second_view, axes, channels)
 
     def part(self, spans: Spans) -> Planes:
         """See some planes of the image as an image; each keeps its number in the whole one."""
         part = Planes(cut_planes(self.data, self.axes, spans), self.axes, self.model_channels)
         part.whole = self
+        part.second = None if self.second is None else self.second.part(spans)
         part.numbers = [
             number
             for number in range(len(self))
             if all(start <= self.position(number)[a] < stop for a, (start, stop) in spans.items())
         ]
         return part
+
+    @property
+    def n_views(self) -> int:
+        """Views of the scene: 1, or 2 with a second view."""
+        return 1 if self.second is None else 2
 
     def __len__(self) -> int:
         return prod(self._stack_shape) * self.planes_per_position
@@ -123,6 +139,24 @@ class Planes:
             ``(C, h, w)`` in the dtype of the image; may share memory with it.
         """
         return self._read(self._index(plane, y, x))
+
+    def read_views(self, plane: int, y: slice, x: slice) -> NDArray[Any]:
+        """Read a region of all views of the scene, one after the other.
+
+        Parameters
+        ----------
+        plane, y, x
+            As in `read`.
+
+        Returns
+        -------
+        NDArray
+            ``(n_views * C, h, w)`` in the dtype of the image.
+        """
+        first = self.read(plane, y, x)
+        if self.second is None:
+            return first
+        return np.concatenate([first, self.second.read(plane, y, x)])
 
     def read_all(self, regions: Iterable[tuple[int, slice, slice]]) -> list[NDArray[Any]]:
         """Read several regions, as `read` does; of a dask array all at once.
@@ -261,3 +295,16 @@ class Planes:
         if "S" not in self.axes:
             block = block[0]
         return block.transpose(np.argsort(self._to_plane))
+
+
+def _check_alike(first: Any, second: Any) -> None:
+    """Refuse two views of which one is no view of the scene of the other."""
+    kinds = [
+        (tuple(view.shape), np.dtype(view.dtype).newbyteorder("=")) for view in (first, second)
+    ]
+    if kinds[0] != kinds[1]:
+        (shape, dtype), (other_shape, other_dtype) = kinds
+        raise ImageError(
+            f"Both views of a scene must have the same shape and data type (got {shape} {dtype} "
+            f"and {other_shape} {other_dtype}). Give the two images of one exposure."
+        )

@@ -58,6 +58,6 @@ class _SharedPixels:
         return np.asarray(_open(self.path, self.axes).data[index])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # two runs of two views
 def _open(path: Path, axes: str) -> Image:
     return open_image(path, axes)

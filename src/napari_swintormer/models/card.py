@@ -61,9 +61,10 @@ class ModelCard(BaseModel):
         The network and its sizes.
     views
         What the views of a network of several show, in the order of its input; the residual is
-        added to the first.
+        added to the first. None of two stands for `DUAL_PIXEL`, as in the authors' code.
     prior
-        What is sampled for the network's prior channels, or None for a network without prior.
+        What is sampled for the network's prior channels, or None for a network without prior; only
+        of one view.
     tile_size, overlap
         Side of the tiles that the model works best on and their overlap, in pixels.
     blend
@@ -122,6 +123,8 @@ class ModelCard(BaseModel):
     @model_validator(mode="after")
     def _prior_fits(self) -> Self:
         if self.prior is not None:
+            if self.network.views != 1:
+                raise ValueError(f"a prior is of one view (the network has {self.network.views})")
             given = (self.prior.channels, self.prior.prior_channels)
             wanted = (self.network.channels, self.network.prior_channels)
             if given != wanted:
@@ -131,21 +134,41 @@ class ModelCard(BaseModel):
                 )
         return self
 
-    def check_single_image(self) -> None:
-        """Refuse a model that needs more than one image.
+    @property
+    def second_view(self) -> str | None:
+        """What the second view of a network of two shows; None of other networks."""
+        return (self.views or DUAL_PIXEL)[1] if self.network.views == 2 else None
+
+    def check_views(self, n_views: int) -> None:
+        """Refuse a scene that has not the views that the network takes.
+
+        Parameters
+        ----------
+        n_views
+            1 for an image, 2 with a second view.
 
         Raises
         ------
         SettingsError
-            The network takes several views, or a prior that the card does not describe.
+            The message says what would work.
         """
-        if self.network.views != 1:
+        if self.network.views > 2:
             raise SettingsError(
-                f"The model {self.name!r} restores a scene from {self.network.views} views "
-                "(a dual-pixel camera's left and right) and cannot deblur a single image. "
-                "Use a model with one view."
+                f"The model {self.name!r} restores a scene from {self.network.views} views at "
+                "once. Use a model of one view, or of two."
             )
-        self.check_described()
+        if n_views < self.network.views:
+            first, second = self.views or DUAL_PIXEL
+            raise SettingsError(
+                f"The model {self.name!r} restores a scene from 2 views, and there is one image. "
+                f"Give the {first} view as the image and the {second} one as second_view, or use a "
+                "model of one view."
+            )
+        if n_views > self.network.views:
+            raise SettingsError(
+                f"The model {self.name!r} restores a single image (got a second_view, too). Leave "
+                "second_view out, or use a model of two views."
+            )
 
     def check_described(self) -> None:
         """Refuse a model that needs what its card does not describe.

@@ -37,6 +37,7 @@ class ScaledRestorer(nn.Module):
         super().__init__()
         self.restorer = restorer
         self.scale = scale
+        self.views: int = getattr(restorer, "views", 1)
         sha256 = getattr(restorer, "sha256", "")
         self.sha256 = f"{sha256} at 1/{scale}" if sha256 else ""
 
@@ -54,7 +55,7 @@ class ScaledRestorer(nn.Module):
 
     def in_steps(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Stepwise[Tensor]:
         """Do the same as `forward`, in the steps of the restorer."""
-        channels = tiles.shape[1]
+        channels = tiles.shape[1] // self.views
         height, width = tiles.shape[2:]
         places = places or [Place(0, 0, 0)] * len(tiles)
         before = [(place.y % self.scale, place.x % self.scale) for place in places]
@@ -67,14 +68,16 @@ class ScaledRestorer(nn.Module):
         small = F.avg_pool2d(torch.cat(enlarged), self.scale)
         restored = yield from self._restored(small, places)
         # what samples differ by, behind, is none of the pixels
-        change = torch.cat([restored[:, :channels] - small, restored[:, channels:]], dim=1)
+        change = torch.cat(
+            [restored[:, :channels] - small[:, :channels], restored[:, channels:]], dim=1
+        )
         change = F.interpolate(change, scale_factor=self.scale, mode="bicubic")
         own = [
             part[:, :, y : y + height, x : x + width]
             for part, (y, x) in zip(torch.split(change, 1), before, strict=True)
         ]
         change = torch.cat(own)
-        return torch.cat([tiles + change[:, :channels], change[:, channels:]], dim=1)
+        return torch.cat([tiles[:, :channels] + change[:, :channels], change[:, channels:]], dim=1)
 
     def _restored(self, small: Tensor, places: Sequence[Place]) -> Stepwise[Tensor]:
         if getattr(self.restorer, "needs_places", False):

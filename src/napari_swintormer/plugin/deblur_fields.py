@@ -47,6 +47,12 @@ class DeblurFields(QWidget):
             nullable=False,
             tooltip="The image layer to deblur. Of a multiscale layer the finest level is taken.",
         )
+        self.second_view = ComboBox(
+            choices=[],
+            nullable=True,
+            tooltip="The layer with the other view of the scene: this model was trained on both\n"
+            "views of a dual-pixel camera. The view above is the one that is deblurred.",
+        )
         self.axes = LineEdit(
             tooltip="What each dimension of the image is: Y and X, Z for depth, T for time,\n"
             "C for channels, S for the colours of one pixel. Correct the guess if it is wrong."
@@ -146,7 +152,8 @@ class DeblurFields(QWidget):
     def fields(self) -> tuple[ValueWidget[Any], ...]:
         """All fields, in tab order."""
         return (
-            *(self.image, self.axes, self.planes, self.first_plane, self.last_plane),
+            *(self.image, self.second_view, self.axes),
+            *(self.planes, self.first_plane, self.last_plane),
             *(self.model, self.preset, self.strength, self.device, self.save_to),
             *self.prior.fields(),
             *(self.tile_size, self.overlap, self.blend, self.scale),
@@ -155,9 +162,11 @@ class DeblurFields(QWidget):
 
     def _lay_out(self) -> None:
         self.image_facts, self.model_facts = text_label("caption"), text_label("caption")
+        self.second_facts = text_label("caption")
         main = form_layout()
         self._labels = [
             add_row(main, "Image", self.image, self.image_facts),
+            add_row(main, "Other view", self.second_view, self.second_facts),
             add_row(main, "Axes", self.axes),
             add_row(main, "Planes", self.planes, self._range_row()),
             add_row(main, "Model", self.model, self.model_facts, self.show_card),
@@ -229,6 +238,13 @@ class DeblurFields(QWidget):
             row.addWidget(field.native, 1)
         self._range.hide()
         return self._range
+
+    def _show_second_view(self, shows: str | None) -> None:
+        """Ask for the second view of the scene, and say what it shows; None for models of one."""
+        label = next(label for label in self._labels if label.buddy() is self.second_view.native)
+        for part in (label, self.second_view.native, self.second_facts):
+            part.setVisible(shows is not None)
+        self.second_facts.setText(f"The {shows} view of the scene; the result is of the image.")
 
     @property
     def label_width(self) -> int:

@@ -74,7 +74,7 @@ class DeblurWidget(QWidget):
         self.preview = Preview(napari_viewer, self)
         self.trying = TryPanel(napari_viewer, self.form, self.in_view)
         self.blur = BlurPanel(napari_viewer, self.in_view)
-        self.folder = FolderPanel(self.form.settings)
+        self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
         self.copying = CopyPanel(self._active_record)
         self._works = (self.runs, self.preview, self.trying.variants, self.folder)
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
@@ -144,6 +144,13 @@ class DeblurWidget(QWidget):
         """Give what is to be deblurred of a layer."""
         axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
         source = LayerSource.of(layer, axes)
+        second = self.form.second_layer
+        if second is not None:
+            if second is layer:
+                raise ImageError(
+                    f"{layer.name} is chosen for both views; choose the other image of the scene."
+                )
+            source = source.beside(second)
         if self._one_plane_of(source):
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
         elif self.form.plane_range is not None:
@@ -159,8 +166,13 @@ class DeblurWidget(QWidget):
         return self.form.layer
 
     def _chosen_layers(self) -> list[Image]:
-        """Layer of the form, or all image layers that are selected where it is one of several."""
+        """Layer of the form, or all image layers that are selected where it is one of several.
+
+        With a second view the layer of the form alone: it is the only one that belongs to it.
+        """
         chosen = self._chosen_layer()
+        if self.form.second_layer is not None:
+            return [chosen]
         selected = self._viewer.layers.selection
         several = [layer for layer in self._image_layers() if layer in selected]
         return several if chosen in several else [chosen]
@@ -312,7 +324,8 @@ class DeblurWidget(QWidget):
         return self._record(layer, self._source(layer))
 
     def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
-        return run_record(layer, source.complete(self.form.settings()))
+        settings = source.complete(self.form.settings())
+        return run_record(layer, settings, self.form.second_layer)
 
     # ---- the window --------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ class FolderPanel(QWidget):
     ----------
     settings
         Gives the settings of the form.
+    second_view_name
+        Says what the second view of the chosen model shows; None for a model of one view.
     """
 
     changed = Signal()
@@ -57,9 +59,13 @@ class FolderPanel(QWidget):
     ended = Signal(bool)
     """Whether every image is made."""
 
-    def __init__(self, settings: Callable[[], DeblurSettings]) -> None:
+    def __init__(
+        self,
+        settings: Callable[[], DeblurSettings],
+        second_view_name: Callable[[], str | None],
+    ) -> None:
         super().__init__()
-        self._settings = settings
+        self._settings, self._second_view_name = settings, second_view_name
         self._worker: FolderWorker | None = None
         self._complete = False
         self.choose = QPushButton("Deblur a folder …")
@@ -78,10 +84,10 @@ class FolderPanel(QWidget):
         """Whether a folder is being deblurred."""
         return self._worker is not None
 
-    def start(self, src: Path, dst: Path) -> None:
-        """Deblur the images of the folder `src` into the folder `dst`."""
+    def start(self, src: Path, dst: Path, second_view: Path | None = None) -> None:
+        """Deblur the images of the folder `src` into the folder `dst`; see `FolderRun`."""
         settings = replace(self._settings(), axes=None)  # as each file says
-        run = FolderRun(src, dst, settings)
+        run = FolderRun(src, dst, settings, second_view=second_view)
         try:
             run.files()
         except SwintormerError as error:
@@ -103,10 +109,17 @@ class FolderPanel(QWidget):
             self.said.emit("Stopped. The same folders again go on from there.", False)
 
     def _choose_folders(self) -> None:
-        src = QFileDialog.getExistingDirectory(self, "Folder of blurred images")
-        dst = src and QFileDialog.getExistingDirectory(self, "Folder for the results", src)
-        if dst:
-            self.start(Path(src), Path(dst))
+        shows = self._second_view_name()
+        asked = ["Folder of blurred images", "Folder for the results"]
+        if shows is not None:
+            asked.insert(1, f"Folder of the {shows} views, under the same names")
+        folders: list[str] = []
+        for what in asked:
+            folders.append(QFileDialog.getExistingDirectory(self, what, *folders[-1:]))
+            if not folders[-1]:
+                return
+        src, *second_view, dst = map(Path, folders)
+        self.start(src, dst, *second_view)
 
     def _show_progress(self, event: Progress) -> None:
         if event.unit != "images":  # the lines said tell which image it is

@@ -66,6 +66,8 @@ class LayerSource:
     whole, spans
         The whole image, and what `data` is of it: first plane and the one after the last, along
         axes where not all planes are meant.
+    second, second_name
+        For a model of two views the whole image of the second, and the name of its layer.
     """
 
     name: str
@@ -76,6 +78,8 @@ class LayerSource:
     coarser: tuple[Any, ...] = ()
     whole: Any = None
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    second: Any = None
+    second_name: str | None = None
 
     @classmethod
     def of(cls, layer: Image, axes: str) -> LayerSource:
@@ -106,9 +110,13 @@ class LayerSource:
         )
         return cls(layer.name, data, axes, look, (float(low), float(high)), coarser, data)
 
+    def beside(self, layer: Image) -> LayerSource:
+        """Take the whole image of another layer as the second view of the scene."""
+        return replace(self, second=full_resolution(layer), second_name=layer.name)
+
     def plan(self, settings: DeblurSettings) -> Job:
         """Plan a run over what is worked on; as a part of the whole image it is the same there."""
-        return prepare(self.whole, self.complete(settings))
+        return prepare(self.whole, self.complete(settings), second_view=self.second)
 
     def complete(self, settings: DeblurSettings) -> DeblurSettings:
         """Add the axes and the chosen planes to the settings of a run."""

@@ -91,7 +91,8 @@ class ModelCardView(QWidget):
 
     def _show_example(self) -> None:
         info = self._info
-        usable = info is not None and info.card is not None
+        # the sample is a single image
+        usable = info is not None and info.card is not None and info.card.network.views == 1
         drawn = self._examples.get(str(info.path)) if usable and info is not None else None
         self.show_example.setVisible(usable and drawn is None)
         self.show_example.setEnabled(self._worker is None)
@@ -145,6 +146,7 @@ def _facts(card: ModelCard) -> list[tuple[str, str]]:
     images, sources = sum(data.images for data in card.training_data), len(card.training_data)
     rows = [
         ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, colours one by one"),
+        ("Views", ", ".join(card.views or ())),
         ("Tiles", f"{card.tile_size} px, overlap {card.overlap}"),
         (_TRAINED_ON, f"{images:,} images from {sources} sources" if sources else ""),
         ("Measured", "\n".join(f"{name}: {value:g}" for name, value in card.metrics.items())),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.events import ChunkFinished, Event
@@ -84,14 +81,7 @@ class FileResult:
 
     @staticmethod
     def _open(job: Job, source: LayerSource, path: Path) -> FileStores:
-        intensities = repr([(r.low, r.high, r.saturation) for r in job.ranges])
-        image = {
-            "name": source.name,
-            "shape": list(source.data.shape),
-            "dtype": str(np.dtype(source.data.dtype)),
-            "intensities": hashlib.sha256(intensities.encode()).hexdigest()[:16],
-        }
-        run = job.provenance() | {"input": image}
+        run = job.provenance() | {"input": job.fingerprint(source.name, source.second_name)}
         pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
         return FileStores(path, job, run, resume=True, pixel_size=pixel_size, unit=unit)
 

@@ -17,7 +17,9 @@ from napari_swintormer.imaging.files import open_image
 from napari_swintormer.plugin.layers import full_resolution
 
 
-def run_record(layer: Image, settings: DeblurSettings) -> dict[str, Any]:
+def run_record(
+    layer: Image, settings: DeblurSettings, second_view: Image | None = None
+) -> dict[str, Any]:
     """Write down what a run works on and how.
 
     Parameters
@@ -26,16 +28,18 @@ def run_record(layer: Image, settings: DeblurSettings) -> dict[str, Any]:
         The input.
     settings
         Of the run.
+    second_view
+        The other view of the scene, if the run takes one.
 
     Returns
     -------
     dict
         For `as_python` and `as_command`; a JSON object.
     """
+    second = {} if second_view is None else {"second_view": _place(second_view)}
     return {
-        "layer": layer.name,
-        "path": layer.source.path,
-        "multiscale": bool(layer.multiscale),
+        **_place(layer),
+        **second,
         "shape": list(full_resolution(layer).shape),
         "settings": _chosen(dataclasses.asdict(settings)),
     }
@@ -49,9 +53,10 @@ def as_python(record: Mapping[str, Any]) -> str:
     record
         Of `run_record`.
     """
-    image = f"viewer.layers[{record['layer']!r}].data" + "[0]" * record["multiscale"]
-    settings = record["settings"]
+    image, settings = _expression(record), record["settings"]
     arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
+    if "second_view" in record:
+        arguments = f", second_view={_expression(record['second_view'])}{arguments}"
     uncertainty = settings.get("uncertainty", False)
     names = "result, deviation" if uncertainty else "result"
     lines = [
@@ -75,13 +80,9 @@ def as_command(record: Mapping[str, Any]) -> str:
     Raises
     ------
     ImageError
-        When the image comes from no file.
+        When an image comes from no file.
     """
-    path = record["path"]
-    if path is None or not os.path.exists(path):
-        raise ImageError(
-            f"{record['layer']} comes from no file; copy as Python, or save the layer first."
-        )
+    path = _file(record)
     settings = dict(record["settings"])
     with open_image(path) as image:
         same = list(image.data.shape) == record["shape"]
@@ -90,11 +91,33 @@ def as_command(record: Mapping[str, Any]) -> str:
     folder, name = os.path.split(path)
     stem = name.split(".")[0] + "-deblurred.ome.zarr"
     words = ["swintormer", "deblur", path, os.path.join(folder, stem)]
+    if "second_view" in record:
+        words += ["--second-view", _file(record["second_view"])]
     for key, value in settings.items():
         words.append(f"--{key.replace('_', '-')}")
         if value is not True:
             words.append(str(value))
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _place(layer: Image) -> dict[str, Any]:
+    """Write down where the pixels of a layer are."""
+    path, multiscale = layer.source.path, bool(layer.multiscale)
+    return {"layer": layer.name, "path": path, "multiscale": multiscale}
+
+
+def _expression(place: Mapping[str, Any]) -> str:
+    level = "[0]" if place["multiscale"] else ""
+    return f"viewer.layers[{place['layer']!r}].data{level}"
+
+
+def _file(place: Mapping[str, Any]) -> str:
+    path: str | None = place["path"]
+    if path is None or not os.path.exists(path):
+        raise ImageError(
+            f"{place['layer']} comes from no file; copy as Python, or save the layer first."
+        )
+    return path
 
 
 def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def make_plan(
     overlap: int,
     n_planes: int = 1,
     channels: int = 1,
+    n_views: int = 1,
     blend: Blend = "uniform",
     batch_size: int = 1,
     n_devices: int = 1,
@@ -129,15 +130,15 @@ def make_plan(
 ) -> Plan:
     """Plan a run over `n_planes` planes.
 
-    Host memory, in bytes, with C channels, rows of X pixels, tiles of T pixels, blocks of B pixels
-    whose tiles reach over an area S and m rows below the block, and sums of the depth D::
+    Host memory, in bytes, with C channels, V views, rows of X pixels, tiles of T pixels, blocks of
+    B pixels whose tiles reach over an area S and m rows below the block, and sums of the depth D::
 
         4·C·D·m·(X + margins)          sums of one row of blocks that reach into the next row
-        C·S·(itemsize + 12)            the next block: as read, on its way to unit intensities
-        C·S·(itemsize + 4 + 4·D)       the block in hand, with its sums
-        C·S·(itemsize + 4·D)           the block before, as read and its sums, while
+        C·S·V·(itemsize + 12)          the next block: as read, on its way to unit intensities
+        C·S·(V·(itemsize + 4) + 4·D)   the block in hand, with its sums
+        C·S·(V·itemsize + 4·D)         the block before, as read and its sums, while
         C·B·(2·itemsize + 16 + 4·D)    its chunk is finished and written
-        4·C·T·batch_size·(1 + 2·D)     a batch: tiles, restored tiles, changes
+        4·C·T·batch_size·(V + 2·D)     a batch: tiles, restored tiles, changes
 
     plus what the restorer needs if it works in the same memory. D is 1; with uncertainty it is the
     number of samples, and a finished chunk takes as much again while they are compared. Each device
@@ -153,6 +154,8 @@ def make_plan(
         See `TileGrid` and `Blending`.
     n_planes, channels
         Number of planes, and channels of each.
+    n_views
+        Images of the scene that are read: 2 with a second view.
     batch_size
         Tiles in one forward pass of a device.
     n_devices
@@ -188,10 +191,11 @@ def make_plan(
     itemsize = np.dtype(dtype).itemsize
     depth = samples if uncertainty else 1
     tiles = _FLOAT * channels * tile_pixels * batch_size
-    batch = (1 + 2 * depth) * tiles
-    host = _engine_bytes(grid, channels, itemsize, depth) + batch
+    batch = (n_views + 2 * depth) * tiles
+    host = _engine_bytes(grid, channels, n_views, itemsize, depth) + batch
     if n_devices > 1:
-        host += (n_devices - 1) * (2 * _block_bytes(grid, channels, itemsize, depth) + batch)
+        block = _block_bytes(grid, channels, n_views, itemsize, depth)
+        host += (n_devices - 1) * (2 * block + batch)
     device = None
     if device_memory is not None:
         per_pixel = device_memory.per_pixel * tile_pixels * batch_size
@@ -214,7 +218,7 @@ def make_plan(
     )
 
 
-def _engine_bytes(grid: TileGrid, channels: int, itemsize: int, depth: int) -> int:
+def _engine_bytes(grid: TileGrid, channels: int, n_views: int, itemsize: int, depth: int) -> int:
     """Count all but the last line of the formula in `make_plan`."""
     rows, columns = grid.n_blocks
     down = [(grid.source((row, 0)), grid.chunk((row, 0))) for row in range(rows)]
@@ -225,19 +229,19 @@ def _engine_bytes(grid: TileGrid, channels: int, itemsize: int, depth: int) -> i
     chunk_pixels = chunk.shape[0] * chunk.shape[1]
     return channels * (
         _FLOAT * depth * below * (sum(across) + max(across))
-        + source * (3 * itemsize + (4 + 2 * depth) * _FLOAT)
+        + source * (n_views * (3 * itemsize + 4 * _FLOAT) + 2 * depth * _FLOAT)
         + chunk_pixels * (2 * itemsize + (4 + depth + depth * (depth > 1)) * _FLOAT)
     )
 
 
-def _block_bytes(grid: TileGrid, channels: int, itemsize: int, depth: int) -> int:
+def _block_bytes(grid: TileGrid, channels: int, n_views: int, itemsize: int, depth: int) -> int:
     """Count a block in hand, with its sums and the changes of its tiles."""
     rows, columns = grid.n_blocks
     height = max(grid.source((row, 0)).shape[0] for row in range(rows))
     width = max(grid.source((0, column)).shape[1] for column in range(columns))
     tiles = grid.count_tiles((0, 0)) * grid.tile_shape[0] * grid.tile_shape[1]
-    sums = (1 + depth) * _FLOAT
-    return channels * (height * width * (itemsize + sums) + tiles * depth * _FLOAT)
+    per_pixel = n_views * (itemsize + _FLOAT) + depth * _FLOAT
+    return channels * (height * width * per_pixel + tiles * depth * _FLOAT)
 
 
 def duration_text(seconds: float) -> str:

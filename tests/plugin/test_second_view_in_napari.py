@@ -1,0 +1,110 @@
+"""A model of two views in a real viewer: its second layer is asked for, and taken everywhere."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+import napari_swintormer
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
+from napari_swintormer.plugin.scripts import as_command, as_python
+from tiny import tiny_card
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def dual(model, home, make_weights):
+    network = tiny_card().network.model_copy(update={"views": 2})
+    path = make_weights("dual", network=network, views=("right", "left"))
+    return shutil.copy(path, home / "models" / "dual.safetensors")
+
+
+def test_the_second_view_is_a_layer_of_its_own(dual, viewer, deblur, tmp_path, qtbot):
+    stacks = [np.random.default_rng(n).integers(90, 60_000, (2, 96, 80), np.uint16) for n in (1, 2)]
+    for name, stack in zip(("right", "left"), stacks, strict=True):
+        tifffile.imwrite(tmp_path / f"{name}.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+        viewer.open(tmp_path / f"{name}.tif", plugin="napari-swintormer", name=name)
+    right, left = viewer.layers
+    form, widget = deblur.form, deblur.widget
+    form.image.value = right
+    assert form.second_view.native.isHidden()
+    form.model.value = "dual"
+    assert not form.second_view.native.isHidden()
+    assert "left view" in form.second_facts.text()
+    assert not widget.update_plan()
+    assert "the left one as second_view" in widget.plan_panel.sentence.text()
+    form.second_view.value = right
+    with pytest.raises(SwintormerError, match="chosen for both views"):
+        widget.run()
+    form.second_view.value = left
+    viewer.layers.selection = {right, left}
+    assert widget.update_plan()
+
+    wishes = {"model": "dual", "device": "cpu", "precision": "fp32"}
+    wanted = napari_swintormer.deblur(stacks[0], axes="ZYX", second_view=stacks[1], **wishes)
+    viewer.scene.camera.zoom = 20
+    viewer.dims.set_point(0, 1)
+    preview = deblur.preview()
+    place = tuple(round(n) for n in preview.translate[1:])
+    height, width = preview.data.shape[1:]
+    shown = wanted[1:, place[0] : place[0] + height, place[1] : place[1] + width]
+    np.testing.assert_array_equal(preview.data, shown)
+    result = deblur.run()
+    np.testing.assert_array_equal(result.data, wanted)
+    assert [layer.name for layer in viewer.layers] == ["right", "left", "right deblurred"]
+
+    made = result.metadata["swintormer"]["run"]
+    namespace = {"viewer": viewer}
+    viewer.layers.remove(result)
+    exec(as_python(made), namespace)
+    np.testing.assert_array_equal(namespace["result"], wanted)
+    words = shlex.split(as_command(made))
+    assert words[words.index("--second-view") + 1] == str(tmp_path / "left.tif")
+
+    form.planes.value = CURRENT_PLANE
+    form.image.value = right
+    np.testing.assert_array_equal(deblur.run().data, wanted[1:])
+    form.planes.value = "All planes"
+    form.save_to.value = str(tmp_path / "out.ome.tif")
+    deblur.run()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.ome.tif"), wanted)
+
+    form.model.value = "swintormer-small"
+    assert form.second_view.native.isHidden()
+    assert form.second_layer is None
+    assert widget.update_plan()
+
+
+def test_a_folder_asks_for_that_of_the_second_views(
+    dual, deblur_alone, tmp_path, monkeypatch, qtbot
+):
+    views = [np.random.default_rng(n).integers(90, 60_000, (40, 50), np.uint16) for n in (1, 2)]
+    for name, view in zip("rl", views, strict=True):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "a.tif", view)
+    answers = [tmp_path / "r", tmp_path / "l", tmp_path / "out"]
+    asked = []
+
+    def answer(_parent, what, *_):
+        asked.append(what)
+        return str(answers[len(asked) - 1])
+
+    monkeypatch.setattr(
+        "napari_swintormer.plugin.folder_panel.QFileDialog.getExistingDirectory", answer
+    )
+    deblur_alone.form.model.value = "dual"
+    folder = deblur_alone.widget.folder
+    with qtbot.waitSignal(folder.ended, timeout=60_000) as ended:
+        folder.choose.click()
+    assert ended.args == [True]
+    assert "left views" in asked[1]
+    wanted = napari_swintormer.deblur(
+        views[0], "dual", second_view=views[1], device="cpu", precision="fp32"
+    )
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "a.tif"), wanted)
