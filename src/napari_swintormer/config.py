@@ -14,6 +14,9 @@ from typing import Any, Literal
 import platformdirs
 
 DEFAULT_MODEL = "swintormer-small"
+"""Where no image is at hand to choose a model for."""
+AUTOMATIC_MODEL = "auto"
+"""The built-in model for this kind of image, see `models.catalogue.choose_model`."""
 SAMPLES_FOR_UNCERTAINTY = 4
 SAMPLES_MAX = 64
 """Of one run; their differences are held in memory."""
@@ -31,7 +34,7 @@ class DeblurSettings:
     Attributes
     ----------
     model
-        Name in the catalogue or path of a weights file.
+        Name in the catalogue or path of a weights file; None or ``"auto"`` chooses by the image.
     axes
         One letter of ``TCZYXS`` per image dimension, None to guess from the shape.
     planes
@@ -101,7 +104,7 @@ class Preferences:
     Attributes
     ----------
     model
-        Name or path of the model that is proposed.
+        Name or path of the model that is proposed; ``"auto"`` proposes one for each image.
     device, precision
         What ``"auto"`` stands for; ``"auto"`` leaves that to the computer.
     memory_share
@@ -111,7 +114,7 @@ class Preferences:
         usual place.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str = AUTOMATIC_MODEL
     device: Device = "auto"
     precision: Precision = "auto"
     memory_share: float = 0.85

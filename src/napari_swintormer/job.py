@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_swintormer import __version__
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.config import AUTOMATIC_MODEL, DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
@@ -27,7 +27,13 @@ from napari_swintormer.imaging.intensity import (
 )
 from napari_swintormer.imaging.part import parse_planes
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.models.catalogue import ModelInfo, describe_model, load_model
+from napari_swintormer.models.catalogue import (
+    ModelInfo,
+    choose_model,
+    describe_model,
+    image_kind,
+    load_model,
+)
 from napari_swintormer.models.prior_settings import LDM_BYTES, LDM_BYTES_PER_PIXEL, LdmPriorSettings
 from napari_swintormer.models.weights import file_sha256
 from napari_swintormer.presets import complete
@@ -101,6 +107,8 @@ class Job:
         """Say the plan in one line."""
         device = self.settings.device
         text = self.plan.describe("the fastest device" if device == "auto" else device)
+        if self.restorer is None and self.settings.model in (None, AUTOMATIC_MODEL):
+            text = f"model {self.model_name}, {text}"
         steps, samples = self.settings.num_inference_steps, self.settings.samples
         if steps is None:
             return text
@@ -343,7 +351,11 @@ def prepare(
     """
     settings = settings or DeblurSettings()
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
-    model = describe_model(settings.model) if restorer is None else None
+    model = None
+    if restorer is None:
+        model = describe_model(
+            choose_model(settings.model, image_kind(image.dtype, rgb="S" in axes))
+        )
     card = model.card if model is not None else getattr(restorer, "card", None)
     n_views = 1 if second_view is None else 2
     if card is not None:

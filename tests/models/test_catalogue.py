@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_swintormer.config import models_folder
+from napari_swintormer.config import DeblurSettings, models_folder
 from napari_swintormer.errors import ModelNotFoundError, OutputError, WeightsError
+from napari_swintormer.job import prepare
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import (
     delete_model,
@@ -54,6 +55,23 @@ def test_a_copied_file_is_a_model(user_folder, tiny_weights):
     assert describe_model("mine").source == "user"
     assert describe_model().name == "swintormer-small"
     assert describe_model(tiny_weights).source == "path"
+
+
+def test_a_model_of_ours_is_chosen_by_the_image(built_in, user_folder, make_weights):
+    """Whoever names a model gets it; what the cards of others claim chooses nothing."""
+    figures = {kind: f"PSNR gain on {kind}, dB" for kind in ("photo", "microscopy")}
+    for kind, figure in figures.items():
+        shutil.copy(make_weights(kind, metrics={figure: 1.0}), built_in)
+    boaster = make_weights("boaster", metrics=dict.fromkeys(figures.values(), 99.0))
+    shutil.copy(boaster, user_folder)
+    photo, grey = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    for image, name in ((photo, "photo"), (grey, "microscopy"), (photo.astype("u2"), "microscopy")):
+        assert prepare(image).model_name == name
+        assert prepare(image, DeblurSettings(model="auto")).describe().startswith(f"model {name}, ")
+        assert prepare(image, DeblurSettings(model="boaster")).model_name == "boaster"
+    (built_in / "photo.safetensors").unlink()
+    (built_in / "microscopy.safetensors").unlink()
+    assert prepare(photo).model_name == "swintormer-small"
 
 
 def test_the_users_model_hides_the_built_in_one_unless_it_is_damaged(user_folder, tiny_weights):

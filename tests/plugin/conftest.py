@@ -17,7 +17,9 @@ os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings o
 from driving import stacks
 from napari.components import ViewerModel
 
+from napari_swintormer.config import DEFAULT_MODEL
 from napari_swintormer.events import Progress
+from napari_swintormer.models import catalogue
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur_widget import DeblurWidget
 from napari_swintormer.plugin.train_widget import TrainWidget
@@ -29,7 +31,17 @@ PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 
 @pytest.fixture
-def model(home, tiny_weights):
+def one_model(home, monkeypatch):
+    """Let the package ship the default model alone: it is chosen for every image."""
+    folder = home / "built-in"
+    folder.mkdir(parents=True)
+    name = f"{DEFAULT_MODEL}.safetensors"
+    (folder / name).symlink_to(catalogue.BUILT_IN_FOLDER / name)
+    monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
+
+
+@pytest.fixture
+def model(home, tiny_weights, one_model):
     """Put a tiny model where the default model is looked for."""
     folder = home / "models"
     folder.mkdir(parents=True)

@@ -12,7 +12,9 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
-from napari_swintormer.models.catalogue import BUILT_IN_FOLDER, list_models
+from napari_swintormer.models import catalogue
+from napari_swintormer.models.catalogue import list_models
+from napari_swintormer.plugin.deblur_widget import DeblurWidget
 from napari_swintormer.plugin.models_widget import ModelsWidget
 
 pytestmark = pytest.mark.gui
@@ -97,7 +99,7 @@ def test_built_in_models_offer_neither_renaming_nor_deleting(widget, model):
     model.unlink()
     widget.refresh()
     (info,) = list_models()
-    assert info.path.parent == BUILT_IN_FOLDER
+    assert info.source == "built-in"
     assert not widget.rename.isEnabled()
     assert not widget.delete.isEnabled()
     assert widget.export.isEnabled()
@@ -140,6 +142,31 @@ def test_the_model_that_gains_most_is_recommended(deblur_alone, home, make_weigh
     form.image.value = viewer.add_image(np.zeros((40, 40), np.uint16))
     form.model.value = "best"
     assert form.model_facts.text().endswith("Recommended: +4.0 dB on microscopy")
+
+
+def test_a_model_is_proposed_for_each_image_until_the_user_chooses_one(
+    qtbot, home, make_weights, monkeypatch
+):
+    folder = home / "built-in"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
+    for kind in ("photo", "microscopy"):
+        metrics = {f"PSNR gain on {kind}, dB": 1.0}
+        shutil.copy(make_weights(f"of-{kind}", metrics=metrics), folder)
+    viewer = ViewerModel()
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    form = widget.form
+    photo = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
+    grey = viewer.add_image(np.zeros((40, 40), np.uint8))
+    form.refresh()
+    for layer, name in ((photo, "of-photo"), (grey, "of-microscopy"), (photo, "of-photo")):
+        form.image.value = layer
+        assert form.settings().model == name
+    form.model.value = "of-microscopy"
+    form.image.value = grey
+    form.image.value = photo
+    assert form.settings().model == "of-microscopy"
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])

@@ -22,7 +22,7 @@ FP32 = {"device": "cpu", "precision": "fp32"}
 
 
 @pytest.fixture
-def model(home, tiny_weights):
+def model(home, tiny_weights, one_model):
     """Two models: the default without prior, and one with."""
     folder = home / "models"
     folder.mkdir(parents=True)

@@ -35,7 +35,11 @@ DEFAULT = DeblurSettings()
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Name of a model, or path of a weights file."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name of a model, or path of a weights file; chosen by the image if left out.",
+    ),
 ]
 TileSize = Annotated[
     int | None, typer.Option(help="Side of the tiles in pixels; the model's if left out.")

@@ -11,9 +11,9 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from napari_swintormer.config import DEFAULT_MODEL, models_folder
+from napari_swintormer.config import AUTOMATIC_MODEL, DEFAULT_MODEL, models_folder
 from napari_swintormer.errors import (
     FileError,
     ModelNotFoundError,
@@ -36,6 +36,8 @@ from napari_swintormer.models.weights import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
     from napari_swintormer.models.card import ModelCard
     from napari_swintormer.models.restorer import Restorer
@@ -121,21 +123,46 @@ def recommended_model(models: Sequence[ModelInfo], kind: ImageKind) -> tuple[str
     return best, gains[best]
 
 
+def image_kind(dtype: np.dtype[Any], *, rgb: bool) -> ImageKind:
+    """Guess what an image is: colours of 8 bits are a photo, as in training."""
+    return "photo" if rgb and dtype == "uint8" else "microscopy"
+
+
+def choose_model(name_or_path: str | Path | None, kind: ImageKind) -> str | Path:
+    """Choose a model for an image, unless the user named one.
+
+    Parameters
+    ----------
+    name_or_path
+        What the user named; None or ``"auto"`` for the built-in model that was measured to gain
+        most on images of this kind. Models of the user are never chosen for him: what the cards
+        of strangers claim is not measured by us.
+    kind
+        Of the image, see `image_kind`.
+    """
+    if name_or_path is not None and name_or_path != AUTOMATIC_MODEL:
+        return name_or_path
+    built_in = [info for info in list_models() if info.source == "built-in"]
+    best = recommended_model(built_in, kind)
+    return DEFAULT_MODEL if best is None else best[0]
+
+
 def find_model(name_or_path: str | Path | None = None) -> Path:
     """Find the weights file of a model.
 
     Parameters
     ----------
     name_or_path
-        A name in the catalogue or the path of a weights file; None for the default model. A name
-        in the catalogue wins over a file of that name in the current folder.
+        A name in the catalogue or the path of a weights file; None or ``"auto"`` for the default
+        model, as no image is known here. A name in the catalogue wins over a file of that name in
+        the current folder.
 
     Raises
     ------
     ModelNotFoundError
         No model has this name and no file lies at this path; says the nearest names.
     """
-    wanted = DEFAULT_MODEL if name_or_path is None else name_or_path
+    wanted = DEFAULT_MODEL if name_or_path in (None, AUTOMATIC_MODEL) else name_or_path
     names = {info.name: info.path for info in list_models()}
     if str(wanted) in names:
         return names[str(wanted)]

@@ -6,13 +6,24 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, get_args
 
-import numpy as np
 from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image
 from qtpy.QtCore import Signal
 
-from napari_swintormer.config import DeblurSettings, Preset, preferences, with_preferences
-from napari_swintormer.models.catalogue import ImageKind, ModelInfo, recommended_model
+from napari_swintormer.config import (
+    AUTOMATIC_MODEL,
+    DEFAULT_MODEL,
+    DeblurSettings,
+    Preset,
+    preferences,
+    with_preferences,
+)
+from napari_swintormer.models.catalogue import (
+    ModelInfo,
+    choose_model,
+    image_kind,
+    recommended_model,
+)
 from napari_swintormer.plugin.deblur_fields import (
     ALL_PLANES,
     CURRENT_PLANE,
@@ -50,6 +61,7 @@ class DeblurForm(DeblurFields):
         self._lengths: dict[str, int] = {}
         self._range_over: tuple[str | None, int] | None = None
         self._shown_model: ModelInfo | None = None
+        self._proposed: str | None = None
         self.image.changed.connect(self._show_image)
         self.axes.changed.connect(self._show_planes)
         self.planes.changed.connect(self._show_range)
@@ -60,9 +72,7 @@ class DeblurForm(DeblurFields):
         for field in self.fields():
             field.changed.connect(self._tell)
         self.refresh()
-        preferred = preferences().model
-        if preferred in self._models:
-            self.model.value = preferred
+        self._propose_model()
 
     @property
     def layer(self) -> Image | None:
@@ -126,12 +136,25 @@ class DeblurForm(DeblurFields):
         if layer is not self._shown_image:
             self._shown_image = layer
             self.axes.value = "" if layer is None else guess_axes(layer)
+            self._propose_model()
         if layer is None:
             self.image_facts.setText("Open an image to begin.")
         else:
             self.image_facts.setText(_describe_image(layer))
         self._show_facts()
         self._show_planes()
+
+    def _propose_model(self) -> None:
+        """Propose a model for the image, until the user chooses one."""
+        if self._proposed is not None and self.model.value != self._proposed:
+            return
+        name, layer = preferences().model, self.layer
+        if name == AUTOMATIC_MODEL and layer is None:
+            name = DEFAULT_MODEL
+        elif layer is not None:
+            name = str(choose_model(name, image_kind(layer.dtype, rgb=layer.rgb)))
+        if name in self._models:
+            self._proposed = self.model.value = name
 
     def _show_planes(self, *_: object) -> None:
         """Offer what planes can be chosen; the choice is kept as long as it makes sense."""
@@ -164,7 +187,7 @@ class DeblurForm(DeblurFields):
         """Say what the model is, and which is recommended for this kind of image."""
         info, layer = self._models.get(self.model.value), self.layer
         lines = ["" if info is None else _describe_model(info)]
-        kind = None if layer is None else _kind(layer)
+        kind = None if layer is None else image_kind(layer.dtype, rgb=layer.rgb)
         best = kind and recommended_model(list(self._models.values()), kind)
         if kind and best:
             name, gain = best
@@ -236,8 +259,3 @@ def _describe_model(info: ModelInfo) -> str:
     if info.card is None:
         return info.problem or ""
     return info.card.title or info.card.summary
-
-
-def _kind(layer: Image) -> ImageKind:
-    """Guess what an image is: colours of 8 bits are a photo, as in training."""
-    return "photo" if layer.rgb and layer.dtype == np.uint8 else "microscopy"

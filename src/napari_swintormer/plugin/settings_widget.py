@@ -9,7 +9,7 @@ from magicgui.widgets import ComboBox, LineEdit, SpinBox
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
 
-from napari_swintormer.config import preferences, preferences_file
+from napari_swintormer.config import AUTOMATIC_MODEL, preferences, preferences_file
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur_fields import DEVICES, PRECISIONS
@@ -31,7 +31,12 @@ class SettingsWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         low, high = (round(100 * share) for share in MEMORY_SHARES)
-        self.model = ComboBox(choices=[], tooltip="The model that the Deblur widget proposes.")
+        self.model = ComboBox(
+            choices=[],
+            tooltip="The model that the Deblur widget proposes, and the command line takes.\n"
+            "Automatic here chooses by the image: 8-bit RGB images are photos, all others "
+            "microscopy.",
+        )
         self.device = ComboBox(
             choices=DEVICES,
             tooltip="What Automatic stands for where a device is chosen.\n"
@@ -72,7 +77,8 @@ class SettingsWidget(QWidget):
     def refresh(self, *_: Any) -> None:
         """Show the settings as they are kept."""
         chosen = preferences()
-        names = {chosen.model, *(info.name for info in list_models() if info.card is not None)}
+        usable = {info.name for info in list_models() if info.card is not None}
+        names = sorted((usable | {chosen.model}) - {AUTOMATIC_MODEL})
         own = [] if chosen.device in dict(DEVICES).values() else [(chosen.device, chosen.device)]
         values = {
             "model": chosen.model,
@@ -85,7 +91,10 @@ class SettingsWidget(QWidget):
             field = getattr(self, name)
             with field.changed.blocked():
                 if name == "model":
-                    field.choices = sorted(names)
+                    field.choices = [
+                        ("Automatic", AUTOMATIC_MODEL),
+                        *((name, name) for name in names),
+                    ]
                 elif name == "device":
                     field.choices = [*DEVICES, *own]
                 field.value = value
