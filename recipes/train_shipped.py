@@ -4,8 +4,8 @@
     python recipes/train_shipped.py microscopy --microscopy DIR --out microscopy.safetensors
     python recipes/train_shipped.py photo-motion --photo DIR --out photo-motion.safetensors
 
-The small network starts from another shipped model. The same command with `--resume` goes on with an
-interrupted training. `--network paper` trains the large network from nothing, for a GPU.
+The small network starts from another shipped model. The same command with `--resume` goes on with
+an interrupted training. `--network paper` trains the large network from nothing, for a GPU.
 `recipes/README.md` says what is trained on what, and for how long.
 """
 
