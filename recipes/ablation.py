@@ -1,8 +1,8 @@
 """Train the small networks that the paper's ablation over attention compares.
 
     python recipes/ablation.py --photo DIR --out ablation
-    swintormer evaluate folders=benchmark/photo --table ablation -m ablation/channel.safetensors \
-        -m ablation/window.safetensors -m ablation/mixed.safetensors --out report
+    swintormer evaluate folders=benchmark/photo --table ablation -m ablation/mixed.safetensors \
+        -m ablation/channel.safetensors -m ablation/window.safetensors --out report
 
 Three networks, alike but for their attention, see the same patches in the same order: over
 channels, over the pixels of shifted windows, and half of the channels each. An interrupted recipe

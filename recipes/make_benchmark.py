@@ -7,7 +7,8 @@
 thin lens, `photo-motion` a shaking hand; `sharp-...` and `blank` are to stay as they are. Each set
 is a folder with `blurred/`, `sharp/`, `psf/` (`psf-of-depth/`, from far to near, for scenes in
 depth) and `benchmark.json`, which says how it was made. Seed and file name decide everything about
-an image, whatever else lies in the folder. The centre of 512 pixels is kept.
+an image, whatever else lies in the folder. The centre of 512 pixels is kept; `--side 1024` keeps
+more of it, which tiles of 512 need to differ from the whole image.
 """
 
 from __future__ import annotations
@@ -30,18 +31,20 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, help="folder of sharp photos")
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
     parser.add_argument("--seed", type=int, default=datasets.SEED)
+    parser.add_argument("--side", type=int, default=datasets.CROP, help="of the centre, in pixels")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sets")
     options = parser.parse_args()
     if not (options.photo or options.microscopy):
         parser.error("nothing to blur: give --photo or --microscopy")
+    shared = {"seed": options.seed, "side": options.side}
     for kind in ("photo", "microscopy"):
         folder = getattr(options, kind)
         if folder is not None:
             for blur in ("defocus", "layers", "motion") if kind == "photo" else ("defocus",):
-                pairs = datasets.blurred_pairs(folder, kind, seed=options.seed, blur=blur)
+                pairs = datasets.blurred_pairs(folder, kind, blur=blur, **shared)
                 name = kind if blur == "defocus" else f"{kind}-{blur}"
                 make(options.out / name, pairs, kind, options.seed)
-            sharp = (as_it_is(p) for p in datasets.blurred_pairs(folder, kind, seed=options.seed))
+            sharp = (as_it_is(p) for p in datasets.blurred_pairs(folder, kind, **shared))
             make(options.out / f"sharp-{kind}", sharp, kind, options.seed)
     fields = (
         datasets.Pair("blank", field.name, "YX", field.image, field.clean, False)

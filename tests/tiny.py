@@ -29,8 +29,9 @@ def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
 def tiny_prior_card(**changes: object) -> ModelCard:
     """Describe the smallest network with the smallest compact prior."""
     card = tiny_card()
-    network = card.network.model_copy(update={"prior_channels": 2})
-    prior = CompactPriorSettings(width=4, latent_channels=3, prior_channels=2, **changes)
+    network = card.network.model_copy(update={"prior_channels": 3})
+    sizes = {"width": 4, "latent_channels": 3, "num_blocks": (1, 1, 1), "num_inference_steps": 4}
+    prior = CompactPriorSettings(**sizes | changes)
     return card.model_copy(update={"network": network, "prior": prior})
 
 
@@ -51,7 +52,7 @@ def random_network(card: ModelCard) -> Swintormer:
 
     torch.manual_seed(1)
     network = build_network(card.network, card.prior)
-    torch.nn.init.normal_(network.prior.denoiser.out.weight, std=0.5)
-    torch.nn.init.normal_(network.prior.upsampling.weight, std=0.5)
+    for layer in (network.prior.denoiser.embed, network.prior.denoiser.out):
+        torch.nn.init.normal_(layer.weight, std=0.5)
     torch.nn.init.normal_(network.output.weight, std=0.02)
     return network

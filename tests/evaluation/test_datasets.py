@@ -66,6 +66,9 @@ def test_large_images_are_cut_to_their_centre(tmp_path):
     (pair,) = datasets.blurred_pairs(tmp_path, "photo")
     assert pair.sharp.shape == (512, 512)
     assert pair.sharp[256, 256] == 255
+    (larger,) = datasets.blurred_pairs(tmp_path, "photo", side=525)
+    assert larger.sharp.shape == (525, 520)
+    assert np.array_equal(larger.blurred[7:519, 4:516], pair.blurred)
 
 
 def test_real_pairs_come_from_their_table(photos):

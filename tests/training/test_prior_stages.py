@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import TrainingError
@@ -18,15 +19,13 @@ from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.begin import find_scenes
 from napari_swintormer.training.patches import PatchSampler
 from napari_swintormer.training.prior_losses import STAGES as STAGES_OF
-from napari_swintormer.training.prior_losses import sampled
 from napari_swintormer.training.prior_stages import start_with_prior
 from napari_swintormer.training.settings import TrainSettings
-from napari_swintormer.training.stage import Batch
 from napari_swintormer.training.state import TrainingState
 from napari_swintormer.training.train import iter_train
 
 STAGES = ["autoencoder", "denoiser", "network", "joint"]
-PRIOR = CompactPriorSettings(width=8, prior_channels=2, num_inference_steps=2)
+PRIOR = CompactPriorSettings(width=8, num_blocks=(1, 1, 1), num_inference_steps=2)
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def test_every_stage_trains_its_own_parts(settings, tiny_weights):
     one = dataclasses.replace(settings, steps=3)
     card, state = train(one)
     assert card.prior == PRIOR
-    assert card.network.prior_channels == 2
+    assert card.network.prior_channels == 3
     base = load_weights(tiny_weights)[1]
     own = {key: value for key, value in state.items() if not key.startswith("prior.")}
     assert all(torch.equal(own[key], base[key]) for key in base if key != "embed.weight")
@@ -93,8 +92,8 @@ def test_every_stage_trains_its_own_parts(settings, tiny_weights):
 
     expected = {
         "denoiser": {"blurred_encoder", "denoiser"},
-        "network": {"network", "upsampling"},
-        "joint": {"network", "upsampling", "blurred_encoder", "denoiser"},
+        "network": {"network"},
+        "joint": {"network", "blurred_encoder", "denoiser"},
     }
     for stage, parts in expected.items():
         one = follow(one, stage)
@@ -113,17 +112,22 @@ def test_before_the_network_is_trained_the_prior_changes_nothing(settings, tiny_
     )
 
 
-def losses(settings):
-    lines = (settings.run_folder / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+def gain(settings):
+    """What a stage has brought over the blurred patches, in dB."""
+    *_, last = map(json.loads, (settings.run_folder / "log.jsonl").read_text().splitlines())
+    return last["psnr"] - last["psnr_blurred"]
 
 
 def test_autoencoder_and_denoiser_learn(settings, write_images):
-    names = [f"{letter}.png" for letter in "abcdefghijkl"]
-    size = (160, 160, 3)
+    sharp = write_images("fine", [f"{letter}.png" for letter in "abcdefgh"], (160, 160, 3))
+    blurred = sharp.with_name("soft")
+    blurred.mkdir()
+    for file in sharp.iterdir():
+        soft = ndimage.gaussian_filter(np.asarray(Image.open(file)), (1.5, 1.5, 0))
+        Image.fromarray(soft).save(blurred / file.name)
     pairs = {
-        "sharp": (write_images("fine", names, size, sigma=2),),
-        "blurred": write_images("soft", names, size, sigma=4),
+        "sharp": (sharp,),
+        "blurred": blurred,
         "synthesize": None,
         "steps": 100,
         "batch_size": 4,
@@ -131,34 +135,24 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         "validate_every": 25,
         "checkpoint_every": 100,
     }
-    settings = dataclasses.replace(settings, **pairs)
+    prior = PRIOR.model_copy(update={"width": 24, "num_inference_steps": 1})
+    settings = dataclasses.replace(settings, prior=prior, **pairs)
     train(settings)
-    psnr = [line["psnr"] for line in losses(settings) if line["step"] > 0]
-    assert psnr[-1] > psnr[0] + 1  # the image comes back out of its latent
+    # the sharp image comes back out of its latent
+    assert gain(settings) > 3
     denoiser = follow(settings, "denoiser")
     train(denoiser)
-
-    def error(file):
-        """Of latents sampled for new patches of the images."""
-        card, _ = start_with_prior(denoiser)
-        scenes, *_ = find_scenes(denoiser, card)
-        sampler = PatchSampler(scenes, 32, 3, card.intensity, 99)
-        blurred, sharp = map(torch.from_numpy, sampler.draw_all(16))
-        batch = Batch(load_model(file).network, blurred, sharp, 0, 0)
-        return float((sampled(batch) - batch.network.prior.encode(sharp)).square().mean())
-
-    # before, the denoiser answers with the blurred image
-    assert error(denoiser.out) < 0.85 * error(settings.out)
+    # and out of the sampled one; at first the denoiser answers that nothing is missing
+    assert gain(denoiser) > 0.6
 
 
-def test_the_latent_is_brought_to_mean_0_and_deviation_1(settings):
+def test_the_latent_is_brought_to_mean_square_1(settings):
     train(settings)
     card, _ = start_with_prior(follow(settings, "denoiser"))
     scenes, *_ = find_scenes(settings, card)
-    sharp = PatchSampler(scenes, 32, 3, card.intensity, 0).draw_all(48)[1]
-    latent = load_model(settings.out).network.prior.encode(torch.from_numpy(sharp))
-    assert latent.mean(dim=(0, 2, 3)).abs().max() < 0.2
-    assert (latent.std(dim=(0, 2, 3)) - 1).abs().max() < 0.2
+    blurred, sharp = PatchSampler(scenes, 32, 3, card.intensity, 0).draw_all(48)
+    latent = load_model(settings.out).network.prior.encode(torch.from_numpy(sharp - blurred))
+    torch.testing.assert_close(latent.square().mean(dim=(0, 2, 3)), torch.ones(16))
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "joint"])
@@ -241,7 +235,7 @@ def test_all_stages_are_one_training(settings, monkeypatch):
         out=settings.out.with_name("whole.safetensors"),
     )
     events = iter_train(whole)
-    while not (isinstance(e := next(events), Progress) and e.done == 4):
+    while not (isinstance(e := next(events), Progress) and e.done == 3):
         pass
     assert e.total == 10
     events.close()
@@ -250,8 +244,8 @@ def test_all_stages_are_one_training(settings, monkeypatch):
     card, state = train(dataclasses.replace(whole, resume=True))
     assert {f"stage {stage}, steps" for stage in STAGES} <= card.metrics.keys()
 
-    plan = {"autoencoder": (2, 2e-3, 1.0), "denoiser": (4, 2e-3, 1.0)}
-    plan |= {"network": (2, 3e-4, 0.01), "joint": (2, 1e-4, 0.01)}
+    plan = {"autoencoder": (1, 2e-3, 1.0), "denoiser": (3, 2e-3, 1.0)}
+    plan |= {"network": (1, 3e-4, 0.01), "joint": (5, 3e-4, 0.01)}
     model = settings.from_model
     for stage, (steps, rate, clip) in plan.items():
         out = settings.out.with_name(f"{stage}.safetensors")

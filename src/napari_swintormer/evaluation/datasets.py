@@ -83,14 +83,14 @@ class Field:
 
 
 def blurred_pairs(
-    folder: Path, kind: Kind, *, seed: int = SEED, blur: Blur = "defocus"
+    folder: Path, kind: Kind, *, seed: int = SEED, blur: Blur = "defocus", side: int = CROP
 ) -> Iterator[Pair]:
     """Blur every sharp image of a folder, the same at every call.
 
     ``"defocus"`` is moderate: disk, Gaussian, polygon or wave-optics point-spread function of
     `RADII` pixels, one per image, in linear light for photos and in the intensities as they are for
     microscopy; then Poisson-Gaussian noise and the rounding of the file's data type. The whole
-    image is blurred, the centre of `CROP` pixels is kept.
+    image is blurred, then the centre is kept.
 
     Parameters
     ----------
@@ -105,6 +105,8 @@ def blurred_pairs(
         ``"layers"``: a scene in depth before a thin lens, near things over far ones: the depth is
         made up from the image, and the blur circle grows with the distance from focus in inverse
         metres.
+    side
+        Of the centre, in pixels; an image that is smaller is kept whole.
 
     Raises
     ------
@@ -120,7 +122,8 @@ def blurred_pairs(
         sharp, axes = _read(file)
         rng = np.random.default_rng([seed, zlib.crc32(file.name.encode())])
         blurred, kernel = _degrade(sharp, axes, kind, rng, blur)
-        yield Pair(kind, file.stem, axes, _centre(blurred), _centre(sharp), False, kernel)
+        kept = _centre(blurred, side), _centre(sharp, side)
+        yield Pair(kind, file.stem, axes, *kept, False, kernel)
 
 
 def real_pairs(table: Path) -> Iterator[Pair]:
@@ -179,10 +182,10 @@ def _read(file: Path) -> tuple[NDArray[Any], str]:
         return np.asarray(image.data[...]), image.axes
 
 
-def _centre(image: NDArray[Any]) -> NDArray[Any]:
-    """Return the middle `CROP` pixels of the first two axes, or all where there are fewer."""
-    start = [max(0, (n - CROP) // 2) for n in image.shape[:2]]
-    return image[start[0] : start[0] + CROP, start[1] : start[1] + CROP]
+def _centre(image: NDArray[Any], side: int = CROP) -> NDArray[Any]:
+    """Return the middle pixels of the first two axes, or all where there are fewer."""
+    start = [max(0, (n - side) // 2) for n in image.shape[:2]]
+    return image[start[0] : start[0] + side, start[1] : start[1] + side]
 
 
 def _degrade(

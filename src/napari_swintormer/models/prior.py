@@ -1,9 +1,10 @@
-"""The compact prior: a small diffusion model of the sharp image's latent.
+"""The compact prior: a small diffusion model of what a blurred image misses.
 
-An autoencoder makes of an image a small map, at 1/4 or 1/8 of its resolution. The denoiser predicts
-the map of the sharp image from a noised one and from what a second encoder sees in the blurred
-image. Sampling starts from the blurred image's own map, noised half-way, and takes a few
-deterministic steps; training noises maps of sharp images so that they end there.
+A linear autoencoder makes of the difference between sharp and blurred image a small map, the
+latent, at 1/4 or 1/8 of the resolution. An encoder sees the blurred image at three resolutions; the
+denoiser predicts, step by step, the latent from a noised one and from what that encoder saw. Of an
+image that misses nothing the latent is zero, so sampling starts from zero, noised half-way, and
+takes a few deterministic steps; training noises latents so that they end there.
 
 Nothing here looks at a tile as a whole (no pooling, no statistics over pixels): what a pixel gets
 depends on its surroundings alone, so that neighbouring tiles agree. Images are NHWC inside.
@@ -25,10 +26,11 @@ from napari_swintormer.models.stepwise import Stepwise, finished
 from napari_swintormer.models.swintormer import Swintormer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_swintormer.models.prior_settings import PriorSettings
     from napari_swintormer.models.settings import SwintormerSettings
 
-_COARSE = 2  # resolution of the denoiser's finer level by that of its coarser one
 _TIME_FREQUENCIES = 16
 
 
@@ -92,82 +94,81 @@ class GatedBlock(nn.Module):
         return x + added
 
 
-class Encoder(nn.Module):
-    """From an image ``(B, C, H, W)`` to a map ``(B, H/f, W/f, out)``."""
+class UNet(nn.Module):
+    """Gated blocks at some resolutions, each half of the one before and twice as wide.
 
-    def __init__(self, settings: CompactPriorSettings, out_channels: int) -> None:
+    Parameters
+    ----------
+    dim
+        Channels at the finest resolution.
+    num_blocks
+        Blocks at every resolution, finest first: as many before as behind the coarser ones, and
+        once at the coarsest.
+    """
+
+    def __init__(self, dim: int, num_blocks: Sequence[int]) -> None:
         super().__init__()
-        self.factor = settings.factor
-        self.embed = nn.Linear(settings.channels * self.factor**2, settings.width)
-        self.blocks = nn.ModuleList(
-            GatedBlock(settings.width) for _ in range(settings.encoder_blocks)
-        )
-        self.out = nn.Linear(settings.width, out_channels)
+        own, *coarser = num_blocks
+        self.before = nn.ModuleList(GatedBlock(dim) for _ in range(own))
+        self.coarser = UNet(2 * dim, coarser) if coarser else None
+        if coarser:
+            self.down, self.up = nn.Linear(4 * dim, 2 * dim), nn.Linear(2 * dim, 4 * dim)
+            self.behind = nn.ModuleList(GatedBlock(dim) for _ in range(own))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode images in unit intensities; their sides are multiples of the factor."""
-        x = self.embed(F.pixel_unshuffle(2 * images - 1, self.factor).permute(0, 2, 3, 1))
-        for block in self.blocks:
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``(B, H, W, C)``; H and W divide down to the coarsest resolution."""
+        for block in self.before:
             x = block(x)
-        y: Tensor = self.out(x)
-        return y
+        if self.coarser is None:
+            return x
+        y = self.down(F.pixel_unshuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1))
+        y = self.up(self.coarser(y))
+        x = x + F.pixel_shuffle(y.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        for block in self.behind:
+            x = block(x)
+        return x
 
 
-class Decoder(nn.Module):
-    """From a map ``(B, H/f, W/f, latent_channels)`` back to the image ``(B, C, H, W)``."""
+class BlurredEncoder(nn.Module):
+    """What the denoiser is told of the blurred image, seen far around: once for all steps."""
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         self.factor = settings.factor
-        self.embed = nn.Linear(settings.latent_channels, settings.width)
-        # twice as many as the encoder has: it works in training only
-        self.blocks = nn.ModuleList(
-            GatedBlock(settings.width) for _ in range(2 * settings.encoder_blocks)
-        )
-        self.out = nn.Linear(settings.width, settings.channels * self.factor**2)
+        self.embed = nn.Linear(settings.channels * self.factor**2, settings.width)
+        self.levels = UNet(settings.width, settings.num_blocks)
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """Decode into unit intensities."""
-        x = self.embed(latent)
-        for block in self.blocks:
-            x = block(x)
-        image = F.pixel_shuffle(self.out(x).permute(0, 3, 1, 2), self.factor)
-        return (image.float() + 1) / 2
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode ``(B, C, H, W)`` in unit intensities to ``(B, H/f, W/f, width)``."""
+        x = self.embed(F.pixel_unshuffle(2 * images - 1, self.factor).permute(0, 2, 3, 1))
+        y: Tensor = self.levels(x)
+        return y
 
 
 class CompactDenoiser(nn.Module):
-    """Predicts the clean map from a noised one: a U-Net of two levels."""
+    """Predicts the clean latent from a noised one and from what is known of the blurred image."""
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         latent, width = settings.latent_channels, settings.width
-        fine, coarse = settings.num_blocks
-        # the noised map, the map of the blurred image, and what its encoder saw beside
-        self.embed = nn.Linear(2 * latent + width, width)
-        self.before = nn.ModuleList(GatedBlock(width, timed=True) for _ in range(fine))
-        self.down = nn.Linear(_COARSE**2 * width, _COARSE * width)
-        self.coarse = nn.ModuleList(GatedBlock(_COARSE * width, timed=True) for _ in range(coarse))
-        self.up = nn.Linear(_COARSE * width, _COARSE**2 * width)
-        self.behind = nn.ModuleList(GatedBlock(width, timed=True) for _ in range(fine))
+        self.embed = nn.Linear(latent + width, width)
+        self.blocks = nn.ModuleList(
+            GatedBlock(width, timed=True) for _ in range(settings.denoiser_blocks)
+        )
         self.out = nn.Linear(width, latent)
-        # untrained, it answers that the blurred image's map is the clean one
+        # untrained, it takes no notice of the noise, and answers that nothing is missing
+        nn.init.zeros_(self.embed.weight[:, :latent])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, z: Tensor, t: Tensor, blurred: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor, seen: Tensor) -> Tensor:
         """Predict ``(B, h, w, latent)``; `t` is ``(B,)``, the step as a share of the process."""
         time = time_features(t).to(z.dtype)
-        x = self.embed(torch.cat([z, blurred, seen], dim=-1))
-        for block in self.before:
+        x = self.embed(torch.cat([z, seen], dim=-1))
+        for block in self.blocks:
             x = block(x, time)
-        y = self.down(F.pixel_unshuffle(x.permute(0, 3, 1, 2), _COARSE).permute(0, 2, 3, 1))
-        for block in self.coarse:
-            y = block(y, time)
-        x = x + F.pixel_shuffle(self.up(y).permute(0, 3, 1, 2), _COARSE).permute(0, 2, 3, 1)
-        for block in self.behind:
-            x = block(x, time)
-        change: Tensor = self.out(x)
-        return blurred + change
+        clean: Tensor = self.out(x)
+        return clean
 
 
 class CompactPrior(nn.Module):
@@ -179,22 +180,20 @@ class CompactPrior(nn.Module):
         Sizes and steps.
     """
 
-    shift: Tensor
     scale: Tensor
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         self.settings = settings
         self.factor: int = settings.factor
-        self.alignment = settings.factor * _COARSE
-        latent, own = settings.latent_channels, settings.prior_channels
-        self.encoder = Encoder(settings, latent)
-        self.decoder = Decoder(settings)
-        self.blurred_encoder = Encoder(settings, settings.width)
+        self.alignment = settings.factor * 2 ** (len(settings.num_blocks) - 1)
+        latent, block = settings.latent_channels, settings.channels * self.factor**2
+        # linear and without bias: nothing missing is zero, and a mean of latents is one of images
+        self.encoder = nn.Conv2d(block, latent, 3, padding=1, bias=False)
+        self.decoder = nn.Conv2d(latent, block, 3, padding=1, bias=False)
+        self.blurred_encoder = BlurredEncoder(settings)
         self.denoiser = CompactDenoiser(settings)
-        self.upsampling = nn.Conv2d(latent, own * self.factor**2, 3, padding=1)
-        # brings the latent to mean 0 and variance 1; measured when the autoencoder is trained
-        self.register_buffer("shift", torch.zeros(latent))
+        # brings the latent to variance 1; measured when the autoencoder is trained
         self.register_buffer("scale", torch.ones(latent))
 
     @cached_property
@@ -202,46 +201,51 @@ class CompactPrior(nn.Module):
         """Of the diffusion that the prior is trained on."""
         return Schedule.make()
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Make of images ``(B, C, H, W)`` their latent, ``(B, latent_channels, h, w)`` float32."""
-        latent: Tensor = self.encoder(images)
-        return ((latent.float() - self.shift) / self.scale).permute(0, 3, 1, 2)
+    def encode(self, missing: Tensor) -> Tensor:
+        """Make a latent of what an image misses.
+
+        Parameters
+        ----------
+        missing
+            Sharp image minus blurred image, ``(B, C, H, W)``.
+
+        Returns
+        -------
+        Tensor
+            ``(B, latent_channels, h, w)`` float32.
+        """
+        latent: Tensor = self.encoder(F.pixel_unshuffle(missing, self.factor))
+        return latent.float() / self.scale[:, None, None]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Make of a latent the image again, in unit intensities."""
-        image: Tensor = self.decoder(z.permute(0, 2, 3, 1) * self.scale + self.shift)
-        return image
-
-    def denoise(self, z: Tensor, t: Tensor, blurred: Tensor, seen: Tensor) -> Tensor:
-        """Predict the clean latent; maps are ``(B, C, h, w)``, `t` is ``(B,)`` steps."""
-        inputs = (part.permute(0, 2, 3, 1) for part in (blurred, seen))
-        share = (t + 1) / len(self.schedule.kept)
-        clean: Tensor = self.denoiser(z.permute(0, 2, 3, 1), share, *inputs)
-        return clean.float().permute(0, 3, 1, 2)
-
-    def diffuse(self, clean: Tensor, blurred: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Noise a clean latent so that its noisiest form is that of the blurred one.
-
-        The deterministic samplers follow ``z_t = √ᾱ·z0 + √(1−ᾱ)·ε`` with one ``ε`` for all steps.
-        Here it holds the difference of the two latents beside the noise, as much of it as makes
-        ``z_start`` the noised latent of the blurred image. So the denoiser learns from just what
-        sampling will show it.
-        """
-        kept = float(self.schedule.kept[self.settings.start - 1])
-        shift = sqrt(kept / (1 - kept)) * (blurred - clean)
-        return self.schedule.diffuse(clean, t, noise + shift)
+        """Make of a latent what the image misses, ``(B, C, H, W)`` float32."""
+        missing: Tensor = self.decoder(z * self.scale[:, None, None])
+        return F.pixel_shuffle(missing, self.factor).float()
 
     def see(self, images: Tensor) -> Tensor:
-        """Encode blurred images ``(B, C, H, W)`` for the denoiser, ``(B, width, h, w)``."""
+        """Encode blurred images ``(B, C, H, W)`` for the denoiser, ``(B, h, w, width)``."""
         seen: Tensor = self.blurred_encoder(images)
-        return seen.permute(0, 3, 1, 2)
+        return seen
 
-    def sample_latent(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
-        """Sample the latent of the sharp image that belongs to blurred `images`."""
-        return finished(self._sampling_latent(images, noise, steps))
+    def denoise(self, z: Tensor, t: Tensor, seen: Tensor) -> Tensor:
+        """Predict the clean latent; latents are ``(B, C, h, w)``, `t` is ``(B,)`` steps."""
+        share = (t + 1) / len(self.schedule.kept)
+        clean: Tensor = self.denoiser(z.permute(0, 2, 3, 1), share, seen)
+        return clean.float().permute(0, 3, 1, 2)
 
-    def _sampling_latent(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        blurred, seen = self.encode(images), self.see(images)
+    def diffuse(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Noise a clean latent so that nothing of it is left in its noisiest form.
+
+        The deterministic samplers follow ``z_t = √ᾱ·z0 + √(1−ᾱ)·ε`` with one ``ε`` for all steps.
+        Here it holds, beside the noise, as much of ``−z0`` as makes ``z_start`` the noised latent
+        of the blurred image, which is zero. So the denoiser learns from just what sampling will
+        show it.
+        """
+        kept = float(self.schedule.kept[self.settings.start - 1])
+        return self.schedule.diffuse(clean, t, noise - sqrt(kept / (1 - kept)) * clean)
+
+    def sampling_seen(self, seen: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
+        """Sample as `sampling` does, given what `see` makes of the blurred images."""
         plan = SamplingPlan.trailing(
             self.schedule,
             self.settings.start,
@@ -251,16 +255,15 @@ class CompactPrior(nn.Module):
         )
 
         def denoiser(z: Tensor, t: int) -> Stepwise[Tensor]:
-            clean = self.denoise(z, torch.full((len(z),), t, device=z.device), blurred, seen)
+            clean = self.denoise(z, torch.full((len(z),), t, device=z.device), seen)
             yield
             return clean
 
-        z = self.schedule.diffuse(blurred, plan.times[0], noise(0, blurred))
-        return (yield from sample(denoiser, z, plan, noise))
-
-    def upsample(self, z: Tensor) -> Tensor:
-        """Bring a latent to the network's input, ``(B, prior_channels, H, W)`` float32."""
-        return F.pixel_shuffle(self.upsampling(z), self.factor).float()
+        batch, height, width, _ = seen.shape
+        size = (batch, self.settings.latent_channels, height, width)
+        nothing = seen.new_zeros(size, dtype=torch.float32)
+        z = self.schedule.diffuse(nothing, plan.times[0], noise(0, nothing))
+        return self.decode((yield from sample(denoiser, z, plan, noise)))
 
     def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
         """Sample all at once, see `Prior.sampling`."""
@@ -268,7 +271,7 @@ class CompactPrior(nn.Module):
 
     def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
         """See `Prior`."""
-        return self.upsample((yield from self._sampling_latent(images, noise, steps)))
+        return (yield from self.sampling_seen(self.see(images), noise, steps))
 
     def count_calls(self, height: int, width: int, steps: int) -> int:
         """See `Prior`."""
@@ -276,11 +279,22 @@ class CompactPrior(nn.Module):
 
 
 class PriorSwintormer(Swintormer):
-    """A Swintormer with its compact prior beside it: one set of parameters for both."""
+    """A Swintormer with its compact prior beside it: one set of parameters for both.
+
+    The prior says what the image misses. The network sees the image with it, and the prior itself
+    beside, and restores what is still missing then.
+    """
 
     def __init__(self, network: SwintormerSettings, prior: CompactPriorSettings) -> None:
         super().__init__(network)
         self.prior: CompactPrior = CompactPrior(prior)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Swintormer`; the first view is restored from where the prior has brought it."""
+        self._check(x)
+        channels = self.settings.channels
+        image, between, prior = x.tensor_split([channels, x.shape[1] - channels], dim=1)
+        return super().forward(torch.cat([image + prior, between, prior], dim=1))
 
 
 def build_network(network: SwintormerSettings, prior: PriorSettings | None) -> Swintormer:

@@ -16,12 +16,15 @@ LDM_BYTES_PER_PIXEL = 9000
 STEPS_MAX = 1000
 """Steps of the process that priors are trained on, and so the most that sampling can take."""
 
+_Blocks = Annotated[int, Field(ge=1, le=16)]
+
 
 class CompactPriorSettings(BaseModel):
     """A small prior of our own, whose parameters lie in the weights file of the model.
 
-    The latent of the sharp image is a map of `latent_channels` at 1/`factor` of its resolution;
-    the denoiser predicts it, clean, from its noised form and from the blurred image.
+    The latent of what the blurred image misses is a map of `latent_channels` at 1/`factor` of its
+    resolution; the denoiser predicts it, clean, from its noised form and from what an encoder sees
+    in the blurred image.
 
     Attributes
     ----------
@@ -31,17 +34,16 @@ class CompactPriorSettings(BaseModel):
         Pixels of the image per pixel of the latent.
     latent_channels
         Channels of the latent.
-    prior_channels
-        Channels that the network gets, at full resolution.
     width
-        Channels inside; twice as many at half the latent's resolution.
+        Channels of the denoiser, and of the encoder of the blurred image at the latent's
+        resolution; twice as many at half of it, four times as many at a quarter.
     num_blocks
-        Blocks of the denoiser at the latent's resolution (as many before as behind the coarser
-        level) and at half of it.
-    encoder_blocks
-        Blocks of the autoencoder's halves, and of the encoder of the blurred image.
+        Blocks of that encoder at these three resolutions, finest first; at the first two as many
+        before as behind the coarser ones.
+    denoiser_blocks
+        Blocks of the denoiser, at the latent's resolution.
     start
-        Step at which sampling starts, from the latent of the blurred image noised so far.
+        Step at which sampling starts, from zero noised so far.
     num_inference_steps
         Steps unless the user says otherwise; deterministic.
     solver
@@ -53,17 +55,18 @@ class CompactPriorSettings(BaseModel):
     kind: Literal["compact"] = "compact"
     channels: int = Field(3, ge=1, le=16)
     factor: Literal[4, 8] = 4
-    latent_channels: int = Field(4, ge=1, le=64)
-    prior_channels: int = Field(4, ge=1, le=64)
-    width: int = Field(16, ge=4, le=256)
-    num_blocks: tuple[
-        Annotated[int, Field(ge=1, le=16)],
-        Annotated[int, Field(ge=1, le=16)],
-    ] = (1, 2)
-    encoder_blocks: int = Field(1, ge=0, le=16)
+    latent_channels: int = Field(16, ge=1, le=64)
+    width: int = Field(48, ge=4, le=256)
+    num_blocks: tuple[_Blocks, _Blocks, _Blocks] = (2, 2, 4)
+    denoiser_blocks: _Blocks = 1
     start: int = Field(400, ge=1, le=STEPS_MAX)
-    num_inference_steps: int = Field(4, ge=1, le=STEPS_MAX)
+    num_inference_steps: int = Field(1, ge=1, le=STEPS_MAX)
     solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
+
+    @property
+    def prior_channels(self) -> int:
+        """Channels that the network gets: those of an image."""
+        return self.channels
 
 
 class LdmPriorSettings(BaseModel):

@@ -171,8 +171,8 @@ class Course:
         network = self.state.ema
         if (finish := self.state.stage.finish) is not None:
             network = copy.deepcopy(network)
-            sharp = self.sampler.draw_all(_FINISHING_PATCHES)[1]
-            finish(network, torch.from_numpy(sharp))
+            patches = self.sampler.draw_all(_FINISHING_PATCHES)
+            finish(network, *map(torch.from_numpy, patches))
         metrics = self._earlier | (
             stage_metrics(self.settings.stage, report) if self._with_prior else _metrics(report)
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_swintormer.models.stepwise import finished
 from napari_swintormer.training.stage import Batch, Stage
 
 if TYPE_CHECKING:
@@ -16,73 +17,75 @@ if TYPE_CHECKING:
     from napari_swintormer.models.prior import PriorSwintormer
 
 _WITHOUT_PRIOR = 0.1  # share of the patches that the network restores without prior
-_LATENT_WEIGHT = 0.05  # of the latent's loss beside that of the restored image
+_FROM_START = 0.5  # share of the patches that the denoiser learns to begin with
+_DENOISER_WEIGHT = 0.1  # of the denoiser's own loss beside that of the restored image
 
 
-def sampled(batch: Batch) -> Tensor:
-    """Sample the latent in as many steps as the model is made for."""
+def _sampled(batch: Batch, seen: Tensor | None = None) -> Tensor:
+    """Sample the prior in as many steps as the model is made for."""
     prior = batch.network.prior
-    latent: Tensor = prior.sample_latent(
-        batch.blurred, batch.noise, prior.settings.num_inference_steps
-    )
-    return latent
+    if seen is None:
+        seen = prior.see(batch.blurred)
+    steps = prior.settings.num_inference_steps
+    sampled: Tensor = finished(prior.sampling_seen(seen, batch.noise, steps))
+    return sampled
 
 
-def _restored(batch: Batch, z: Tensor, kept: Tensor | float = 1.0) -> Tensor:
-    """Restore with the latent `z`; `kept` is 0 where the network gets none."""
-    prior = batch.network.prior.upsample(z) * kept
+def _restored(batch: Batch, prior: Tensor) -> Tensor:
     restored: Tensor = batch.network(torch.cat([batch.blurred, prior], dim=1))
     return restored.float()
 
 
 def _autoencoder_loss(batch: Batch) -> Tensor:
-    """Compare images with what their latent tells: the sharp ones, and the blurred ones too."""
-    images = torch.cat([batch.sharp, batch.blurred])
-    prior = batch.network.prior
-    decoded: Tensor = prior.decode(prior.encode(images))
-    return (decoded - images).abs().mean()
+    """Compare what the blurred patches miss with what its latent tells."""
+    return (batch.blurred + _decoded(batch) - batch.sharp).abs().mean()
 
 
 def _denoiser_loss(batch: Batch) -> Tensor:
-    """Predict the clean latent from one noised for a random number of steps (eq. 17)."""
-    prior = batch.network.prior
+    return _denoising_loss(batch, batch.network.prior.see(batch.blurred))
+
+
+def _denoising_loss(batch: Batch, seen: Tensor) -> Tensor:
+    """Predict the clean latent from one noised for a random number of steps (eq. 17).
+
+    What is missing is compared in the image. Half of the patches are noised to where sampling
+    starts: most is to be learned there, of a latent that tells nothing any more.
+    """
+    missing, prior = batch.sharp - batch.blurred, batch.network.prior
     with torch.no_grad():
-        clean, blurred = prior.encode(batch.sharp), prior.encode(batch.blurred)
-    t = (batch.uniform(1) * prior.settings.start).long()
-    z = prior.diffuse(clean, blurred, t, batch.noise(0, clean))
-    predicted: Tensor = prior.denoise(z, t, blurred, prior.see(batch.blurred))
-    loss: Tensor = (predicted - clean).square().mean()
-    return loss
+        clean = prior.encode(missing)
+    share = batch.uniform(1) / (1 - _FROM_START)
+    t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
+    z = prior.diffuse(clean, t, batch.noise(0, clean))
+    predicted: Tensor = prior.decode(prior.denoise(z, t, seen))
+    return (predicted - missing).abs().mean()
 
 
 def _network_loss(batch: Batch) -> Tensor:
     """Restore with what the prior samples, some patches without."""
     with torch.no_grad():
-        z = sampled(batch)
-    return (_restored(batch, z, _kept(batch)) - batch.sharp).abs().mean()
+        prior = _sampled(batch)
+    return (_restored(batch, prior * _kept(batch)) - batch.sharp).abs().mean()
 
 
 def _joint_loss(batch: Batch) -> Tensor:
-    """Restore through the steps of the prior; the latent stays that of the sharp image."""
-    with torch.no_grad():
-        clean: Tensor = batch.network.prior.encode(batch.sharp)
-    z = sampled(batch)
-    restored = (_restored(batch, z, _kept(batch)) - batch.sharp).abs().mean()
-    return restored + _LATENT_WEIGHT * (z - clean).abs().mean()
+    """Restore through the steps of the prior; the denoiser stays one for all steps."""
+    seen = batch.network.prior.see(batch.blurred)
+    prior = _sampled(batch, seen)
+    restored = (_restored(batch, prior * _kept(batch)) - batch.sharp).abs().mean()
+    return restored + _DENOISER_WEIGHT * _denoising_loss(batch, seen)
 
 
 def _kept(batch: Batch) -> Tensor:
     return (batch.uniform(2) >= _WITHOUT_PRIOR).float()[:, None, None, None]
 
 
-def _measure_latent(network: PriorSwintormer, sharp: Tensor) -> None:
-    """Bring the latent of sharp patches to mean 0 and deviation 1."""
+def _measure_latent(network: PriorSwintormer, blurred: Tensor, sharp: Tensor) -> None:
+    """Bring the latent of what some patches miss to a root mean square of 1."""
     prior = network.prior
     with torch.no_grad():
-        latents = prior.encode(sharp.to(prior.shift.device))
-        deviation, mean = torch.std_mean(latents, dim=(0, 2, 3))
-        prior.shift += mean * prior.scale
-        prior.scale *= deviation.clamp_min(1e-6)
+        latents = prior.encode((sharp - blurred).to(prior.scale.device))
+        prior.scale *= latents.square().mean(dim=(0, 2, 3)).sqrt().clamp_min(1e-6)
 
 
 def _trains(*parts: str, network: bool = False) -> Callable[[str], bool]:
@@ -91,26 +94,31 @@ def _trains(*parts: str, network: bool = False) -> Callable[[str], bool]:
     return lambda name: name.startswith(begins) or (network and not name.startswith("prior."))
 
 
+def _decoded(batch: Batch) -> Tensor:
+    """Tell what the blurred patches miss, as far as the latent does."""
+    prior = batch.network.prior
+    decoded: Tensor = prior.decode(prior.encode(batch.sharp - batch.blurred))
+    return decoded
+
+
+def _restored_with_prior(batch: Batch) -> Tensor:
+    return _restored(batch, _sampled(batch))
+
+
 STAGES = {
     "autoencoder": Stage(
         _trains("encoder", "decoder"),
         _autoencoder_loss,
-        lambda batch: batch.network.prior.decode(batch.network.prior.encode(batch.sharp)),
+        lambda batch: batch.blurred + _decoded(batch),
         _measure_latent,
     ),
     "denoiser": Stage(
         _trains("blurred_encoder", "denoiser"),
         _denoiser_loss,
-        lambda batch: batch.network.prior.decode(sampled(batch)),
+        lambda batch: batch.blurred + _sampled(batch),
     ),
-    "network": Stage(
-        _trains("upsampling", network=True),
-        _network_loss,
-        lambda batch: _restored(batch, sampled(batch)),
-    ),
+    "network": Stage(_trains(network=True), _network_loss, _restored_with_prior),
     "joint": Stage(
-        _trains("upsampling", "blurred_encoder", "denoiser", network=True),
-        _joint_loss,
-        lambda batch: _restored(batch, sampled(batch)),
+        _trains("blurred_encoder", "denoiser", network=True), _joint_loss, _restored_with_prior
     ),
 }

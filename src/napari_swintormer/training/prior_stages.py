@@ -1,7 +1,7 @@
 """The training of a model with a compact prior, stage by stage.
 
-1. ``autoencoder``: the latent of an image, and the image out of it again. Starting from a model
-   without prior this adds one; the network takes no notice of it yet.
+1. ``autoencoder``: the latent of what an image misses, and that out of it again. Starting from a
+   model without prior this adds one, which says that nothing is missing.
 2. ``denoiser``: predicts the clean latent (eq. 17, of ``z0`` instead of the noise); the autoencoder
    stays as it is.
 3. ``network``: the network restores with what the prior samples; the prior stays as it is.
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 # Of a whole training: share of the steps, learning rate as a multiple of that of the network's own
 # stage, and the norm that gradients are cut to; None for that of the settings.
 _PLAN: dict[str, tuple[float, float, float | None]] = {
-    "autoencoder": (0.2, 20 / 3, 1.0),
-    "denoiser": (0.4, 20 / 3, 1.0),
-    "network": (0.2, 1.0, None),
-    "joint": (0.2, 1 / 3, None),
+    "autoencoder": (0.1, 20 / 3, 1.0),
+    "denoiser": (0.3, 20 / 3, 1.0),
+    "network": (0.1, 1.0, None),
+    "joint": (0.5, 1.0, None),
 }
 
 
@@ -114,7 +114,7 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
 def add_prior(
     card: ModelCard, weights: Mapping[str, Tensor], prior: Any, seed: int
 ) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Give a model without prior an untrained one, of which its network takes no notice yet."""
+    """Give a model without prior an untrained one, which says that nothing is missing."""
     import torch
 
     from napari_swintormer.models.prior import build_network

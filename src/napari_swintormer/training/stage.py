@@ -38,14 +38,14 @@ class Stage(NamedTuple):
     image
         What validation compares with the sharp image.
     finish
-        What is done to a copy of the model before its weights are written, given some sharp
-        patches; None for nothing.
+        What is done to a copy of the model before its weights are written, given some blurred
+        patches and the sharp ones; None for nothing.
     """
 
     trains: Callable[[str], bool]
     loss: Callable[[Batch], Tensor]
     image: Callable[[Batch], Tensor]
-    finish: Callable[[Any, Tensor], None] | None = None
+    finish: Callable[[Any, Tensor, Tensor], None] | None = None
 
 
 class Batch(NamedTuple):
