@@ -17,7 +17,7 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation import pages, scoring
 from napari_swintormer.evaluation.cost import count
 from napari_swintormer.evaluation.frc import resolution
-from napari_swintormer.evaluation.methods import BEST_SIGMA, ABLATION_TILES, ablation, parse_method
+from napari_swintormer.evaluation.methods import ABLATION_TILES, BEST_SIGMA, ablation, parse_method
 from napari_swintormer.evaluation.metrics import psnr, ssim
 from napari_swintormer.evaluation.pictures import most_detailed, opened
 from napari_swintormer.evaluation.protocols import PROTOCOLS
