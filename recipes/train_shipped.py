@@ -1,11 +1,12 @@
 """Train one of the models that the package ships.
 
     python recipes/train_shipped.py photo-defocus --photo DIR --out photo-defocus.safetensors
-    python recipes/train_shipped.py microscopy --microscopy DIR --from photo-defocus.safetensors ...
-    python recipes/train_shipped.py photo-motion --photo DIR --from photo-defocus.safetensors ...
+    python recipes/train_shipped.py microscopy --microscopy DIR --out microscopy.safetensors
+    python recipes/train_shipped.py photo-motion --photo DIR --out photo-motion.safetensors
 
-The same command with `--resume` goes on with an interrupted training. `--network paper` trains the
-large network, for a GPU. `recipes/README.md` says what is trained on what, and for how long.
+The small network starts from another shipped model. The same command with `--resume` goes on with
+an interrupted training. `--network paper` trains the large network from nothing, for a GPU.
+`recipes/README.md` says what is trained on what, and for how long.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Recipe:
 
     kind: str
     synthesize: str
+    base: str  # what the small network starts from
     training_data: tuple[TrainingData, ...]
     title: str
     summary: str
@@ -38,6 +40,7 @@ RECIPES = {
     "photo-defocus": Recipe(
         "photo",
         "optics",
+        "swintormer-small",
         PHOTO,
         "Defocus in photos",
         "Removes defocus from photos, also where it changes with the depth of the scene, and "
@@ -46,6 +49,7 @@ RECIPES = {
     "microscopy": Recipe(
         "microscopy",
         "optics",
+        "swintormer-small",
         MICROSCOPY,
         "Defocus in microscopy: fluorescence and transmitted light",
         "Removes defocus from grey and RGB microscopy images of 8 or 16 bit, and leaves sharp "
@@ -54,14 +58,15 @@ RECIPES = {
     "photo-motion": Recipe(
         "photo",
         "motion",
+        "photo-defocus",
         PHOTO,
         "Motion blur in photos: camera shake and moving things",
         "Removes the blur of a shaking camera and of moving things from photos, and leaves sharp "
         "images alone. Trained on synthetic motion.",
     ),
 }
-STEPS = {"small": 30_000, "paper": 200_000}
-RATES = {"small": 1e-3, "paper": 3e-4}
+STEPS = {"small": 5_500, "paper": 200_000}
+RATES = {"small": 6e-4, "paper": 3e-4}
 
 
 def main() -> None:
@@ -71,7 +76,7 @@ def main() -> None:
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
     parser.add_argument("--network", choices=STEPS, default="small")
-    parser.add_argument("--from", dest="base", help="start from these weights of the same network")
+    parser.add_argument("--from", dest="base", help="start from other weights of this network")
     parser.add_argument("--steps", type=int, help="other than the recipe's")
     parser.add_argument("--lr", type=float, help="peak rate other than the recipe's")
     parser.add_argument("--patch-size", type=int, default=128)
@@ -85,14 +90,15 @@ def main() -> None:
     folder = getattr(options, recipe.kind)
     if folder is None:
         parser.error(f"{options.name} needs sharp images: give --{recipe.kind} DIR")
+    base = options.base or (recipe.base if options.network == "small" else None)
     begun = (options.out.with_suffix(".run") / "checkpoint.pt").exists()
     train(
         sharp=folder,
         kind=recipe.kind,
         synthesize=recipe.synthesize,
         out=options.out,
-        network=None if options.base else options.network,
-        from_model=options.base,
+        network=None if base else options.network,
+        from_model=base,
         steps=options.steps or STEPS[options.network],
         learning_rate=options.lr or RATES[options.network],
         patch_size=options.patch_size,

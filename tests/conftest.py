@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from tiny import tiny_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -69,3 +71,23 @@ def make_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 def tiny_weights(make_weights: Callable[..., Path]) -> Path:
     """Weights file of a tiny model for RGB and grey images."""
     return make_weights()
+
+
+@pytest.fixture(scope="module")
+def spandrel() -> Iterator[ModuleType]:
+    """Skip where it is not installed; it is with `make test`.
+
+    Stands in for torchvision, of which two architectures that are not used want three names: the
+    one of the registry does not import beside a torch for the CPU, and then takes diffusers down
+    with it.
+    """
+    names = ["torchvision", "torchvision.transforms", "torchvision.transforms.functional"]
+    stubs = [ModuleType(name) for name in names]
+    stubs[0].transforms, stubs[1].functional = stubs[1], stubs[2]  # type: ignore[attr-defined]
+    for wanted in ("InterpolationMode", "rotate", "normalize"):
+        setattr(stubs[2], wanted, type(wanted, (), {"BILINEAR": None, "NEAREST": None}))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stub in zip(names, stubs, strict=True):
+            patch.setitem(sys.modules, name, stub)
+        pytest.importorskip("spandrel_extra_arches")
+        yield pytest.importorskip("spandrel")

@@ -54,8 +54,8 @@ def deblur(
         computed now than a fixed sample of small regions, to measure its intensity range.
     model
         Name in the catalogue, path of a weights file, or a restorer that `load_model` gave; None
-        for the built-in model that gains most on this kind of image (8-bit RGB images are photos,
-        all others microscopy).
+        for the built-in model that gains most on this kind of image (8-bit RGB images may be photos
+        or micrographs, all others are microscopy).
     second_view
         The other image of the scene, of the same shape, axes and data type: for a model that was
         trained on both views of a dual-pixel camera. `image` is the view that its card names first

@@ -31,7 +31,7 @@ from napari_swintormer.models.catalogue import (
     ModelInfo,
     choose_model,
     describe_model,
-    image_kind,
+    image_kinds,
     load_model,
 )
 from napari_swintormer.models.prior_settings import LDM_BYTES, LDM_BYTES_PER_PIXEL, LdmPriorSettings
@@ -354,7 +354,7 @@ def prepare(
     model = None
     if restorer is None:
         model = describe_model(
-            choose_model(settings.model, image_kind(image.dtype, rgb="S" in axes))
+            choose_model(settings.model, image_kinds(image.dtype, rgb="S" in axes))
         )
     card = model.card if model is not None else getattr(restorer, "card", None)
     n_views = 1 if second_view is None else 2

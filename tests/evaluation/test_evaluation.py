@@ -23,7 +23,7 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation import engine, pages, scoring
 from napari_swintormer.evaluation.cost import count
 from napari_swintormer.evaluation.frc import resolution
-from napari_swintormer.evaluation.methods import ABLATION_TILES, ablation, parse_method
+from napari_swintormer.evaluation.methods import ABLATION_TILES, BEST_SIGMA, ablation, parse_method
 from napari_swintormer.evaluation.metrics import psnr, ssim
 from napari_swintormer.evaluation.pictures import Pictures, most_detailed, opened
 from napari_swintormer.evaluation.protocols import PROTOCOLS
@@ -73,7 +73,7 @@ def _evaluate(pairs, out, *methods, resume=False):
 
 def test_doing_nothing_gains_nothing_and_knowing_the_blur_gains_most(pairs, tmp_path):
     methods = ("richardson-lucy:sigma=1.2,iterations=20", "richardson-lucy-psf:iterations=20")
-    rows = _evaluate(pairs, tmp_path / "out", *methods, "richardson-lucy-best", "wiener-psf")
+    rows = _evaluate(pairs, tmp_path / "out", *methods, *BEST_SIGMA, "wiener-psf")
     gains = {
         method: np.mean([r.scores["psnr"] for r in rows if r.method == method])
         for method in dict.fromkeys(row.method for row in rows)
@@ -81,9 +81,10 @@ def test_doing_nothing_gains_nothing_and_knowing_the_blur_gains_most(pairs, tmp_
     assert gains["richardson-lucy-psf:iterations=20"] > gains["blurred"] + 3
     assert gains["richardson-lucy-psf:iterations=20"] > gains[methods[0]]
     assert gains["wiener-psf"] > gains["blurred"]
-    best = {r.image: r.scores["psnr"] for r in rows if r.method == "richardson-lucy-best"}
-    plain = {r.image: r for r in _evaluate(pairs, tmp_path / "b", "richardson-lucy")[1::2]}
-    assert all(best[image] >= row.scores["psnr"] for image, row in plain.items())
+    for best, method in BEST_SIGMA.items():
+        told = {r.image: r.scores["psnr"] for r in rows if r.method == best}
+        plain = {r.image: r for r in _evaluate(pairs, tmp_path / method, method)[1::2]}
+        assert all(told[image] >= row.scores["psnr"] for image, row in plain.items())
 
 
 def test_a_stopped_evaluation_goes_on_with_what_is_missing(pairs, tmp_path, monkeypatch):

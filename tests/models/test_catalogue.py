@@ -59,19 +59,21 @@ def test_a_copied_file_is_a_model(user_folder, tiny_weights):
 
 def test_a_model_of_ours_is_chosen_by_the_image(built_in, user_folder, make_weights):
     """Whoever names a model gets it; what the cards of others claim chooses nothing."""
-    figures = {kind: f"PSNR gain on {kind}, dB" for kind in ("photo", "microscopy")}
-    for kind, figure in figures.items():
-        shutil.copy(make_weights(kind, metrics={figure: 1.0}), built_in)
-    boaster = make_weights("boaster", metrics=dict.fromkeys(figures.values(), 99.0))
+    figures = ("PSNR gain on photo, dB", "PSNR gain on microscopy, dB")
+    models = {"photo": (2.0, -1.0), "microscopy": (0.5, 1.4), "all-round": (1.0, 1.0)}
+    for name, gains in models.items():
+        metrics = dict(zip(figures, gains, strict=True))
+        shutil.copy(make_weights(name, metrics=metrics), built_in)
+    boaster = make_weights("boaster", metrics=dict.fromkeys(figures, 99.0))
     shutil.copy(boaster, user_folder)
-    photo, grey = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
-    for image, name in ((photo, "photo"), (grey, "microscopy"), (photo.astype("u2"), "microscopy")):
+    rgb, grey = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    for image, name in ((rgb, "all-round"), (grey, "microscopy"), (rgb.astype("u2"), "microscopy")):
         assert prepare(image).model_name == name
         assert prepare(image, DeblurSettings(model="auto")).describe().startswith(f"model {name}, ")
         assert prepare(image, DeblurSettings(model="boaster")).model_name == "boaster"
-    (built_in / "photo.safetensors").unlink()
-    (built_in / "microscopy.safetensors").unlink()
-    assert prepare(photo).model_name == "swintormer-small"
+    for name in models:
+        (built_in / f"{name}.safetensors").unlink()
+    assert prepare(rgb).model_name == "swintormer-small"
 
 
 def test_the_users_model_hides_the_built_in_one_unless_it_is_damaged(user_folder, tiny_weights):

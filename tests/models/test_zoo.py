@@ -1,7 +1,6 @@
 """Networks of others: recognised by spandrel, or as programs, through every interface."""
 
 import sys
-from types import ModuleType
 
 import dask.array as da
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from foreign import network_of
 from napari_swintormer import deblur, list_models, load_model
 from napari_swintormer.cli import app
 from napari_swintormer.errors import SettingsError, WeightsError
@@ -22,59 +22,9 @@ pytestmark = [
 ARCHITECTURES = ["NAFNet", "SwinIR", "Restormer"]
 
 
-@pytest.fixture
-def spandrel():
-    """Skip where it is not installed; it is with `make test`."""
-    pytest.importorskip("spandrel_extra_arches")
-    return pytest.importorskip("spandrel")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_torchvision():
-    """Stand in for torchvision, of which two architectures that are not used want three names.
-
-    The one of the registry does not import beside a torch for the CPU, and then takes diffusers
-    down with it.
-    """
-    names = ["torchvision", "torchvision.transforms", "torchvision.transforms.functional"]
-    before = {name: sys.modules.get(name) for name in names}
-    stubs = [ModuleType(name) for name in names]
-    stubs[0].transforms, stubs[1].functional = stubs[1], stubs[2]
-    for wanted in ("InterpolationMode", "rotate", "normalize"):
-        setattr(stubs[2], wanted, type(wanted, (), {"BILINEAR": None, "NEAREST": None}))
-    sys.modules.update(zip(names, stubs, strict=True))
-    yield
-    for name, module in before.items():
-        if module is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = module
-
-
-def _network(name):
-    torch.manual_seed(0)
-    if name == "NAFNet":
-        from spandrel.architectures.NAFNet import NAFNet
-
-        network = NAFNet(width=4, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1])
-    elif name == "SwinIR":
-        from spandrel.architectures.SwinIR import SwinIR
-
-        network = SwinIR(embed_dim=12, depths=[1], num_heads=[2], window_size=8, upscale=1)
-    else:
-        from spandrel_extra_arches.architectures.Restormer import Restormer
-
-        network = Restormer(
-            dim=8, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, heads=[1, 1, 2, 4]
-        )
-    for parameter in network.parameters():  # some begin as the identity
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return network.eval()
-
-
 @pytest.fixture(params=ARCHITECTURES)
 def weights(request, spandrel, tmp_path):
-    network = _network(request.param)
+    network = network_of(request.param)
     path = tmp_path / f"{request.param}.pth"
     torch.save({"params": network.state_dict()}, path)
     return network, path

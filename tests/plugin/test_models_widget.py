@@ -138,7 +138,9 @@ def test_the_model_that_gains_most_is_recommended(deblur_alone, home, make_weigh
     form, viewer = deblur_alone.form, deblur_alone.viewer
     viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
     form.refresh()
-    assert form.model_facts.text().endswith("Recommended: other, +3.0 dB on photos")
+    assert form.model_facts.text().endswith(
+        "Recommended: other, +3.0 dB on photos; best, +4.0 dB on microscopy"
+    )
     form.image.value = viewer.add_image(np.zeros((40, 40), np.uint16))
     form.model.value = "best"
     assert form.model_facts.text().endswith("Recommended: +4.0 dB on microscopy")
@@ -150,9 +152,10 @@ def test_a_model_is_proposed_for_each_image_until_the_user_chooses_one(
     folder = home / "built-in"
     folder.mkdir(parents=True)
     monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
-    for kind in ("photo", "microscopy"):
-        metrics = {f"PSNR gain on {kind}, dB": 1.0}
-        shutil.copy(make_weights(f"of-{kind}", metrics=metrics), folder)
+    for name, gains in (("all-round", (1.0, 1.0)), ("special", (0.5, 1.4))):
+        figures = ("PSNR gain on photo, dB", "PSNR gain on microscopy, dB")
+        metrics = dict(zip(figures, gains, strict=True))
+        shutil.copy(make_weights(name, metrics=metrics), folder)
     viewer = ViewerModel()
     widget = DeblurWidget(viewer)
     qtbot.addWidget(widget)
@@ -160,13 +163,13 @@ def test_a_model_is_proposed_for_each_image_until_the_user_chooses_one(
     photo = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
     grey = viewer.add_image(np.zeros((40, 40), np.uint8))
     form.refresh()
-    for layer, name in ((photo, "of-photo"), (grey, "of-microscopy"), (photo, "of-photo")):
+    for layer, name in ((photo, "all-round"), (grey, "special"), (photo, "all-round")):
         form.image.value = layer
         assert form.settings().model == name
-    form.model.value = "of-microscopy"
+    form.model.value = "special"
     form.image.value = grey
     form.image.value = photo
-    assert form.settings().model == "of-microscopy"
+    assert form.settings().model == "special"
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])

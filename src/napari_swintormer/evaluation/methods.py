@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.pictures import Pictures
 
 BLURRED = "blurred"
-BEST_SIGMA = "richardson-lucy-best"
+BEST_SIGMA = {f"{name}-best": name for name in ("richardson-lucy", "wiener")}
+"""Classical methods that are told how wide the blur is, by what they are without."""
 
 _SETTINGS = {
     "tile_size": int,
@@ -115,13 +116,22 @@ class Classical:
 
 @dataclass(frozen=True)
 class BestSigma:
-    """Richardson-Lucy with the σ of `baselines.ORACLE_SIGMAS` that scores best on this very image.
+    """A classical method with the σ of `baselines.ORACLE_SIGMAS` that is best on this very image.
 
     No user can choose so well: it bounds what the method could give.
+
+    Attributes
+    ----------
+    name
+        Of `BEST_SIGMA`.
     """
 
-    name: str = BEST_SIGMA
-    identity: str = BEST_SIGMA
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """The name; the code is that of the package's version."""
+        return self.name
 
     def restore(self, pictures: Pictures) -> NDArray[Any]:
         """Restore with every σ and keep the result of the highest PSNR."""
@@ -130,9 +140,9 @@ class BestSigma:
         def psnr(restored: NDArray[Any]) -> float:
             return score(pictures.protocol, restored, pictures.sharp, scale, ())["psnr"]
 
+        method: Callable[..., NDArray[Any]] = baselines.BASELINES[BEST_SIGMA[self.name]]
         candidates = [
-            baselines.richardson_lucy(image, pictures.axes, sigma=sigma)
-            for sigma in baselines.ORACLE_SIGMAS
+            method(image, pictures.axes, sigma=sigma) for sigma in baselines.ORACLE_SIGMAS
         ]
         return max(candidates, key=psnr)
 
@@ -204,8 +214,8 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
         known = {"sigma": float, "iterations": int}
         chosen = _options(text, options, known if name == "richardson-lucy" else {"sigma": float})
         return Classical(text, partial(baselines.BASELINES[name], **chosen))
-    if text == BEST_SIGMA:
-        return BestSigma()
+    if text in BEST_SIGMA:
+        return BestSigma(text)
     if name in baselines.WITH_PSF:
         known = {"iterations": int} if name.startswith("rich") else {"balance": float}
         chosen = _options(text, options, known)

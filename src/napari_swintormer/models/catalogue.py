@@ -11,6 +11,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_swintormer.config import AUTOMATIC_MODEL, DEFAULT_MODEL, models_folder
@@ -95,27 +96,31 @@ def list_models() -> list[ModelInfo]:
     return [models[name] for name in sorted(models)]
 
 
-def recommended_model(models: Sequence[ModelInfo], kind: ImageKind) -> tuple[str, float] | None:
-    """Choose the model that was measured to gain most on a kind of image.
+def recommended_model(
+    models: Sequence[ModelInfo], kinds: Sequence[ImageKind]
+) -> tuple[str, float] | None:
+    """Choose the model that was measured to gain most on images of some kinds.
 
     Parameters
     ----------
     models
         Of `list_models`; those that cannot deblur a single image are left out.
-    kind
-        ``"photo"`` or ``"microscopy"``.
+    kinds
+        What the image may be, see `image_kinds`.
 
     Returns
     -------
     (name, gain) or None
-        The gain over the blurred images in dB of PSNR, as its card says; None where no card says.
+        The gain over the blurred images in dB of PSNR, as its card says, the mean over the kinds;
+        None where no card says.
     """
+    figures = [f"PSNR gain on {kind}, dB" for kind in kinds]
     gains = {
-        info.name: info.card.metrics[figure]
+        info.name: mean(info.card.metrics[figure] for figure in figures)
         for info in models
         if info.card is not None
         and info.card.network.views == 1
-        and (figure := f"PSNR gain on {kind}, dB") in info.card.metrics
+        and info.card.metrics.keys() >= set(figures)
     }
     if not gains:
         return None
@@ -123,27 +128,27 @@ def recommended_model(models: Sequence[ModelInfo], kind: ImageKind) -> tuple[str
     return best, gains[best]
 
 
-def image_kind(dtype: np.dtype[Any], *, rgb: bool) -> ImageKind:
-    """Guess what an image is: colours of 8 bits are a photo, as in training."""
-    return "photo" if rgb and dtype == "uint8" else "microscopy"
+def image_kinds(dtype: np.dtype[Any], *, rgb: bool) -> tuple[ImageKind, ...]:
+    """Guess what an image is: 8-bit RGB may be a photo or a micrograph, all else is microscopy."""
+    return ("photo", "microscopy") if rgb and dtype == "uint8" else ("microscopy",)
 
 
-def choose_model(name_or_path: str | Path | None, kind: ImageKind) -> str | Path:
+def choose_model(name_or_path: str | Path | None, kinds: Sequence[ImageKind]) -> str | Path:
     """Choose a model for an image, unless the user named one.
 
     Parameters
     ----------
     name_or_path
         What the user named; None or ``"auto"`` for the built-in model that was measured to gain
-        most on images of this kind. Models of the user are never chosen for him: what the cards
+        most on images of these kinds. Models of the user are never chosen for him: what the cards
         of strangers claim is not measured by us.
-    kind
-        Of the image, see `image_kind`.
+    kinds
+        What the image may be, see `image_kinds`.
     """
     if name_or_path is not None and name_or_path != AUTOMATIC_MODEL:
         return name_or_path
     built_in = [info for info in list_models() if info.source == "built-in"]
-    best = recommended_model(built_in, kind)
+    best = recommended_model(built_in, kinds)
     return DEFAULT_MODEL if best is None else best[0]
 
 

@@ -21,7 +21,7 @@ from napari_swintormer.config import (
 from napari_swintormer.models.catalogue import (
     ModelInfo,
     choose_model,
-    image_kind,
+    image_kinds,
     recommended_model,
 )
 from napari_swintormer.plugin.deblur_fields import (
@@ -152,7 +152,7 @@ class DeblurForm(DeblurFields):
         if name == AUTOMATIC_MODEL and layer is None:
             name = DEFAULT_MODEL
         elif layer is not None:
-            name = str(choose_model(name, image_kind(layer.dtype, rgb=layer.rgb)))
+            name = str(choose_model(name, image_kinds(layer.dtype, rgb=layer.rgb)))
         if name in self._models:
             self._proposed = self.model.value = name
 
@@ -184,16 +184,18 @@ class DeblurForm(DeblurFields):
                 field.value = value
 
     def _show_facts(self) -> None:
-        """Say what the model is, and which is recommended for this kind of image."""
+        """Say what the model is, and which is recommended for what the image may be."""
         info, layer = self._models.get(self.model.value), self.layer
         lines = ["" if info is None else _describe_model(info)]
-        kind = None if layer is None else image_kind(layer.dtype, rgb=layer.rgb)
-        best = kind and recommended_model(list(self._models.values()), kind)
-        if kind and best:
-            name, gain = best
-            what = "photos" if kind == "photo" else "microscopy"
-            other = "" if name == self.model.value else f"{name}, "
-            lines.append(f"Recommended: {other}{gain:+.1f} dB on {what}")
+        recommended = []
+        for kind in () if layer is None else image_kinds(layer.dtype, rgb=layer.rgb):
+            if best := recommended_model(list(self._models.values()), [kind]):
+                name, gain = best
+                what = "photos" if kind == "photo" else "microscopy"
+                other = "" if name == self.model.value else f"{name}, "
+                recommended.append(f"{other}{gain:+.1f} dB on {what}")
+        if recommended:
+            lines.append(f"Recommended: {'; '.join(recommended)}")
         self.model_facts.setText("\n".join(filter(None, lines)))
 
     def _show_model(self, *_: object) -> None:

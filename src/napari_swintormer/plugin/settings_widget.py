@@ -34,8 +34,8 @@ class SettingsWidget(QWidget):
         self.model = ComboBox(
             choices=[],
             tooltip="The model that the Deblur widget proposes, and the command line takes.\n"
-            "Automatic here chooses by the image: 8-bit RGB images are photos, all others "
-            "microscopy.",
+            "Automatic here chooses by the image: 8-bit RGB may be a photo or a micrograph, all "
+            "else is microscopy.",
         )
         self.device = ComboBox(
             choices=DEVICES,
