@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from napari_swintormer.evaluation import datasets, report
+from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import affine_fit
+from napari_swintormer.evaluation.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.training.pairs import list_pairs, sharp_scenes
 from napari_swintormer.training.patches import PatchSampler
@@ -44,7 +45,7 @@ def main() -> None:
         rows.append([name, *statistics(pairs)])
     header = ["patches", "edge width (px): 10, 50, 90 %"]
     header += [f"{a:g}-{b:g}" for a, b in BANDS] + ["noise, dark", "noise, light"]
-    text = report.markdown_table(header, rows)
+    text = markdown_table(header, rows)
     (options.out / "statistics.md").write_text(text, encoding="utf-8")
     print(text)
 

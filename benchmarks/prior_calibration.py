@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 from napari_swintormer import deblur, load_model
 from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import intensity_span
-from napari_swintormer.evaluation.report import markdown_table
+from napari_swintormer.evaluation.pages import markdown_table
 from napari_swintormer.evaluation.residual import residual_map
 
 CLASSES, SQUARE = 20, 8

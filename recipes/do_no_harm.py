@@ -18,9 +18,10 @@ import numpy as np
 
 from napari_swintormer import deblur, load_model
 from napari_swintormer.config import DEFAULT_MODEL
-from napari_swintormer.evaluation import datasets, report
+from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.harmless import Harmless, harmless_images
 from napari_swintormer.evaluation.metrics import intensity_span, psnr
+from napari_swintormer.evaluation.pages import markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def main() -> None:
     lines = [
         f"# What {Path(options.model).stem} leaves alone\n",
         f"{len(rows) - missed} of {len(rows)} images stay as they are.\n",
-        report.markdown_table(header, rows),
+        markdown_table(header, rows),
     ]
     options.out.write_text("\n".join(lines), encoding="utf-8")
 

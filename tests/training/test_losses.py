@@ -9,8 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from napari_swintormer.errors import TrainingError
+from napari_swintormer.errors import FileError
 from napari_swintormer.events import Trained
+from napari_swintormer.training import perceptual
 from napari_swintormer.training.losses import l1, make_loss, psnr
 from napari_swintormer.training.perceptual import Perceptual
 from napari_swintormer.training.train import iter_train
@@ -90,7 +91,7 @@ def test_the_perceptual_loss_compares_the_five_layers_of_the_paper(vgg19):
 
 def test_vgg19_is_data_and_is_what_it_says(vgg19, tmp_path):
     def says(file, message):
-        with pytest.raises(TrainingError, match=message):
+        with pytest.raises(FileError, match=message):
             Perceptual(file)
 
     says(tmp_path / "none.pth", "There is no file")
@@ -112,15 +113,15 @@ class Quiet(SimpleHTTPRequestHandler):
 def test_vgg19_is_fetched_once_and_only_if_it_is_torchvision_s(vgg19, monkeypatch):
     handler = partial(Quiet, directory=vgg19.parent)
     monkeypatch.setenv("NO_PROXY", "*")
-    module = "napari_swintormer.training.perceptual"
+    name = "napari_swintormer.training.perceptual.VGG19"
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         address = f"http://127.0.0.1:{server.server_port}/vgg19.pth"
-        monkeypatch.setattr(f"{module}.VGG19_URL", address)
-        with pytest.raises(TrainingError, match="does not match the known hash"):
+        monkeypatch.setattr(name, published := dataclasses.replace(perceptual.VGG19, url=address))
+        with pytest.raises(FileError, match="does not match the known hash"):
             Perceptual()
         sha256 = hashlib.sha256(vgg19.read_bytes()).hexdigest()
-        monkeypatch.setattr(f"{module}.VGG19_SHA256", sha256)
+        monkeypatch.setattr(name, dataclasses.replace(published, sha256=sha256))
         fetched = Perceptual()
         server.shutdown()
     again = Perceptual()  # nobody serves it any more

@@ -17,7 +17,7 @@ from napari_swintormer.benchmark.measures import PAPER_TILES
 from napari_swintormer.benchmark.timing import LiveBytes, seconds
 from napari_swintormer.benchmark.transcription import Transcription
 from napari_swintormer.evaluation.cost import count
-from napari_swintormer.evaluation.report import markdown_table
+from napari_swintormer.evaluation.pages import markdown_table
 from napari_swintormer.models.card import ForeignCard
 from napari_swintormer.models.ldm import build_denoiser
 from napari_swintormer.models.restorer import PriorUse

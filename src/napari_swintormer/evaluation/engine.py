@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +15,12 @@ from napari_swintormer.imaging.intensity import IntensityRange, measure_ranges
 from napari_swintormer.job import prepare
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_swintormer.config import DeblurSettings
     from napari_swintormer.evaluation.pictures import Pictures
     from napari_swintormer.job import Job
     from napari_swintormer.models.restorer import Restorer
 
-_IN_MEMORY = 2**28  # samples; larger results lie in a nameless file
+_IN_MEMORY = 2**26  # bytes; larger results lie on disk
 _FULL = IntensityRange(0.0, 1.0, -np.inf, np.inf)
 
 
@@ -46,8 +47,8 @@ def restore(
     Returns
     -------
     array-like or None
-        Shape and data type of the blurred image; None where the network wants views that the
-        scene does not have.
+        Shape and data type of the blurred image, on disk if that is large; None where the network
+        wants views that the scene does not have.
     """
     if ensemble == 1:
         job = plan(pictures, settings, restorer)
@@ -88,17 +89,27 @@ def _run(job: Job, pictures: Pictures) -> Any:
         ranges = [replace(r, floor=-np.inf, ceiling=np.inf, strength=strength) for r in measured]
     else:
         ranges = job.ranges
-    out = _empty(job.planes.data.shape, job.planes.dtype)
+    out = _room(job)
     for _ in job.run(out, ranges=ranges):
         pass
     return out
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if np.prod(shape) <= _IN_MEMORY:
+def _room(job: Job) -> Any:
+    """Make room for a result, in memory or in a folder that goes with it."""
+    shape, dtype = job.planes.data.shape, job.planes.dtype
+    if prod(shape) * dtype.itemsize <= _IN_MEMORY:
         return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # lives as long as the array
-        return np.memmap(file, dtype, "w+", shape=shape)
+    import zarr
+
+    folder = tempfile.mkdtemp(prefix="swintormer-")
+    sides = {"Y": job.plan.grid.block_size, "X": job.plan.grid.block_size}
+    axes = zip(job.planes.axes, shape, strict=True)
+    chunks = tuple(min(n, sides.get(axis, n)) for axis, n in axes)
+    # not mapped into memory: what is mapped at once counts as memory
+    out = zarr.create_array(folder, shape=shape, dtype=dtype, chunks=chunks, compressors=None)
+    weakref.finalize(out, shutil.rmtree, folder, ignore_errors=True)
+    return out
 
 
 def _turned(pixels: Any, quarter: int, flipped: bool) -> Any:

@@ -39,8 +39,10 @@ _SETTINGS = {
     "blend": str,
     "num_inference_steps": int,
     "prior": str,
+    "samples": int,
     "seed": int,
     "strength": float,
+    "scale": int,
 }
 
 
@@ -155,8 +157,6 @@ class Model:
         As the user wrote it.
     settings
         Model, tiles, prior, device.
-    samples
-        Results of so many seeds are averaged; for models that sample a prior.
     ensemble
         1, or 8: the average over all flips and quarter turns of the image.
     restorer
@@ -165,7 +165,6 @@ class Model:
 
     name: str
     settings: DeblurSettings
-    samples: int = 1
     ensemble: int = 1
     restorer: Any = field(default=None, repr=False)
 
@@ -174,28 +173,19 @@ class Model:
         """Name, weights and all settings."""
         chosen = replace(self.settings, model=None, batch_size=None)
         weights = getattr(self.restorer, "sha256", "")
-        return f"{self.name} {weights} {chosen} {self.samples} {self.ensemble}"
+        return f"{self.name} {weights} {chosen} {self.ensemble}"
 
     def restore(self, pictures: Pictures) -> Any | None:
         """Restore; None for a network of several views where there are none."""
         from napari_swintormer.evaluation.engine import restore
 
-        results = [
-            restore(pictures, replace(self.settings, seed=seed), self.restorer, self.ensemble)
-            for seed in range(self.settings.seed, self.settings.seed + self.samples)
-        ]
-        if len(results) == 1 or results[0] is None:
-            return results[0]
-        mean = np.mean([np.asarray(result, np.float64) for result in results], axis=0)
-        dtype = results[0].dtype
-        return (np.rint(mean) if dtype.kind in "iu" else mean).astype(dtype)
+        return restore(pictures, self.settings, self.restorer, self.ensemble)
 
     def macs_per_pixel(self, pictures: Pictures) -> float | None:
         """Multiply-accumulates for a pixel of these images; None where they cannot be counted."""
         from napari_swintormer.evaluation.cost import macs_per_pixel
 
-        once = macs_per_pixel(pictures, self.settings, self.restorer, self.ensemble)
-        return None if once is None else self.samples * once
+        return macs_per_pixel(pictures, self.settings, self.restorer, self.ensemble)
 
 
 def parse_method(text: str, settings: DeblurSettings) -> Method:
@@ -230,13 +220,10 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
         known = {"iterations": int} if name.startswith("rich") else {"balance": float}
         chosen = _options(text, options, known)
         return Classical(text, partial(baselines.WITH_PSF[name], **chosen), with_psf=True)
-    chosen = _options(text, options, _SETTINGS | {"samples": int, "ensemble": int})
-    samples, ensemble = chosen.pop("samples", 1), chosen.pop("ensemble", 1)
-    if samples < 1 or ensemble not in (1, 8):
-        raise SettingsError(
-            f"samples must be at least 1 and ensemble 1 or 8 (got samples={samples}, "
-            f"ensemble={ensemble} in {text!r})."
-        )
+    chosen = _options(text, options, _SETTINGS | {"ensemble": int})
+    ensemble = chosen.pop("ensemble", 1)
+    if ensemble not in (1, 8):
+        raise SettingsError(f"ensemble must be 1 or 8 (got ensemble={ensemble} in {text!r}).")
     from napari_swintormer.models.catalogue import load_model
 
     restorer = load_model(name)
@@ -245,7 +232,7 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
             f"No camera sees two views turned or mirrored (got ensemble={ensemble} in {text!r}). "
             "Leave ensemble out for a model of two views."
         )
-    return Model(text, replace(settings, model=name, **chosen), samples, ensemble, restorer)
+    return Model(text, replace(settings, model=name, **chosen), ensemble, restorer)
 
 
 ABLATION_TILES = (
@@ -277,11 +264,13 @@ def ablation(text: str) -> list[str]:
 
     name, options = _split(text)
     card = describe_model(name).card
-    varied = [f"{tiles},blend=uniform" for tiles in ABLATION_TILES]
+    varied = [(options, f"{tiles},blend=uniform") for tiles in ABLATION_TILES]
     if card is not None and card.prior is not None:
-        varied.append("prior=off")
-        varied += [f"num_inference_steps={t}" for t in ABLATION_STEPS[card.prior.kind]]
-    return [f"{name}:" + ",".join(filter(None, (options, one))) for one in varied]
+        once = ",".join(o for o in options.split(",") if not o.startswith("samples="))
+        varied.append((once, "prior=off"))  # without a prior all samples are the same
+        steps = ABLATION_STEPS[card.prior.kind]
+        varied += [(options, f"num_inference_steps={t}") for t in steps]
+    return [f"{name}:" + ",".join(filter(None, pair)) for pair in varied]
 
 
 def _split(text: str) -> tuple[str, str]:

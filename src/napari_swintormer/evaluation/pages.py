@@ -13,7 +13,6 @@ from napari_swintormer import __version__
 from napari_swintormer.evaluation.methods import BLURRED
 from napari_swintormer.evaluation.pictures import CROP
 from napari_swintormer.evaluation.protocols import PROTOCOLS
-from napari_swintormer.evaluation.report import markdown_table
 from napari_swintormer.evaluation.run import JOURNAL, write_scores
 from napari_swintormer.evaluation.statistics import LEVEL, RESAMPLES, bootstrap, paired_difference
 
@@ -293,6 +292,13 @@ def markdown(parts: Iterable[Part]) -> str:
         elif not part.folded:
             texts.append(markdown_table(part.header, part.rows))
     return "\n".join(texts)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown table, first column to the left, the others to the right."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def html(title: str, parts: Iterable[Part]) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ALWAYS = ("psnr", "ssim", "mae")
 OPTIONAL = ("ssim3d", "ms_ssim", "gmsd", "lpips", "frc")
-_AT_ONCE = 2**25  # samples; more are scored in bands, without the metrics that cannot be
+_AT_ONCE = 2**24  # samples; more are scored in bands, without the metrics that cannot be
 _BAND = 2**22  # samples of a band
 
 

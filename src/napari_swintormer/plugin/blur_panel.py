@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.plugin.runs import show_error
 from napari_swintormer.plugin.view import InView
+from napari_swintormer.plugin.wiring import show_error
 
 if TYPE_CHECKING:
     from napari_swintormer.imaging.blur import Blur

@@ -14,7 +14,7 @@ from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Progress
 from napari_swintormer.folder_run import FolderRun
-from napari_swintormer.plugin.runs import attach, show_error
+from napari_swintormer.plugin.wiring import attach, show_error
 from napari_swintormer.plugin.worker import EventWorker
 
 

@@ -19,9 +19,9 @@ from napari_swintormer.job import planned_speed_key, prepare
 from napari_swintormer.models.card import ModelCard
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.models.weights import file_sha256
-from napari_swintormer.plugin.runs import show_error
 from napari_swintormer.plugin.style import form_layout, set_role, text_label
 from napari_swintormer.plugin.variant_row import picture
+from napari_swintormer.plugin.wiring import show_error
 from napari_swintormer.sample import sample_images
 from napari_swintormer.tiling.grid import Region
 

@@ -11,8 +11,8 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.layers import LayerSource
-from napari_swintormer.plugin.runs import attach, show_error
 from napari_swintormer.plugin.view import InView
+from napari_swintormer.plugin.wiring import attach, show_error
 from napari_swintormer.plugin.worker import PreviewWorker
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_swintormer.evaluation.residual import blocks, pair_of_planes, residual_region
 from napari_swintormer.events import Clock
 from napari_swintormer.plugin.layers import LayerSource, full_resolution
-from napari_swintormer.plugin.runs import attach, show_error
+from napari_swintormer.plugin.wiring import attach, show_error
 from napari_swintormer.plugin.worker import EventWorker
 from napari_swintormer.tiling.plan import size_text
 

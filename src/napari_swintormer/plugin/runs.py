@@ -11,10 +11,8 @@ from typing import Any
 from napari.components import ViewerModel
 from napari.layers import Image
 from napari.utils import progress
-from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, Signal
 
-from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Progress
 from napari_swintormer.job import Job
 from napari_swintormer.plugin.deviation import deviation_layer
@@ -22,6 +20,7 @@ from napari_swintormer.plugin.layers import LayerSource
 from napari_swintormer.plugin.results import Result
 from napari_swintormer.plugin.run_panel import clock
 from napari_swintormer.plugin.saved import FileResult
+from napari_swintormer.plugin.wiring import attach, show_error
 from napari_swintormer.plugin.worker import DeblurWorker, Outcome
 
 
@@ -293,25 +292,3 @@ class Runs(QObject):
             and event.value == self._current.layer
         ):
             self._worker.quit()
-
-
-def show_error(error: Exception, say: Any) -> None:
-    """Say what the user can put right in one sentence; show the traceback of anything else."""
-    if isinstance(error, SwintormerError):
-        say(str(error), True)
-    else:  # not the user's mistake: napari shows the traceback on demand
-        say(f"{type(error).__name__}: {error}", True)
-        notification_manager.receive_error(type(error), error, error.__traceback__)
-
-
-def relay_warning(arguments: tuple[Any, ...]) -> None:
-    """Show a warning of a worker where napari shows those of the GUI thread."""
-    notification_manager.receive_warning(*arguments)
-
-
-def attach(worker: Any, owner: QObject, failed: Any, ended: Any) -> None:
-    """Hand on what a worker ends with, and stop it when its owner goes with the viewer."""
-    worker.errored.connect(failed)
-    worker.warned.connect(relay_warning)
-    worker.finished.connect(ended)
-    owner.destroyed.connect(worker.quit)

@@ -23,10 +23,10 @@ from napari_swintormer.plugin.curves import CurvePlot
 from napari_swintormer.plugin.form_area import FormArea
 from napari_swintormer.plugin.pair_table import PairTable
 from napari_swintormer.plugin.run_panel import RunPanel
-from napari_swintormer.plugin.runs import attach, show_error
 from napari_swintormer.plugin.style import style_sheet
 from napari_swintormer.plugin.train_form import TrainForm
 from napari_swintormer.plugin.train_worker import CheckWorker, TrainWorker, keep_best
+from napari_swintormer.plugin.wiring import attach, show_error
 from napari_swintormer.training.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.saved import load_settings
 from napari_swintormer.training.settings import TrainSettings

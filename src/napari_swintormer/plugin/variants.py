@@ -12,7 +12,7 @@ from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError, SwintormerError
 from napari_swintormer.job import Job
 from napari_swintormer.models.catalogue import ModelInfo
-from napari_swintormer.plugin.runs import attach, show_error
+from napari_swintormer.plugin.wiring import attach, show_error
 from napari_swintormer.plugin.worker import VariantsWorker
 from napari_swintormer.tiling.grid import Region
 

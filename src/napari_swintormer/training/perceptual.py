@@ -5,21 +5,23 @@ Features are those of VGG19 trained on ImageNet, at the layers that the paper na
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
-from napari_swintormer.config import cache_folder
-from napari_swintormer.errors import TrainingError
+from napari_swintormer.models.published import Published
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
-VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-VGG19_SHA256 = "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
+VGG19 = Published(
+    "VGG19",
+    "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    "548 MB",
+)
 # Channels of the convolutions, level by level; between levels the resolution is halved.
 _LEVELS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 # Convolutions whose output is compared, by level and number there: conv1_1, 2_1, 3_1, 4_1, 5_4.
@@ -38,7 +40,7 @@ class Perceptual(nn.Module):
 
     Raises
     ------
-    TrainingError
+    FileError
         The parameters cannot be had, or are others.
     """
 
@@ -56,7 +58,7 @@ class Perceptual(nn.Module):
                     channels = wider
         for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
-        _load(self.convolutions, _fetch() if file is None else file)
+        VGG19.fill_convolutions(self.convolutions, VGG19.fetch() if file is None else file)
         self.eval().requires_grad_(False)
 
     def forward(self, restored: Tensor, sharp: Tensor) -> Tensor:
@@ -82,53 +84,3 @@ class Perceptual(nn.Module):
                 x = F.relu(seen)
             x = F.max_pool2d(x, 2) if level < len(_LEVELS) else x
         return features
-
-
-def _fetch() -> Path:
-    import pooch
-
-    folder = cache_folder() / "vgg19"
-    try:
-        return Path(
-            pooch.retrieve(
-                VGG19_URL, f"sha256:{VGG19_SHA256}", VGG19_URL.rpartition("/")[2], folder
-            )
-        )
-    except (OSError, ValueError) as error:  # no connection; or not the file that was expected
-        raise TrainingError(
-            f"VGG19's parameters (548 MB) cannot be fetched from {VGG19_URL} "
-            f"({' '.join(str(error).split())[:200]}). Fetch the file by other means and name it as "
-            "vgg19, or use another loss."
-        ) from error
-
-
-def _load(convolutions: nn.ModuleList, file: Path) -> None:
-    """Take the convolutions out of torchvision's file, as data: nothing in it is executed."""
-    if not file.is_file():
-        raise TrainingError(f"There is no file {file} with VGG19's parameters.")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or truncated pickle can raise anything
-        raise TrainingError(
-            f"{file} is damaged, or holds more than plain weights. Use torchvision's "
-            f"{VGG19_URL.rpartition('/')[2]}."
-        ) from error
-    state = _renamed(content) if isinstance(content, dict) else {}
-    wanted = {key: value.shape for key, value in convolutions.state_dict().items()}
-    if {key: value.shape for key, value in state.items()} != wanted:
-        raise TrainingError(
-            f"{file} does not hold the parameters of VGG19. Use torchvision's "
-            f"{VGG19_URL.rpartition('/')[2]}."
-        )
-    convolutions.load_state_dict(state, assign=True)
-
-
-def _renamed(content: Mapping[str, object]) -> dict[str, Tensor]:
-    """Count the convolutions alone; torchvision counts what lies between them, too."""
-    own = {key: value for key, value in content.items() if str(key).startswith("features.")}
-    places = sorted({int(k.split(".")[1]) for k in own if k.split(".")[1].isdecimal()})
-    return {
-        f"{places.index(int(number))}.{kind}": value
-        for (_, number, kind), value in ((key.split("."), value) for key, value in own.items())
-        if isinstance(value, Tensor)
-    }
