@@ -3,8 +3,8 @@
     python recipes/publish.py --weights microscopy.safetensors --steps 19400 \
         --evaluation docs/models/evaluation
 
-`swintormer evaluate` writes the evaluation, of one model or of several. The tiles are those that
-the engine is quickest with; the network itself was trained on patches and works at any size.
+`swintormer evaluate` writes the evaluation, of one model or of several. The tiles unless given are
+those that the engine is quickest with; the network was trained on patches and works at any size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ FIELDS = {
         "dfnn_mitochondria",
     ),
 }
-TILES = {"tile_size": 512, "overlap": 64, "blend": "smooth"}
 
 
 def main() -> None:
@@ -36,12 +35,15 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="trained weights file")
     parser.add_argument("--steps", type=int, required=True, help="training steps, of all runs")
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of its evaluation")
+    parser.add_argument("--tile-size", type=int, default=512, help="that it works best on")
+    parser.add_argument("--overlap", type=int, default=64, help="of neighbouring tiles")
     parser.add_argument("--summary", help="what it is good for and what not, for the card")
     arguments = parser.parse_args()
 
     card, weights = load_weights(arguments.weights)
     metrics = {"training steps": float(arguments.steps)} | findings(arguments.evaluation, card.name)
-    changes = TILES | {"metrics": metrics}
+    tiles = {"tile_size": arguments.tile_size, "overlap": arguments.overlap, "blend": "smooth"}
+    changes = tiles | {"metrics": metrics}
     if arguments.summary:
         changes["summary"] = arguments.summary
     file = BUILT_IN_FOLDER / f"{card.name}.safetensors"

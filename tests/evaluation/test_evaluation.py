@@ -215,7 +215,7 @@ def test_large_images_are_restored_and_scored_from_disk(monkeypatch):
     [
         ("swintormer-small:tiles=3", "tile_size"),
         ("swintormer-small:tile_size=big", "must be a number"),
-        ("swintormer-small:ensemble=4", "ensemble 1 or 8"),
+        ("swintormer-small:ensemble=4", "ensemble must be 1 or 8"),
         ("unsharp-mask:iterations=3", "sigma"),
     ],
 )

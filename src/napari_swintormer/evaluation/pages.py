@@ -190,7 +190,9 @@ def difference_table(rows: Sequence[Row], first: str, others: Sequence[str]) -> 
             a, b = _figures(rows, first, name), _figures(rows, other, name)
             both = [image for image in a if image in b]
             mean = paired_difference([a[i] for i in both], [b[i] for i in both])
-            line.append(_interval(mean, digits, signed=True))
+            # images that a method does not touch are infinitely like themselves
+            known = np.isfinite(mean.value)
+            line.append(_interval(mean, digits, signed=True) if known else "")
         better = sum(
             x > y
             for x, y in zip(
