@@ -48,6 +48,7 @@ def take_pictures() -> None:
     viewer.open_sample("napari-swintormer", "circuit-board")
     get_app_model().commands.execute_command("napari-swintormer.deblur").result()
     (widget,) = viewer.window.dock_widgets.values()
+    widget.form.model.value = "photo-defocus"
     widget.run()  # measures the speed, so that the plan can say the time
     wait_for_result(widget)
     viewer.layers.remove(viewer.layers[-1])

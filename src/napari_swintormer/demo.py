@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_swintormer.config import AUTOMATIC_MODEL
 from napari_swintormer.console import finish
 from napari_swintormer.file_run import FileRun
 from napari_swintormer.imaging.files import open_image
@@ -23,7 +25,7 @@ _PANEL = 512  # pixels, the longer side of an image in the picture
 _MARGIN, _STRIP = 12, 34
 _DETAIL = 128  # pixels of the image, side of the detail
 _INK, _PAPER, _FRAME = (238, 240, 243), (27, 31, 38), (255, 196, 61)
-_SHOWN = ("circuit-board", "actin")
+_SHOWN = {"circuit-board": "photo-defocus", "actin": "microscopy"}  # with the model for it
 
 
 def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list[Path]:
@@ -34,7 +36,7 @@ def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list
     folder
         Where the results go; created if it is not there.
     settings
-        How to deblur.
+        How to deblur; without a model each image gets the one that is best for it.
     progress
         Show a progress bar.
 
@@ -47,7 +49,9 @@ def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list
     folder.mkdir(parents=True, exist_ok=True)
     for sample in (image for image in sample_images() if image.name in _SHOWN):
         result = folder / f"{sample.path.stem}_deblurred{sample.path.suffix}"
-        run = FileRun(sample.path, result, settings, overwrite=True)
+        named = settings.model not in (None, AUTOMATIC_MODEL)
+        chosen = settings if named else replace(settings, model=_SHOWN[sample.name])
+        run = FileRun(sample.path, result, chosen, overwrite=True)
         finish(run.events(), sample.name, show=progress)
         picture = folder / f"{sample.path.stem}_before_after.png"
         with open_image(sample.path) as before, open_image(result) as after:

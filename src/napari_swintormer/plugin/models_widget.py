@@ -258,7 +258,7 @@ class ModelsWidget(QWidget):
         self.setStyleSheet(style_sheet(self._viewer.theme))
 
     def _lay_out(self) -> None:
-        self.list.setMaximumHeight(130)
+        self.list.setFixedHeight(110)  # the models of the package, and that there are more
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
