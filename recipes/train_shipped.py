@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Recipe:
     """What one model is trained on, and what its card says."""
 
-    kind: str
+    kinds: tuple[str, ...]
     synthesize: str
     base: str  # what the small network starts from
     training_data: tuple[TrainingData, ...]
@@ -38,7 +38,7 @@ class Recipe:
 
 RECIPES = {
     "photo-defocus": Recipe(
-        "photo",
+        ("photo",),
         "optics",
         "swintormer-small",
         PHOTO,
@@ -47,7 +47,7 @@ RECIPES = {
         "leaves sharp images alone. Trained on synthetic defocus.",
     ),
     "microscopy": Recipe(
-        "microscopy",
+        ("microscopy",),
         "optics",
         "swintormer-small",
         MICROSCOPY,
@@ -56,13 +56,22 @@ RECIPES = {
         "images alone. Trained on synthetic defocus of microscope optics.",
     ),
     "photo-motion": Recipe(
-        "photo",
+        ("photo",),
         "motion",
         "photo-defocus",
         PHOTO,
         "Motion blur in photos: camera shake and moving things",
         "Removes the blur of a shaking camera and of moving things from photos, and leaves sharp "
         "images alone. Trained on synthetic motion.",
+    ),
+    "all-round": Recipe(
+        ("photo", "microscopy"),
+        "all",
+        "swintormer-small",
+        (*MICROSCOPY, *PHOTO),
+        "Defocus and motion, in photos and microscopy",
+        "Removes defocus and motion blur from photos and defocus from microscopy images, and "
+        "leaves sharp images alone. Trained on synthetic blur.",
     ),
 }
 STEPS = {"small": 5_500, "paper": 200_000}
@@ -87,14 +96,15 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16")
     options = parser.parse_args()
     recipe = RECIPES[options.name]
-    folder = getattr(options, recipe.kind)
-    if folder is None:
-        parser.error(f"{options.name} needs sharp images: give --{recipe.kind} DIR")
+    folders = [getattr(options, kind) for kind in recipe.kinds]
+    for kind, folder in zip(recipe.kinds, folders, strict=True):
+        if folder is None:
+            parser.error(f"{options.name} needs sharp images: give --{kind} DIR")
     base = options.base or (recipe.base if options.network == "small" else None)
     begun = (options.out.with_suffix(".run") / "checkpoint.pt").exists()
     train(
-        sharp=folder,
-        kind=recipe.kind,
+        sharp=folders,
+        kind=recipe.kinds,
         synthesize=recipe.synthesize,
         out=options.out,
         network=None if base else options.network,

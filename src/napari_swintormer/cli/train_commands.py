@@ -76,7 +76,8 @@ def train(
     dual_pixel: DualPixel = TrainSettings.dual_pixel,
     annotations: Annotations = TrainSettings.annotations,
     synthesize: Annotated[
-        str | None, typer.Option(help="defocus, optics or motion: make the blurred images instead.")
+        str | None,
+        typer.Option(help="defocus, optics, motion or all: make the blurred images instead."),
     ] = TrainSettings.synthesize,
     kind: Annotated[
         list[str] | None,

@@ -43,6 +43,7 @@ _SHARP = 0.3  # pixels of radius below which nothing is blurred
 # Moderate, even blur with little noise, where most can be won: without it, a model that learns from
 # hard cases alone wins a third less on easy ones.
 _SIMPLE = 0.4
+_MOTION = 0.4  # of the photos, where defocus and motion are learned together
 _POINT = np.ones((1, 1), np.float32)
 
 # Numerical apertures and refractive indices of common objectives.
@@ -151,6 +152,14 @@ def draw_motion(
     return Recording(Moving(tuple(corners), moved), taken)
 
 
+def draw_all(
+    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
+) -> Degradation | Recording:
+    """Draw motion for two photos in five, else optics: microscopes stand still."""
+    moves = modality == "photo" and rng.random() < _MOTION
+    return (draw_motion if moves else draw_optics)(modality, rng, unblurred)
+
+
 def draw_simple(
     modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
 ) -> Degradation:
@@ -162,6 +171,7 @@ DEGRADATIONS: dict[str, Callable[..., Degradation | Recording]] = {
     "defocus": draw_simple,
     "optics": draw_optics,
     "motion": draw_motion,
+    "all": draw_all,
 }
 """By their names in `TrainSettings.synthesize`: ``draw(modality, rng, unblurred=share)``."""
 

@@ -34,7 +34,7 @@ NETWORKS = {
 
 Stage = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
 
-Synthesis = Literal["defocus", "optics", "motion"]
+Synthesis = Literal["defocus", "optics", "motion", "all"]
 
 LOSSES = ("l1", "charbonnier", "frequency", "perceptual")
 PARAMETERS = ("all", "decoder", "output")
@@ -84,7 +84,7 @@ class TrainSettings:
     synthesize
         Makes the blurred images from the sharp ones instead: ``"defocus"`` by simple moderate
         blur, ``"optics"`` as lenses and cameras, or microscopes, make them, ``"motion"`` as camera
-        shake and moving things do.
+        shake and moving things do, ``"all"`` as optics and motion do.
     kinds
         One per folder in `sharp`, or a single one for all: ``"photo"``, ``"microscopy"``, or
         ``"auto"`` for photos where an image has 8-bit colours. Synthetic blur happens in linear

@@ -75,7 +75,8 @@ def train(
         One letter of ``TCZYXS`` per dimension of the arrays; guessed if None.
     synthesize
         Makes blurred images from the sharp ones, instead of `blurred`: ``"defocus"`` by simple
-        moderate blur, ``"optics"`` as lenses and cameras, or microscopes, do, ``"motion"``.
+        moderate blur, ``"optics"`` as lenses and cameras, or microscopes, do, ``"motion"``, or
+        ``"all"``: optics, and motion for some photos.
     kind
         ``"photo"``, ``"microscopy"`` or ``"auto"`` (photo: 8-bit colour), for all folders or one
         per folder; blur is synthesized in linear light.
