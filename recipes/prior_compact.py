@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from napari_swintormer import train
+from napari_swintormer.training.settings import Synthesis
 
-# stage → steps, learning rate, norm that gradients are cut to, precision
+# stage → steps, learning rate, norm that gradients are cut to, precision, side and number of patches
 STAGES = {
-    "autoencoder": (400, 4e-3, 1.0, "fp32"),
-    "joint": (5500, 6e-4, 0.01, "bf16"),
+    "autoencoder": (400, 4e-3, 1.0, "fp32", 128, 8),
+    # no smaller patches: the windows of the encoder reach over 256 pixels
+    "joint": (8000, 5e-4, 0.01, "bf16", 256, 2),
 }
 
 
@@ -28,11 +31,9 @@ def main() -> None:
     parser.add_argument("--from", dest="base", required=True, help="model without prior")
     parser.add_argument("--photo", type=Path, help="folder of sharp photos")
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy")
-    parser.add_argument("--synthesize", default="optics", choices=["defocus", "optics", "motion"])
+    parser.add_argument("--synthesize", default="all", choices=get_args(Synthesis))
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps")
-    parser.add_argument("--patch-size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--baseline", action="store_true", help="also train without prior")
     parser.add_argument("--resume", action="store_true")
@@ -52,7 +53,7 @@ def run(
     stage: str, model: str, out: Path, options: argparse.Namespace, *, prior: bool = True
 ) -> str:
     """Train one stage, starting from `model`, or what is missing of it; return the new model."""
-    steps, rate, clip, precision = STAGES[stage]
+    steps, rate, clip, precision, patch_size, batch_size = STAGES[stage]
     if not (options.resume and out.exists()):
         begun = (out.with_suffix(".run") / "checkpoint.pt").exists()
         folders = {"photo": options.photo, "microscopy": options.microscopy}
@@ -67,8 +68,8 @@ def run(
             steps=max(1, round(options.scale * steps)),
             learning_rate=rate,
             clip=clip,
-            patch_size=options.patch_size,
-            batch_size=options.batch_size,
+            patch_size=patch_size,
+            batch_size=batch_size,
             resume=options.resume and begun,
             seed=options.seed,
             device=options.device,

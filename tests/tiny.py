@@ -30,8 +30,8 @@ def tiny_prior_card(**changes: object) -> ModelCard:
     """Describe the smallest network with the smallest compact prior."""
     card = tiny_card()
     network = card.network.model_copy(update={"prior_channels": 3})
-    sizes = {"width": 4, "latent_channels": 3, "num_blocks": (1, 1, 1), "num_inference_steps": 4}
-    prior = CompactPriorSettings(**sizes | changes)
+    sizes = {"latent_channels": 3, "denoiser_blocks": 1, "num_inference_steps": 4}
+    prior = CompactPriorSettings(**{"encoder": card.network} | sizes | changes)
     return card.model_copy(update={"network": network, "prior": prior})
 
 
@@ -53,6 +53,6 @@ def random_network(card: ModelCard) -> Swintormer:
     torch.manual_seed(1)
     network = build_network(card.network, card.prior)
     for layer in (network.prior.denoiser.embed, network.prior.denoiser.out):
-        torch.nn.init.normal_(layer.weight, std=0.5)
+        torch.nn.init.normal_(layer.weight, std=0.3)
     torch.nn.init.normal_(network.output.weight, std=0.02)
     return network

@@ -23,9 +23,10 @@ from napari_swintormer.training.prior_stages import start_with_prior
 from napari_swintormer.training.settings import TrainSettings
 from napari_swintormer.training.state import TrainingState
 from napari_swintormer.training.train import iter_train
+from tiny import tiny_card
 
 STAGES = ["autoencoder", "denoiser", "network", "joint"]
-PRIOR = CompactPriorSettings(width=8, num_blocks=(1, 1, 1), num_inference_steps=2)
+PRIOR = CompactPriorSettings(encoder=tiny_card().network, num_inference_steps=2)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         "validate_every": 25,
         "checkpoint_every": 100,
     }
-    prior = PRIOR.model_copy(update={"width": 24, "num_inference_steps": 1})
+    prior = PRIOR.model_copy(update={"num_inference_steps": 1})
     settings = dataclasses.replace(settings, prior=prior, **pairs)
     train(settings)
     # the sharp image comes back out of its latent

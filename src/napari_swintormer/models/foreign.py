@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.models.restorer import PriorUse, Restorer, enlarge
+from napari_swintormer.models.padding import enlarge
+from napari_swintormer.models.restorer import PriorUse, Restorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,13 +1,13 @@
 """The compact prior: a small diffusion model of what a blurred image misses.
 
 A linear autoencoder makes of the difference between sharp and blurred image a small map, the
-latent, at 1/4 or 1/8 of the resolution. An encoder sees the blurred image at three resolutions; the
-denoiser predicts, step by step, the latent from a noised one and from what that encoder saw. Of an
-image that misses nothing the latent is zero, so sampling starts from zero, noised half-way, and
-takes a few deterministic steps; training noises latents so that they end there.
+latent, at 1/4 of the resolution. An encoder sees the blurred image at half its size; the denoiser
+predicts, step by step, the latent from a noised one and from what that encoder saw. Of an image
+that misses nothing the latent is zero, so sampling starts from zero, noised half-way, and takes a
+few deterministic steps; training noises latents so that they end there.
 
-Nothing here looks at a tile as a whole (no pooling, no statistics over pixels): what a pixel gets
-depends on its surroundings alone, so that neighbouring tiles agree. Images are NHWC inside.
+Nothing here looks at a tile as a whole (no statistics over all pixels): what a pixel gets depends
+on its surroundings alone, so that neighbouring tiles agree. Images are NHWC inside.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, sample
 from napari_swintormer.models.stepwise import Stepwise, finished
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.padding import pad_to_multiple
+from napari_swintormer.models.swintormer import Swintormer, SwintormerBody
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_swintormer.models.prior_settings import PriorSettings
     from napari_swintormer.models.settings import SwintormerSettings
 
@@ -40,7 +39,7 @@ class Prior(Protocol):
     Attributes
     ----------
     alignment
-        Where images begin in the plane, and their sides, are multiples of this; 32 is one.
+        Where images begin in the plane, and their sides, are multiples of this.
     factor
         Pixels of the image per pixel of the latent.
     """
@@ -94,55 +93,23 @@ class GatedBlock(nn.Module):
         return x + added
 
 
-class UNet(nn.Module):
-    """Gated blocks at some resolutions, each half of the one before and twice as wide.
-
-    Parameters
-    ----------
-    dim
-        Channels at the finest resolution.
-    num_blocks
-        Blocks at every resolution, finest first: as many before as behind the coarser ones, and
-        once at the coarsest.
-    """
-
-    def __init__(self, dim: int, num_blocks: Sequence[int]) -> None:
-        super().__init__()
-        own, *coarser = num_blocks
-        self.before = nn.ModuleList(GatedBlock(dim) for _ in range(own))
-        self.coarser = UNet(2 * dim, coarser) if coarser else None
-        if coarser:
-            self.down, self.up = nn.Linear(4 * dim, 2 * dim), nn.Linear(2 * dim, 4 * dim)
-            self.behind = nn.ModuleList(GatedBlock(dim) for _ in range(own))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform ``(B, H, W, C)``; H and W divide down to the coarsest resolution."""
-        for block in self.before:
-            x = block(x)
-        if self.coarser is None:
-            return x
-        y = self.down(F.pixel_unshuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1))
-        y = self.up(self.coarser(y))
-        x = x + F.pixel_shuffle(y.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-        for block in self.behind:
-            x = block(x)
-        return x
-
-
 class BlurredEncoder(nn.Module):
-    """What the denoiser is told of the blurred image, seen far around: once for all steps."""
+    """What the denoiser is told of the blurred image: once for all steps.
+
+    A network like the one that restores sees the image at half its size. There blur is half as
+    wide, the windows reach twice as far, and a look takes a quarter of the time.
+    """
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
-        self.factor = settings.factor
-        self.embed = nn.Linear(settings.channels * self.factor**2, settings.width)
-        self.levels = UNet(settings.width, settings.num_blocks)
+        self.body = SwintormerBody(settings.encoder)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode ``(B, C, H, W)`` in unit intensities to ``(B, H/f, W/f, width)``."""
-        x = self.embed(F.pixel_unshuffle(2 * images - 1, self.factor).permute(0, 2, 3, 1))
-        y: Tensor = self.levels(x)
-        return y
+        """Encode ``(B, C, H, W)`` in unit intensities to ``(B, H/4, W/4, 2 * dim)``."""
+        half = F.avg_pool2d(images, 2)
+        height, width = (side // 2 for side in half.shape[2:])
+        padded = pad_to_multiple(half, self.body.settings.multiple)
+        return self.body.features(padded)[:, :height, :width]
 
 
 class CompactDenoiser(nn.Module):
@@ -150,7 +117,7 @@ class CompactDenoiser(nn.Module):
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
-        latent, width = settings.latent_channels, settings.width
+        latent, width = settings.latent_channels, 2 * settings.encoder.dim
         self.embed = nn.Linear(latent + width, width)
         self.blocks = nn.ModuleList(
             GatedBlock(width, timed=True) for _ in range(settings.denoiser_blocks)
@@ -181,12 +148,11 @@ class CompactPrior(nn.Module):
     """
 
     scale: Tensor
+    factor = alignment = 4
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.factor: int = settings.factor
-        self.alignment = settings.factor * 2 ** (len(settings.num_blocks) - 1)
         latent, block = settings.latent_channels, settings.channels * self.factor**2
         # linear and without bias: nothing missing is zero, and a mean of latents is one of images
         self.encoder = nn.Conv2d(block, latent, 3, padding=1, bias=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from napari_swintormer.models.settings import SwintormerSettings
 
 Solver = Literal["ddim", "ancestral", "dpm++", "unipc"]
 
@@ -16,32 +18,22 @@ LDM_BYTES_PER_PIXEL = 9000
 STEPS_MAX = 1000
 """Steps of the process that priors are trained on, and so the most that sampling can take."""
 
-_Blocks = Annotated[int, Field(ge=1, le=16)]
-
 
 class CompactPriorSettings(BaseModel):
     """A small prior of our own, whose parameters lie in the weights file of the model.
 
-    The latent of what the blurred image misses is a map of `latent_channels` at 1/`factor` of its
+    The latent of what the blurred image misses is a map of `latent_channels` at 1/4 of its
     resolution; the denoiser predicts it, clean, from its noised form and from what an encoder sees
     in the blurred image.
 
     Attributes
     ----------
-    channels
-        Channels of the image.
-    factor
-        Pixels of the image per pixel of the latent.
+    encoder
+        Sizes of that encoder: a network like the one that restores, at half the size of the image.
     latent_channels
         Channels of the latent.
-    width
-        Channels of the denoiser, and of the encoder of the blurred image at the latent's
-        resolution; twice as many at half of it, four times as many at a quarter.
-    num_blocks
-        Blocks of that encoder at these three resolutions, finest first; at the first two as many
-        before as behind the coarser ones.
     denoiser_blocks
-        Blocks of the denoiser, at the latent's resolution.
+        Blocks of the denoiser, at the latent's resolution and as wide as what the encoder tells.
     start
         Step at which sampling starts, from zero noised so far.
     num_inference_steps
@@ -53,15 +45,26 @@ class CompactPriorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["compact"] = "compact"
-    channels: int = Field(3, ge=1, le=16)
-    factor: Literal[4, 8] = 4
+    encoder: SwintormerSettings
     latent_channels: int = Field(16, ge=1, le=64)
-    width: int = Field(48, ge=4, le=256)
-    num_blocks: tuple[_Blocks, _Blocks, _Blocks] = (2, 2, 4)
-    denoiser_blocks: _Blocks = 1
+    denoiser_blocks: int = Field(2, ge=1, le=16)
     start: int = Field(400, ge=1, le=STEPS_MAX)
     num_inference_steps: int = Field(1, ge=1, le=STEPS_MAX)
     solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
+
+    @model_validator(mode="after")
+    def _encoder_sees_one_image(self) -> Self:
+        if self.encoder.views != 1 or self.encoder.prior_channels:
+            raise ValueError(
+                f"the encoder of a prior sees one image and no prior (got views="
+                f"{self.encoder.views} and prior_channels={self.encoder.prior_channels})"
+            )
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image."""
+        return self.encoder.channels
 
     @property
     def prior_channels(self) -> int:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_swintormer.models.noise import Place, PlacedNoise
+from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior import PriorSwintormer, build_network
 from napari_swintormer.models.prior_settings import LdmPriorSettings
-from napari_swintormer.models.stepwise import Stepwise, finished
+from napari_swintormer.models.stepwise import Stepwise, finished, together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,8 +121,7 @@ class Restorer(nn.Module):
             return 1
         assert self.prior is not None
         padded = [n + -n % self.multiple for n in (height, width)]
-        sides = [n + self.prior.alignment * (self.prior.alignment > 1) for n in padded]
-        calls = self.prior.count_calls(sides[0], sides[1], self._steps)
+        calls = self.prior.count_calls(padded[0], padded[1], self._steps)
         return self.use.samples * (calls + 1)
 
     def with_prior(self, use: PriorUse) -> Restorer:
@@ -210,16 +210,40 @@ class Restorer(nn.Module):
     def _sample(self, images: Tensor, places: Sequence[Place]) -> Stepwise[Tensor]:
         """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
 
-        The prior's maps lie on one grid over the whole plane, so images are enlarged upwards and to
-        the left until they begin on it, and to the other side for sides that divide.
+        Tiles that begin on the grid of the prior's maps are sampled as they are, the others
+        enlarged. One kind does not wait for the other: the steps of both are made together.
         """
         batch, _, height, width = images.shape
+        prior = images.new_zeros((batch, self.card.network.prior_channels, height, width))
         if not self.needs_places:
-            return images.new_zeros((batch, self.card.network.prior_channels, height, width))
+            return prior
         assert self.prior is not None
         grid = self.prior.alignment
+        # by its own place alone: a tile's result must not depend on those beside it
+        off = [place.y % grid > 0 or place.x % grid > 0 for place in places]
+        kinds = [[i for i in range(batch) if off[i] is kind] for kind in (False, True)]
+        work = {
+            tuple(kind): self._sample_alike(images[kind], [places[i] for i in kind], enlarge=off)
+            for kind, off in zip(kinds, (False, True), strict=True)
+            if kind
+        }
+        for kind, sampled in zip(work, (yield from together(list(work.values()))), strict=True):
+            prior[list(kind)] = sampled
+        return prior
+
+    def _sample_alike(
+        self, images: Tensor, places: Sequence[Place], *, enlarge: bool
+    ) -> Stepwise[Tensor]:
+        """Sample the prior of tiles that all begin on its grid, or are all enlarged.
+
+        Its maps lie on one grid over the whole plane, so images are enlarged upwards and to the
+        left until they begin on it, and to the other side for sides that divide.
+        """
+        assert self.prior is not None
+        height, width = images.shape[2:]
+        grid = self.prior.alignment
         before = [(place.y % grid, place.x % grid) for place in places]
-        if grid > 1:  # all in one way: a tile's result must not depend on those beside it
+        if enlarge:
             enlarged = [
                 F.pad(image[None], (x, grid - x, y, grid - y), mode="reflect")
                 for image, (y, x) in zip(images, before, strict=True)
@@ -283,25 +307,3 @@ class IdentityRestorer(nn.Module):
     def forward(self, tiles: Tensor) -> Tensor:
         """Return `tiles`."""
         return tiles
-
-
-def pad_to_multiple(tiles: Tensor, multiple: int) -> Tensor:
-    """Enlarge ``(B, C, H, W)`` until both sides are multiples, see `enlarge`."""
-    height, width = (-(-side // multiple) * multiple for side in tiles.shape[2:])
-    return enlarge(tiles, height, width)
-
-
-def enlarge(tiles: Tensor, height: int, width: int) -> Tensor:
-    """Enlarge ``(B, C, H, W)`` to the right and below to a size.
-
-    The border is mirrored; where the tile is too small to fill the padding that way, its last
-    row or column is repeated for the rest.
-    """
-    for axis, side in ((2, height), (3, width)):
-        missing = side - tiles.shape[axis]
-        mirrored = min(missing, tiles.shape[axis] - 1)
-        for mode, size in (("reflect", mirrored), ("replicate", missing - mirrored)):
-            if size:
-                padding = (0, 0, 0, size) if axis == 2 else (0, size, 0, 0)
-                tiles = F.pad(tiles, padding, mode=mode)
-    return tiles

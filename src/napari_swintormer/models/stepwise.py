@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,3 +18,17 @@ def finished(work: Stepwise[T]) -> T:
         except StopIteration as done:
             result: T = done.value
             return result
+
+
+def together(works: Sequence[Stepwise[T]]) -> Stepwise[list[T]]:
+    """Make the steps of several works of equally many steps at the same time."""
+    results: list[T] = []
+    while not results:
+        for work in works:
+            try:
+                next(work)
+            except StopIteration as done:
+                results.append(done.value)
+        if not results:
+            yield
+    return results

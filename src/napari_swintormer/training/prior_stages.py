@@ -99,7 +99,7 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
         raise TrainingError("A prior is sampled for one view: train networks of two without it.")
     assert weights is not None
     if card.prior is None and settings.stage == "autoencoder":
-        prior = settings.prior or CompactPriorSettings(channels=card.network.channels)
+        prior = settings.prior or CompactPriorSettings(encoder=card.network)
         return add_prior(card, weights, prior, settings.seed)
     if card.prior is None or card.prior.kind != "compact":
         raise TrainingError(
@@ -114,7 +114,10 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
 def add_prior(
     card: ModelCard, weights: Mapping[str, Tensor], prior: Any, seed: int
 ) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Give a model without prior an untrained one, which says that nothing is missing."""
+    """Give a model without prior an untrained one, which says that nothing is missing.
+
+    An encoder of the network's own sizes begins with its parameters: it knows blur already.
+    """
     import torch
 
     from napari_swintormer.models.prior import build_network
@@ -126,6 +129,9 @@ def add_prior(
         state = build_network(card.network, card.prior).state_dict()
     embed = weights["embed.weight"]  # the prior's channels come last
     missing = state["embed.weight"].shape[1] - embed.shape[1]
+    body = "prior.blurred_encoder.body."
+    if prior.encoder == network.model_copy(update={"prior_channels": 0}):
+        state |= {body + key: value for key, value in weights.items() if body + key in state}
     return card, state | dict(weights) | {
         "embed.weight": torch.nn.functional.pad(embed, (0, 0, 0, 0, 0, missing))
     }
