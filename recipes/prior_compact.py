@@ -18,7 +18,7 @@ from typing import get_args
 from napari_swintormer import train
 from napari_swintormer.training.settings import Synthesis
 
-# stage → steps, learning rate, norm that gradients are cut to, precision, side and number of patches
+# stage → steps, learning rate, norm that gradients are cut to, precision, side of patches, number
 STAGES = {
     "autoencoder": (400, 4e-3, 1.0, "fp32", 128, 8),
     # no smaller patches: the windows of the encoder reach over 256 pixels

@@ -90,6 +90,11 @@ def test_every_stage_trains_its_own_parts(settings, tiny_weights):
     assert all(torch.equal(own[key], base[key]) for key in base if key != "embed.weight")
     assert torch.equal(own["embed.weight"][:, :12], base["embed.weight"])
     assert not own["embed.weight"][:, 12:].any()
+    # the encoder of the blurred image begins as what the network knows
+    body = "prior.blurred_encoder.body."
+    seeing = {key.removeprefix(body): state[key] for key in state if key.startswith(body)}
+    assert seeing.keys() == base.keys() - {"output.weight"}
+    assert all(torch.equal(seeing[key], base[key]) for key in seeing)
 
     expected = {
         "denoiser": {"blurred_encoder", "denoiser"},
@@ -136,7 +141,8 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
         "validate_every": 25,
         "checkpoint_every": 100,
     }
-    prior = PRIOR.model_copy(update={"num_inference_steps": 1})
+    encoder = PRIOR.encoder.model_copy(update={"dim": 16})
+    prior = PRIOR.model_copy(update={"encoder": encoder, "num_inference_steps": 1})
     settings = dataclasses.replace(settings, prior=prior, **pairs)
     train(settings)
     # the sharp image comes back out of its latent

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, sample
 from napari_swintormer.models.stepwise import Stepwise, finished
-from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.swintormer import Swintormer, SwintormerBody
 
 if TYPE_CHECKING:
