@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ Part = str | Heading | Table | Picture
 
 
 def write_report(folder: Path, title: str, rows: Sequence[Row]) -> list[Path]:
-    """Write ``scores.csv``, ``report.md``, ``report.html`` and a picture for each protocol.
+    """Write ``scores.csv``, ``report.md``, ``report.html`` and a picture for each set.
 
     Parameters
     ----------
@@ -93,13 +94,14 @@ def write_report(folder: Path, title: str, rows: Sequence[Row]) -> list[Path]:
     for name in dict.fromkeys(row.protocol for row in rows):
         own = [row for row in rows if row.protocol == name]
         parts += [Heading(name), PROTOCOLS[name].about]
-        parts += [part for group in _groups(own).items() for part in _group_parts(*group)]
-        if len(_methods(own)) > 1:
-            file = folder / f"crops-{name}.png"
-            crops_picture(folder / JOURNAL, own).save(file, optimize=True)
-            pictures.append(file)
-            parts += [Heading("Best, median and worst gain of each set", 3)]
-            parts += [Picture(file.name, f"{name}: crops with the most detail")]
+        for title, group in _groups(own).items():
+            parts += _group_parts(title, group)
+            if len(_methods(group)) > 1 and title in {row.set for row in group}:
+                file = folder / f"crops-{name}-{re.sub(r'[^A-Za-z0-9._-]', '-', title)}.png"
+                crops_picture(folder / JOURNAL, group).save(file, optimize=True)
+                pictures.append(file)
+                about = f"{title}: best, median and worst gain; crops with the most detail"
+                parts.append(Picture(file.name, about))
     parts.append(_image_table(rows))
     files = [folder / "scores.csv", folder / "report.md", folder / "report.html"]
     write_scores(files[0], rows)
@@ -238,7 +240,7 @@ def _image_table(rows: Sequence[Row]) -> Table:
 
 
 def crops_picture(folder: Path, rows: Sequence[Row]) -> Image.Image:
-    """Picture with a line for the best, the median and the worst gain in each set.
+    """Picture with a line for the best, the median and the worst gain of a set.
 
     The gain is that of the first method. Choosing by rule, not by eye, keeps the picture honest.
 
@@ -247,19 +249,17 @@ def crops_picture(folder: Path, rows: Sequence[Row]) -> Image.Image:
     folder
         With the crops.
     rows
-        Of one protocol, with a method beside the blurred image.
+        Of one set, with a method beside the blurred image.
     """
     methods = _methods(rows)
     lines = []
-    for name in dict.fromkeys(row.set for row in rows):
-        own = [row for row in rows if row.set == name]
-        first = _merits(own, methods[1])
-        ranked = sorted(first, key=lambda image: first[image])
-        chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
-        for rank, image in list(chosen.items())[: len(ranked)]:
-            by_method = {row.method: row for row in own if row.image == image}
-            merits = {m: _merits(own, m).get(image, np.nan) for m in methods}
-            lines.append((f"{name}, {rank}: {image}", by_method, merits))
+    first = _merits(rows, methods[1])
+    ranked = sorted(first, key=lambda image: first[image])
+    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+    for rank, image in list(chosen.items())[: len(ranked)]:
+        by_method = {row.method: row for row in rows if row.image == image}
+        merits = {m: _merits(rows, m).get(image, np.nan) for m in methods}
+        lines.append((f"{rank}: {image}", by_method, merits))
     side = CROP * ZOOM
     size = (side * (len(methods) + 1), (side + _LINE) * len(lines))
     picture = Image.new("RGB", size, "white")
