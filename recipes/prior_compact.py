@@ -22,8 +22,8 @@ from napari_swintormer.training.settings import Synthesis
 STAGES = {
     "autoencoder": (400, 4e-3, 1.0, "fp32", 128, 8),
     # no smaller patches: the windows of the encoder reach over 256 pixels
-    "denoiser": (1000, 1e-3, 1.0, "bf16", 256, 2),
-    "joint": (7000, 5e-4, 0.01, "bf16", 256, 2),
+    "denoiser": (1000, 5e-4, 0.01, "bf16", 256, 2),
+    "joint": (6500, 5e-4, 0.01, "bf16", 256, 2),
 }
 
 

@@ -1,10 +1,10 @@
 """The compact prior: a small diffusion model of what a blurred image misses.
 
 A linear autoencoder makes of the difference between sharp and blurred image a small map, the
-latent, at 1/4 of the resolution. An encoder sees the blurred image at half its size; the denoiser
-predicts, step by step, the latent from a noised one and from what that encoder saw. Of an image
-that misses nothing the latent is zero, so sampling starts from zero, noised half-way, and takes a
-few deterministic steps; training noises latents so that they end there.
+latent, at 1/4 of the resolution. An encoder sees the blurred image at half its size and guesses
+what is missing; the denoiser predicts, step by step, the latent from a noised one and from that. Of
+an image that misses nothing the latent is zero, so sampling starts from zero, noised half-way, and
+takes a few deterministic steps; training noises latents so that they end there.
 
 Nothing here looks at a tile as a whole (no statistics over all pixels): what a pixel gets depends
 on its surroundings alone, so that neighbouring tiles agree. Images are NHWC inside.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import sqrt
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior_settings import CompactPriorSettings
 from napari_swintormer.models.sampling import Noise, SamplingPlan, Schedule, sample
 from napari_swintormer.models.stepwise import Stepwise, finished
-from napari_swintormer.models.swintormer import Swintormer, SwintormerBody
+from napari_swintormer.models.swintormer import Swintormer
 
 if TYPE_CHECKING:
     from napari_swintormer.models.prior_settings import PriorSettings
@@ -93,23 +93,39 @@ class GatedBlock(nn.Module):
         return x + added
 
 
-class BlurredEncoder(nn.Module):
-    """What the denoiser is told of the blurred image: once for all steps.
+class Seen(NamedTuple):
+    """What the denoiser is told of a batch of blurred images."""
 
-    A network like the one that restores sees the image at half its size. There blur is half as
+    features: Tensor  # (B, H/4, W/4, 2 * dim)
+    guess: Tensor  # (B, latent_channels, H/4, W/4) float32: the latent, as far as it is plain
+
+
+class BlurredEncoder(nn.Module):
+    """Sees the blurred image: once for all steps.
+
+    A network like the one that restores works on the image at half its size. There blur is half as
     wide, the windows reach twice as far, and a look takes a quarter of the time.
     """
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
-        self.body = SwintormerBody(settings.encoder)
+        self.body = Swintormer(settings.encoder)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode ``(B, C, H, W)`` in unit intensities to ``(B, H/4, W/4, 2 * dim)``."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``(B, C, H, W)`` in unit intensities.
+
+        Returns
+        -------
+        features, missing
+            ``(B, H/4, W/4, 2 * dim)``, and what it adds to the image at half its size, enlarged,
+            ``(B, C, H, W)`` float32.
+        """
         half = F.avg_pool2d(images, 2)
-        height, width = (side // 2 for side in half.shape[2:])
-        padded = pad_to_multiple(half, self.body.settings.multiple)
-        return self.body.features(padded)[:, :height, :width]
+        height, width = half.shape[2:]
+        features = self.body.features(pad_to_multiple(half, self.body.settings.multiple))
+        change = self.body.change(features)[..., :height, :width]
+        missing = F.interpolate(change, scale_factor=2, mode="bilinear", align_corners=False)
+        return features[:, : height // 2, : width // 2], missing
 
 
 class CompactDenoiser(nn.Module):
@@ -118,24 +134,26 @@ class CompactDenoiser(nn.Module):
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         latent, width = settings.latent_channels, 2 * settings.encoder.dim
-        self.embed = nn.Linear(latent + width, width)
+        self.embed = nn.Linear(2 * latent + width, width)
         self.blocks = nn.ModuleList(
             GatedBlock(width, timed=True) for _ in range(settings.denoiser_blocks)
         )
-        self.out = nn.Linear(width, latent)
-        # untrained, it takes no notice of the noise, and answers that nothing is missing
+        self.out = nn.Linear(width, 2 * latent)
+        # untrained, it takes no notice of the noise, and answers what was guessed
         nn.init.zeros_(self.embed.weight[:, :latent])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, z: Tensor, t: Tensor, seen: Tensor) -> Tensor:
-        """Predict ``(B, h, w, latent)``; `t` is ``(B,)``, the step as a share of the process."""
-        time = time_features(t).to(z.dtype)
-        x = self.embed(torch.cat([z, seen], dim=-1))
+    def forward(self, z: Tensor, t: Tensor, seen: Seen) -> Tensor:
+        """Predict ``(B, C, h, w)`` float32; `t` is ``(B,)``, the step as a share of the process."""
+        guess = seen.guess.permute(0, 2, 3, 1)
+        x = self.embed(torch.cat([z.permute(0, 2, 3, 1), guess, seen.features], dim=-1))
+        time = time_features(t).to(x.dtype)
         for block in self.blocks:
             x = block(x, time)
-        clean: Tensor = self.out(x)
-        return clean
+        gain, change = self.out(x).float().chunk(2, dim=-1)
+        clean: Tensor = guess + gain * guess + change
+        return clean.permute(0, 3, 1, 2)
 
 
 class CompactPrior(nn.Module):
@@ -188,16 +206,16 @@ class CompactPrior(nn.Module):
         missing: Tensor = self.decoder(z * self.scale[:, None, None])
         return F.pixel_shuffle(missing, self.factor).float()
 
-    def see(self, images: Tensor) -> Tensor:
-        """Encode blurred images ``(B, C, H, W)`` for the denoiser, ``(B, h, w, width)``."""
-        seen: Tensor = self.blurred_encoder(images)
-        return seen
+    def see(self, images: Tensor) -> Seen:
+        """See blurred images ``(B, C, H, W)`` for the denoiser."""
+        features, missing = self.blurred_encoder(images)
+        return Seen(features, self.encode(missing))
 
-    def denoise(self, z: Tensor, t: Tensor, seen: Tensor) -> Tensor:
+    def denoise(self, z: Tensor, t: Tensor, seen: Seen) -> Tensor:
         """Predict the clean latent; latents are ``(B, C, h, w)``, `t` is ``(B,)`` steps."""
         share = (t + 1) / len(self.schedule.kept)
-        clean: Tensor = self.denoiser(z.permute(0, 2, 3, 1), share, seen)
-        return clean.float().permute(0, 3, 1, 2)
+        clean: Tensor = self.denoiser(z, share, seen)
+        return clean
 
     def diffuse(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noise a clean latent so that nothing of it is left in its noisiest form.
@@ -210,7 +228,7 @@ class CompactPrior(nn.Module):
         kept = float(self.schedule.kept[self.settings.start - 1])
         return self.schedule.diffuse(clean, t, noise - sqrt(kept / (1 - kept)) * clean)
 
-    def sampling_seen(self, seen: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
+    def sampling_seen(self, seen: Seen, noise: Noise, steps: int) -> Stepwise[Tensor]:
         """Sample as `sampling` does, given what `see` makes of the blurred images."""
         plan = SamplingPlan.trailing(
             self.schedule,
@@ -225,9 +243,7 @@ class CompactPrior(nn.Module):
             yield
             return clean
 
-        batch, height, width, _ = seen.shape
-        size = (batch, self.settings.latent_channels, height, width)
-        nothing = seen.new_zeros(size, dtype=torch.float32)
+        nothing = torch.zeros_like(seen.guess)
         z = self.schedule.diffuse(nothing, plan.times[0], noise(0, nothing))
         return self.decode((yield from sample(denoiser, z, plan, noise)))
 

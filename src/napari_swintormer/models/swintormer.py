@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from napari_swintormer.models.block import Block
 from napari_swintormer.models.settings import SwintormerSettings
 
-__all__ = ["Swintormer", "SwintormerBody", "SwintormerSettings"]
+__all__ = ["Swintormer", "SwintormerSettings"]
 
 
 class Conv3x3(nn.Conv2d):
@@ -36,13 +36,21 @@ def _shuffle(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
-class SwintormerBody(nn.Module):
-    """All of the network but its last layer.
+class Swintormer(nn.Module):
+    """Restores blurred images.
 
     Parameters
     ----------
     settings
         Sizes of the network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sizes = SwintormerSettings(dim=8, num_blocks=(1, 1, 1, 1), window_size=2)
+    >>> network = Swintormer(sizes)
+    >>> network(torch.rand(1, sizes.in_channels, 32, 64)).shape
+    torch.Size([1, 3, 32, 64])
     """
 
     def __init__(self, settings: SwintormerSettings) -> None:
@@ -79,58 +87,7 @@ class SwintormerBody(nn.Module):
         )
         self.refinement = level(2 * dims[0], heads[0], settings.num_refinement_blocks)
         self.skip = nn.Linear(dims[0], 2 * dims[0], bias=False)
-
-    def features(self, x: Tensor) -> Tensor:
-        """See a batch.
-
-        Parameters
-        ----------
-        x
-            As `Swintormer.forward` takes it.
-
-        Returns
-        -------
-        Tensor
-            ``(B, H / 2, W / 2, 2 * dim)``.
-        """
-        embedded = self.embed(_unshuffle((2 * x - 1).permute(0, 2, 3, 1)))
-
-        skips: list[Tensor] = []
-        features = self.encoder[0](embedded)
-        for down, level in zip(self.down, self.encoder[1:], strict=True):
-            skips.append(features)
-            features = level(_unshuffle(down(features)))
-
-        for i in (2, 1, 0):
-            features = torch.cat([_shuffle(self.up[i](features)), skips[i]], dim=-1)
-            if i > 0:
-                features = self.reduce[i - 1](features)
-            features = self.decoder[i](features)
-
-        refined: Tensor = self.refinement(features) + self.skip(embedded)
-        return refined
-
-
-class Swintormer(SwintormerBody):
-    """Restores blurred images.
-
-    Parameters
-    ----------
-    settings
-        Sizes of the network.
-
-    Examples
-    --------
-    >>> import torch
-    >>> sizes = SwintormerSettings(dim=8, num_blocks=(1, 1, 1, 1), window_size=2)
-    >>> network = Swintormer(sizes)
-    >>> network(torch.rand(1, sizes.in_channels, 32, 64)).shape
-    torch.Size([1, 3, 32, 64])
-    """
-
-    def __init__(self, settings: SwintormerSettings) -> None:
-        super().__init__(settings)
-        self.output = Conv3x3(2 * settings.dim, 4 * settings.channels)
+        self.output = Conv3x3(2 * dims[0], 4 * settings.channels)
         # an untrained network changes its input little: training starts from the blurred image
         nn.init.trunc_normal_(self.output.weight, std=1e-3)
 
@@ -154,9 +111,43 @@ class Swintormer(SwintormerBody):
             When the shape does not fit the settings.
         """
         self._check(x)
-        added = _shuffle(self.output(self.features(x))).permute(0, 3, 1, 2)
-        # (y + 1) / 2 with y = added + (2x − 1): in fp32, whatever autocast did before
-        return x[:, : self.settings.channels].float() + added.float() / 2
+        return x[:, : self.settings.channels].float() + self.change(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """See a batch.
+
+        Parameters
+        ----------
+        x
+            As `forward` takes it.
+
+        Returns
+        -------
+        Tensor
+            ``(B, H / 2, W / 2, 2 * dim)``.
+        """
+        embedded = self.embed(_unshuffle((2 * x - 1).permute(0, 2, 3, 1)))
+
+        skips: list[Tensor] = []
+        features = self.encoder[0](embedded)
+        for down, level in zip(self.down, self.encoder[1:], strict=True):
+            skips.append(features)
+            features = level(_unshuffle(down(features)))
+
+        for i in (2, 1, 0):
+            features = torch.cat([_shuffle(self.up[i](features)), skips[i]], dim=-1)
+            if i > 0:
+                features = self.reduce[i - 1](features)
+            features = self.decoder[i](features)
+
+        refined: Tensor = self.refinement(features) + self.skip(embedded)
+        return refined
+
+    def change(self, features: Tensor) -> Tensor:
+        """Make of features what the network adds to the first view, ``(B, channels, H, W)``."""
+        added = _shuffle(self.output(features)).permute(0, 3, 1, 2)
+        # (y + 1) / 2 with y = added + (2x - 1): in fp32, whatever autocast did before
+        return added.float() / 2
 
     def _check(self, x: Tensor) -> None:
         channels, multiple = self.settings.in_channels, self.settings.multiple

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_swintormer.models.prior import PriorSwintormer
+    from napari_swintormer.models.prior import PriorSwintormer, Seen
 
 _WITHOUT_PRIOR = 0.1  # share of the patches that the network restores without prior
 _FROM_START = 0.5  # share of the patches that the denoiser learns to begin with
 _DENOISER_WEIGHT = 0.1  # of the denoiser's own loss beside that of the restored image
 
 
-def _sampled(batch: Batch, seen: Tensor | None = None) -> Tensor:
+def _sampled(batch: Batch, seen: Seen | None = None) -> Tensor:
     """Sample the prior in as many steps as the model is made for."""
     prior = batch.network.prior
     if seen is None:
@@ -45,7 +45,7 @@ def _denoiser_loss(batch: Batch) -> Tensor:
     return _denoising_loss(batch, batch.network.prior.see(batch.blurred))
 
 
-def _denoising_loss(batch: Batch, seen: Tensor) -> Tensor:
+def _denoising_loss(batch: Batch, seen: Seen) -> Tensor:
     """Predict the clean latent from one noised for a random number of steps (eq. 17).
 
     What is missing is compared in the image. Half of the patches are noised to where sampling
