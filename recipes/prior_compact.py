@@ -1,12 +1,13 @@
-"""Give a model a compact prior: four trainings, one after the other.
+"""Give a model a compact prior: three trainings, one after the other.
 
-    python recipes/prior_compact.py --from swintormer-small --photo DIR --out DIR --baseline
+    python recipes/prior_compact.py --from all-round.safetensors --photo DIR --microscopy DIR \
+        --out DIR --baseline
 
-First the autoencoder, then all else together: its denoiser says at first that nothing is missing,
-so the model starts as good as it was. Each stage writes a whole model, `autoencoder.safetensors`
-and `joint.safetensors`; an interrupted recipe goes on with `--resume`. With `--baseline` it then
-trains the network without prior, in as many steps on the same patches, to `without.safetensors`:
-`benchmarks/prior_ablation.py` compares the two.
+First the autoencoder, then the denoiser, whose encoder begins with the model itself at half the
+size, then all together. Each stage writes a whole model, `autoencoder.safetensors`,
+`denoiser.safetensors` and `joint.safetensors`; an interrupted recipe goes on with `--resume`. With
+`--baseline` it then trains the network without prior, in more steps on the same patches, to
+`without.safetensors`: `benchmarks/prior_ablation.py` compares the two.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ STAGES = {
     "denoiser": (1000, 5e-4, 0.01, "bf16", 256, 2),
     "joint": (6500, 5e-4, 0.01, "bf16", 256, 2),
 }
+WITHOUT = {"without": (8000, 5e-4, 0.01, "bf16", 256, 2)}
 
 
 def main() -> None:
@@ -47,14 +49,12 @@ def main() -> None:
     for stage in STAGES:
         model = run(stage, model, options.out / f"{stage}.safetensors", options)
     if options.baseline:
-        run("joint", options.base, options.out / "without.safetensors", options, prior=False)
+        run("without", options.base, options.out / "without.safetensors", options)
 
 
-def run(
-    stage: str, model: str, out: Path, options: argparse.Namespace, *, prior: bool = True
-) -> str:
+def run(stage: str, model: str, out: Path, options: argparse.Namespace) -> str:
     """Train one stage, starting from `model`, or what is missing of it; return the new model."""
-    steps, rate, clip, precision, patch_size, batch_size = STAGES[stage]
+    steps, rate, clip, precision, patch_size, batch_size = (STAGES | WITHOUT)[stage]
     if not (options.resume and out.exists()):
         begun = (out.with_suffix(".run") / "checkpoint.pt").exists()
         folders = {"photo": options.photo, "microscopy": options.microscopy}
@@ -64,7 +64,7 @@ def run(
             kind=list(given),
             synthesize=options.synthesize,
             from_model=model,
-            stage=stage if prior else "network",
+            stage="network" if stage in WITHOUT else stage,
             out=out,
             steps=max(1, round(options.scale * steps)),
             learning_rate=rate,

@@ -115,16 +115,12 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypat
 
     But for what its encoder sees: its windows, as the network's, lie where the tile does.
     """
-    encoder = restorer.network.prior.blurred_encoder
-    monkeypatch.setattr(
-        encoder,
-        "forward",
-        lambda image: (
-            image[:, :1, ::4, ::4]
-            .new_zeros(1, 1, 1, 8)
-            .expand(1, image.shape[2] // 4, image.shape[3] // 4, 8)
-        ),
-    )
+
+    def blind(images):
+        features = images.new_zeros(1, images.shape[2] // 4, images.shape[3] // 4, 8)
+        return features, torch.zeros_like(images)
+
+    monkeypatch.setattr(restorer.network.prior.blurred_encoder, "forward", blind)
     image = torch.rand(1, 3, 240, 240)
     reach = 40  # of all convolutions together
     y, x = corner
@@ -200,11 +196,16 @@ def test_every_solver_samples(solver):
         assert prior.sample(images, noise, steps).shape == (1, settings.prior_channels, 32, 64)
 
 
-def test_an_untrained_denoiser_answers_that_nothing_is_missing():
+def test_an_untrained_denoiser_answers_what_the_encoder_guesses():
     prior = CompactPrior(TINY).eval()
-    images, noise = torch.rand(1, 3, 32, 32), PlacedNoise(0, [Place(0, 0, 0)], 4)
+    images, noise = torch.rand(1, 3, 64, 64), PlacedNoise(0, [Place(0, 0, 0)], 4)
+    half = torch.nn.functional.avg_pool2d(images, 2)
+    change = prior.blurred_encoder.body(half) - half
+    enlarged = torch.nn.functional.interpolate(change, scale_factor=2, mode="bilinear")
+    assert change.any()
     for steps in (1, 4):
-        assert not prior.sample(images, noise, steps).any()
+        sampled = prior.sample(images, noise, steps)
+        torch.testing.assert_close(sampled, prior.decode(prior.encode(enlarged)))
 
 
 def test_the_latent_of_nothing_is_nothing_and_of_a_mean_the_mean():

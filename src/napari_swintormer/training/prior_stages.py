@@ -1,7 +1,7 @@
 """The training of a model with a compact prior, stage by stage.
 
 1. ``autoencoder``: the latent of what an image misses, and that out of it again. Starting from a
-   model without prior this adds one, which says that nothing is missing.
+   model without prior this adds one, which says what the model itself does at half the size.
 2. ``denoiser``: predicts the clean latent (eq. 17, of ``z0`` instead of the noise); the autoencoder
    stays as it is.
 3. ``network``: the network restores with what the prior samples; the prior stays as it is.
@@ -114,9 +114,9 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
 def add_prior(
     card: ModelCard, weights: Mapping[str, Tensor], prior: Any, seed: int
 ) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Give a model without prior an untrained one, which says that nothing is missing.
+    """Give a model without prior one, which says what the model itself does at half the size.
 
-    An encoder of the network's own sizes begins with its parameters: it knows blur already.
+    So if its encoder has the network's sizes; an encoder of other sizes knows nothing yet.
     """
     import torch
 
