@@ -243,7 +243,7 @@ def test_all_stages_are_one_training(settings, monkeypatch):
     card, state = train(dataclasses.replace(whole, resume=True))
     assert {f"stage {stage}, steps" for stage in STAGES} <= card.metrics.keys()
 
-    plan = {"autoencoder": (1, 2e-3, 1.0), "denoiser": (3, 2e-3, 1.0)}
+    plan = {"autoencoder": (1, 2e-3, 1.0), "denoiser": (3, 3e-4, 0.01)}
     plan |= {"network": (1, 3e-4, 0.01), "joint": (5, 3e-4, 0.01)}
     model = settings.from_model
     for stage, (steps, rate, clip) in plan.items():

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # stage, and the norm that gradients are cut to; None for that of the settings.
 _PLAN: dict[str, tuple[float, float, float | None]] = {
     "autoencoder": (0.1, 20 / 3, 1.0),
-    "denoiser": (0.3, 20 / 3, 1.0),
+    "denoiser": (0.3, 1.0, None),  # its encoder is a trained network
     "network": (0.1, 1.0, None),
     "joint": (0.5, 1.0, None),
 }
