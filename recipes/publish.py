@@ -32,7 +32,9 @@ FIELDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, required=True, help="trained weights file")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="trained weights, NAME.safetensors"
+    )
     parser.add_argument("--steps", type=int, required=True, help="training steps, of all runs")
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of its evaluation")
     parser.add_argument("--tile-size", type=int, default=512, help="that it works best on")
@@ -40,13 +42,14 @@ def main() -> None:
     parser.add_argument("--summary", help="what it is good for and what not, for the card")
     arguments = parser.parse_args()
 
+    name = arguments.weights.stem
     card, weights = load_weights(arguments.weights)
-    metrics = {"training steps": float(arguments.steps)} | findings(arguments.evaluation, card.name)
+    metrics = {"training steps": float(arguments.steps)} | findings(arguments.evaluation, name)
     tiles = {"tile_size": arguments.tile_size, "overlap": arguments.overlap, "blend": "smooth"}
-    changes = tiles | {"metrics": metrics}
+    changes = tiles | {"name": name, "metrics": metrics}
     if arguments.summary:
         changes["summary"] = arguments.summary
-    file = BUILT_IN_FOLDER / f"{card.name}.safetensors"
+    file = BUILT_IN_FOLDER / f"{name}.safetensors"
     save_weights(file, weights, card.model_copy(update=changes))
     print(file, *(f"{name}: {value}" for name, value in metrics.items()), sep="\n  ")
 

@@ -1,12 +1,11 @@
 """Train one of the models that the package ships.
 
-    python recipes/train_shipped.py photo-defocus --photo DIR --out photo-defocus.safetensors
-    python recipes/train_shipped.py microscopy --microscopy DIR --out microscopy.safetensors
-    python recipes/train_shipped.py photo-motion --photo DIR --out photo-motion.safetensors
+    python recipes/train_shipped.py photo-defocus --from start.safetensors --photo DIR \
+        --out photo-defocus.safetensors
 
-The small network starts from another shipped model. The same command with `--resume` goes on with
-an interrupted training. `--network paper` trains the large network from nothing, for a GPU.
-`recipes/README.md` says what is trained on what, and for how long.
+Each goes on from another one; `recipes/README.md` says from which, what it is trained on, and for
+how long. The same command with `--resume` goes on with an interrupted training. `--network paper`
+trains the large network from nothing, for a GPU.
 """
 
 from __future__ import annotations
@@ -30,17 +29,20 @@ class Recipe:
 
     kinds: tuple[str, ...]
     synthesize: str
-    base: str  # what the small network starts from
+    steps: int
     training_data: tuple[TrainingData, ...]
     title: str
     summary: str
+    learning_rate: float = 6e-4
+    patch_size: int = 128
+    batch_size: int = 8
 
 
 RECIPES = {
     "photo-defocus": Recipe(
         ("photo",),
         "optics",
-        "swintormer-small",
+        5_500,
         PHOTO,
         "Defocus in photos",
         "Removes defocus from photos, also where it changes with the depth of the scene, and "
@@ -49,7 +51,7 @@ RECIPES = {
     "microscopy": Recipe(
         ("microscopy",),
         "optics",
-        "swintormer-small",
+        5_500,
         MICROSCOPY,
         "Defocus in microscopy: fluorescence and transmitted light",
         "Removes defocus from grey and RGB microscopy images of 8 or 16 bit, and leaves sharp "
@@ -58,24 +60,26 @@ RECIPES = {
     "photo-motion": Recipe(
         ("photo",),
         "motion",
-        "photo-defocus",
+        3_000,
         PHOTO,
         "Motion blur in photos: camera shake and moving things",
         "Removes the blur of a shaking camera and of moving things from photos, and leaves sharp "
         "images alone. Trained on synthetic motion.",
     ),
-    "all-round": Recipe(
+    "swintormer-small": Recipe(
         ("photo", "microscopy"),
         "all",
-        "swintormer-small",
+        8_000,
         (*MICROSCOPY, *PHOTO),
         "Defocus and motion, in photos and microscopy",
         "Removes defocus and motion blur from photos and defocus from microscopy images, and "
         "leaves sharp images alone. Trained on synthetic blur.",
+        learning_rate=5e-4,
+        patch_size=256,
+        batch_size=2,
     ),
 }
-STEPS = {"small": 5_500, "paper": 200_000}
-RATES = {"small": 6e-4, "paper": 3e-4}
+PAPER_STEPS = 200_000
 
 
 def main() -> None:
@@ -84,12 +88,13 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, help="folder of sharp photos")
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
-    parser.add_argument("--network", choices=STEPS, default="small")
-    parser.add_argument("--from", dest="base", help="start from other weights of this network")
+    begin = parser.add_mutually_exclusive_group(required=True)
+    begin.add_argument("--from", dest="base", help="weights of the small network to start from")
+    begin.add_argument("--network", choices=["paper"], help="start from nothing")
     parser.add_argument("--steps", type=int, help="other than the recipe's")
     parser.add_argument("--lr", type=float, help="peak rate other than the recipe's")
-    parser.add_argument("--patch-size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--patch-size", type=int, help="other than the recipe's")
+    parser.add_argument("--batch-size", type=int, help="other than the recipe's")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
@@ -100,19 +105,19 @@ def main() -> None:
     for kind, folder in zip(recipe.kinds, folders, strict=True):
         if folder is None:
             parser.error(f"{options.name} needs sharp images: give --{kind} DIR")
-    base = options.base or (recipe.base if options.network == "small" else None)
+    steps = recipe.steps if options.base else PAPER_STEPS
     begun = (options.out.with_suffix(".run") / "checkpoint.pt").exists()
     train(
         sharp=folders,
         kind=recipe.kinds,
         synthesize=recipe.synthesize,
         out=options.out,
-        network=None if base else options.network,
-        from_model=base,
-        steps=options.steps or STEPS[options.network],
-        learning_rate=options.lr or RATES[options.network],
-        patch_size=options.patch_size,
-        batch_size=options.batch_size,
+        network=options.network,
+        from_model=options.base,
+        steps=options.steps or steps,
+        learning_rate=options.lr or recipe.learning_rate,
+        patch_size=options.patch_size or recipe.patch_size,
+        batch_size=options.batch_size or recipe.batch_size,
         resume=options.resume and begun,
         seed=options.seed,
         device=options.device,

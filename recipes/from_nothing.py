@@ -1,11 +1,11 @@
-"""Train the model that the package ships, `swintormer-small`.
+"""Train a small network from nothing, on simple defocus: what all shipped models began with.
 
-    python recipes/swintormer_small.py --photo DIR --microscopy DIR --out FILE
+    python recipes/from_nothing.py --photo DIR --microscopy DIR --out start.safetensors
 
 The same training on the command line:
 
     swintormer train --sharp PHOTOS --kind photo --sharp MICROSCOPY --kind microscopy \
-        --synthesize defocus --lr 1e-3 --steps 14000 --out swintormer-small.safetensors
+        --synthesize defocus --lr 1e-3 --steps 14000 --out start.safetensors
 
 `recipes/README.md` says which images it was trained on, and for how long.
 """
