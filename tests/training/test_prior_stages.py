@@ -202,7 +202,7 @@ def test_stages_out_of_order_are_refused(settings, change, says):
 def test_the_best_weights_are_kept(settings):
     """A rate that spoils everything: the best are those that training started from."""
     train(settings)
-    spoilt = {"learning_rate": 10.0, "clip": 100.0, "patience": 1, "validate_every": 2}
+    spoilt = {"learning_rate": 0.1, "clip": 100.0, "patience": 1, "validate_every": 2}
     joint = follow(settings, "joint", keep="best", **spoilt)
     events = list(iter_train(joint))
     assert "Stopped early" in events[-2].message
