@@ -289,7 +289,7 @@ def test_the_command_writes_tables_pictures_and_every_score(pairs, tmp_path):
     assert "| unsharp-mask - wiener |" in text
     assert "![" in text
     page = (out / "report.html").read_text()
-    assert "A &lt;comparison&gt;" in page
+    assert "<title>A &lt;comparison&gt;" in page
     assert page.count("<tr>") > 9
     refused = CliRunner().invoke(app, args)
     assert refused.exit_code == 2

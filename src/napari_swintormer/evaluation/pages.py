@@ -94,13 +94,13 @@ def write_report(folder: Path, title: str, rows: Sequence[Row]) -> list[Path]:
     for name in dict.fromkeys(row.protocol for row in rows):
         own = [row for row in rows if row.protocol == name]
         parts += [Heading(name), PROTOCOLS[name].about]
-        for title, group in _groups(own).items():
-            parts += _group_parts(title, group)
-            if len(_methods(group)) > 1 and title in {row.set for row in group}:
-                file = folder / f"crops-{name}-{re.sub(r'[^A-Za-z0-9._-]', '-', title)}.png"
+        for images, group in _groups(own).items():
+            parts += _group_parts(images, group)
+            if len(_methods(group)) > 1 and images in {row.set for row in group}:
+                file = folder / f"crops-{name}-{re.sub(r'[^A-Za-z0-9._-]', '-', images)}.png"
                 crops_picture(folder / JOURNAL, group).save(file, optimize=True)
                 pictures.append(file)
-                about = f"{title}: best, median and worst gain; crops with the most detail"
+                about = f"{images}: best, median and worst gain; crops with the most detail"
                 parts.append(Picture(file.name, about))
     parts.append(_image_table(rows))
     files = [folder / "scores.csv", folder / "report.md", folder / "report.html"]

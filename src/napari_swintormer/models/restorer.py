@@ -220,15 +220,16 @@ class Restorer(nn.Module):
         assert self.prior is not None
         grid = self.prior.alignment
         # by its own place alone: a tile's result must not depend on those beside it
-        off = [place.y % grid > 0 or place.x % grid > 0 for place in places]
-        kinds = [[i for i in range(batch) if off[i] is kind] for kind in (False, True)]
-        work = {
-            tuple(kind): self._sample_alike(images[kind], [places[i] for i in kind], enlarge=off)
-            for kind, off in zip(kinds, (False, True), strict=True)
-            if kind
+        on_grid = [place.y % grid == place.x % grid == 0 for place in places]
+        groups = {
+            kind: [i for i in range(batch) if on_grid[i] is kind] for kind in sorted(set(on_grid))
         }
-        for kind, sampled in zip(work, (yield from together(list(work.values()))), strict=True):
-            prior[list(kind)] = sampled
+        works = [
+            self._sample_alike(images[own], [places[i] for i in own], enlarge=not kind)
+            for kind, own in groups.items()
+        ]
+        for own, sampled in zip(groups.values(), (yield from together(works)), strict=True):
+            prior[own] = sampled
         return prior
 
     def _sample_alike(
