@@ -26,8 +26,8 @@ from napari_swintormer.models.restorer import Restorer
 class WrongPrior(Restorer):
     """Restores every tile with the prior of the tile upside down."""
 
-    def _sample(self, images, places):
-        return super()._sample(images.flip(2, 3), places)
+    def _sample(self, images, places, seen):
+        return super()._sample(images.flip(2, 3), places, seen)
 
 
 def main() -> None:

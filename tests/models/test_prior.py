@@ -124,9 +124,9 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypat
     image = torch.rand(1, 3, 240, 240)
     reach = 40  # of all convolutions together
     y, x = corner
-    whole = finished(restorer._sample(image, [Place(0, 100, 200)]))
+    whole = finished(restorer._sample(image, [Place(0, 100, 200)], {}))
     cut, place = image[..., y : y + 192, x : x + 192], Place(0, 100 + y, 200 + x)
-    part = finished(restorer._sample(cut, [place]))
+    part = finished(restorer._sample(cut, [place], {}))
     inner = slice(reach, 192 - reach)
     torch.testing.assert_close(
         part[..., inner, inner], whole[..., y : y + 192, x : x + 192][..., inner, inner]
@@ -141,7 +141,9 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
     sampled = torch.zeros(3, 256, 256)
     for y, x in tiles:
         tile = image[..., y : y + 64, x : x + 64]
-        sampled[:, y : y + 64, x : x + 64] = finished(restorer._sample(tile, [Place(0, y, x)]))[0]
+        sampled[:, y : y + 64, x : x + 64] = finished(restorer._sample(tile, [Place(0, y, x)], {}))[
+            0
+        ]
     jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
     column = torch.arange(255)
     seam = column % 64 == 63

@@ -60,6 +60,19 @@ def test_the_first_of_several_samples_is_the_only_one_of_one(file, image):
     assert np.array_equal(deblur(image, file, **FP32), deblur(image, file, samples=1, **FP32))
 
 
+def test_the_blurred_image_is_seen_once_for_all_samples(restorer):
+    looks = []
+    encoder = restorer.network.prior.blurred_encoder
+    handle = encoder.register_forward_hook(
+        lambda _module, given, _answer: looks.append(len(given[0]))
+    )
+    several = restorer.with_prior(PriorUse(samples=4, uncertainty=True))
+    on_grid, off_grid = Place(0, 64, 128), Place(0, 65, 128)
+    several(torch.rand(3, 3, 64, 64), [off_grid, on_grid, on_grid])
+    handle.remove()
+    assert sorted(looks) == [1, 2]
+
+
 def test_a_restorer_gives_mean_and_deviation(restorer, samples):
     tile, singles = samples
     # `in_steps` numbers the samples itself, so those above are all the first
@@ -77,8 +90,9 @@ def independent(restorer, image, n):
     """Deblur with each of `n` samples alone: their noise is asked for by number."""
 
     class Numbered(Restorer):
-        def _sample(self, images, places):
-            return super()._sample(images, [p._replace(sample=self.number) for p in places])
+        def _sample(self, images, places, seen):
+            numbered = [p._replace(sample=self.number) for p in places]
+            return super()._sample(images, numbered, seen)
 
     results = []
     for number in range(n):
@@ -251,9 +265,9 @@ def test_fifty_deterministic_steps_are_the_same_twice():
     prior = restorer.prior
     prior.settings = prior.settings.model_copy(update={"eta": 0.0})
     tiles, places = torch.rand(1, 3, 64, 64), [Place(0, 10, 20)]
-    one, two = (finished(restorer._sample(tiles, places)) for _ in range(2))
+    one, two = (finished(restorer._sample(tiles, places, {})) for _ in range(2))
     assert torch.equal(one, two)
-    other = finished(restorer._sample(tiles, [Place(0, 10, 20, sample=1)]))
+    other = finished(restorer._sample(tiles, [Place(0, 10, 20, sample=1)], {}))
     assert float((other - one).abs().mean()) > 0.01
 
 

@@ -81,11 +81,14 @@ class LdmPrior(nn.Module):
 
     def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
         """Sample all at once, see `sampling`."""
-        return finished(self.sampling(images, noise, steps))
+        return finished(self.sampling(self.see(images), noise, steps))
 
-    def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
+    def see(self, images: Tensor) -> Tensor:
+        """See `napari_swintormer.models.prior.Prior`."""
+        return 2 * images - 1
+
+    def sampling(self, blurred: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
         """See `napari_swintormer.models.prior.Prior`; latents are never clipped."""
-        blurred = 2 * images - 1
 
         def denoiser(z: Tensor, t: int) -> Stepwise[Tensor]:
             return self._predict(torch.cat([z, blurred], dim=1), t)

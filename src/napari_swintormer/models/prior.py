@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import sqrt
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -47,8 +47,11 @@ class Prior(Protocol):
     alignment: int
     factor: int
 
-    def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        """Sample what the network gets beside `images`, ``(B, C, H, W)`` in unit intensities.
+    def see(self, images: Tensor) -> Any:
+        """Make of `images`, ``(B, C, H, W)`` in unit intensities, what all their samples share."""
+
+    def sampling(self, seen: Any, noise: Noise, steps: int) -> Stepwise[Tensor]:
+        """Sample what the network gets beside images, given what `see` makes of them.
 
         Yields after every call of the denoiser; returns ``(B, prior_channels, H, W)`` float32.
         """
@@ -207,7 +210,7 @@ class CompactPrior(nn.Module):
         return F.pixel_shuffle(missing, self.factor).float()
 
     def see(self, images: Tensor) -> Seen:
-        """See blurred images ``(B, C, H, W)`` for the denoiser."""
+        """See `Prior`."""
         features, missing = self.blurred_encoder(images)
         return Seen(features, self.encode(missing))
 
@@ -228,8 +231,8 @@ class CompactPrior(nn.Module):
         kept = float(self.schedule.kept[self.settings.start - 1])
         return self.schedule.diffuse(clean, t, noise - sqrt(kept / (1 - kept)) * clean)
 
-    def sampling_seen(self, seen: Seen, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        """Sample as `sampling` does, given what `see` makes of the blurred images."""
+    def sampling(self, seen: Seen, noise: Noise, steps: int) -> Stepwise[Tensor]:
+        """See `Prior`."""
         plan = SamplingPlan.trailing(
             self.schedule,
             self.settings.start,
@@ -249,11 +252,7 @@ class CompactPrior(nn.Module):
 
     def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
         """Sample all at once, see `Prior.sampling`."""
-        return finished(self.sampling(images, noise, steps))
-
-    def sampling(self, images: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        """See `Prior`."""
-        return (yield from self.sampling_seen(self.see(images), noise, steps))
+        return finished(self.sampling(self.see(images), noise, steps))
 
     def count_calls(self, height: int, width: int, steps: int) -> int:
         """See `Prior`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -187,11 +187,12 @@ class Restorer(nn.Module):
         padded = pad_to_multiple(views, self.multiple)
         places = places or [Place(0, 0, 0)] * len(tiles)
         samples = _Samples(self.use.uncertainty)
+        seen: dict[bool, Any] = {}
         for number in range(self.use.samples if self.needs_places else 1):
             inputs = padded
             if self.card.prior is not None:
                 here = [place._replace(sample=number) for place in places]
-                inputs = torch.cat([padded, (yield from self._sample(padded, here))], dim=1)
+                inputs = torch.cat([padded, (yield from self._sample(padded, here, seen))], dim=1)
             restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
             restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
             if grey:
@@ -207,11 +208,14 @@ class Restorer(nn.Module):
         assert self.card.prior is not None
         return self.use.num_inference_steps or self.card.prior.num_inference_steps
 
-    def _sample(self, images: Tensor, places: Sequence[Place]) -> Stepwise[Tensor]:
+    def _sample(
+        self, images: Tensor, places: Sequence[Place], seen: dict[bool, Any]
+    ) -> Stepwise[Tensor]:
         """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
 
         Tiles that begin on the grid of the prior's maps are sampled as they are, the others
         enlarged. One kind does not wait for the other: the steps of both are made together.
+        `seen` keeps what all samples share, for tiles on the grid and for others; empty at first.
         """
         batch, _, height, width = images.shape
         prior = images.new_zeros((batch, self.card.network.prior_channels, height, width))
@@ -225,7 +229,7 @@ class Restorer(nn.Module):
             kind: [i for i in range(batch) if on_grid[i] is kind] for kind in sorted(set(on_grid))
         }
         works = [
-            self._sample_alike(images[own], [places[i] for i in own], enlarge=not kind)
+            self._sample_alike(images[own], [places[i] for i in own], seen, on_grid=kind)
             for kind, own in groups.items()
         ]
         for own, sampled in zip(groups.values(), (yield from together(works)), strict=True):
@@ -233,7 +237,7 @@ class Restorer(nn.Module):
         return prior
 
     def _sample_alike(
-        self, images: Tensor, places: Sequence[Place], *, enlarge: bool
+        self, images: Tensor, places: Sequence[Place], seen: dict[bool, Any], *, on_grid: bool
     ) -> Stepwise[Tensor]:
         """Sample the prior of tiles that all begin on its grid, or are all enlarged.
 
@@ -244,18 +248,20 @@ class Restorer(nn.Module):
         height, width = images.shape[2:]
         grid = self.prior.alignment
         before = [(place.y % grid, place.x % grid) for place in places]
-        if enlarge:
-            enlarged = [
-                F.pad(image[None], (x, grid - x, y, grid - y), mode="reflect")
-                for image, (y, x) in zip(images, before, strict=True)
-            ]
-            images = torch.cat(enlarged)
+        if on_grid not in seen:
+            if not on_grid:
+                enlarged = [
+                    F.pad(image[None], (x, grid - x, y, grid - y), mode="reflect")
+                    for image, (y, x) in zip(images, before, strict=True)
+                ]
+                images = torch.cat(enlarged)
+            seen[on_grid] = self.prior.see(images)
         begins = [
             place._replace(y=place.y - y, x=place.x - x)
             for place, (y, x) in zip(places, before, strict=True)
         ]
         noise = PlacedNoise(self.use.seed, begins, self.prior.factor)
-        prior = yield from self.prior.sampling(images, noise, self._steps)
+        prior = yield from self.prior.sampling(seen[on_grid], noise, self._steps)
         cut = [
             own[:, y : y + height, x : x + width] for own, (y, x) in zip(prior, before, strict=True)
         ]

@@ -27,7 +27,7 @@ def _sampled(batch: Batch, seen: Seen | None = None) -> Tensor:
     if seen is None:
         seen = prior.see(batch.blurred)
     steps = prior.settings.num_inference_steps
-    sampled: Tensor = finished(prior.sampling_seen(seen, batch.noise, steps))
+    sampled: Tensor = finished(prior.sampling(seen, batch.noise, steps))
     return sampled
 
 
