@@ -72,7 +72,7 @@ RECIPES = {
         "images alone. Trained on synthetic motion.",
     ),
 }
-PAPER_STEPS = 200_000
+PAPER_STEPS, PAPER_RATE = 200_000, 3e-4
 
 
 def main() -> None:
@@ -99,7 +99,9 @@ def main() -> None:
     for kind, folder in zip(recipe.kinds, folders, strict=True):
         if folder is None:
             parser.error(f"{options.name} needs sharp images: give --{kind} DIR")
-    steps = recipe.steps if options.base else PAPER_STEPS
+    steps, rate = PAPER_STEPS, PAPER_RATE
+    if options.base:
+        steps, rate = recipe.steps, recipe.learning_rate
     begun = (options.out.with_suffix(".run") / "checkpoint.pt").exists()
     train(
         sharp=folders,
@@ -109,7 +111,7 @@ def main() -> None:
         network=options.network,
         from_model=options.base,
         steps=options.steps or steps,
-        learning_rate=options.lr or recipe.learning_rate,
+        learning_rate=options.lr or rate,
         patch_size=options.patch_size,
         batch_size=options.batch_size,
         resume=options.resume and begun,

@@ -61,33 +61,29 @@ class Prior(Protocol):
 
 
 class GatedBlock(nn.Module):
-    """Depthwise convolution and feed-forward, both gated, each added to its input.
+    """Depthwise convolution, told the step, and feed-forward: both gated, each added to its input.
 
     Parameters
     ----------
     dim
         Channels.
-    timed
-        Whether the block is told the step of the diffusion.
     """
 
-    def __init__(self, dim: int, *, timed: bool = False) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.expand1, self.expand2 = nn.Linear(dim, 2 * dim), nn.Linear(dim, 2 * dim)
         self.depthwise = nn.Conv2d(2 * dim, 2 * dim, 3, padding=1, groups=2 * dim)
         self.project1, self.project2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.time = nn.Linear(2 * _TIME_FREQUENCIES, 2 * dim) if timed else None
+        self.time = nn.Linear(2 * _TIME_FREQUENCIES, 2 * dim)
         for projection in (self.project1, self.project2):
             nn.init.zeros_(projection.bias)
             nn.init.trunc_normal_(projection.weight, std=0.02)
 
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Transform ``(B, H, W, C)``; `time` is ``(B, 32)``."""
-        y = self.norm1(x)
-        if self.time is not None:
-            scale, shift = self.time(time)[:, None, None].chunk(2, dim=-1)
-            y = y * (1 + scale) + shift
+        scale, shift = self.time(time)[:, None, None].chunk(2, dim=-1)
+        y = self.norm1(x) * (1 + scale) + shift
         y = self.depthwise(self.expand1(y).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         left, right = y.chunk(2, dim=-1)
         x = x + self.project1(left * right)
@@ -138,9 +134,7 @@ class CompactDenoiser(nn.Module):
         super().__init__()
         latent, width = settings.latent_channels, 2 * settings.encoder.dim
         self.embed = nn.Linear(2 * latent + width, width)
-        self.blocks = nn.ModuleList(
-            GatedBlock(width, timed=True) for _ in range(settings.denoiser_blocks)
-        )
+        self.blocks = nn.ModuleList(GatedBlock(width) for _ in range(settings.denoiser_blocks))
         self.out = nn.Linear(width, 2 * latent)
         # untrained, it takes no notice of the noise, and answers what was guessed
         nn.init.zeros_(self.embed.weight[:, :latent])

@@ -122,16 +122,16 @@ def add_prior(
 
     from napari_swintormer.models.prior import build_network
 
-    network = card.network.model_copy(update={"prior_channels": prior.prior_channels})
+    alone = card.network
+    network = alone.model_copy(update={"prior_channels": prior.prior_channels})
     card = card.model_copy(update={"network": network, "prior": prior})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = build_network(card.network, card.prior).state_dict()
     embed = weights["embed.weight"]  # the prior's channels come last
     missing = state["embed.weight"].shape[1] - embed.shape[1]
-    body = "prior.blurred_encoder.body."
-    if prior.encoder == network.model_copy(update={"prior_channels": 0}):
-        state |= {body + key: value for key, value in weights.items() if body + key in state}
+    if prior.encoder == alone:
+        state |= {f"prior.blurred_encoder.body.{key}": value for key, value in weights.items()}
     return card, state | dict(weights) | {
         "embed.weight": torch.nn.functional.pad(embed, (0, 0, 0, 0, 0, missing))
     }
