@@ -55,6 +55,23 @@ def test_motion_is_told_from_defocus(axis, angle):
     assert estimate_blur(blocks()).kind == "sharp"
 
 
+def test_depth_is_not_motion():
+    """Blurred stripes above sharp ones of the other direction: each is what it is."""
+    y, x = np.mgrid[:N, :N]
+    image = np.where(y < 112, x // 16 % 2, np.where(y < 144, 0, y // 16 % 2)) * 200.0
+    image[:128] = gaussian_filter(image, 3)[:128]
+    blur = estimate_blur(image)
+    assert blur.kind != "motion"
+    assert "sharp in places and blurred in others" in blur.describe()
+
+
+def test_texture_does_not_make_a_blurred_image_sharp():
+    rng = np.random.default_rng(3)
+    texture = blocks() + gaussian_filter(rng.normal(0, 1, (N, N)), 1) * 60
+    assert estimate_blur(texture).kind == "sharp"
+    assert estimate_blur(gaussian_filter(texture, 1.2)).kind == "defocus"
+
+
 def test_motion_along_a_diagonal_has_its_angle():
     image, moved = blocks(), np.zeros((N, N), np.float32)
     for step in range(-6, 7):  # right and up

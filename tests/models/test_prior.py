@@ -220,16 +220,18 @@ def test_the_latent_of_nothing_is_nothing_and_of_a_mean_the_mean():
     torch.testing.assert_close(mean, (one + other) / 2)
 
 
-def test_the_network_goes_on_from_where_the_prior_has_brought_the_image():
+def test_a_prior_that_misses_nothing_is_none():
+    """What the network does with the image alone, it does where the prior is zero."""
     card = tiny_prior_card()
     network = random_network(card)
-    with torch.no_grad():
-        network.embed.weight[:, 12:] = 0
     plain = build_network(card.network.model_copy(update={"prior_channels": 0}), None)
     own = {key: value for key, value in network.state_dict().items() if key in plain.state_dict()}
     plain.load_state_dict(own | {"embed.weight": network.embed.weight[:, :12]})
     image, prior = torch.rand(2, 1, 3, 64, 64)
-    torch.testing.assert_close(network(torch.cat([image, prior], dim=1)), plain(image + prior))
+    nothing = torch.zeros_like(image)
+    torch.testing.assert_close(network(torch.cat([image, nothing], dim=1)), plain(image))
+    with_prior = network(torch.cat([image, 0.1 * prior], dim=1))
+    assert (with_prior - plain(image)).abs().mean() > 1e-3
 
 
 @pytest.mark.parametrize(

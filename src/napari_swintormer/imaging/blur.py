@@ -9,28 +9,34 @@ a < b tell s by their ratio alone (the idea of re-blurring): with R = slope_a / 
 Only the middles of edges that stand out of the noise count: pixels whose slope is the largest
 across the edge. A region tells the median of its edges. Where there is no edge, nothing is known.
 
-The width is that of the Gaussian that blurs an edge as much. Real edges are no perfect steps, and
-neighbouring details make wide blur look narrower: the order of images and regions is what to rely
-on. Widths above 8 pixels are shown as 8.
+Texture makes edges look narrower to wide derivatives, noise to narrow ones: of both, the wider
+median counts.
+
+The width is that of the Gaussian that blurs an edge as much. Real edges are no perfect steps: the
+order of images and regions is what to rely on. Widths above 8 pixels are shown as 8.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-_A, _B = 1.5, 3.0  # pixels, the two widths
+_FINE, _COARSE = 0.7, 1.5  # pixels, the narrower of two widths; the other is twice as wide
 LARGEST = 8.0  # pixels; above, the ratio is too near to 1
-SHARP = 1.0  # pixels; up to this an image counts as sharp
+SHARP = 0.7  # pixels; up to this an image counts as sharp
 _NOISE = 5.0  # standard deviations of the slope of noise that an edge must have
 _STRONGEST = 0.2  # of the steepest slope in the image, below which edges are texture or noise
 _FEWEST = 12  # edge pixels that a region, or a direction, needs to tell something
-_DIRECTED = 2.0  # widest over its own across, of 1 pixel at least, from which on it is motion
+_OTHERS = 0.25  # of the regions of a sharp image; when more are blurred, it is worth saying
+_DIRECTED = 1.6  # width over that across, if that is not sharp, from which on it is motion
+_SURROUNDINGS = 128  # pixels; the two are compared within these, as depth blurs things unlike
 
 
 @dataclass(frozen=True)
@@ -64,19 +70,16 @@ class Blur:
         if self.width is None:
             return "There are no clear edges to tell the blur from."
         known = self.regions[np.isfinite(self.regions)]
-        span = f"{known.min():.1f} to {known.max():.1f} px" if known.size > 1 else ""
-        if self.kind == "sharp":
-            return f"Looks sharp: edges are about {self.width:.1f} px wide" + (
-                f" ({span} by region)." if span else "."
-            )
-        how = (
-            "blurred like by defocus"
-            if self.kind == "defocus"
-            else (f"blurred along a direction of about {self.angle}°, as by motion")
-        )
-        return f"Looks {how}: edges are about {self.width:.1f} px wide" + (
-            f" ({span} by region)." if span else "."
-        )
+        if self.kind == "motion":
+            how = f"blurred along a direction of about {self.angle}°, as by motion"
+        elif self.kind == "defocus":
+            how = "blurred like by defocus"
+        elif known.size and np.mean(known > 2 * SHARP) > _OTHERS:
+            how = "sharp in places and blurred in others"
+        else:
+            how = "sharp"
+        span = f" ({known.min():.1f} to {known.max():.1f} px by region)" if known.size > 1 else ""
+        return f"Looks {how}: edges are about {self.width:.1f} px wide{span}."
 
 
 def estimate_blur(plane: NDArray[np.generic], region_size: int = 64) -> Blur:
@@ -101,25 +104,31 @@ def estimate_blur(plane: NDArray[np.generic], region_size: int = 64) -> Blur:
     regions = np.full(shape, np.nan, np.float32)
     if min(grey.shape) < 8:
         return Blur(None, regions, region_size)
-    slope, wide, direction = _slopes(grey)
-    rows, columns = np.nonzero(_edges(grey, slope, direction))
-    if rows.size < _FEWEST:
+    fine, coarse = _find_edges(grey, _FINE), _find_edges(grey, _COARSE)
+    measured = [edges for edges in (fine, coarse) if edges.widths.size >= _FEWEST]
+    if not measured:
         return Blur(None, regions, region_size)
-    widths = _widths(slope[rows, columns], wide[rows, columns])
-    number = (rows // region_size) * shape[1] + columns // region_size
-    for region in np.unique(number):
-        here = widths[number == region]
-        if here.size >= _FEWEST:
-            regions.flat[region] = np.median(here)
-    width = float(np.median(widths))
-    kind, angle = _kind(width, widths, direction[rows, columns])
+    for edges in measured:
+        number = (edges.rows // region_size) * shape[1] + edges.columns // region_size
+        for region, widths in _by_number(number, edges.widths):
+            if widths.size >= _FEWEST:
+                regions.flat[region] = np.fmax(regions.flat[region], np.median(widths))
+    width = max(float(np.median(edges.widths)) for edges in measured)
+    kind, angle = _kind(width, coarse)
     return Blur(width, regions, region_size, kind, angle)
 
 
-def _slopes(
-    grey: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """Give the slopes at both widths, and the direction across the edge, in steps of 45°."""
+class _Edges(NamedTuple):
+    """The middles of edges."""
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    widths: NDArray[np.float32]  # of the blur, in pixels
+    directions: NDArray[np.int64]  # across the edge, in steps of 45°
+
+
+def _find_edges(grey: NDArray[np.float32], a: float) -> _Edges:
+    """Find edges by derivatives of width `a`, and measure them by those and twice as wide ones."""
     from scipy.ndimage import gaussian_filter
 
     def derivatives(width: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -128,20 +137,31 @@ def _slopes(
             gaussian_filter(grey, width, order=(0, 1), mode="nearest"),
         )
 
-    dy, dx = derivatives(_A)
-    slope, wide = np.hypot(dy, dx), np.hypot(*derivatives(_B))
+    dy, dx = derivatives(a)
+    slope, wide = np.hypot(dy, dx), np.hypot(*derivatives(2 * a))
     direction = np.rint(np.arctan2(dy, dx) / (np.pi / 4)).astype(np.int64) % 4
-    return slope, wide, direction
+    rows, columns = np.nonzero(_edges(grey, slope, direction, a))
+    widths = _widths(slope[rows, columns], wide[rows, columns], a)
+    return _Edges(rows, columns, widths, direction[rows, columns])
+
+
+def _by_number(
+    number: NDArray[np.intp], values: NDArray[np.float32]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Give the values of each number that occurs."""
+    order = np.argsort(number, kind="stable")
+    found, first = np.unique(number[order], return_index=True)
+    yield from zip(found.tolist(), np.split(values[order], first[1:]), strict=True)
 
 
 def _edges(
-    grey: NDArray[np.float32], slope: NDArray[np.float32], direction: NDArray[np.int64]
+    grey: NDArray[np.float32], slope: NDArray[np.float32], direction: NDArray[np.int64], a: float
 ) -> NDArray[np.bool_]:
     """Find the middles of edges: steepest across, and steeper than noise and texture."""
     # the median absolute second difference tells the noise: edges are few
     second = grey[:, 2:] - 2 * grey[:, 1:-1] + grey[:, :-2]
     noise = 1.4826 * float(np.median(np.abs(second))) / np.sqrt(6)
-    of_slope = noise / (np.sqrt(8 * np.pi) * _A**2)
+    of_slope = noise / (np.sqrt(8 * np.pi) * a**2)
     steepest = float(np.quantile(slope, 0.999))
     found = slope > max(_NOISE * of_slope, _STRONGEST * steepest)
     padded = np.pad(slope, 1)
@@ -150,33 +170,42 @@ def _edges(
         before = padded[1 - dy : 1 - dy + height, 1 - dx : 1 - dx + width]
         after = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
         found &= (direction != number) | ((slope >= before) & (slope > after))
-    border = int(2 * _B)  # there the widths see what was made up beyond
+    border = int(4 * a)  # there the widths see what was made up beyond
     inside = np.zeros_like(found)
     inside[border:-border, border:-border] = True
     return np.asarray(found & inside)
 
 
-def _widths(slope: NDArray[np.float32], wide: NDArray[np.float32]) -> NDArray[np.float32]:
+def _widths(slope: NDArray[np.float32], wide: NDArray[np.float32], a: float) -> NDArray[np.float32]:
     """Width of the blur at edges, from the slopes at both widths; 0 to 8 pixels."""
+    b = 2 * a
     ratio = (slope / np.maximum(wide, np.finfo(np.float32).tiny)) ** 2
     largest = LARGEST**2
     # the ratio at the largest width: what is nearer to 1 is wider still
-    smallest_ratio = (largest + _B**2) / (largest + _A**2)
+    smallest_ratio = (largest + b**2) / (largest + a**2)
     ratio = np.maximum(ratio, smallest_ratio)
-    return np.sqrt(np.maximum((_B**2 - ratio * _A**2) / (ratio - 1), 0))
+    return np.sqrt(np.maximum((b**2 - ratio * a**2) / (ratio - 1), 0))
 
 
-def _kind(
-    width: float, widths: NDArray[np.float32], direction: NDArray[np.int64]
-) -> tuple[Literal["sharp", "defocus", "motion"], int | None]:
+def _kind(width: float, edges: _Edges) -> tuple[Literal["sharp", "defocus", "motion"], int | None]:
     """Tell sharp, defocus and motion apart: motion widens the edges across it and no others."""
-    medians = {
-        number: float(np.median(widths[direction == number]))
-        for number in range(4)
-        if np.count_nonzero(direction == number) >= _FEWEST
-    }
-    widest = max(medians, key=lambda number: medians[number]) if medians else 0
-    across = (widest + 2) % 4
-    if across in medians and medians[widest] > _DIRECTED * max(medians[across], SHARP):
+    places = np.stack([edges.rows, edges.columns]) // _SURROUNDINGS
+    _, number = np.unique(places, axis=1, return_inverse=True)
+    medians = [
+        {
+            place: float(np.median(widths))
+            for place, widths in _by_number(number[here], edges.widths[here])
+            if widths.size >= _FEWEST
+        }
+        for here in (edges.directions == direction for direction in range(4))
+    ]
+    ratios = [0.0] * 4
+    for direction, own in enumerate(medians):
+        across = medians[(direction + 2) % 4]
+        both = [own[place] / max(across[place], SHARP) for place in own.keys() & across.keys()]
+        if both:
+            ratios[direction] = float(np.median(both))
+    widest = int(np.argmax(ratios))
+    if ratios[widest] > _DIRECTED:
         return "motion", (-45 * widest) % 180  # rows count downwards
     return ("sharp" if width <= SHARP else "defocus"), None

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _TIME_FREQUENCIES = 16
 
+# What blurred images miss has a root mean square of 0.04, images in [-1, 1] of about 0.4.
+_PRIOR_GAIN = 8
+
 
 class Prior(Protocol):
     """What a restorer asks of a prior.
@@ -256,8 +259,8 @@ class CompactPrior(nn.Module):
 class PriorSwintormer(Swintormer):
     """A Swintormer with its compact prior beside it: one set of parameters for both.
 
-    The prior says what the image misses. The network sees the image with it, and the prior itself
-    beside, and restores what is still missing then.
+    The prior says what the image misses. The network sees it beside the image, and restores from
+    the image: however wrong the prior, nothing of the image is lost.
     """
 
     def __init__(self, network: SwintormerSettings, prior: CompactPriorSettings) -> None:
@@ -265,11 +268,11 @@ class PriorSwintormer(Swintormer):
         self.prior: CompactPrior = CompactPrior(prior)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Swintormer`; the first view is restored from where the prior has brought it."""
+        """See `Swintormer`; the prior, a small difference, is brought to the range of images."""
         self._check(x)
-        channels = self.settings.channels
-        image, between, prior = x.tensor_split([channels, x.shape[1] - channels], dim=1)
-        return super().forward(torch.cat([image + prior, between, prior], dim=1))
+        images, prior = x.tensor_split([x.shape[1] - self.settings.prior_channels], dim=1)
+        # the network takes [0, 1] for [-1, 1]: half of it is zero, for nothing missing
+        return super().forward(torch.cat([images, 0.5 + _PRIOR_GAIN / 2 * prior], dim=1))
 
 
 def build_network(network: SwintormerSettings, prior: PriorSettings | None) -> Swintormer:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.models.prior import PriorSwintormer, Seen
 
-_WITHOUT_PRIOR = 0.1  # share of the patches that the network restores without prior
+_WITHOUT_PRIOR = 0.05  # share of the patches that the network restores without prior
 _FROM_START = 0.5  # share of the patches that the denoiser learns to begin with
 _DENOISER_WEIGHT = 0.1  # of the denoiser's own loss beside that of the restored image
 

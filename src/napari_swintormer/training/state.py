@@ -67,8 +67,10 @@ class TrainingState:
         self._at_once = settings.batch_size
         self._recompute = False
         self._trained = trained_parameters(network, stage)
+        # Gradients are cut to a common norm, so that those of a prior beside its network can be as
+        # small as the usual 1e-8: it would hardly learn.
         self._optimizer = torch.optim.AdamW(
-            self._trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self._trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, eps=1e-12
         )
         # fp16 loses small gradients: the loss is scaled up before them, and they down again
         half = precision == torch.float16
