@@ -3,9 +3,9 @@
     python benchmarks/prior_ablation.py folders=benchmark microscopy=pairs.csv --out FOLDER \
         --model joint.safetensors --baseline equal.safetensors
 
-An evaluation as `swintormer evaluate` makes it. The baseline is the same network trained equally
-long without prior. The "wrong" prior is that of the tile upside down: if it does no harm, the
-network does not look at its prior.
+An evaluation as `swintormer evaluate` makes it, and one table of all sets, `ablation.md`. The
+baseline is the same network trained equally long without prior. The "wrong" prior is that of the
+tile upside down: if it does no harm, the network does not look at its prior.
 """
 
 from __future__ import annotations
@@ -13,14 +13,28 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from napari_swintormer import load_model
 from napari_swintormer.config import DeblurSettings
 from napari_swintormer.console import finish
-from napari_swintormer.evaluation.methods import Model, parse_method
-from napari_swintormer.evaluation.pages import write_report
+from napari_swintormer.evaluation.cost import count
+from napari_swintormer.evaluation.methods import BLURRED, Model, parse_method
+from napari_swintormer.evaluation.pages import markdown_table, write_report
 from napari_swintormer.evaluation.run import Evaluation, find_source
-from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.models.restorer import PriorUse, Restorer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_swintormer.evaluation.run import Row
+
+
+TILE = 512  # pixels, as of the shipped models
 
 
 class WrongPrior(Restorer):
@@ -36,6 +50,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="model with a prior")
     parser.add_argument("--baseline", help="the same network trained equally long without prior")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--centre", type=int, help="restore and score only so many pixels")
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
@@ -54,11 +69,59 @@ def main() -> None:
             Model("wrong prior", replace(settings, model=options.model), restorer=wrong),
         ),
         options.out,
+        centre=options.centre,
     )
     finish(evaluation.events(resume=True), "Evaluating", show=True)
     title = f"What the prior of {Path(options.model).stem} brings"
     for path in write_report(options.out, title, evaluation.rows):
         print(path)
+    labels = ["network alone"] if options.baseline else []
+    labels += ["prior off", *(f"T = {steps}" for steps in options.steps), "wrong prior"]
+    methods = [method.name for method in evaluation.methods]
+    uses = [PriorUse(source="off")] if options.baseline else []
+    uses += [PriorUse(source="off"), *(PriorUse(num_inference_steps=n) for n in options.steps)]
+    tile = torch.rand(1, right.channels, TILE, TILE)
+    macs = [count(lambda use=use: right.with_prior(use)(tile)) for use in uses]
+    costs = dict(zip(labels, macs, strict=False))
+    text = table(evaluation.rows, dict(zip(methods, labels, strict=True)), costs)
+    (options.out / "ablation.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def table(rows: Sequence[Row], labels: Mapping[str, str], macs: Mapping[str, int]) -> str:
+    """Mean gains in PSNR (dB) and SSIM over the blurred images of each set, and the cost.
+
+    `labels` are those of the methods, `macs` multiply-accumulates of a tile by label.
+    """
+    scores = {(row.set, row.image, row.method): row for row in rows}
+    images: dict[str, set[str]] = {}
+    for row in rows:
+        images.setdefault(row.set, set()).add(row.image)
+
+    def gains(name: str, method: str) -> str:
+        differences = [
+            [scores[name, image, m].scores[metric] for metric in ("psnr", "ssim")]
+            for image in images[name]
+            for m in (method, BLURRED)
+        ]
+        restored, blurred = np.array(differences[::2]), np.array(differences[1::2])
+        psnr, ssim = (restored - blurred).mean(axis=0)
+        return f"{psnr:+.2f}, {ssim:+.4f}"
+
+    # a sharp image given as blurred has no finite PSNR to gain over
+    judged = [name for name in images if not name.startswith(("sharp-", "blank"))]
+    lines = [
+        [name, str(len(images[name])), *(gains(name, method) for method in labels)]
+        for name in judged
+    ]
+    own = {method: [row for row in rows if row.method == method] for method in labels}
+    counted = (f"{macs[label] / 1e9:.1f}" if label in macs else "" for label in labels.values())
+    seconds = (f"{median(row.seconds for row in own[m]):.2f}" for m in labels)
+    lines += [
+        [f"GMACs of a tile of {TILE}", "", *counted],
+        ["seconds per image, median", "", *seconds],
+    ]
+    return markdown_table(["set", "images", *labels.values()], lines)
 
 
 if __name__ == "__main__":

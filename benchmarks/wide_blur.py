@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.pictures import Pictures
 
 RADII = (0.0, 3.0, 6.0, 10.0, 16.0)  # pixels
-IMAGES = 3  # of every folder, evenly spaced
 CROP = 256  # the centre that is restored and scored, in pixels
 NOISE = 0.003
 
@@ -63,13 +62,14 @@ def main() -> None:
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--microscopy", type=Path)
     parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--images", type=int, default=3, help="of every folder, evenly spaced")
     parser.add_argument("--out", type=Path, required=True, help="folder of images and report")
     options = parser.parse_args()
 
     data = []
     for folder, kind in ((options.photo, "photo"), (options.microscopy, "microscopy")):
         for radius in RADII if folder is not None else ():
-            for pair in blurred_by_disk(folder, kind, radius):
+            for pair in blurred_by_disk(folder, kind, radius, options.images):
                 save(options.out / "sets" / f"{kind}, radius {radius:g}", pair)
     if (options.out / "sets").is_dir():
         data.append(f"folders={options.out / 'sets'}")
@@ -93,9 +93,11 @@ def save(folder: Path, pair: datasets.Pair) -> None:
             tifffile.imwrite(file, image, photometric="rgb" if "S" in pair.axes else "minisblack")
 
 
-def blurred_by_disk(folder: Path, kind: datasets.Kind, radius: float) -> Iterator[datasets.Pair]:
+def blurred_by_disk(
+    folder: Path, kind: datasets.Kind, radius: float, images: int
+) -> Iterator[datasets.Pair]:
     """Blur some images of a folder by a disk of `radius` pixels, the same at every call."""
-    for pair in list(datasets.blurred_pairs(folder, kind))[:: max(1, 24 // IMAGES)]:
+    for pair in list(datasets.blurred_pairs(folder, kind))[:: max(1, 24 // images)]:
         rng = np.random.default_rng([datasets.SEED, zlib.crc32(pair.name.encode())])
         gamma = datasets.GAMMA if kind == "photo" else 1.0
         degradation = Degradation((psf.disk(radius),), gamma, read_noise=NOISE)

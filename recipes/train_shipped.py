@@ -89,6 +89,7 @@ def main() -> None:
     # patches of several windows of the coarsest level: else those show in what is restored
     parser.add_argument("--patch-size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--loss", default="l1")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
@@ -106,6 +107,7 @@ def main() -> None:
     train(
         sharp=folders,
         kind=recipe.kinds,
+        loss=options.loss,
         synthesize=recipe.synthesize,
         out=options.out,
         network=options.network,

@@ -197,8 +197,12 @@ def test_a_large_result_fills_in_on_disk_and_goes_with_its_layer(
     deblur_alone.viewer.layers.remove(layer)
     deblur_alone.viewer.layers.selection.active = deblur_alone.viewer.layers[0]
     del layer
-    gc.collect()
-    assert not list((home / "cache").glob("result-*"))
+
+    def gone():  # a thread may hold the layer's data a moment longer
+        gc.collect()
+        return not list((home / "cache").glob("result-*"))
+
+    qtbot.waitUntil(gone, timeout=PATIENCE)
 
 
 def test_selected_layers_run_one_after_the_other_and_the_input_may_go(deblur_alone, qtbot):

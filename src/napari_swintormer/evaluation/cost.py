@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer.evaluation.engine import plan, restore
+from napari_swintormer.models.prior_settings import CompactPriorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,8 +35,9 @@ def macs_per_pixel(
 ) -> float | None:
     """Count what a pixel of an image takes, in all the tiles that it lies in.
 
-    A corner of the image is restored and counted: what a network takes grows with the pixels. What
-    it has prepared for earlier images does not count.
+    A corner of the image is restored and counted: what a network takes grows with the pixels. A
+    compact prior sees the image smaller, where a corner would be enlarged: there it is a whole
+    tile. What was prepared for earlier images does not count.
 
     Parameters
     ----------
@@ -56,11 +58,13 @@ def macs_per_pixel(
     def padded(lengths: Iterable[int]) -> int:
         return prod(-(-n // multiple) * multiple for n in lengths)
 
-    corner = (slice(-(-_SIDE // multiple) * multiple),) * 2
+    grid = job.plan.grid
+    seen_smaller = isinstance(getattr(restorer.card, "prior", None), CompactPriorSettings)
+    side = max(grid.tile_shape) if seen_smaller else _SIDE
+    corner = (slice(-(-side // multiple) * multiple),) * 2
     views = pictures.views and (pictures.views[0][corner], pictures.views[1][corner])
     piece = replace(pictures, blurred=pictures.blurred[corner], views=views)
     alone = replace(settings, batch_size=1)  # else a GPU tries first how many tiles fit
     macs = count(lambda: restore(piece, alone, restorer, ensemble))
-    grid = job.plan.grid
     times = grid.n_tiles * padded(grid.tile_shape) / prod(pictures.blurred.shape[:2])
     return macs / padded(piece.blurred.shape[:2]) * times or None

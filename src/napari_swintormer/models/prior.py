@@ -1,10 +1,11 @@
 """The compact prior: a small diffusion model of what a blurred image misses.
 
 A linear autoencoder makes of the difference between sharp and blurred image a small map, the
-latent, at 1/4 of the resolution. An encoder sees the blurred image at half its size and guesses
-what is missing; the denoiser predicts, step by step, the latent from a noised one and from that. Of
-an image that misses nothing the latent is zero, so sampling starts from zero, noised half-way, and
-takes a few deterministic steps; training noises latents so that they end there.
+latent, at 1/4 of the resolution. An encoder sees the blurred image at half and at a quarter of its
+size and guesses what is missing; the denoiser predicts, step by step, the latent from a noised one
+and from that. Of an image that misses nothing the latent is zero, so sampling starts from zero,
+noised half-way, and takes a few deterministic steps; training noises latents so that they end
+there.
 
 Nothing here looks at a tile as a whole (no statistics over all pixels): what a pixel gets depends
 on its surroundings alone, so that neighbouring tiles agree. Images are NHWC inside.
@@ -34,6 +35,9 @@ _TIME_FREQUENCIES = 16
 
 # What blurred images miss has a root mean square of 0.04, images in [-1, 1] of about 0.4.
 _PRIOR_GAIN = 8
+
+SEEN_AT = (2, 4)
+"""How much smaller the blurred image is seen."""
 
 
 class Prior(Protocol):
@@ -98,15 +102,16 @@ class GatedBlock(nn.Module):
 class Seen(NamedTuple):
     """What the denoiser is told of a batch of blurred images."""
 
-    features: Tensor  # (B, H/4, W/4, 2 * dim)
-    guess: Tensor  # (B, latent_channels, H/4, W/4) float32: the latent, as far as it is plain
+    features: Tensor  # (B, H/4, W/4, 4 * dim)
+    guesses: Tensor  # (B, 2, latent_channels, H/4, W/4) float32: the latent, as far as it is plain
 
 
 class BlurredEncoder(nn.Module):
     """Sees the blurred image: once for all steps.
 
-    A network like the one that restores works on the image at half its size. There blur is half as
-    wide, the windows reach twice as far, and a look takes a quarter of the time.
+    A network like the one that restores works on the image at half and at a quarter of its size.
+    There blur is as much narrower, the windows reach as much farther, and both looks together take
+    a third of the time.
     """
 
     def __init__(self, settings: CompactPriorSettings) -> None:
@@ -114,20 +119,30 @@ class BlurredEncoder(nn.Module):
         self.body = Swintormer(settings.encoder)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``(B, C, H, W)`` in unit intensities.
+        """See ``(B, C, H, W)`` in unit intensities; H and W are multiples of 8.
 
         Returns
         -------
         features, missing
-            ``(B, H/4, W/4, 2 * dim)``, and what it adds to the image at half its size, enlarged,
-            ``(B, C, H, W)`` float32.
+            ``(B, H/4, W/4, 4 * dim)``, and what it adds to the image at both sizes, enlarged,
+            ``(2, B, C, H, W)`` float32.
         """
-        half = F.avg_pool2d(images, 2)
-        height, width = half.shape[2:]
-        features = self.body.features(pad_to_multiple(half, self.body.settings.multiple))
-        change = self.body.change(features)[..., :height, :width]
-        missing = F.interpolate(change, scale_factor=2, mode="bilinear", align_corners=False)
-        return features[:, : height // 2, : width // 2], missing
+        features, missing = [], []
+        for factor in SEEN_AT:
+            small = F.avg_pool2d(images, factor)
+            height, width = small.shape[2:]
+            seen = self.body.features(pad_to_multiple(small, self.body.settings.multiple))
+            change = self.body.change(seen)[..., :height, :width]
+            missing.append(_enlarge(change, factor))
+            own = seen[:, : height // 2, : width // 2].permute(0, 3, 1, 2)
+            features.append(_enlarge(own, factor // 2).permute(0, 2, 3, 1))
+        return torch.cat(features, dim=-1), torch.stack(missing)
+
+
+def _enlarge(x: Tensor, factor: int) -> Tensor:
+    if factor == 1:
+        return x
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class CompactDenoiser(nn.Module):
@@ -136,24 +151,32 @@ class CompactDenoiser(nn.Module):
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         latent, width = settings.latent_channels, 2 * settings.encoder.dim
-        self.embed = nn.Linear(2 * latent + width, width)
+        looks = len(SEEN_AT)
+        self.embed = nn.Linear((1 + looks) * latent + looks * width, width)
         self.blocks = nn.ModuleList(GatedBlock(width) for _ in range(settings.denoiser_blocks))
-        self.out = nn.Linear(width, 2 * latent)
-        # untrained, it takes no notice of the noise, and answers what was guessed
+        self.out = nn.Linear(width, (1 + looks) * latent)
+        # untrained, it takes no notice of the noise, and answers the first guess
         nn.init.zeros_(self.embed.weight[:, :latent])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        with torch.no_grad():
+            self.out.bias[latent : 2 * latent] = 1
 
     def forward(self, z: Tensor, t: Tensor, seen: Seen) -> Tensor:
         """Predict ``(B, C, h, w)`` float32; `t` is ``(B,)``, the step as a share of the process."""
-        guess = seen.guess.permute(0, 2, 3, 1)
-        x = self.embed(torch.cat([z.permute(0, 2, 3, 1), guess, seen.features], dim=-1))
+        known = torch.cat([z[:, None], seen.guesses], dim=1).flatten(1, 2).permute(0, 2, 3, 1)
+        x = self.embed(torch.cat([known, seen.features], dim=-1))
         time = time_features(t).to(x.dtype)
         for block in self.blocks:
             x = block(x, time)
-        gain, change = self.out(x).float().chunk(2, dim=-1)
-        clean: Tensor = guess + gain * guess + change
-        return clean.permute(0, 3, 1, 2)
+        change, gains = (
+            self.out(x)
+            .float()
+            .permute(0, 3, 1, 2)
+            .split([z.shape[1], seen.guesses.shape[1] * z.shape[1]], dim=1)
+        )
+        clean: Tensor = change + (gains.view_as(seen.guesses) * seen.guesses).sum(dim=1)
+        return clean
 
 
 class CompactPrior(nn.Module):
@@ -166,7 +189,8 @@ class CompactPrior(nn.Module):
     """
 
     scale: Tensor
-    factor = alignment = 4
+    factor = 4
+    alignment = 2 * max(SEEN_AT)
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
@@ -209,7 +233,7 @@ class CompactPrior(nn.Module):
     def see(self, images: Tensor) -> Seen:
         """See `Prior`."""
         features, missing = self.blurred_encoder(images)
-        return Seen(features, self.encode(missing))
+        return Seen(features, torch.stack([self.encode(guess) for guess in missing], dim=1))
 
     def denoise(self, z: Tensor, t: Tensor, seen: Seen) -> Tensor:
         """Predict the clean latent; latents are ``(B, C, h, w)``, `t` is ``(B,)`` steps."""
@@ -243,7 +267,7 @@ class CompactPrior(nn.Module):
             yield
             return clean
 
-        nothing = torch.zeros_like(seen.guess)
+        nothing = torch.zeros_like(seen.guesses[:, 0])
         z = self.schedule.diffuse(nothing, plan.times[0], noise(0, nothing))
         return self.decode((yield from sample(denoiser, z, plan, noise)))
 

@@ -26,6 +26,7 @@ _LOSSES = [
     ("Mean difference (L1)", "l1"),
     ("Charbonnier", "charbonnier"),
     ("Charbonnier and frequencies", "charbonnier + 0.1 * frequency"),
+    ("Decibels", "decibel"),
     ("L1 and VGG19 features", "l1 + 0.01 * perceptual"),
 ]
 _PARAMETERS = [("Everything", "all"), ("Decoder", "decoder"), ("Last layer", "output")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_swintormer.models.stepwise import finished
+from napari_swintormer.training.losses import decibel
 from napari_swintormer.training.stage import Batch, Stage
 
 if TYPE_CHECKING:
@@ -58,21 +59,21 @@ def _denoising_loss(batch: Batch, seen: Seen) -> Tensor:
     t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
     z = prior.diffuse(clean, t, batch.noise(0, clean))
     predicted: Tensor = prior.decode(prior.denoise(z, t, seen))
-    return (predicted - missing).abs().mean()
+    return decibel(predicted, missing)
 
 
 def _network_loss(batch: Batch) -> Tensor:
     """Restore with what the prior samples, some patches without."""
     with torch.no_grad():
         prior = _sampled(batch)
-    return (_restored(batch, prior * _kept(batch)) - batch.sharp).abs().mean()
+    return decibel(_restored(batch, prior * _kept(batch)), batch.sharp)
 
 
 def _joint_loss(batch: Batch) -> Tensor:
     """Restore through the steps of the prior; the denoiser stays one for all steps."""
     seen = batch.network.prior.see(batch.blurred)
     prior = _sampled(batch, seen)
-    restored = (_restored(batch, prior * _kept(batch)) - batch.sharp).abs().mean()
+    restored = decibel(_restored(batch, prior * _kept(batch)), batch.sharp)
     return restored + _DENOISER_WEIGHT * _denoising_loss(batch, seen)
 
 

@@ -177,9 +177,9 @@ DEGRADATIONS: dict[str, Callable[..., Degradation | Recording]] = {
 
 
 def draw_wide_radius(rng: np.random.Generator) -> float:
-    """Draw a blur circle's radius in pixels: 0.3 to 20, a fifth below 1.2, a tenth above 8."""
+    """Draw a blur circle's radius in pixels: 0.3 to 20, a fifth below 1.2, as many above 8."""
     ends = (0.3, 1.2), (1.2, 4.0), (4.0, 8.0), (8.0, 20.0)
-    return float(rng.uniform(*ends[rng.choice(4, p=(0.2, 0.46, 0.24, 0.1))]))
+    return float(rng.uniform(*ends[rng.choice(4, p=(0.2, 0.36, 0.26, 0.18))]))
 
 
 def draw_aperture(rng: np.random.Generator) -> Callable[[float], FloatArray]:

@@ -36,7 +36,7 @@ Stage = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
 
 Synthesis = Literal["defocus", "optics", "motion", "all"]
 
-LOSSES = ("l1", "charbonnier", "frequency", "perceptual")
+LOSSES = ("l1", "charbonnier", "frequency", "decibel", "perceptual")
 PARAMETERS = ("all", "decoder", "output")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -97,8 +97,8 @@ class TrainSettings:
         Sides of the patches in the later parts of the training: the steps are divided equally among
         `patch_size` and these, and a step of larger patches has as many fewer of them.
     loss
-        ``"l1"`` as in the paper, ``"charbonnier"``, ``"frequency"``, ``"perceptual"`` or a weighted
-        sum of them, such as ``"charbonnier + 0.05 * frequency"``.
+        ``"l1"`` as in the paper, ``"charbonnier"``, ``"frequency"``, ``"decibel"``,
+        ``"perceptual"`` or a weighted sum of them, such as ``"charbonnier + 0.05 * frequency"``.
     vgg19
         File with VGG19's parameters for the perceptual loss; None fetches them once (548 MB).
     parameters
