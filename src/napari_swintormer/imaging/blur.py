@@ -35,8 +35,9 @@ _NOISE = 5.0  # standard deviations of the slope of noise that an edge must have
 _STRONGEST = 0.2  # of the steepest slope in the image, below which edges are texture or noise
 _FEWEST = 12  # edge pixels that a region, or a direction, needs to tell something
 _OTHERS = 0.25  # of the regions of a sharp image; when more are blurred, it is worth saying
-_DIRECTED = 1.6  # width over that across, if that is not sharp, from which on it is motion
-_SURROUNDINGS = 128  # pixels; the two are compared within these, as depth blurs things unlike
+_DIRECTED = 1.5  # width over that across, if that is not sharp, from which on it is motion
+_PLACES = 3  # that must have both to tell motion
+_SURROUNDINGS = 64  # pixels; the two are compared within these, as depth blurs things unlike
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Blur:
             return "There are no clear edges to tell the blur from."
         known = self.regions[np.isfinite(self.regions)]
         if self.kind == "motion":
-            how = f"blurred along a direction of about {self.angle}°, as by motion"
+            how = f"blurred along a direction of about {self.angle}°, as by motion or in stripes"
         elif self.kind == "defocus":
             how = "blurred like by defocus"
         elif known.size and np.mean(known > 2 * SHARP) > _OTHERS:
@@ -203,7 +204,7 @@ def _kind(width: float, edges: _Edges) -> tuple[Literal["sharp", "defocus", "mot
     for direction, own in enumerate(medians):
         across = medians[(direction + 2) % 4]
         both = [own[place] / max(across[place], SHARP) for place in own.keys() & across.keys()]
-        if both:
+        if len(both) >= _PLACES:
             ratios[direction] = float(np.median(both))
     widest = int(np.argmax(ratios))
     if ratios[widest] > _DIRECTED:
