@@ -171,6 +171,17 @@ def test_all_steps_cost_a_fraction_of_the_network():
     assert macs(lambda: restorer.prior.sample(images, noise, 8)) / alone < 0.8
 
 
+def test_a_tile_off_the_grid_of_the_latents_costs_no_more(restorer):
+    def flops(y, x):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            restorer(tile, [Place(0, y, x)])
+        return counter.get_total_flops()
+
+    tile = torch.rand(1, 3, 128, 128)
+    flops(0, 0)  # makes what is kept
+    assert flops(8, 16) == flops(3, 6)
+
+
 def test_a_tile_with_prior_takes_hardly_more_memory():
     network = NETWORKS["small"].model_copy(update={"prior_channels": 3})
     prior = CompactPriorSettings(encoder=NETWORKS["small"])

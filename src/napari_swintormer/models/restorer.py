@@ -214,7 +214,7 @@ class Restorer(nn.Module):
         """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
 
         Tiles that begin on the grid of the prior's maps are sampled as they are, the others
-        enlarged. One kind does not wait for the other: the steps of both are made together.
+        moved. One kind does not wait for the other: the steps of both are made together.
         `seen` keeps what all samples share, for tiles on the grid and for others; empty at first.
         """
         batch, _, height, width = images.shape
@@ -239,33 +239,37 @@ class Restorer(nn.Module):
     def _sample_alike(
         self, images: Tensor, places: Sequence[Place], seen: dict[bool, Any], *, on_grid: bool
     ) -> Stepwise[Tensor]:
-        """Sample the prior of tiles that all begin on its grid, or are all enlarged.
+        """Sample the prior of tiles that all begin on its grid, or that are all moved onto it.
 
-        Its maps lie on one grid over the whole plane, so images are enlarged upwards and to the
-        left until they begin on it, and to the other side for sides that divide.
+        Its maps lie on one grid over the whole plane. Images that begin off it lose what lies
+        before its next line and are lengthened by as much at their end: so they keep their sides,
+        which divide. What was lost, some pixels, gets the prior beside it, mirrored.
         """
         assert self.prior is not None
         height, width = images.shape[2:]
         grid = self.prior.alignment
-        before = [(place.y % grid, place.x % grid) for place in places]
+        lost = [(-place.y % grid, -place.x % grid) for place in places]
         if on_grid not in seen:
             if not on_grid:
-                enlarged = [
-                    F.pad(image[None], (x, grid - x, y, grid - y), mode="reflect")
-                    for image, (y, x) in zip(images, before, strict=True)
+                moved = [
+                    F.pad(image[None, :, y:, x:], (0, x, 0, y), mode="reflect")
+                    for image, (y, x) in zip(images, lost, strict=True)
                 ]
-                images = torch.cat(enlarged)
+                images = torch.cat(moved)
             seen[on_grid] = self.prior.see(images)
         begins = [
-            place._replace(y=place.y - y, x=place.x - x)
-            for place, (y, x) in zip(places, before, strict=True)
+            place._replace(y=place.y + y, x=place.x + x)
+            for place, (y, x) in zip(places, lost, strict=True)
         ]
         noise = PlacedNoise(self.use.seed, begins, self.prior.factor)
         prior = yield from self.prior.sampling(seen[on_grid], noise, self._steps)
-        cut = [
-            own[:, y : y + height, x : x + width] for own, (y, x) in zip(prior, before, strict=True)
+        if on_grid:
+            return prior
+        back = [
+            F.pad(own[None], (x, 0, y, 0), mode="reflect")[..., :height, :width]
+            for own, (y, x) in zip(prior, lost, strict=True)
         ]
-        return torch.stack(cut)
+        return torch.cat(back)
 
 
 class _Samples:
