@@ -18,7 +18,7 @@ from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr
 from napari_swintormer.evaluation.pages import markdown_table
 
-SIDE, CENTRE, SAMPLES = 13, 512, 12_000
+SIDE, SAMPLES = 13, 12_000  # pixels; equations of an image
 
 
 def main() -> None:
@@ -27,8 +27,8 @@ def main() -> None:
     options = parser.parse_args()
     sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for pair in datasets.real_pairs(options.pairs):
-        halves = [grey_centre(half) for half in (pair.blurred, pair.sharp)]
-        sets.setdefault(pair.set, []).append((standard(halves[0]), standard(halves[1])))
+        halves = standard(pair.blurred), standard(pair.sharp)
+        sets.setdefault(pair.set, []).append(halves)
     rows = []
     for name, pairs in sets.items():
         gains = gains_of(pairs)
@@ -36,14 +36,10 @@ def main() -> None:
     print(markdown_table(["set", "images", "gain, dB", "worst"], rows))
 
 
-def grey_centre(image: np.ndarray) -> np.ndarray:
-    y, x = (max(0, (side - CENTRE) // 2) for side in image.shape[:2])
-    centre = image[y : y + CENTRE, x : x + CENTRE].astype(float)
-    return centre if centre.ndim == 2 else centre.mean(axis=2)
-
-
 def standard(image: np.ndarray) -> np.ndarray:
-    return (image - image.mean()) / image.std()
+    """Mean over the channels, with mean 0 and deviation 1."""
+    grey = np.atleast_3d(image).mean(axis=2)
+    return (grey - grey.mean()) / grey.std()
 
 
 def gains_of(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 TILE = 512  # pixels, as of the shipped models
+WRONG = "wrong prior"
 
 
 class WrongPrior(Restorer):
@@ -57,16 +58,20 @@ def main() -> None:
     options = parser.parse_args()
 
     settings = DeblurSettings(device=options.device, precision=options.precision)
-    names = [options.baseline] if options.baseline else []
-    names.append(f"{options.model}:prior=off")
-    names += [f"{options.model}:num_inference_steps={steps}" for steps in options.steps]
+    off = PriorUse(source="off")
+    # label → the method's name, and what its cost is counted with
+    variants = {"network alone": (options.baseline, off)} if options.baseline else {}
+    variants["prior off"] = (f"{options.model}:prior=off", off)
+    for steps in options.steps:
+        name = f"{options.model}:num_inference_steps={steps}"
+        variants[f"T = {steps}"] = (name, PriorUse(num_inference_steps=steps))
     right = load_model(options.model)
     wrong = WrongPrior(right.card, right.network.state_dict(), right.sha256)
     evaluation = Evaluation(
         tuple(map(find_source, options.data)),
         (
-            *(parse_method(name, settings) for name in names),
-            Model("wrong prior", replace(settings, model=options.model), restorer=wrong),
+            *(parse_method(name, settings) for name, _ in variants.values()),
+            Model(WRONG, replace(settings, model=options.model), restorer=wrong),
         ),
         options.out,
         centre=options.centre,
@@ -75,15 +80,13 @@ def main() -> None:
     title = f"What the prior of {Path(options.model).stem} brings"
     for path in write_report(options.out, title, evaluation.rows):
         print(path)
-    labels = ["network alone"] if options.baseline else []
-    labels += ["prior off", *(f"T = {steps}" for steps in options.steps), "wrong prior"]
-    methods = [method.name for method in evaluation.methods]
-    uses = [PriorUse(source="off")] if options.baseline else []
-    uses += [PriorUse(source="off"), *(PriorUse(num_inference_steps=n) for n in options.steps)]
     tile = torch.rand(1, right.channels, TILE, TILE)
-    macs = [count(lambda use=use: right.with_prior(use)(tile)) for use in uses]
-    costs = dict(zip(labels, macs, strict=False))
-    text = table(evaluation.rows, dict(zip(methods, labels, strict=True)), costs)
+    macs = {
+        label: count(lambda use=use: right.with_prior(use)(tile))
+        for label, (_, use) in variants.items()
+    }
+    labels = {name: label for label, (name, _) in variants.items()} | {WRONG: WRONG}
+    text = table(evaluation.rows, labels, macs)
     (options.out / "ablation.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 _FINE, _COARSE = 0.7, 1.5  # pixels, the narrower of two widths; the other is twice as wide
@@ -111,9 +109,8 @@ def estimate_blur(plane: NDArray[np.generic], region_size: int = 64) -> Blur:
         return Blur(None, regions, region_size)
     for edges in measured:
         number = (edges.rows // region_size) * shape[1] + edges.columns // region_size
-        for region, widths in _by_number(number, edges.widths):
-            if widths.size >= _FEWEST:
-                regions.flat[region] = np.fmax(regions.flat[region], np.median(widths))
+        for region, median in _medians(number, edges.widths).items():
+            regions.flat[region] = np.fmax(regions.flat[region], median)
     width = max(float(np.median(edges.widths)) for edges in measured)
     kind, angle = _kind(width, coarse)
     return Blur(width, regions, region_size, kind, angle)
@@ -146,13 +143,12 @@ def _find_edges(grey: NDArray[np.float32], a: float) -> _Edges:
     return _Edges(rows, columns, widths, direction[rows, columns])
 
 
-def _by_number(
-    number: NDArray[np.intp], values: NDArray[np.float32]
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Give the values of each number that occurs."""
+def _medians(number: NDArray[np.intp], widths: NDArray[np.float32]) -> dict[int, float]:
+    """Give the median width of each number that has enough edges to tell one."""
     order = np.argsort(number, kind="stable")
     found, first = np.unique(number[order], return_index=True)
-    yield from zip(found.tolist(), np.split(values[order], first[1:]), strict=True)
+    groups = zip(found.tolist(), np.split(widths[order], first[1:]), strict=True)
+    return {place: float(np.median(own)) for place, own in groups if own.size >= _FEWEST}
 
 
 def _edges(
@@ -193,11 +189,7 @@ def _kind(width: float, edges: _Edges) -> tuple[Literal["sharp", "defocus", "mot
     places = np.stack([edges.rows, edges.columns]) // _SURROUNDINGS
     _, number = np.unique(places, axis=1, return_inverse=True)
     medians = [
-        {
-            place: float(np.median(widths))
-            for place, widths in _by_number(number[here], edges.widths[here])
-            if widths.size >= _FEWEST
-        }
+        _medians(number[here], edges.widths[here])
         for here in (edges.directions == direction for direction in range(4))
     ]
     ratios = [0.0] * 4
