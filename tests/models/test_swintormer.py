@@ -9,11 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_swintormer.models.block import Block
 from napari_swintormer.models.released import convert_released, released_name
-from napari_swintormer.models.settings import SwintormerSettings
+from napari_swintormer.models.settings import SwintormerSettings, WienerSettings
 from napari_swintormer.models.swintormer import Swintormer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -51,6 +51,9 @@ def make_network(settings: SwintormerSettings = TINY) -> Swintormer:
             if weight.ndim == 1 or "position_bias" in name:
                 weight.add_(torch.randn_like(weight), alpha=0.3)
         network.output.weight.mul_(50)
+        if network.wiener is not None:
+            nn.init.normal_(network.embed_filtered.weight, std=0.05)
+            nn.init.normal_(network.shares.weight, std=0.05)
     return network
 
 
@@ -121,13 +124,19 @@ def test_other_attention_takes_as_many_parameters(attention):
 
 
 @pytest.mark.parametrize(
-    ("softmax", "attention"),
-    [("plain", "mixed"), ("released", "mixed"), ("plain", "channel"), ("plain", "window")],
+    "change",
+    [
+        {},
+        {"softmax": "released"},
+        {"attention": "channel"},
+        {"attention": "window"},
+        {"wiener": WienerSettings()},
+    ],
 )
-def test_inference_computes_what_training_computes(softmax, attention, monkeypatch):
+def test_inference_computes_what_training_computes(change, monkeypatch):
     # small parts, so that every block has several of them inside and at the border
     monkeypatch.setattr("napari_swintormer.models.block._PART_BYTES", 80 * 2 * 21 * 16)
-    settings = TINY.model_copy(update={"softmax": softmax, "attention": attention})
+    settings = TINY.model_copy(update=change)
     network, x = make_network(settings), make_input(settings)
     expected = network.train()(x).detach()
     network.eval()
@@ -140,9 +149,12 @@ def test_inference_computes_what_training_computes(softmax, attention, monkeypat
     assert (expected - x).abs().max() > 0.1  # or the agreement would say nothing
 
 
-@pytest.mark.parametrize("attention", ["mixed", "channel", "window"])
-def test_every_parameter_learns(attention):
-    settings = TINY.model_copy(update={"prior_channels": 2, "attention": attention})
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"attention": "channel"}, {"attention": "window"}, {"wiener": WienerSettings()}],
+)
+def test_every_parameter_learns(change):
+    settings = TINY.model_copy(update={"prior_channels": 2} | change)
     network = make_network(settings).train()
     x = make_input(network.settings)
     (network(x) - 0.5).square().mean().backward()
@@ -273,6 +285,12 @@ def test_wrong_shape_is_refused(shape):
         {"num_refinement_blocks": -1},
         {"softmax": "none"},
         {"attention": "none"},
+        {"wiener": {"disks": (), "gaussians": ()}},
+        {"wiener": {"disks": (1e6,)}},
+        {"wiener": {"noise": 0}},
+        {"wiener": {"gamma": 1}},
+        {"wiener": {"reach": 10**6}},
+        {"wiener": {"reach": 40}, "window_size": 2},
         {"surprise": 1},
     ],
 )
@@ -282,6 +300,8 @@ def test_settings_are_bounded(change):
 
 
 def test_settings_round_trip():
-    settings = SwintormerSettings(views=2, prior_channels=3, dim=16, window_size=8)
+    settings = SwintormerSettings(
+        views=2, prior_channels=3, dim=16, window_size=8, wiener=WienerSettings(disks=(2.5,))
+    )
     assert SwintormerSettings.model_validate_json(settings.model_dump_json()) == settings
     assert (settings.in_channels, settings.multiple) == (9, 128)

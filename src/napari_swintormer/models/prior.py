@@ -131,9 +131,8 @@ class BlurredEncoder(nn.Module):
         for factor in SEEN_AT:
             small = F.avg_pool2d(images, factor)
             height, width = small.shape[2:]
-            seen = self.body.features(pad_to_multiple(small, self.body.settings.multiple))
-            change = self.body.change(seen)[..., :height, :width]
-            missing.append(_enlarge(change, factor))
+            seen, change = self.body.look(pad_to_multiple(small, self.body.settings.multiple))
+            missing.append(_enlarge(change[..., :height, :width], factor))
             own = seen[:, : height // 2, : width // 2].permute(0, 3, 1, 2)
             features.append(_enlarge(own, factor // 2).permute(0, 2, 3, 1))
         return torch.cat(features, dim=-1), torch.stack(missing)

@@ -13,6 +13,51 @@ AttentionForm = Literal["mixed", "channel", "window"]
 # not be able to ask for a network that fills the memory.
 _Blocks = Annotated[int, Field(ge=1, le=16)]
 _Heads = Annotated[int, Field(ge=1, le=32)]
+_Radius = Annotated[float, Field(ge=0.1, le=16)]
+
+
+class WienerSettings(BaseModel):
+    """A bank of Wiener filters, see `napari_swintormer.models.wiener`.
+
+    The defaults were chosen by how much a mixture of their results, the best for each image, wins
+    on synthetic blur.
+
+    Attributes
+    ----------
+    disks, gaussians
+        Blurs that the filters undo: radii of disks and standard deviations of Gaussians, in pixels.
+    noise
+        Power of the noise over that of the image: what the blur left less of is not brought back.
+    gamma
+        Exponent of the intensity curve: the filters work in light, ``image ** gamma``, too. None
+        for networks that see linear images alone.
+    reach
+        Pixels that a filter sees in every direction.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    disks: Annotated[tuple[_Radius, ...], Field(max_length=32)] = (1.5, 2.25, 3.0, 4.0, 6.0)
+    gaussians: Annotated[tuple[_Radius, ...], Field(max_length=32)] = (0.6, 1.1, 1.75, 3.0)
+    noise: float = Field(0.015, ge=1e-4, le=10)
+    gamma: float | None = Field(2.0, gt=1, le=4)
+    reach: int = Field(16, ge=2, le=64)
+
+    @model_validator(mode="after")
+    def _some_filters(self) -> Self:
+        if not self.disks and not self.gaussians:
+            raise ValueError("a bank of filters needs a disk or a Gaussian (got none)")
+        return self
+
+    @property
+    def n_filters(self) -> int:
+        """Number of the filters."""
+        return len(self.disks) + len(self.gaussians)
+
+    @property
+    def n_results(self) -> int:
+        """Number of their results: twice as many where they work in light, too."""
+        return self.n_filters * (1 if self.gamma is None else 2)
 
 
 class SwintormerSettings(BaseModel):
@@ -43,6 +88,8 @@ class SwintormerSettings(BaseModel):
         ``"mixed"``: half of the channels attends over the pixels of a window, half over the
         channels. ``"window"`` and ``"channel"``: all of them over pixels, or over channels, as in
         the paper's ablation.
+    wiener
+        Filters whose results the network looks at and mixes, or None as in the paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,6 +105,7 @@ class SwintormerSettings(BaseModel):
     window_size: int = Field(16, ge=2, le=32, multiple_of=2)
     softmax: SoftmaxForm = "plain"
     attention: AttentionForm = "mixed"
+    wiener: WienerSettings | None = None
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:
@@ -69,6 +117,15 @@ class SwintormerSettings(BaseModel):
                     f"and num_heads={heads} at level {level}). "
                     f"Use a number of heads that divides {dim // 2}, or another dim."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_wider_than_filters(self) -> Self:
+        if self.wiener is not None and self.wiener.reach >= self.multiple:
+            raise ValueError(
+                f"filters must reach less far than the smallest image (got reach="
+                f"{self.wiener.reach}, and images of {self.multiple} pixels). Use larger windows."
+            )
         return self
 
     @property

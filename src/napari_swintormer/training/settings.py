@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.models.settings import SwintormerSettings
+from napari_swintormer.models.settings import SwintormerSettings, WienerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,7 @@ NETWORKS = {
         num_refinement_blocks=0,
         ffn_expansion=2.5,
         window_size=8,
+        wiener=WienerSettings(),
     ),
     "paper": SwintormerSettings(),
 }
@@ -117,6 +118,8 @@ class TrainSettings:
         Sizes of the network, or None for those of `from_model`.
     from_model
         Name or path of the model to start from.
+    wiener
+        Filters for `from_model` if it has none; None leaves its network as it is.
     stage
         ``"network"``, or one of a training with prior, see `prior_stages`; ``"prior"`` for all of
         them, one after the other.
@@ -172,6 +175,7 @@ class TrainSettings:
     ema: float = 0.999
     network: SwintormerSettings | None = None
     from_model: str | None = None
+    wiener: WienerSettings | None = None
     stage: Stage = "network"
     prior: CompactPriorSettings | None = None
     resume: bool = False
@@ -304,10 +308,11 @@ class TrainSettings:
     def decisive(self) -> dict[str, Any]:
         """Return the settings that the result depends on, as plain JSON values.
 
-        Folders are left out: training compares what is in them; so are the stage and its prior,
-        which the stages compare.
+        Folders are left out: training compares what is in them; so are what the network is made
+        of, which it compares, too, and the stage and its prior, which the stages compare.
         """
-        left_out = {*_FREE_ON_RESUME, "sharp", "blurred", "dual_pixel", "network", "stage", "prior"}
+        left_out = {*_FREE_ON_RESUME, "sharp", "blurred", "dual_pixel", "stage", "prior"}
+        left_out |= {"network", "wiener"}
         if not self.larger_patches:  # as before there were any
             left_out.add("larger_patches")
         fields = (f.name for f in dataclasses.fields(self))

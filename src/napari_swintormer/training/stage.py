@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Where the names of the parameters that are trained begin.
 _PREFIXES = {
     "all": ("",),
-    "decoder": ("up.", "reduce.", "decoder.", "refinement.", "skip.", "output."),
-    "output": ("output.",),
+    "decoder": ("up.", "reduce.", "decoder.", "refinement.", "skip.", "output.", "shares."),
+    "output": ("output.", "shares."),
 }
 
 
