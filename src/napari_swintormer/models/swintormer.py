@@ -17,6 +17,8 @@ __all__ = ["Swintormer", "SwintormerSettings"]
 
 # What a filter adds has a root mean square of some 0.05, images in [-1, 1] of about 0.4.
 _FILTERED_GAIN = 8
+# Shares of one filter or several come to about 1; features make weights learn them slowly.
+_SHARES_GAIN = 8
 
 
 class Conv3x3(nn.Conv2d):
@@ -143,7 +145,7 @@ class Swintormer(nn.Module):
         # (y + 1) / 2 with y = added + (2x - 1): in fp32, whatever autocast did before
         change = _shuffle(self.output(features)).permute(0, 3, 1, 2).float() / 2
         if self.wiener is not None:
-            shares = self.shares(features).float().permute(0, 3, 1, 2)
+            shares = _SHARES_GAIN * self.shares(features).float().permute(0, 3, 1, 2)
             shares = F.interpolate(shares, scale_factor=2, mode="bilinear", align_corners=False)
             change = change + self.wiener.mix(x[:, : self.settings.channels].float(), shares)
         return features, change

@@ -5,8 +5,8 @@ undoes it is a filter as wide as the blur, whose sign changes many times: a smal
 learn that, and it is known in closed form. So the network is shown what the filter of each of some
 disks and Gaussians makes of the image, and says of every pixel how much is to be taken of which.
 
-A filter is ``H / (H² + noise)``, of the blur's transfer function ``H``, as a kernel of finite reach:
-what a pixel gets depends on its surroundings alone, so that neighbouring tiles agree.
+A filter is ``H / (H² + noise)``, of the blur's transfer function ``H``, as a kernel of finite
+reach: what a pixel gets depends on its surroundings alone, so that neighbouring tiles agree.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class WienerBank(nn.Module):
         # what wraps around a circular convolution stays within the margin
         size = [next_fast_len(n, real=True) for n in padded.shape]
         filtered = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * self._transform(size), s=size)
-        return filtered[:, reach : reach + height, reach : reach + width]
+        inner: Tensor = filtered[:, reach : reach + height, reach : reach + width]
+        return inner
 
     def _added_in_light(self, plane: Tensor, gamma: float) -> Tensor:
         light = plane.clamp_min(0) ** gamma
@@ -97,7 +98,7 @@ class WienerBank(nn.Module):
         return filtered - plane
 
     def _transform(self, size: list[int]) -> Tensor:
-        """Transform the kernels; the result is real, since they are even, and kept for this size."""
+        """Transform the kernels: real, since they are even, and kept while the size is the same."""
         kernels = self.kernels
         asked_for = (*size, kernels.device, kernels.dtype)
         if self._transformed is None or self._transformed[0] != asked_for:
@@ -111,7 +112,7 @@ class WienerBank(nn.Module):
 
 
 def wiener_kernels(settings: WienerSettings) -> Tensor:
-    """Make what the filters add to an image, as kernels ``(K, 2 * reach + 1, 2 * reach + 1)`` of sum 0.
+    """Make the kernels of what the filters add, ``(K, 2 * reach + 1, 2 * reach + 1)`` of sum 0.
 
     The transfer function of a disk of radius r is ``2 J1(2πfr) / (2πfr)`` at the frequency f, that
     of a Gaussian ``exp(-2 (πfσ)²)``. From half their reach on the kernels fade out.

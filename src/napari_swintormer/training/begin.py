@@ -115,8 +115,8 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
 
 
 def with_filters(
-    card: ModelCard, weights: Mapping[str, Tensor], wiener: WienerSettings
-) -> tuple[ModelCard, Mapping[str, Tensor]]:
+    card: ModelCard, weights: dict[str, Tensor], wiener: WienerSettings
+) -> tuple[ModelCard, dict[str, Tensor]]:
     """Give a network a bank of filters that it does not use yet; one that has it stays as it is."""
     if card.network.wiener == wiener:
         return card, weights
@@ -129,7 +129,7 @@ def with_filters(
 
     network = card.network.model_copy(update={"wiener": wiener})
     state = Swintormer(network).state_dict()  # what is new is zero
-    return card.model_copy(update={"network": network}), state | dict(weights)
+    return card.model_copy(update={"network": network}), state | weights
 
 
 def find_scenes(
