@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from images import MICROSCOPY, PHOTO
 
 from napari_swintormer import train
-from napari_swintormer.models.settings import WienerSettings
+from napari_swintormer.models.settings import DeconvolutionSettings
 
 if TYPE_CHECKING:
     from napari_swintormer.models.card import TrainingData
@@ -113,7 +113,7 @@ def main() -> None:
         out=options.out,
         network=options.network,
         from_model=options.base,
-        wiener=WienerSettings() if options.base else None,
+        deconvolution=DeconvolutionSettings() if options.base else None,
         steps=options.steps or steps,
         learning_rate=options.lr or rate,
         patch_size=options.patch_size,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from napari_swintormer.models.block import Block
 from napari_swintormer.models.released import convert_released, released_name
-from napari_swintormer.models.settings import SwintormerSettings, WienerSettings
+from napari_swintormer.models.settings import DeconvolutionSettings, SwintormerSettings
 from napari_swintormer.models.swintormer import Swintormer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -51,9 +51,9 @@ def make_network(settings: SwintormerSettings = TINY) -> Swintormer:
             if weight.ndim == 1 or "position_bias" in name:
                 weight.add_(torch.randn_like(weight), alpha=0.3)
         network.output.weight.mul_(50)
-        if network.wiener is not None:
-            nn.init.normal_(network.embed_filtered.weight, std=0.05)
-            nn.init.normal_(network.shares.weight, std=0.05)
+        if network.deconvolution is not None:
+            nn.init.normal_(network.embed_added.weight, std=0.05)
+            nn.init.normal_(network.deconvolution.shares.weight, std=0.05)
     return network
 
 
@@ -130,7 +130,7 @@ def test_other_attention_takes_as_many_parameters(attention):
         {"softmax": "released"},
         {"attention": "channel"},
         {"attention": "window"},
-        {"wiener": WienerSettings()},
+        {"deconvolution": DeconvolutionSettings()},
     ],
 )
 def test_inference_computes_what_training_computes(change, monkeypatch):
@@ -151,7 +151,12 @@ def test_inference_computes_what_training_computes(change, monkeypatch):
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"attention": "channel"}, {"attention": "window"}, {"wiener": WienerSettings()}],
+    [
+        {},
+        {"attention": "channel"},
+        {"attention": "window"},
+        {"deconvolution": DeconvolutionSettings()},
+    ],
 )
 def test_every_parameter_learns(change):
     settings = TINY.model_copy(update={"prior_channels": 2} | change)
@@ -285,12 +290,12 @@ def test_wrong_shape_is_refused(shape):
         {"num_refinement_blocks": -1},
         {"softmax": "none"},
         {"attention": "none"},
-        {"wiener": {"disks": (), "gaussians": ()}},
-        {"wiener": {"disks": (1e6,)}},
-        {"wiener": {"noise": 0}},
-        {"wiener": {"gamma": 1}},
-        {"wiener": {"reach": 10**6}},
-        {"wiener": {"reach": 40}, "window_size": 2},
+        {"deconvolution": {"disks": (), "gaussians": ()}},
+        {"deconvolution": {"disks": (1e6,)}},
+        {"deconvolution": {"noise": 0}},
+        {"deconvolution": {"gamma": 1}},
+        {"deconvolution": {"reach": 10**6}},
+        {"deconvolution": {"reach": 40}, "window_size": 2},
         {"surprise": 1},
     ],
 )
@@ -301,7 +306,11 @@ def test_settings_are_bounded(change):
 
 def test_settings_round_trip():
     settings = SwintormerSettings(
-        views=2, prior_channels=3, dim=16, window_size=8, wiener=WienerSettings(disks=(2.5,))
+        views=2,
+        prior_channels=3,
+        dim=16,
+        window_size=8,
+        deconvolution=DeconvolutionSettings(disks=(2.5,)),
     )
     assert SwintormerSettings.model_validate_json(settings.model_dump_json()) == settings
     assert (settings.in_channels, settings.multiple) == (9, 128)

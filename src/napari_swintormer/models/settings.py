@@ -16,11 +16,11 @@ _Heads = Annotated[int, Field(ge=1, le=32)]
 _Radius = Annotated[float, Field(ge=0.1, le=16)]
 
 
-class WienerSettings(BaseModel):
-    """A bank of Wiener filters, see `napari_swintormer.models.wiener`.
+class DeconvolutionSettings(BaseModel):
+    """A deconvolution before the network, see `napari_swintormer.models.deconvolution`.
 
-    The defaults were chosen by how much a mixture of their results, the best for each image, wins
-    on synthetic blur.
+    The default filters were chosen by how much a mixture of their results, the best one for each
+    image, wins on synthetic blur.
 
     Attributes
     ----------
@@ -33,6 +33,8 @@ class WienerSettings(BaseModel):
         for networks that see linear images alone.
     reach
         Pixels that a filter sees in every direction.
+    dim, num_blocks
+        Channels and blocks of what chooses among the filters.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -42,6 +44,8 @@ class WienerSettings(BaseModel):
     noise: float = Field(0.015, ge=1e-4, le=10)
     gamma: float | None = Field(2.0, gt=1, le=4)
     reach: int = Field(16, ge=2, le=64)
+    dim: int = Field(96, ge=1, le=512)
+    num_blocks: int = Field(4, ge=0, le=16)
 
     @model_validator(mode="after")
     def _some_filters(self) -> Self:
@@ -88,8 +92,8 @@ class SwintormerSettings(BaseModel):
         ``"mixed"``: half of the channels attends over the pixels of a window, half over the
         channels. ``"window"`` and ``"channel"``: all of them over pixels, or over channels, as in
         the paper's ablation.
-    wiener
-        Filters whose results the network looks at and mixes, or None as in the paper.
+    deconvolution
+        What is done to the image before, or None as in the paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -105,7 +109,7 @@ class SwintormerSettings(BaseModel):
     window_size: int = Field(16, ge=2, le=32, multiple_of=2)
     softmax: SoftmaxForm = "plain"
     attention: AttentionForm = "mixed"
-    wiener: WienerSettings | None = None
+    deconvolution: DeconvolutionSettings | None = None
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:
@@ -121,10 +125,10 @@ class SwintormerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _images_are_wider_than_filters(self) -> Self:
-        if self.wiener is not None and self.wiener.reach >= self.multiple:
+        if self.deconvolution is not None and self.deconvolution.reach >= self.multiple:
             raise ValueError(
-                f"filters must reach less far than the smallest image (got reach="
-                f"{self.wiener.reach}, and images of {self.multiple} pixels). Use larger windows."
+                f"filters must reach less far than the smallest image, {self.multiple} pixels "
+                f"(got reach={self.deconvolution.reach}). Use larger windows."
             )
         return self
 

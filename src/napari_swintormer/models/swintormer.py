@@ -10,15 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_swintormer.models.block import Block
+from napari_swintormer.models.deconvolution import LocalDeconvolution
 from napari_swintormer.models.settings import SwintormerSettings
-from napari_swintormer.models.wiener import WienerBank
 
 __all__ = ["Swintormer", "SwintormerSettings"]
 
-# What a filter adds has a root mean square of some 0.05, images in [-1, 1] of about 0.4.
-_FILTERED_GAIN = 8
-# Shares of one filter or several come to about 1; features make weights learn them slowly.
-_SHARES_GAIN = 8
+# What deconvolution adds has a root mean square of some 0.05, images in [-1, 1] of about 0.4.
+_ADDED_GAIN = 8
 
 
 class Conv3x3(nn.Conv2d):
@@ -96,14 +94,12 @@ class Swintormer(nn.Module):
         self.output = Conv3x3(2 * dims[0], 4 * settings.channels)
         # an untrained network changes its input little: training starts from the blurred image
         nn.init.trunc_normal_(self.output.weight, std=1e-3)
-        self.wiener: WienerBank | None = None
-        if settings.wiener is not None:
-            self.wiener = WienerBank(settings.wiener)
-            self.embed_filtered = Conv3x3(4 * settings.wiener.n_filters, dims[0])
-            self.shares = nn.Linear(2 * dims[0], settings.wiener.n_results, bias=False)
-            # a trained network that is given filters begins with what it can
-            nn.init.zeros_(self.embed_filtered.weight)
-            nn.init.zeros_(self.shares.weight)
+        self.deconvolution: LocalDeconvolution | None = None
+        if settings.deconvolution is not None:
+            self.deconvolution = LocalDeconvolution(settings.deconvolution)
+            self.embed_added = Conv3x3(4 * settings.channels, dims[0])
+            # a trained network that is given a deconvolution begins with what it can
+            nn.init.zeros_(self.embed_added.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore a batch.
@@ -138,26 +134,24 @@ class Swintormer(nn.Module):
         Returns
         -------
         features, change
-            ``(B, H / 2, W / 2, 2 * dim)``, and what the network adds to the first view,
+            ``(B, H / 2, W / 2, 2 * dim)``, and what is to be added to the first view,
             ``(B, channels, H, W)`` float32.
         """
-        features = self._features(x)
-        # (y + 1) / 2 with y = added + (2x - 1): in fp32, whatever autocast did before
+        added = None
+        if self.deconvolution is not None:
+            view, others = x.tensor_split([self.settings.channels], dim=1)
+            added = self.deconvolution(view) - view
+            x = torch.cat([view + added, others], dim=1)
+        features = self._features(x, added)
+        # (y + 1) / 2 with y = change + (2x - 1): in fp32, whatever autocast did before
         change = _shuffle(self.output(features)).permute(0, 3, 1, 2).float() / 2
-        if self.wiener is not None:
-            shares = _SHARES_GAIN * self.shares(features).float().permute(0, 3, 1, 2)
-            shares = F.interpolate(shares, scale_factor=2, mode="bilinear", align_corners=False)
-            change = change + self.wiener.mix(x[:, : self.settings.channels].float(), shares)
-        return features, change
+        return features, change if added is None else change + added
 
-    def _features(self, x: Tensor) -> Tensor:
+    def _features(self, x: Tensor, added: Tensor | None) -> Tensor:
         embedded = self.embed(_unshuffle((2 * x - 1).permute(0, 2, 3, 1)))
-        if self.wiener is not None:
-            filtered = _FILTERED_GAIN * self.wiener.luminance(
-                x[:, : self.settings.channels].float()
-            )
-            filtered = filtered.to(x.dtype).permute(0, 2, 3, 1)
-            embedded = embedded + self.embed_filtered(_unshuffle(filtered))
+        if added is not None:
+            added = (_ADDED_GAIN * added).permute(0, 2, 3, 1)
+            embedded = embedded + self.embed_added(_unshuffle(added))
 
         skips: list[Tensor] = []
         features = self.encoder[0](embedded)

@@ -1,9 +1,8 @@
 """A bank of Wiener filters: what an image would be, had it been blurred in one of several ways.
 
-Nobody knows the blur of an image that comes as a file, and even where a network recognises it, what
-undoes it is a filter as wide as the blur, whose sign changes many times: a small network is slow to
-learn that, and it is known in closed form. So the network is shown what the filter of each of some
-disks and Gaussians makes of the image, and says of every pixel how much is to be taken of which.
+What undoes a blur is a filter wider than the blur, whose sign changes many times: a small network
+is slow to learn that, and it is known in closed form. There is one for each of some disks and
+Gaussians, and mixtures of them undo what lies between.
 
 A filter is ``H / (H² + noise)``, of the blur's transfer function ``H``, as a kernel of finite
 reach: what a pixel gets depends on its surroundings alone, so that neighbouring tiles agree.
@@ -20,7 +19,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.settings import WienerSettings
+    from napari_swintormer.models.settings import DeconvolutionSettings
 
 _GRID = 256  # pixels of the grid that kernels are computed on, far beyond their reach
 
@@ -36,26 +35,11 @@ class WienerBank(nn.Module):
 
     kernels: Tensor
 
-    def __init__(self, settings: WienerSettings) -> None:
+    def __init__(self, settings: DeconvolutionSettings) -> None:
         super().__init__()
         self.settings = settings
         self.register_buffer("kernels", wiener_kernels(settings), persistent=False)
         self._transformed: tuple[object, Tensor] | None = None
-
-    def luminance(self, images: Tensor) -> Tensor:
-        """Filter the mean of the channels.
-
-        Parameters
-        ----------
-        images
-            ``(B, C, H, W)`` float32 in unit intensities; H and W are larger than the reach.
-
-        Returns
-        -------
-        Tensor
-            ``(B, K, H, W)`` float32, what each of the K filters adds to it.
-        """
-        return torch.stack([self._added(plane) for plane in images.mean(dim=1)])
 
     def mix(self, images: Tensor, shares: Tensor) -> Tensor:
         """Sum up what the filters add, each with its share.
@@ -63,7 +47,7 @@ class WienerBank(nn.Module):
         Parameters
         ----------
         images
-            As `luminance` takes them.
+            ``(B, C, H, W)`` float32 in unit intensities; H and W are larger than the reach.
         shares
             ``(B, settings.n_results, H, W)`` float32; of the K filters, then of the same in light.
 
@@ -76,13 +60,13 @@ class WienerBank(nn.Module):
         mixed = []
         for image, own in zip(images, shares, strict=True):
             for plane in image:
-                total = (own[:n] * self._added(plane)).sum(dim=0)
+                total = (own[:n] * self.added(plane)).sum(dim=0)
                 if gamma is not None:
                     total = total + (own[n:] * self._added_in_light(plane, gamma)).sum(dim=0)
                 mixed.append(total)
         return torch.stack(mixed).view(images.shape)
 
-    def _added(self, plane: Tensor) -> Tensor:
+    def added(self, plane: Tensor) -> Tensor:
         """Convolve ``(H, W)``, mirrored at its border, with each kernel: ``(K, H, W)``."""
         (height, width), reach = plane.shape, self.settings.reach
         padded = F.pad(plane[None, None], (reach,) * 4, mode="reflect")[0, 0]
@@ -94,7 +78,7 @@ class WienerBank(nn.Module):
 
     def _added_in_light(self, plane: Tensor, gamma: float) -> Tensor:
         light = plane.clamp_min(0) ** gamma
-        filtered: Tensor = (light + self._added(light)).clamp_min(0) ** (1 / gamma)
+        filtered: Tensor = (light + self.added(light)).clamp_min(0) ** (1 / gamma)
         return filtered - plane
 
     def _transform(self, size: list[int]) -> Tensor:
@@ -111,7 +95,7 @@ class WienerBank(nn.Module):
         return self._transformed[1]
 
 
-def wiener_kernels(settings: WienerSettings) -> Tensor:
+def wiener_kernels(settings: DeconvolutionSettings) -> Tensor:
     """Make the kernels of what the filters add, ``(K, 2 * reach + 1, 2 * reach + 1)`` of sum 0.
 
     The transfer function of a disk of radius r is ``2 J1(2πfr) / (2πfr)`` at the frequency f, that

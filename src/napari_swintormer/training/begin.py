@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_swintormer.models.card import ModelCard
-    from napari_swintormer.models.settings import WienerSettings
+    from napari_swintormer.models.settings import DeconvolutionSettings
     from napari_swintormer.training.check import PairReport
     from napari_swintormer.training.pairs import ImagePair, Scene
     from napari_swintormer.training.settings import TrainSettings
@@ -93,8 +93,8 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
         # Training aims at the unclipped sharp image, whatever the model did before.
         changed = {"name": name, "version": "1", "metrics": {}, "clip_output": False} | described
         card = base.model_copy(update=changed)
-        if settings.wiener is not None:
-            card, weights = with_filters(card, weights, settings.wiener)
+        if settings.deconvolution is not None:
+            card, weights = with_deconvolution(card, weights, settings.deconvolution, settings.seed)
     if card.network.views != len(views or [""]):
         raise TrainingError(
             f"The scenes have {len(views or [''])} view(s), and the model takes "
@@ -114,21 +114,25 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
     return card, weights
 
 
-def with_filters(
-    card: ModelCard, weights: dict[str, Tensor], wiener: WienerSettings
+def with_deconvolution(
+    card: ModelCard, weights: dict[str, Tensor], deconvolution: DeconvolutionSettings, seed: int
 ) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Give a network a bank of filters that it does not use yet; one that has it stays as it is."""
-    if card.network.wiener == wiener:
+    """Give a network a deconvolution that changes nothing yet; one that has it stays as it is."""
+    if card.network.deconvolution == deconvolution:
         return card, weights
-    if card.network.wiener is not None or card.prior is not None:
+    if card.network.deconvolution is not None or card.prior is not None:
         raise TrainingError(
-            "Filters can be given to a network that has neither filters nor a prior. Leave wiener "
-            "out, or start from another model."
+            "A deconvolution can be given to a network that has neither one nor a prior. Leave "
+            "deconvolution out, or start from another model."
         )
+    import torch
+
     from napari_swintormer.models.swintormer import Swintormer
 
-    network = card.network.model_copy(update={"wiener": wiener})
-    state = Swintormer(network).state_dict()  # what is new is zero
+    network = card.network.model_copy(update={"deconvolution": deconvolution})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = Swintormer(network).state_dict()  # what is new changes nothing
     return card.model_copy(update={"network": network}), state | weights
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 # Where the names of the parameters that are trained begin.
 _PREFIXES = {
     "all": ("",),
-    "decoder": ("up.", "reduce.", "decoder.", "refinement.", "skip.", "output.", "shares."),
-    "output": ("output.", "shares."),
+    "decoder": ("up.", "reduce.", "decoder.", "refinement.", "skip.", "output."),
+    "output": ("output.",),
+    "deconvolution": ("deconvolution.",),
 }
 
 
@@ -93,10 +94,20 @@ def network_stage(settings: TrainSettings) -> Stage:
         restored: Tensor = batch.network(batch.blurred)
         return restored.float()
 
+    def deconvolved(batch: Batch) -> Tensor:
+        restored: Tensor = batch.network.deconvolution(batch.blurred)
+        return restored
+
+    def loss_in_grey(batch: Batch) -> Tensor:
+        # which filters are taken does not depend on the colours
+        blurred, sharp = (half.mean(dim=1, keepdim=True) for half in (batch.blurred, batch.sharp))
+        return loss(deconvolved(batch._replace(blurred=blurred)), sharp)
+
+    alone = settings.parameters == "deconvolution"
     return Stage(
         trains=lambda name: name.startswith(prefixes),
-        loss=lambda batch: loss(image(batch), batch.sharp),
-        image=image,
+        loss=loss_in_grey if alone else lambda batch: loss(image(batch), batch.sharp),
+        image=deconvolved if alone else image,
     )
 
 

@@ -1,0 +1,135 @@
+"""The deconvolution before the network: its filters against independent code, and its choice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.models.deconvolution import LocalDeconvolution, frequency_bins
+from napari_swintormer.models.settings import DeconvolutionSettings
+from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.wiener import WienerBank, wiener_kernels
+from napari_swintormer.training import psf
+from napari_swintormer.training.begin import with_deconvolution
+from tiny import tiny_card
+
+SETTINGS = DeconvolutionSettings()
+
+
+def texture(height: int, width: int) -> np.ndarray:
+    """An image whose power falls with the frequency, as that of photos does."""
+    noise = np.random.default_rng(3).standard_normal((height, width))
+    y, x = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)
+    image = np.fft.ifft2(np.fft.fft2(noise) / (0.02 + np.hypot(y, x))).real
+    return (0.5 + 0.12 * image / image.std()).astype(np.float32)
+
+
+def choosing() -> LocalDeconvolution:
+    """A deconvolution that is not trained, but takes something of every filter."""
+    made = LocalDeconvolution(SETTINGS)
+    torch.nn.init.normal_(made.shares.weight, std=0.1)
+    return made
+
+
+@pytest.mark.parametrize("shape", [(17, 64), (50, 33)])
+def test_filters_are_convolutions_with_their_kernels(shape):
+    image, kernels = texture(*shape), wiener_kernels(SETTINGS)
+    for result, kernel in zip(
+        WienerBank(SETTINGS).added(torch.from_numpy(image)), kernels, strict=True
+    ):
+        expected = ndimage.convolve(image, kernel.numpy(), mode="mirror")
+        assert np.abs(result.numpy() - expected).max() < 1e-5
+
+
+def test_each_filter_undoes_its_own_blur_best():
+    """Blurred by the sums over pixels that training blurs with, not by a formula."""
+    sharp, inner, bank = texture(160, 160), slice(20, -20), WienerBank(SETTINGS)
+    n_disks = len(SETTINGS.disks)
+    blurs = dict(enumerate(map(psf.disk, SETTINGS.disks)))
+    # the widest leaves too little for a difference to its neighbours
+    blurs |= {n_disks + i: psf.gaussian(2 * s) for i, s in enumerate(SETTINGS.gaussians[:-1])}
+    for number, blur in blurs.items():
+        blurred = ndimage.convolve(sharp, blur, mode="mirror")
+        restored = blurred + bank.added(torch.from_numpy(blurred)).numpy()
+        errors = np.square(restored - sharp)[:, inner, inner].mean(axis=(1, 2))
+        assert errors.argmin() == number
+        assert errors[number] < 0.8 * np.square(blurred - sharp)[inner, inner].mean()
+
+
+def test_mixing_takes_of_every_filter_its_share():
+    image, bank, n = torch.from_numpy(texture(40, 48)), WienerBank(SETTINGS), SETTINGS.n_filters
+    images = torch.stack([image, 0.2 * image])[None]
+    shares = torch.zeros(1, SETTINGS.n_results, 40, 48)
+    assert not bank.mix(images, shares).any()
+    shares[:, 2], shares[:, 5, :, :20] = 0.5, 0.25
+    for plane, result in zip(images[0], bank.mix(images, shares)[0], strict=True):
+        expected = 0.5 * bank.added(plane)[2]
+        expected[:, :20] += 0.25 * bank.added(plane)[5, :, :20]
+        assert torch.allclose(result, expected, atol=1e-6)
+    # in light, the square of the image
+    only_light = torch.zeros(1, SETTINGS.n_results, 40, 48)
+    only_light[:, n + 2] = 1
+    expected = (image**2 + bank.added(image**2)[2]).clamp_min(0).sqrt()
+    assert torch.allclose(image + bank.mix(images, only_light)[0, 0], expected, atol=1e-5)
+
+
+def test_what_is_even_stays_as_it_is():
+    flat = torch.full((1, 3, 64, 64), 0.7)
+    assert (choosing()(flat) - flat).abs().max() < 1e-4
+
+
+def test_every_frequency_lies_in_a_ring_and_a_sector():
+    # of waves in all directions the sectors of a ring see one each; a ring sees them all
+    bins = frequency_bins().view(-1, 64, 33)
+    assert torch.allclose(bins.sum(dim=(1, 2)), torch.ones(len(bins)))
+    rings, sectors = bins[:24] > 0, (bins[24:] > 0).view(8, 4, 64, 33)
+    assert (rings.sum(dim=0) == 1).all()
+    assert (sectors.sum(dim=(0, 1)) == 1).all()
+    for y, x, sector in [(0, 16, 2), (16, 16, 3), (16, 0, 0), (48, 16, 1)]:
+        assert sectors[:, sector, y, x].any()
+
+
+def test_a_place_depends_on_its_surroundings_alone():
+    deconvolution = choosing()
+    image = torch.from_numpy(texture(64, 320))[None, None]
+    change = deconvolution(image) - image
+    part = deconvolution(image[..., :256]) - image[..., :256]
+    assert change.abs().max() > 1e-2
+    # a window, four places around, and the place beside it
+    near = 32 + 16 * (SETTINGS.num_blocks + 1)
+    assert torch.allclose(change[..., : 256 - near], part[..., : 256 - near], atol=1e-5)
+
+
+def test_colours_are_treated_alike():
+    grey = torch.from_numpy(texture(64, 64))[None, None]
+    deconvolution = choosing()
+    colours = deconvolution(grey.expand(1, 3, 64, 64))
+    assert torch.allclose(colours, deconvolution(grey).expand(1, 3, 64, 64), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_trained_network_that_is_given_one_begins_with_what_it_can():
+    card = tiny_card()
+    trained, x = Swintormer(card.network), torch.rand(1, 3, 64, 64)
+    torch.nn.init.normal_(trained.output.weight)
+    given, weights = with_deconvolution(card, trained.state_dict(), SETTINGS, seed=1)
+    network = Swintormer(given.network)
+    network.load_state_dict(weights)
+    assert torch.allclose(network(x), trained(x), atol=1e-5)
+    again = with_deconvolution(given, weights, SETTINGS, seed=2)
+    assert again == (given, weights)
+    with pytest.raises(TrainingError, match="neither one nor a prior"):
+        with_deconvolution(given, weights, DeconvolutionSettings(disks=(2.0,)), seed=1)
+
+
+def test_training_goes_on_after_a_look_in_inference():
+    deconvolution, x = choosing(), torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        deconvolution(x)
+    deconvolution(x.requires_grad_()).mean().backward()
+    assert x.grad is not None
+    for name, weight in deconvolution.named_parameters():
+        assert weight.grad.abs().max() > 0, name
