@@ -1,11 +1,12 @@
 """Train one of the models that the package ships.
 
-    python recipes/train_shipped.py photo-defocus --from start.safetensors --photo DIR \
+    python recipes/train_shipped.py photo-defocus --from swintormer-small --photo DIR \
         --out photo-defocus.safetensors
 
-Each goes on from another one; `recipes/README.md` says from which, what it is trained on, and for
-how long. The same command with `--resume` goes on with an interrupted training. `--network paper`
-trains the large network from nothing, for a GPU.
+`deconvolution` is the first of them: what is done before the network, trained alone. Each goes on
+from another one; `recipes/README.md` says from which, what it is trained on, and for how long. The
+same command with `--resume` goes on with an interrupted training. `--network paper` trains the
+large network from nothing, for a GPU.
 """
 
 from __future__ import annotations
@@ -33,11 +34,29 @@ class Recipe:
     training_data: tuple[TrainingData, ...]
     title: str
     summary: str
-    steps: int = 2_000
-    learning_rate: float = 4e-4
+    steps: int
+    learning_rate: float = 5e-4
+    parameters: str = "all"
+    # patches of several windows of the coarsest level: else those show in what is restored
+    patch_size: int = 256
+    batch_size: int = 2
+    warmup: int = 200
 
 
 RECIPES = {
+    "deconvolution": Recipe(
+        ("photo", "microscopy"),
+        "all",
+        (*MICROSCOPY, *PHOTO),
+        "Deconvolution before a network that does not know it yet",
+        "Not to be used as it is: the network behind it goes on with what it has learned.",
+        steps=3_000,
+        learning_rate=2e-3,
+        parameters="deconvolution",
+        patch_size=128,
+        batch_size=16,
+        warmup=50,
+    ),
     "swintormer-small": Recipe(
         ("photo", "microscopy"),
         "all",
@@ -45,8 +64,7 @@ RECIPES = {
         "Defocus and motion, in photos and microscopy",
         "Removes defocus and motion blur from photos and defocus from microscopy images, and "
         "leaves sharp images alone. Trained on synthetic blur.",
-        steps=8_000,
-        learning_rate=5e-4,
+        steps=5_000,
     ),
     "photo-defocus": Recipe(
         ("photo",),
@@ -87,10 +105,9 @@ def main() -> None:
     begin.add_argument("--network", choices=["paper"], help="start from nothing")
     parser.add_argument("--steps", type=int, help="other than the recipe's")
     parser.add_argument("--lr", type=float, help="peak rate other than the recipe's")
-    # patches of several windows of the coarsest level: else those show in what is restored
-    parser.add_argument("--patch-size", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--loss", default="l1")
+    parser.add_argument("--patch-size", type=int, help="other than the recipe's")
+    parser.add_argument("--batch-size", type=int, help="other than the recipe's")
+    parser.add_argument("--loss", default="l1 + 0.002 * decibel")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
@@ -114,10 +131,12 @@ def main() -> None:
         network=options.network,
         from_model=options.base,
         deconvolution=DeconvolutionSettings() if options.base else None,
+        parameters=recipe.parameters,
         steps=options.steps or steps,
         learning_rate=options.lr or rate,
-        patch_size=options.patch_size,
-        batch_size=options.batch_size,
+        warmup=recipe.warmup,
+        patch_size=options.patch_size or recipe.patch_size,
+        batch_size=options.batch_size or recipe.batch_size,
         resume=options.resume and begun,
         seed=options.seed,
         device=options.device,

@@ -24,6 +24,7 @@ from napari_swintormer.errors import (
 )
 from napari_swintormer.events import Notice, Progress, Trained
 from napari_swintormer.models.card import TrainingData
+from napari_swintormer.models.settings import DeconvolutionSettings
 from napari_swintormer.models.weights import load_weights
 from napari_swintormer.training.checkpoint import load_checkpoint
 from napari_swintormer.training.saved import load_settings
@@ -168,7 +169,7 @@ def test_a_model_is_never_overwritten(settings):
         ({"held_out": 1.0}, "held_out and ema"),
         ({"loss": "l3"}, "There is no such loss"),
         ({"loss": "l1 * 2"}, "weighted sum"),
-        ({"parameters": "encoder"}, "parameters must be one of 'all', 'decoder', 'output'"),
+        ({"parameters": "encoder"}, "parameters must be one of 'all', 'deconvolution', 'decoder'"),
         ({"keep": "both"}, "keep must be one of"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"patch_size": 33}, "patch_size must be a multiple of 32"),
@@ -291,6 +292,23 @@ def test_only_what_is_asked_for_is_trained(settings, tiny_weights, parameters, k
         assert "output.weight" in changed
         assert {key.split(".")[0] + "." for key in changed}.isdisjoint(kept)
         assert any(key.startswith("decoder.") for key in changed)
+
+
+def test_a_deconvolution_is_given_and_trained_alone(settings, tiny_weights):
+    base = load_weights(tiny_weights)[1]
+    alone = dataclasses.replace(
+        settings, network=None, from_model=str(tiny_weights), parameters="deconvolution"
+    )
+    with pytest.raises(TrainingError, match="has no deconvolution to train"):
+        list(iter_train(alone))
+    given = dataclasses.replace(alone, deconvolution=DeconvolutionSettings(dim=8, num_blocks=1))
+    reports = [event for event in iter_train(given) if isinstance(event, Trained)]
+    state = weights_of(given)
+    assert all(torch.equal(state[key], base[key]) for key in base)
+    assert state["deconvolution.shares.weight"].abs().max() > 0
+    # validation looks at what is trained: untrained it leaves the blurred patches as they are
+    assert reports[0].psnr == pytest.approx(reports[0].psnr_blurred, abs=1e-3)
+    assert reports[-1].psnr != pytest.approx(reports[-1].psnr_blurred, abs=1e-3)
 
 
 def test_tensorboard_gets_what_the_log_gets(settings):

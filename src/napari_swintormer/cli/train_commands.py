@@ -119,7 +119,7 @@ def train(
         typer.Option(help="File of VGG19's parameters for the perceptual loss; fetched if none."),
     ] = TrainSettings.vgg19,
     parameters: Annotated[
-        str, typer.Option(help="all, decoder or output: what is trained.")
+        str, typer.Option(help="all, deconvolution, decoder or output: what is trained.")
     ] = TrainSettings.parameters,
     register: Register = TrainSettings.register,
     match_intensity: MatchIntensity = TrainSettings.match_intensity,

@@ -29,7 +29,12 @@ _LOSSES = [
     ("Decibels", "decibel"),
     ("L1 and VGG19 features", "l1 + 0.01 * perceptual"),
 ]
-_PARAMETERS = [("Everything", "all"), ("Decoder", "decoder"), ("Last layer", "output")]
+_PARAMETERS = [
+    ("Everything", "all"),
+    ("Deconvolution", "deconvolution"),
+    ("Decoder", "decoder"),
+    ("Last layer", "output"),
+]
 
 
 class TrainForm(QWidget):

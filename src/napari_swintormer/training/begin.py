@@ -95,6 +95,11 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
         card = base.model_copy(update=changed)
         if settings.deconvolution is not None:
             card, weights = with_deconvolution(card, weights, settings.deconvolution, settings.seed)
+    if settings.parameters == "deconvolution" and card.network.deconvolution is None:
+        raise TrainingError(
+            f"The model {settings.from_model!r} has no deconvolution to train (got "
+            "parameters='deconvolution'). Train all parameters, or start from another model."
+        )
     if card.network.views != len(views or [""]):
         raise TrainingError(
             f"The scenes have {len(views or [''])} view(s), and the model takes "
