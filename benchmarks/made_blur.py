@@ -20,7 +20,8 @@ from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import affine_fit
 from napari_swintormer.evaluation.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.training.pairs import list_pairs, sharp_scenes
+from napari_swintormer.training.listing import list_pairs
+from napari_swintormer.training.pairs import sharp_scenes
 from napari_swintormer.training.patches import PatchSampler
 
 SIDE = 128

@@ -34,8 +34,8 @@ class Recipe:
     training_data: tuple[TrainingData, ...]
     title: str
     summary: str
-    steps: int
-    learning_rate: float = 5e-4
+    steps: int = 2_500
+    learning_rate: float = 4e-4
     parameters: str = "all"
     # patches of several windows of the coarsest level: else those show in what is restored
     patch_size: int = 256
@@ -65,6 +65,7 @@ RECIPES = {
         "Removes defocus and motion blur from photos and defocus from microscopy images, and "
         "leaves sharp images alone. Trained on synthetic blur.",
         steps=5_000,
+        learning_rate=5e-4,
     ),
     "photo-defocus": Recipe(
         ("photo",),
@@ -81,6 +82,8 @@ RECIPES = {
         "Defocus in microscopy: fluorescence and transmitted light",
         "Removes defocus from grey and RGB microscopy images of 8 or 16 bit, and leaves sharp "
         "images alone. Trained on synthetic defocus of microscope optics.",
+        steps=8_000,
+        learning_rate=5e-4,
     ),
     "photo-motion": Recipe(
         ("photo",),

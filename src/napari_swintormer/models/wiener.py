@@ -62,7 +62,7 @@ class WienerBank(nn.Module):
             for plane in image:
                 total = (own[:n] * self.added(plane)).sum(dim=0)
                 if gamma is not None:
-                    total = total + (own[n:] * self._added_in_light(plane, gamma)).sum(dim=0)
+                    total = total + (own[n:] * self.added_in_light(plane, gamma)).sum(dim=0)
                 mixed.append(total)
         return torch.stack(mixed).view(images.shape)
 
@@ -76,7 +76,8 @@ class WienerBank(nn.Module):
         inner: Tensor = filtered[:, reach : reach + height, reach : reach + width]
         return inner
 
-    def _added_in_light(self, plane: Tensor, gamma: float) -> Tensor:
+    def added_in_light(self, plane: Tensor, gamma: float) -> Tensor:
+        """Do the same to the light, ``plane ** gamma``, and say what that adds to the plane."""
         light = plane.clamp_min(0) ** gamma
         filtered: Tensor = (light + self.added(light)).clamp_min(0) ** (1 / gamma)
         return filtered - plane

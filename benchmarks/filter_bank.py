@@ -1,0 +1,86 @@
+"""What the filters of the deconvolution could win, were every patch's best mixture known.
+
+    python benchmarks/filter_bank.py --photo DIR --microscopy DIR [--patches 60]
+
+Patches as training makes them; of each, the least-squares mixture of what the filters add, the
+same all over the patch. It knows the sharp half, which no model does: a bound for banks to be
+compared by.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.models.settings import DeconvolutionSettings
+from napari_swintormer.models.wiener import WienerBank
+from napari_swintormer.training.listing import list_pairs
+from napari_swintormer.training.pairs import sharp_scenes
+from napari_swintormer.training.patches import PatchSampler
+
+SIDE, BORDER = 256, 26
+BANKS = {
+    "as it is": {},
+    "disks only": {"gaussians": ()},
+    "Gaussians only": {"disks": ()},
+    "three filters": {"disks": (3.0,), "gaussians": (0.6, 1.75)},
+    "noise of 0.004": {"noise": 0.004},
+    "noise of 0.06": {"noise": 0.06},
+    "not in light": {"gamma": None},
+    "light as image to the 2.6": {"gamma": 2.6},
+}
+_RIDGE = 1e-8  # of near equal filters no huge shares of opposite signs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photo", type=Path, required=True)
+    parser.add_argument("--microscopy", type=Path, required=True)
+    parser.add_argument("--patches", type=int, default=60)
+    options = parser.parse_args()
+    kinds = {"photo": ("defocus", "all"), "microscopy": ("defocus", "optics")}
+    sets = {
+        f"{kind}, {name}": patches(getattr(options, kind), kind, name, options.patches)
+        for kind, names in kinds.items()
+        for name in names
+    }
+    rows = []
+    for label, changes in BANKS.items():
+        bank = WienerBank(DeconvolutionSettings(**changes))
+        gains = [np.mean([gain(bank, *pair) for pair in pairs]) for pairs in sets.values()]
+        rows.append([label, *(f"{mean:.2f}" for mean in gains)])
+    print(markdown_table(["bank", *sets], rows))
+
+
+def patches(folder: Path, kind: str, name: str, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (blurred, sharp) of patches that are blurred."""
+    scenes = [s for pair in list_pairs([folder], kinds=[kind])[0] for s in sharp_scenes(pair, 3)]
+    sampler = PatchSampler(scenes, SIDE, 3, IntensityConvention(), 1, name)
+    drawn = (sampler.draw(0, k) for k in range(number))
+    return [(b, s) for b, s in drawn if np.square(b - s).mean() > 1e-6]
+
+
+def gain(bank: WienerBank, blurred: np.ndarray, sharp: np.ndarray) -> float:
+    """PSNR of the best mixture over that of the blurred patch, in dB."""
+    added = []
+    for plane in torch.from_numpy(blurred):
+        results = [bank.added(plane)]
+        if bank.settings.gamma is not None:
+            results.append(bank.added_in_light(plane, bank.settings.gamma))
+        added.append(torch.cat(results).numpy())
+    inner = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+    terms = np.stack(added)[inner].swapaxes(0, 1)
+    terms = terms.reshape(len(terms), -1).T.astype(np.float64)
+    missing = (sharp - blurred)[inner].ravel().astype(np.float64)
+    normal = terms.T @ terms + _RIDGE * len(terms) * np.eye(terms.shape[1])
+    left = missing - terms @ np.linalg.solve(normal, terms.T @ missing)
+    return float(10 * np.log10(np.square(missing).mean() / np.square(left).mean()))
+
+
+if __name__ == "__main__":
+    main()
