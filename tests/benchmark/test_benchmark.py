@@ -13,6 +13,7 @@ from napari_swintormer.benchmark import measures
 from napari_swintormer.benchmark.timing import LiveBytes, peak_bytes, ratio, turn_by_turn
 from napari_swintormer.benchmark.transcription import Transcription
 from napari_swintormer.cli import app
+from napari_swintormer.models.settings import DeconvolutionSettings
 from napari_swintormer.models.swintormer import Swintormer
 from tiny import tiny_card
 
@@ -54,16 +55,22 @@ def test_a_gpu_tells_how_fast_and_whether_a_graph_pays(tmp_path: Path) -> None:
     assert report["graph"]["times_faster"] > 0.5
 
 
+@pytest.mark.parametrize("deconvolution", [None, DeconvolutionSettings()])
 @pytest.mark.parametrize("attention", ["mixed", "channel", "window"])
 @pytest.mark.parametrize("softmax", ["plain", "released"])
-def test_the_transcription_computes_what_the_network_does(softmax: str, attention: str) -> None:
-    changes = {"softmax": softmax, "attention": attention}
+def test_the_transcription_computes_what_the_network_does(
+    softmax: str, attention: str, deconvolution: DeconvolutionSettings | None
+) -> None:
+    changes = {"softmax": softmax, "attention": attention, "deconvolution": deconvolution}
     sizes = tiny_card(3).network.model_copy(
         update={**changes, "num_blocks": (2, 1, 1, 2), "window_size": 4}
     )
     torch.manual_seed(0)
     network = Swintormer(sizes).eval()
     torch.nn.init.trunc_normal_(network.output.weight, std=0.05)
+    if network.deconvolution is not None:
+        torch.nn.init.normal_(network.embed_added.weight, std=0.1)
+        torch.nn.init.normal_(network.deconvolution.shares.weight, std=0.1)
     views = torch.rand(1, sizes.in_channels, 2 * sizes.multiple, sizes.multiple)
     with torch.inference_mode():
         expected, restored = Transcription(network)(views), network(views)

@@ -1,7 +1,8 @@
 """The network as the paper writes it down, in plain torch: what a benchmark compares with.
 
 It computes what the paper describes and nothing more: NCHW tensors, softmax over explicit matrices,
-shift mask and position bias made again in every call.
+shift mask and position bias made again in every call. A deconvolution, which the paper has not, is
+the network's own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
+
+from napari_swintormer.models.swintormer import ADDED_GAIN
 
 if TYPE_CHECKING:
     from napari_swintormer.models.swintormer import Swintormer
@@ -30,13 +33,22 @@ class Transcription:
     def __init__(self, network: Swintormer) -> None:
         self.weights = {name: weight.detach() for name, weight in network.state_dict().items()}
         self.settings = network.settings
+        self.deconvolution = network.deconvolution
         self.device = next(network.parameters()).device
 
     def __call__(self, x: Tensor) -> Tensor:
         """Restore (B, C, H, W) views, whose sides are multiples of the network's."""
         sizes, heads = self.settings, self.settings.num_heads
+        added = None
+        if self.deconvolution is not None:
+            view, others = x.tensor_split([sizes.channels], dim=1)
+            added = self.deconvolution(view) - view
+            x = torch.cat([view + added, others], dim=1)
         x = 2 * x - 1
         embedded = self._conv("embed", F.pixel_unshuffle(x, 2))
+        if added is not None:
+            added = F.pixel_unshuffle(ADDED_GAIN * added, 2)
+            embedded = embedded + self._conv("embed_added", added)
         features = self._level("encoder.0", embedded, heads[0])
         skips: list[Tensor] = []
         for i in range(3):

@@ -16,7 +16,7 @@ from napari_swintormer.models.settings import SwintormerSettings
 __all__ = ["Swintormer", "SwintormerSettings"]
 
 # What deconvolution adds has a root mean square of some 0.05, images in [-1, 1] of about 0.4.
-_ADDED_GAIN = 8
+ADDED_GAIN = 8
 
 
 class Conv3x3(nn.Conv2d):
@@ -150,7 +150,7 @@ class Swintormer(nn.Module):
     def _features(self, x: Tensor, added: Tensor | None) -> Tensor:
         embedded = self.embed(_unshuffle((2 * x - 1).permute(0, 2, 3, 1)))
         if added is not None:
-            added = (_ADDED_GAIN * added).permute(0, 2, 3, 1)
+            added = (ADDED_GAIN * added).permute(0, 2, 3, 1)
             embedded = embedded + self.embed_added(_unshuffle(added))
 
         skips: list[Tensor] = []

@@ -86,14 +86,15 @@ class WienerBank(nn.Module):
         """Transform the kernels: real, since they are even, and kept while the size is the same."""
         kernels = self.kernels
         asked_for = (*size, kernels.device, kernels.dtype)
-        if self._transformed is None or self._transformed[0] != asked_for:
+        known = self._transformed  # looked at once: threads may share the bank
+        if known is None or known[0] != asked_for:
             side, reach = kernels.shape[-1], self.settings.reach
             with torch.inference_mode(False):  # else training could not use what it left
                 placed = F.pad(kernels.clone(), (0, size[1] - side, 0, size[0] - side))
                 placed = placed.roll((-reach, -reach), (1, 2))
                 transform = torch.fft.rfft2(placed).real.contiguous()
-            self._transformed = (asked_for, transform)
-        return self._transformed[1]
+            known = self._transformed = (asked_for, transform)
+        return known[1]
 
 
 def wiener_kernels(settings: DeconvolutionSettings) -> Tensor:
