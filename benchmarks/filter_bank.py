@@ -67,14 +67,15 @@ def patches(folder: Path, kind: str, name: str, number: int) -> list[tuple[np.nd
 
 def gain(bank: WienerBank, blurred: np.ndarray, sharp: np.ndarray) -> float:
     """PSNR of the best mixture over that of the blurred patch, in dB."""
-    added = []
+    gamma, results = bank.settings.gamma, []
     for plane in torch.from_numpy(blurred):
-        results = [bank.added(plane)]
-        if bank.settings.gamma is not None:
-            results.append(bank.added_in_light(plane, bank.settings.gamma))
-        added.append(torch.cat(results).numpy())
+        added = [*bank.added(plane)]
+        if gamma is not None:
+            light = plane**gamma
+            added += [(light + a).clamp_min(0) ** (1 / gamma) - plane for a in bank.added(light)]
+        results.append(torch.stack(added).numpy())
     inner = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
-    terms = np.stack(added)[inner].swapaxes(0, 1)
+    terms = np.stack(results)[inner].swapaxes(0, 1)
     terms = terms.reshape(len(terms), -1).T.astype(np.float64)
     missing = (sharp - blurred)[inner].ravel().astype(np.float64)
     normal = terms.T @ terms + _RIDGE * len(terms) * np.eye(terms.shape[1])

@@ -68,7 +68,7 @@ class LocalDeconvolution(nn.Module):
             x = self.embed(seen)
             for block in self.blocks:
                 x = block(x)
-            shares = self.shares(x).permute(0, 3, 1, 2)
+            shares = self.shares(x).permute(0, 3, 1, 2).contiguous()
             shares = F.interpolate(
                 shares, scale_factor=STRIDE, mode="bilinear", align_corners=False
             )

@@ -19,6 +19,8 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_swintormer.models.settings import DeconvolutionSettings
 
 _GRID = 256  # pixels of the grid that kernels are computed on, far beyond their reach
@@ -60,27 +62,30 @@ class WienerBank(nn.Module):
         mixed = []
         for image, own in zip(images, shares, strict=True):
             for plane in image:
-                total = (own[:n] * self.added(plane)).sum(dim=0)
+                total = torch.zeros_like(plane)
+                for share, added in zip(own, self.added(plane), strict=False):
+                    total = total + share * added
                 if gamma is not None:
-                    total = total + (own[n:] * self.added_in_light(plane, gamma)).sum(dim=0)
+                    light = plane.clamp_min(0) ** gamma
+                    for share, added in zip(own[n:], self.added(light), strict=True):
+                        filtered = (light + added).clamp_min(0) ** (1 / gamma)
+                        total = total + share * (filtered - plane)
                 mixed.append(total)
         return torch.stack(mixed).view(images.shape)
 
-    def added(self, plane: Tensor) -> Tensor:
-        """Convolve ``(H, W)``, mirrored at its border, with each kernel: ``(K, H, W)``."""
+    def added(self, plane: Tensor) -> Iterator[Tensor]:
+        """Convolve ``(H, W)``, mirrored at its border, with each kernel, one after the other.
+
+        All at once would take longer: one fits in the cache of a CPU.
+        """
         (height, width), reach = plane.shape, self.settings.reach
         padded = F.pad(plane[None, None], (reach,) * 4, mode="reflect")[0, 0]
         # what wraps around a circular convolution stays within the margin
         size = [next_fast_len(n, real=True) for n in padded.shape]
-        filtered = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * self._transform(size), s=size)
-        inner: Tensor = filtered[:, reach : reach + height, reach : reach + width]
-        return inner
-
-    def added_in_light(self, plane: Tensor, gamma: float) -> Tensor:
-        """Do the same to the light, ``plane ** gamma``, and say what that adds to the plane."""
-        light = plane.clamp_min(0) ** gamma
-        filtered: Tensor = (light + self.added(light)).clamp_min(0) ** (1 / gamma)
-        return filtered - plane
+        spectrum = torch.fft.rfft2(padded, s=size)
+        for transform in self._transform(size):
+            filtered = torch.fft.irfft2(spectrum * transform, s=size)
+            yield filtered[reach : reach + height, reach : reach + width]
 
     def _transform(self, size: list[int]) -> Tensor:
         """Transform the kernels: real, since they are even, and kept while the size is the same."""
