@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_swintormer.training.annotations import LEAVE_OUT, Marks, plane_of_mask
 from napari_swintormer.training.degradations import draw_range
+from napari_swintormer.training.figures import draw_figure
 from napari_swintormer.training.image_cache import ImageCache
 from napari_swintormer.training.pairs import drawing_weights
 from napari_swintormer.training.realistic import DEGRADATIONS
@@ -37,6 +38,8 @@ _HALF_SIZE = 0.15
 # Enlarged before they are blurred, or left as they are: few real images are sharp to the pixel, and
 # a model that knows only such images as sharp takes every other one for beyond its help.
 _SOFT = 0.35
+# Drawn instead, most of them to stay as they are.
+_FIGURES, _FIGURES_UNBLURRED = 0.08, 0.7
 _AHEAD = 4  # batches prepared before they are asked for
 
 
@@ -106,12 +109,17 @@ class PatchSampler:
     def _patch(self, scene: Scene, rng: np.random.Generator, side: int, **share: float) -> Patch:
         if scene.blurred is None:
             assert self._degrade is not None
+            figure = not share and rng.random() < _FIGURES
+            if figure:
+                share = {"unblurred": _FIGURES_UNBLURRED}
             degradation = self._degrade(self._modality(scene), rng, **share)
             place = self._place(scene, side + 2 * degradation.margin, rng)
             sharp = self._cut(scene, place)[0]
             if scene.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
                 sharp = sharp.mean(axis=0, keepdims=True)
-            if rng.random() < _SOFT:
+            if figure:
+                sharp = draw_figure(sharp.shape, rng)
+            elif rng.random() < _SOFT:
                 sharp = _enlarged(sharp, rng)
             blurred, sharp = degradation.degrade(sharp, rng)
             views = [blurred]

@@ -1,0 +1,52 @@
+"""Add to a model what another one has learned since both were the same.
+
+    python recipes/add.py swintormer-prior --learned with_deconvolution.safetensors \
+        --since swintormer-small --out start.safetensors
+
+Of models of one descent the differences of the parameters can be added: so a model with a prior
+gets a deconvolution, and a network that restores what comes out of it, without being trained anew.
+It is a start for further training. The card is that of the first model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from napari_swintormer.models.catalogue import find_model
+from napari_swintormer.models.weights import load_weights, save_weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="that is added to")
+    parser.add_argument("--learned", required=True, help="model that has gone on")
+    parser.add_argument("--since", required=True, help="model that both began with")
+    parser.add_argument("--out", type=Path, required=True, help="weights file to write")
+    options = parser.parse_args()
+    card, state = load_weights(find_model(options.model))
+    new_card, new = load_weights(find_model(options.learned))
+    old = load_weights(find_model(options.since))[1]
+    for name, value in new.items():
+        change = value - old[name] if name in old else value
+        if name in state:
+            state[name] = state[name] + fitted(change, state[name])
+        else:
+            state[name] = change
+    network = card.network.model_copy(update={"deconvolution": new_card.network.deconvolution})
+    save_weights(options.out, state, card.model_copy(update={"network": network}))
+
+
+def fitted(change: Tensor, like: Tensor) -> Tensor:
+    """Pad by zeros for the channels of a prior, which come last and which the others have not."""
+    missing = [n - m for n, m in zip(like.shape, change.shape, strict=True)]
+    sides = [side for n in reversed(missing) for side in (0, n)]
+    return pad(change, sides) if any(missing) else torch.clone(change)
+
+
+if __name__ == "__main__":
+    main()

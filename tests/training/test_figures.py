@@ -1,0 +1,45 @@
+"""Drawn figures, and how often they take the place of a patch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.training.figures import draw_figure
+from napari_swintormer.training.listing import list_pairs
+from napari_swintormer.training.pairs import sharp_scenes
+from napari_swintormer.training.patches import PatchSampler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_figures_have_two_colours(channels):
+    spans = []
+    for seed in range(60):
+        figure = draw_figure((channels, 50, 41), np.random.default_rng(seed))
+        assert (figure.shape, figure.dtype) == ((channels, 50, 41), np.float32)
+        assert figure.min() >= 0
+        assert figure.max() <= 1
+        spans.append(np.ptp(figure))
+    assert np.median(spans) > 0.4
+
+
+def test_some_patches_are_drawn_and_most_of_them_stay_as_they_are(tmp_path: Path):
+    # what an even image shows is noise; a figure has more contrast
+    Image.new("RGB", (64, 64), (120, 130, 140)).save(tmp_path / "even.png")
+    (pair,) = list_pairs([tmp_path], kinds=["photo"])[0]
+    scenes = sharp_scenes(pair, 3)
+    sampler = PatchSampler(scenes, 32, 3, IntensityConvention(), 0, "defocus")
+    patches = [sampler.draw(step, 0) for step in range(400)]
+    drawn = [(blurred, sharp) for blurred, sharp in patches if sharp.std(axis=(1, 2)).max() > 0.1]
+    assert 0.03 < len(drawn) / len(patches) < 0.12
+    kept = [np.allclose(blurred, sharp, atol=1e-6) for blurred, sharp in drawn]
+    assert 0.5 < np.mean(kept) < 0.9
+    sharp = sampler.draw_all(40)[1]  # validation looks at what the images show
+    assert sharp.std(axis=(2, 3)).max() < 0.1
