@@ -15,8 +15,10 @@ from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Progress
 from napari_swintormer.models.prior_settings import CompactPriorSettings
-from napari_swintormer.models.weights import load_weights
-from napari_swintormer.training.begin import find_scenes
+from napari_swintormer.models.settings import DeconvolutionSettings
+from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.weights import load_weights, save_weights
+from napari_swintormer.training.begin import find_scenes, with_deconvolution
 from napari_swintormer.training.patches import PatchSampler
 from napari_swintormer.training.prior_losses import STAGES as STAGES_OF
 from napari_swintormer.training.prior_stages import start_with_prior
@@ -178,6 +180,25 @@ def test_a_trained_model_deblurs(settings, rng_image):
     one = deblur(rng_image, joint.out, precision="fp32")
     assert (one == deblur(rng_image, joint.out, precision="fp32")).all()
     assert (one != deblur(rng_image, joint.out, prior="off", precision="fp32")).any()
+
+
+def test_a_network_that_deconvolves_gets_a_prior_too(settings, rng_image, tmp_path):
+    """Its prior then sees the image deconvolved at half and at a quarter of the size."""
+    card = tiny_card()
+    network = Swintormer(card.network)
+    given, weights = with_deconvolution(
+        card, network.state_dict(), DeconvolutionSettings(dim=8, num_blocks=1), seed=0
+    )
+    base = tmp_path / "base.safetensors"
+    save_weights(base, weights, given)
+    first = dataclasses.replace(settings, from_model=str(base), prior=None, steps=2)
+    train(first)
+    joint = follow(first, "joint")
+    card, state = train(joint)
+    assert card.prior.encoder == card.network.model_copy(update={"prior_channels": 0})
+    for part in ("", "prior.blurred_encoder.body."):
+        assert state[f"{part}deconvolution.shares.weight"].abs().max() > 0
+    assert (deblur(rng_image, joint.out) != deblur(rng_image, joint.out, prior="off")).any()
 
 
 @pytest.fixture
