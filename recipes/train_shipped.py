@@ -34,7 +34,7 @@ class Recipe:
     training_data: tuple[TrainingData, ...]
     title: str
     summary: str
-    steps: int = 2_500
+    steps: int = 2_000
     learning_rate: float = 4e-4
     parameters: str = "all"
     # patches of several windows of the coarsest level: else those show in what is restored
@@ -82,8 +82,6 @@ RECIPES = {
         "Defocus in microscopy: fluorescence and transmitted light",
         "Removes defocus from grey and RGB microscopy images of 8 or 16 bit, and leaves sharp "
         "images alone. Trained on synthetic defocus of microscope optics.",
-        steps=8_000,
-        learning_rate=5e-4,
     ),
     "photo-motion": Recipe(
         ("photo",),
