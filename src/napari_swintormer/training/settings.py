@@ -31,7 +31,7 @@ NETWORKS = {
     ),
     "paper": SwintormerSettings(),
 }
-"""Networks to train from scratch: 1.1 M parameters for any computer, 25.2 M for a GPU."""
+"""Networks to train from scratch: 1.3 M parameters for any computer, 25.2 M for a GPU."""
 
 Stage = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
 

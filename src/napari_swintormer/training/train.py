@@ -85,7 +85,7 @@ def train(
     from_model
         Name or path of the model to start from; without it, training starts from nothing.
     network
-        ``"small"`` (1.1 M parameters), ``"paper"`` (25.2 M) or settings of your own, for training
+        ``"small"`` (1.3 M parameters), ``"paper"`` (25.2 M) or settings of your own, for training
         from nothing. The default is ``"small"``.
     resume
         Go on with the interrupted training of the same `out` and the same settings.
