@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from napari_swintormer.tiling.grid import Region
 
 # Most memory that a network takes, in bytes per pixel of a batch and channel of its first level:
-# 15 to 29 were measured on the CPU, in fp32 and bf16, for networks of 16 and of 48 channels.
+# 15 to 29 were measured on the CPU, in fp32 and bf16, for networks of 16 and of 48 channels, with
+# and without deconvolution.
 _BYTES_PER_PIXEL = 30
 
 

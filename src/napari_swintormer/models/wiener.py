@@ -63,7 +63,7 @@ class WienerBank(nn.Module):
         for image, own in zip(images, shares, strict=True):
             for plane in image:
                 total = torch.zeros_like(plane)
-                for share, added in zip(own, self.added(plane), strict=False):
+                for share, added in zip(own[:n], self.added(plane), strict=True):
                     total = total + share * added
                 if gamma is not None:
                     light = plane.clamp_min(0) ** gamma
