@@ -60,7 +60,7 @@ def _stripes(shape: Size, rng: np.random.Generator) -> Mask:
 
 
 def _board(shape: Size, rng: np.random.Generator) -> Mask:
-    cells = np.indices(shape) // int(rng.integers(1, 17))
+    cells = np.indices(shape) // round(np.exp(rng.uniform(0, np.log(16))))
     return np.asarray(cells.sum(axis=0) % 2)
 
 

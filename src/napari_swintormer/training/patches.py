@@ -39,7 +39,7 @@ _HALF_SIZE = 0.15
 # a model that knows only such images as sharp takes every other one for beyond its help.
 _SOFT = 0.35
 # Drawn instead, most of them to stay as they are.
-_FIGURES, _FIGURES_UNBLURRED = 0.08, 0.7
+_FIGURES, _FIGURES_UNBLURRED = 0.1, 0.7
 _AHEAD = 4  # batches prepared before they are asked for
 
 
