@@ -26,19 +26,22 @@ def main() -> None:
     parser.add_argument("model", help="that is added to")
     parser.add_argument("--learned", required=True, help="model that has gone on")
     parser.add_argument("--since", required=True, help="model that both began with")
+    parser.add_argument("--share", type=float, default=1.0, help="of it that is added")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
     options = parser.parse_args()
     card, state = load_weights(find_model(options.model))
     new_card, new = load_weights(find_model(options.learned))
     old = load_weights(find_model(options.since))[1]
     for name, value in new.items():
-        change = value - old[name] if name in old else value
-        if name in state:
+        if name not in state:
+            state[name] = value
+        elif name in old:
+            change = options.share * (value - old[name])
             state[name] = state[name] + fitted(change, state[name])
-        else:
-            state[name] = change
-    network = card.network.model_copy(update={"deconvolution": new_card.network.deconvolution})
-    save_weights(options.out, state, card.model_copy(update={"network": network}))
+    deconvolution = card.network.deconvolution or new_card.network.deconvolution
+    network = card.network.model_copy(update={"deconvolution": deconvolution})
+    changed = {"network": network, "name": options.out.stem}
+    save_weights(options.out, state, card.model_copy(update=changed))
 
 
 def fitted(change: Tensor, like: Tensor) -> Tensor:
