@@ -170,6 +170,8 @@ def test_a_model_is_never_overwritten(settings):
         ({"loss": "l3"}, "There is no such loss"),
         ({"loss": "l1 * 2"}, "weighted sum"),
         ({"parameters": "encoder"}, "parameters must be one of 'all', 'deconvolution', 'decoder'"),
+        ({"parameters": "deconvolution"}, "The network has no deconvolution to train"),
+        ({"deconvolution": DeconvolutionSettings()}, "given to a trained model alone"),
         ({"keep": "both"}, "keep must be one of"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"patch_size": 33}, "patch_size must be a multiple of 32"),

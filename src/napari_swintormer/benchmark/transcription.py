@@ -42,7 +42,7 @@ class Transcription:
         added = None
         if self.deconvolution is not None:
             view, others = x.tensor_split([sizes.channels], dim=1)
-            added = self.deconvolution(view) - view
+            added = self.deconvolution(view)
             x = torch.cat([view + added, others], dim=1)
         x = 2 * x - 1
         embedded = self._conv("embed", F.pixel_unshuffle(x, 2))

@@ -31,7 +31,7 @@ _LOG_MEAN, _LOG_DEVIATION = -2.0, 4.0
 
 
 class LocalDeconvolution(nn.Module):
-    """Deconvolves images as their local spectra ask for; one that is not trained changes nothing.
+    """Says what deconvolution adds, as local spectra ask for; one that is not trained, nothing.
 
     Parameters
     ----------
@@ -40,11 +40,14 @@ class LocalDeconvolution(nn.Module):
     """
 
     bins: Tensor
+    fading: Tensor
 
     def __init__(self, settings: DeconvolutionSettings) -> None:
         super().__init__()
         self.bank = WienerBank(settings)
         self.register_buffer("bins", frequency_bins(), persistent=False)
+        fading = torch.hann_window(_WINDOW, periodic=False)
+        self.register_buffer("fading", fading[:, None] * fading, persistent=False)
         self.embed = nn.Linear(_BINS + 1, settings.dim)
         self.blocks = nn.ModuleList(ConvBlock(settings.dim) for _ in range(settings.num_blocks))
         self.shares = nn.Linear(settings.dim, settings.n_results)
@@ -52,12 +55,12 @@ class LocalDeconvolution(nn.Module):
         nn.init.zeros_(self.shares.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Deconvolve ``(B, C, H, W)`` in unit intensities; H and W are multiples of `STRIDE`.
+        """Look at ``(B, C, H, W)`` in unit intensities; H and W are multiples of `STRIDE`.
 
         Returns
         -------
         Tensor
-            The same shape, float32; not clipped.
+            What is to be added, the same shape, float32.
         """
         # spectra and wide filters need all digits, and cost little
         with torch.autocast(images.device.type, enabled=False):
@@ -72,7 +75,7 @@ class LocalDeconvolution(nn.Module):
             shares = F.interpolate(
                 shares, scale_factor=STRIDE, mode="bilinear", align_corners=False
             )
-            return images + self.bank.mix(images, shares)
+            return self.bank.mix(images, shares)
 
     def _spectra(self, planes: Tensor) -> Tensor:
         """Logarithm of the power by frequency around every place, ``(B, H / 16, W / 16, bins)``."""
@@ -80,8 +83,7 @@ class LocalDeconvolution(nn.Module):
         padded = F.pad(planes[:, None], (margin,) * 4, mode="replicate")[:, 0]
         windows = padded.unfold(1, _WINDOW, STRIDE).unfold(2, _WINDOW, STRIDE)
         windows = windows - windows.mean(dim=(-2, -1), keepdim=True)
-        fading = torch.hann_window(_WINDOW, periodic=False, device=planes.device)
-        transformed = torch.fft.rfft2(windows * (fading[:, None] * fading))
+        transformed = torch.fft.rfft2(windows * self.fading)
         power = transformed.real.square() + transformed.imag.square()
         logarithm = torch.log(power.flatten(-2) @ self.bins.T + _FLOOR)
         return (logarithm - _LOG_MEAN) / _LOG_DEVIATION

@@ -140,7 +140,7 @@ class Swintormer(nn.Module):
         added = None
         if self.deconvolution is not None:
             view, others = x.tensor_split([self.settings.channels], dim=1)
-            added = self.deconvolution(view) - view
+            added = self.deconvolution(view)
             x = torch.cat([view + added, others], dim=1)
         features = self._features(x, added)
         # (y + 1) / 2 with y = change + (2x - 1): in fp32, whatever autocast did before

@@ -58,20 +58,23 @@ class WienerBank(nn.Module):
         Tensor
             ``(B, C, H, W)`` float32.
         """
-        n, gamma = len(self.kernels), self.settings.gamma
         mixed = []
         for image, own in zip(images, shares, strict=True):
             for plane in image:
                 total = torch.zeros_like(plane)
-                for share, added in zip(own[:n], self.added(plane), strict=True):
-                    total = total + share * added
-                if gamma is not None:
-                    light = plane.clamp_min(0) ** gamma
-                    for share, added in zip(own[n:], self.added(light), strict=True):
-                        filtered = (light + added).clamp_min(0) ** (1 / gamma)
-                        total = total + share * (filtered - plane)
+                for share, result in zip(own, self.results(plane), strict=True):
+                    total = total + share * result
                 mixed.append(total)
         return torch.stack(mixed).view(images.shape)
+
+    def results(self, plane: Tensor) -> Iterator[Tensor]:
+        """Yield what each filter adds to ``(H, W)``, then what each adds to it in light."""
+        gamma = self.settings.gamma
+        yield from self.added(plane)
+        if gamma is not None:
+            light = plane.clamp_min(0) ** gamma
+            for added in self.added(light):
+                yield (light + added).clamp_min(0) ** (1 / gamma) - plane
 
     def added(self, plane: Tensor) -> Iterator[Tensor]:
         """Convolve ``(H, W)``, mirrored at its border, with each kernel, one after the other.

@@ -96,9 +96,10 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
         if settings.deconvolution is not None:
             card, weights = with_deconvolution(card, weights, settings.deconvolution, settings.seed)
     if settings.parameters == "deconvolution" and card.network.deconvolution is None:
+        model = "network" if settings.from_model is None else f"model {settings.from_model!r}"
         raise TrainingError(
-            f"The model {settings.from_model!r} has no deconvolution to train (got "
-            "parameters='deconvolution'). Train all parameters, or start from another model."
+            f"The {model} has no deconvolution to train (got parameters='deconvolution'). Train "
+            "all parameters, or start from another model."
         )
     if card.network.views != len(views or [""]):
         raise TrainingError(

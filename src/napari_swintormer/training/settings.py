@@ -120,7 +120,7 @@ class TrainSettings:
     from_model
         Name or path of the model to start from.
     deconvolution
-        For `from_model` if it has none; None leaves its network as it is.
+        Given to the network of `from_model` if it has none; None leaves that as it is.
     stage
         ``"network"``, or one of a training with prior, see `prior_stages`; ``"prior"`` for all of
         them, one after the other.
@@ -220,6 +220,11 @@ class TrainSettings:
             raise TrainingError(
                 f"There is no such stage (got stage={self.stage!r}). "
                 f"Use one of {', '.join(map(repr, get_args(Stage)))}."
+            )
+        if self.deconvolution is not None and self.from_model is None:
+            raise TrainingError(
+                "A deconvolution can be given to a trained model alone (got no from_model). For a "
+                "new network with one, set it in network."
             )
         if self.patience is not None and self.patience < 1:
             raise TrainingError(f"patience must be at least 1 (got {self.patience}).")

@@ -95,7 +95,7 @@ def network_stage(settings: TrainSettings) -> Stage:
         return restored.float()
 
     def deconvolved(batch: Batch) -> Tensor:
-        restored: Tensor = batch.network.deconvolution(batch.blurred)
+        restored: Tensor = batch.blurred + batch.network.deconvolution(batch.blurred)
         return restored
 
     def loss_in_grey(batch: Batch) -> Tensor:
