@@ -37,8 +37,6 @@ class Recipe:
     steps: int = 2_000
     learning_rate: float = 4e-4
     parameters: str = "all"
-    # patches of several windows of the coarsest level: else those show in what is restored
-    patch_size: int = 256
     batch_size: int = 2
     warmup: int = 200
 
@@ -50,11 +48,10 @@ RECIPES = {
         (*MICROSCOPY, *PHOTO),
         "Deconvolution before a network that does not know it yet",
         "Not to be used as it is: the network behind it goes on with what it has learned.",
-        steps=3_000,
+        steps=5_000,
         learning_rate=2e-3,
         parameters="deconvolution",
-        patch_size=128,
-        batch_size=16,
+        batch_size=4,
         warmup=50,
     ),
     "swintormer-small": Recipe(
@@ -92,6 +89,9 @@ RECIPES = {
         "images alone. Trained on synthetic motion.",
     ),
 }
+# Several windows of the coarsest level, else those show in what is restored; and as far around as
+# the deconvolution looks.
+PATCH_SIZE = 256
 PAPER_STEPS, PAPER_RATE = 200_000, 3e-4
 
 
@@ -106,7 +106,7 @@ def main() -> None:
     begin.add_argument("--network", choices=["paper"], help="start from nothing")
     parser.add_argument("--steps", type=int, help="other than the recipe's")
     parser.add_argument("--lr", type=float, help="peak rate other than the recipe's")
-    parser.add_argument("--patch-size", type=int, help="other than the recipe's")
+    parser.add_argument("--patch-size", type=int, default=PATCH_SIZE)
     parser.add_argument("--batch-size", type=int, help="other than the recipe's")
     parser.add_argument("--loss", default="l1 + 0.002 * decibel")
     parser.add_argument("--seed", type=int, default=1)
@@ -136,7 +136,7 @@ def main() -> None:
         steps=options.steps or steps,
         learning_rate=options.lr or rate,
         warmup=recipe.warmup,
-        patch_size=options.patch_size or recipe.patch_size,
+        patch_size=options.patch_size,
         batch_size=options.batch_size or recipe.batch_size,
         resume=options.resume and begun,
         seed=options.seed,

@@ -187,7 +187,7 @@ def test_a_network_that_deconvolves_gets_a_prior_too(settings, rng_image, tmp_pa
     card = tiny_card()
     network = Swintormer(card.network)
     given, weights = with_deconvolution(
-        card, network.state_dict(), DeconvolutionSettings(dim=8, num_blocks=1), seed=0
+        card, network.state_dict(), DeconvolutionSettings(dim=8, dilations=(2,)), seed=0
     )
     base = tmp_path / "base.safetensors"
     save_weights(base, weights, given)

@@ -303,7 +303,7 @@ def test_a_deconvolution_is_given_and_trained_alone(settings, tiny_weights):
     )
     with pytest.raises(TrainingError, match="has no deconvolution to train"):
         list(iter_train(alone))
-    given = dataclasses.replace(alone, deconvolution=DeconvolutionSettings(dim=8, num_blocks=1))
+    given = dataclasses.replace(alone, deconvolution=DeconvolutionSettings(dim=8, dilations=(2,)))
     reports = [event for event in iter_train(given) if isinstance(event, Trained)]
     state = weights_of(given)
     assert all(torch.equal(state[key], base[key]) for key in base)

@@ -3,7 +3,8 @@
 How blurred a place is shows in its power spectrum, in which blur leaves a known curve: sooner
 than a network learns to see that in pixels, a small one learns it from the spectra of windows. What
 undoes the blur need not be learned at all, see `napari_swintormer.models.wiener`. So a few layers
-say of every place how much is to be taken of which filter, and the network goes on from there.
+say of every place how much is to be taken of which filter, and the network goes on from there. They
+look far around, because most blur is the same there and many a place is too even to tell.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class LocalDeconvolution(nn.Module):
         fading = torch.hann_window(_WINDOW, periodic=False)
         self.register_buffer("fading", fading[:, None] * fading, persistent=False)
         self.embed = nn.Linear(_BINS + 1, settings.dim)
-        self.blocks = nn.ModuleList(ConvBlock(settings.dim) for _ in range(settings.num_blocks))
+        self.blocks = nn.ModuleList(ConvBlock(settings.dim, d) for d in settings.dilations)
         self.shares = nn.Linear(settings.dim, settings.n_results)
         nn.init.zeros_(self.shares.weight)
         nn.init.zeros_(self.shares.bias)
@@ -96,11 +97,13 @@ class ConvBlock(nn.Module):
     ----------
     dim
         Channels.
+    dilation
+        Of the convolution.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, dilation: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.depthwise = nn.Conv2d(dim, dim, 3, padding=dilation, dilation=dilation, groups=dim)
         self.norm = nn.LayerNorm(dim)
         self.expand = nn.Linear(dim, 2 * dim)
         self.project = nn.Linear(2 * dim, dim)

@@ -14,6 +14,7 @@ AttentionForm = Literal["mixed", "channel", "window"]
 _Blocks = Annotated[int, Field(ge=1, le=16)]
 _Heads = Annotated[int, Field(ge=1, le=32)]
 _Radius = Annotated[float, Field(ge=0.1, le=16)]
+_Dilation = Annotated[int, Field(ge=1, le=64)]
 
 
 class DeconvolutionSettings(BaseModel):
@@ -33,8 +34,12 @@ class DeconvolutionSettings(BaseModel):
         for networks that see linear images alone.
     reach
         Pixels that a filter sees in every direction.
-    dim, num_blocks
-        Channels and blocks of what chooses among the filters.
+    dim
+        Channels of what chooses among the filters.
+    dilations
+        Of its blocks, one for each: how many places, of 16 pixels, from one to the next that a
+        block puts together. They widen, since most blur is the same far around, and much of an
+        image is too even to tell by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,7 +50,7 @@ class DeconvolutionSettings(BaseModel):
     gamma: float | None = Field(2.0, gt=1, le=4)
     reach: int = Field(16, ge=2, le=64)
     dim: int = Field(96, ge=1, le=512)
-    num_blocks: int = Field(4, ge=0, le=16)
+    dilations: Annotated[tuple[_Dilation, ...], Field(max_length=16)] = (1, 2, 4, 8)
 
     @model_validator(mode="after")
     def _some_filters(self) -> Self:

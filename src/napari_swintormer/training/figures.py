@@ -111,8 +111,10 @@ def _period(rng: np.random.Generator) -> float:
     return round(period) if rng.random() < 0.5 else period
 
 
+# Boards twice: of all figures they are the most easily taken for blurred.
 _FIGURES: tuple[Callable[[Size, np.random.Generator], Mask], ...] = (
     _stripes,
+    _board,
     _board,
     _lines,
     _text,
