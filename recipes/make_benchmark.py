@@ -3,7 +3,8 @@
     python recipes/make_benchmark.py --photo DIR --microscopy DIR --out benchmark
     swintormer evaluate folders=benchmark -m swintormer-small -m richardson-lucy-psf --out report
 
-`photo` and `microscopy` are moderately out of focus, `photo-layers` are scenes in depth before a
+`photo` and `microscopy` are moderately out of focus, each image in three ways (`--draws`): what a
+method gains hangs on the blur as much as on the image. `photo-layers` are scenes in depth before a
 thin lens, `photo-motion` a shaking hand; `sharp-...` and `blank` are to stay as they are. Each set
 is a folder with `blurred/`, `sharp/`, `psf/` (`psf-of-depth/`, from far to near, for scenes in
 depth) and `benchmark.json`, which says how it was made. Seed and file name decide everything about
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
     parser.add_argument("--seed", type=int, default=datasets.SEED)
     parser.add_argument("--side", type=int, default=datasets.CROP, help="of the centre, in pixels")
+    parser.add_argument("--draws", type=int, default=3, help="ways to put each image out of focus")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sets")
     options = parser.parse_args()
     if not (options.photo or options.microscopy):
@@ -41,7 +43,8 @@ def main() -> None:
         folder = getattr(options, kind)
         if folder is not None:
             for blur in ("defocus", "layers", "motion") if kind == "photo" else ("defocus",):
-                pairs = datasets.blurred_pairs(folder, kind, blur=blur, **shared)
+                draws = options.draws if blur == "defocus" else 1
+                pairs = datasets.blurred_pairs(folder, kind, blur=blur, draws=draws, **shared)
                 name = kind if blur == "defocus" else f"{kind}-{blur}"
                 make(options.out / name, pairs, kind, options.seed)
             sharp = (as_it_is(p) for p in datasets.blurred_pairs(folder, kind, **shared))

@@ -177,15 +177,17 @@ def test_a_run_without_a_finished_chunk_leaves_nothing(tiny_weights, tmp_path):
     assert out.is_dir()
 
 
-def test_strength_is_the_share_of_the_change_that_is_applied(model):
+def test_strength_is_how_much_of_the_change_is_applied(model):
     image = noise((70, 90), "float32")
-    full, half = (deblur(image, model, strength=s, precision="fp32") for s in (1, 0.5))
+    full, half, twice = (deblur(image, model, strength=s, precision="fp32") for s in (1, 0.5, 2))
     np.testing.assert_allclose(half - image, (full - image) / 2, atol=1e-5)
+    far = image + 2 * (full - image)
+    np.testing.assert_allclose(twice, far.clip(image.min(), image.max()), atol=1e-5)
     assert deblur(image, model, strength=0).tobytes() == image.tobytes()
     lazy = deblur(da.from_array(image, chunks=40), model, strength=0.5, precision="fp32")
     np.testing.assert_array_equal(lazy, half)
-    with pytest.raises(SettingsError, match=r"strength must be between 0 and 1 \(got .*=1.5\)"):
-        deblur(image, model, strength=1.5)
+    with pytest.raises(SettingsError, match=r"strength must be between 0 and 2 \(got .*=2.5\)"):
+        deblur(image, model, strength=2.5)
 
 
 def test_at_half_size_only_coarse_detail_changes(model):

@@ -94,7 +94,8 @@ def deblur(
         ``"off"`` deblurs without the model's prior. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
     strength
-        Share of what the model changes that is put into the result: 1 all of it, 0 none.
+        How much of what the model changes is put into the result: 0 nothing, 1 what the model says;
+        up to 2, which goes further the same way, where the result is still soft.
     scale
         1, 2 or 4: the image is restored at ``1 / scale`` of its size, for blur that is too wide for
         the model at full size; finer detail stays as it is.

@@ -20,6 +20,8 @@ AUTOMATIC_MODEL = "auto"
 SAMPLES_FOR_UNCERTAINTY = 4
 SAMPLES_MAX = 64
 """Of one run; their differences are held in memory."""
+STRENGTH_MAX = 2.0
+"""Models are careful where they are not sure of the blur: many images want more than they say."""
 
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "mps"
@@ -70,8 +72,8 @@ class DeblurSettings:
         ``"off"`` leaves the prior of the model out. For models with the paper's prior also where
         its parameters are: an id on the Hugging Face hub, a folder, or a ``.ckpt`` file.
     strength
-        Share of what the model changes that is put into the result: 1 all of it, 0 leaves the image
-        as it is.
+        How much of what the model changes is put into the result, 0 to `STRENGTH_MAX`: 0 leaves the
+        image as it is, 1 is what the model says, more goes further the same way.
     scale
         The image is restored at ``1 / scale`` of its size: 1, 2 or 4. For blur that is too wide for
         the model at full size; detail finer than that stays as it is. Tiles are as large for the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
-from napari_swintormer.config import SAMPLES_FOR_UNCERTAINTY, SAMPLES_MAX, Preset
+from napari_swintormer.config import SAMPLES_FOR_UNCERTAINTY, SAMPLES_MAX, STRENGTH_MAX, Preset
 from napari_swintormer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -84,10 +84,11 @@ def complete(settings: DeblurSettings, card: ModelCard | None) -> DeblurSettings
     SettingsError
         With what would work.
     """
-    if not 0 <= settings.strength <= 1:
+    if not 0 <= settings.strength <= STRENGTH_MAX:
         raise SettingsError(
-            f"strength must be between 0 and 1 (got strength={settings.strength:g}). Use 1 for all "
-            "of what the model changes, less to keep more of the image as it is."
+            f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
+            " Use 1 for what the model changes, less to keep more of the image as it is, more where"
+            " the result is still soft."
         )
     if settings.scale not in _SCALES:
         raise SettingsError(

@@ -45,19 +45,19 @@ def test_strengths_stand_side_by_side_and_a_click_takes_one_over(viewer, deblur,
 
     assert len(batches) <= n_tiles // 2  # restored once, in the middle
     row = deblur.widget.trying.row
-    assert [button.text() for button in row.buttons] == ["As it is", "0.25", "0.5", "0.75", "1"]
+    assert [button.text() for button in row.buttons] == ["As it is", "0.5", "1", "1.5", "2"]
     assert "Try on the view" in viewer.window.dock_widgets
     height, width = shown[0].shape
     y, x = (300 - height) // 2, (260 - width) // 2
     part = np.s_[y : y + height, x : x + width]
     np.testing.assert_array_equal(shown[0], image[part])
-    np.testing.assert_array_equal(shown[4], whole[part])
-    assert row.buttons[4].isChecked()
-    assert not row.buttons[2].icon().isNull()
-    qtbot.mouseClick(row.buttons[2], Qt.MouseButton.LeftButton)
-    assert deblur.form.strength.value == 0.5
+    np.testing.assert_array_equal(shown[2], whole[part])
+    assert row.buttons[2].isChecked()
+    assert not row.buttons[3].icon().isNull()
+    qtbot.mouseClick(row.buttons[3], Qt.MouseButton.LeftButton)
+    assert deblur.form.strength.value == 1.5
     try_out(deblur, qtbot, deblur.widget.trying.strengths)  # in place of the first row
-    assert deblur.widget.trying.row.buttons[2].isChecked()
+    assert deblur.widget.trying.row.buttons[3].isChecked()
     viewer.window.remove_dock_widget(deblur.widget)
     assert "Try on the view" not in viewer.window.dock_widgets
 

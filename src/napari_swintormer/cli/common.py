@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.config import STRENGTH_MAX, DeblurSettings
 from napari_swintormer.errors import SwintormerError
 
 BAD_INPUT, STOPPED = 2, 130
@@ -56,7 +56,12 @@ Device = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
-Strength = Annotated[float, typer.Option(help="Share of the change to apply, 0 to 1.")]
+Strength = Annotated[
+    float,
+    typer.Option(
+        help=f"How much of the change to apply: 1 what the model says, 0 to {STRENGTH_MAX:g}."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 

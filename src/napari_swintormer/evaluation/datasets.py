@@ -83,7 +83,13 @@ class Field:
 
 
 def blurred_pairs(
-    folder: Path, kind: Kind, *, seed: int = SEED, blur: Blur = "defocus", side: int = CROP
+    folder: Path,
+    kind: Kind,
+    *,
+    seed: int = SEED,
+    blur: Blur = "defocus",
+    side: int = CROP,
+    draws: int = 1,
 ) -> Iterator[Pair]:
     """Blur every sharp image of a folder, the same at every call.
 
@@ -107,6 +113,8 @@ def blurred_pairs(
         metres.
     side
         Of the centre, in pixels; an image that is smaller is kept whole.
+    draws
+        How often each image is blurred; the first is the same however many there are.
 
     Raises
     ------
@@ -120,10 +128,14 @@ def blurred_pairs(
         )
     for file in files:
         sharp, axes = _read(file)
-        rng = np.random.default_rng([seed, zlib.crc32(file.name.encode())])
-        blurred, kernel = _degrade(sharp, axes, kind, rng, blur)
-        kept = _centre(blurred, side), _centre(sharp, side)
-        yield Pair(kind, file.stem, axes, *kept, False, kernel)
+        for draw in range(draws):
+            # A seed's trailing zeros mean nothing: the first draw is what it was when it was the
+            # only one.
+            rng = np.random.default_rng([seed, zlib.crc32(file.name.encode()), draw])
+            blurred, kernel = _degrade(sharp, axes, kind, rng, blur)
+            kept = _centre(blurred, side), _centre(sharp, side)
+            name = f"{file.stem}-draw-{draw + 1}" if draw else file.stem
+            yield Pair(kind, name, axes, *kept, False, kernel)
 
 
 def real_pairs(table: Path) -> Iterator[Pair]:

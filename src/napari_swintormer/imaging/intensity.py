@@ -90,7 +90,7 @@ class IntensityRange:
     saturation
         Pixels of at least this intensity carry no information and are not changed; None for none.
     strength
-        Share of a change that `apply` adds, 0 to 1.
+        How much of a change `apply` adds: 1 all of it, more goes further the same way.
     """
 
     low: float

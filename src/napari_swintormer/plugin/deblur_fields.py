@@ -11,6 +11,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_swintormer.config import STRENGTH_MAX
 from napari_swintormer.plugin.prior_fields import PriorFields
 from napari_swintormer.plugin.style import add_row, form_layout, no_icon, text_label
 
@@ -84,10 +85,11 @@ class DeblurFields(QWidget):
         self.strength = FloatSlider(
             value=1.0,
             min=0.0,
-            max=1.0,
+            max=STRENGTH_MAX,
             step=0.01,
-            tooltip="Share of what the network changes that is put into the result: 1 is all of\n"
-            "it, less keeps more of the blurred image. A preview follows at once.",
+            tooltip="How much of what the network changes is put into the result: 1 is what it\n"
+            "says, less keeps more of the blurred image, more helps where the result is still\n"
+            "soft. A preview follows at once.",
         )
         self.strength.native.setToolTip(self.strength.tooltip)  # for its number, too
         self.device = ComboBox(

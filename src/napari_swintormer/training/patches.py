@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from napari_swintormer.training.annotations import LEAVE_OUT, Marks, plane_of_mask
 from napari_swintormer.training.degradations import draw_range
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     Patch = tuple[FloatArray, FloatArray]
 
 _GREY_PHOTOS = 0.25
-_HALF_SIZE = 0.15
+# Shrunk, by as much as the image is large enough for: another sharpness and another scale of the
+# same things, as few photos as there are to train on do not show by themselves.
+_SHRUNK, _SHRUNK_MOST = 0.25, 2.0
 # Enlarged before they are blurred, or left as they are: few real images are sharp to the pixel, and
 # a model that knows only such images as sharp takes every other one for beyond its help.
 _SOFT = 0.35
@@ -148,13 +151,14 @@ class PatchSampler:
     def _place(self, scene: Scene, side: int, rng: np.random.Generator) -> _Place:
         """Draw where a patch is cut that has `side` pixels with its margin, and how it is turned.
 
-        Some patches come from the image at half size: another sharpness and another scale of the
-        same things.
+        Some patches come from the image at a smaller size.
         """
         (top, bottom), (left, right) = scene.bounds
         sizes = bottom - top, right - left
-        halve = min(sizes) >= 2 * side and rng.random() < _HALF_SIZE
-        read = 2 * side if halve else side
+        most = min(_SHRUNK_MOST, min(sizes) / side)
+        read = side
+        if most > 1 and rng.random() < _SHRUNK:
+            read = round(side * rng.uniform(1, most))
         corner = [int(rng.integers(0, max(1, n - read + 1))) for n in sizes]
         if scene.annotations is not None:
             centre = self._draw_centre(scene, rng)
@@ -169,7 +173,7 @@ class PatchSampler:
         turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
         if scene.second is not None:  # the two views differ along X: no quarter turns
             turns = turns // 2 * 2
-        return _Place(y, x, read, halve, turns, mirror)
+        return _Place(y, x, read, side, turns, mirror)
 
     def _draw_centre(self, scene: Scene, rng: np.random.Generator) -> tuple[int, int]:
         marks, plane = self._marks[scene]
@@ -215,15 +219,17 @@ class _Place:
     y, x
         Region to read; smaller than `read` in a small image, which is mirrored at its border.
     read
-        Side before halving, in pixels.
-    halve, turns, mirror
-        Whether to halve the size, how many quarters to turn, and whether to mirror.
+        Side of the region, in pixels.
+    side
+        What it is shrunk to.
+    turns, mirror
+        How many quarters to turn, and whether to mirror.
     """
 
     y: slice
     x: slice
     read: int
-    halve: bool
+    side: int
     turns: int
     mirror: bool
 
@@ -237,9 +243,8 @@ class _Place:
         missing = [(0, self.read - n) for n in patch.shape[1:]]
         if any(after for _, after in missing):
             patch = np.pad(patch, [(0, 0), *missing], mode="symmetric")
-        if self.halve:
-            side = self.read // 2
-            patch = patch.reshape(len(patch), side, 2, side, 2).mean(axis=(2, 4))
+        if self.read > self.side:
+            patch = _shrunk(patch, self.side)
         patch = np.rot90(patch, self.turns, axes=(1, 2))
         return np.ascontiguousarray(patch[:, :, ::-1] if self.mirror else patch)
 
@@ -269,6 +274,13 @@ def _enlarged(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
     middle = patch[:, begin : begin + part, begin : begin + part]
     enlarged: FloatArray = zoom(middle, (1, side / part, side / part), order=3, mode="mirror")
     return enlarged
+
+
+def _shrunk(patch: FloatArray, side: int) -> FloatArray:
+    """Shrink a square ``(C, Y, X)`` patch to `side` pixels, each the mean of what it covers."""
+    size = (side, side)
+    planes = [Image.fromarray(p).resize(size, Image.Resampling.BOX) for p in patch]
+    return np.stack([np.asarray(p, np.float32) for p in planes])
 
 
 def batches(

@@ -43,7 +43,7 @@ _SHARP = 0.3  # pixels of radius below which nothing is blurred
 # Moderate, even blur with little noise, where most can be won: without it, a model that learns from
 # hard cases alone wins a third less on easy ones.
 _SIMPLE = 0.4
-_MOTION = 0.4  # of the photos, where defocus and motion are learned together
+_MOTION = 0.2  # of the photos, where defocus and motion are learned together
 _POINT = np.ones((1, 1), np.float32)
 
 # Numerical apertures and refractive indices of common objectives.
@@ -155,7 +155,7 @@ def draw_motion(
 def draw_all(
     modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
 ) -> Degradation | Recording:
-    """Draw motion for two photos in five, else optics: microscopes stand still."""
+    """Draw motion for one photo in five, else optics: microscopes stand still."""
     moves = modality == "photo" and rng.random() < _MOTION
     return (draw_motion if moves else draw_optics)(modality, rng, unblurred)
 
