@@ -85,6 +85,26 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike(tmp_path):
         assert np.abs(residual).max() < 1e-3
 
 
+def test_some_patches_are_shrunk_and_none_further_than_the_image_allows(tmp_path):
+    """Waves of 16 pixels have 4 periods in 64 pixels, and as many more as a patch is shrunk."""
+    waves = np.sin(2 * np.pi * np.arange(104) / 16) * np.ones((104, 1))
+    for folder in ("blurred", "sharp"):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", (30_000 + 20_000 * waves).astype(np.uint16))
+    pairs, _ = list_pairs([tmp_path / "sharp"], tmp_path / "blurred")
+    sampler = PatchSampler(scenes(pairs), 64, 3, CONVENTION, seed=0)
+    periods = []
+    for step in range(80):
+        line = sampler.draw(step, 0)[1][0]
+        along = max(line.mean(axis=0), line.mean(axis=1), key=np.ptp)
+        spectrum = np.abs(np.fft.rfft((along - along.mean()) * np.hanning(64), 1024))
+        periods.append(spectrum.argmax() / 16)
+    periods = np.array(periods)
+    assert np.mean(np.abs(periods - 4) < 0.1) > 0.6
+    assert 0.05 < np.mean(periods > 4.3) < 0.4
+    assert periods.max() < 4 * 104 / 64 + 0.1
+
+
 def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
     grey = sharp_only(write_images("grey", ["a.png"], (48, 56)))
     sampler = PatchSampler(grey, 32, 3, CONVENTION, seed=0)
