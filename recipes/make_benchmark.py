@@ -3,7 +3,7 @@
     python recipes/make_benchmark.py --photo DIR --microscopy DIR --out benchmark
     swintormer evaluate folders=benchmark -m swintormer-small -m richardson-lucy-psf --out report
 
-`photo` and `microscopy` are moderately out of focus, each image in three ways (`--draws`): what a
+`photo` and `microscopy` are moderately out of focus, in several ways with `--draws 3`: what a
 method gains hangs on the blur as much as on the image. `photo-layers` are scenes in depth before a
 thin lens, `photo-motion` a shaking hand; `sharp-...` and `blank` are to stay as they are. Each set
 is a folder with `blurred/`, `sharp/`, `psf/` (`psf-of-depth/`, from far to near, for scenes in
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
     parser.add_argument("--seed", type=int, default=datasets.SEED)
     parser.add_argument("--side", type=int, default=datasets.CROP, help="of the centre, in pixels")
-    parser.add_argument("--draws", type=int, default=3, help="ways to put each image out of focus")
+    parser.add_argument("--draws", type=int, default=1, help="ways to put each image out of focus")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sets")
     options = parser.parse_args()
     if not (options.photo or options.microscopy):

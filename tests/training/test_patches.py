@@ -109,8 +109,8 @@ def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
     grey = sharp_only(write_images("grey", ["a.png"], (48, 56)))
     sampler = PatchSampler(grey, 32, 3, CONVENTION, seed=0)
     patches = [sampler.draw(step, 0) for step in range(80)]
-    # a fifth is unblurred, and but a quarter of that would be free of noise
-    assert 0.1 < np.mean([np.allclose(*patch, atol=1e-6) for patch in patches]) < 0.35
+    # 15 % are unblurred, and but a quarter of that would be free of noise
+    assert 0.06 < np.mean([np.allclose(*patch, atol=1e-6) for patch in patches]) < 0.3
     assert all(seen.shape == sharp.shape == (3, 32, 32) for seen, sharp in patches)
     assert all(np.array_equal(seen[0], seen[2]) for seen, _ in patches)
 

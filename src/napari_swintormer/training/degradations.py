@@ -28,7 +28,7 @@ Kind = Literal["photo", "microscopy"]
 """How intensities relate to light: a photo is encoded by a gamma curve, microscopy is linear."""
 
 # Shares of the training patches; the rest of each choice follows from them.
-UNBLURRED = 0.2
+UNBLURRED = 0.15
 _VARYING = 0.35
 _PARTLY_SHARP = 0.5  # of the varying
 _NOISELESS = 0.25

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Loss = Callable[[Tensor, Tensor], Tensor]
 
 _CHARBONNIER_EPSILON = 1e-3
-_DECIBEL_EPSILON = 3e-5  # that of 45 dB: what is better is good
+_DECIBEL_EPSILON = 1e-4  # that of 40 dB: what is better is good
 
 
 def l1(restored: Tensor, sharp: Tensor) -> Tensor:

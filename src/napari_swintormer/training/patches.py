@@ -39,8 +39,9 @@ _GREY_PHOTOS = 0.25
 # same things, as few photos as there are to train on do not show by themselves.
 _SHRUNK, _SHRUNK_MOST = 0.25, 2.0
 # Enlarged before they are blurred, or left as they are: few real images are sharp to the pixel, and
-# a model that knows only such images as sharp takes every other one for beyond its help.
-_SOFT = 0.35
+# a model that knows only such images as sharp takes every other one for beyond its help. Of too
+# many it learns that sharp images are soft, and restores half of what a sharp one is missing.
+_SOFT = 0.2
 # Drawn instead, most of them to stay as they are.
 _FIGURES, _FIGURES_UNBLURRED = 0.1, 0.7
 _AHEAD = 4  # batches prepared before they are asked for
