@@ -31,6 +31,10 @@ def test_the_blur_of_an_image_depends_on_seed_and_name_alone(photos, tmp_path):
     (only,) = datasets.blurred_pairs(alone, "photo")
     np.testing.assert_array_equal(among["b"].blurred, only.blurred)
     (reseeded,) = datasets.blurred_pairs(alone, "photo", seed=1)
+    first, second = datasets.blurred_pairs(alone, "photo", draws=2)
+    assert (first.name, second.name) == (only.name, f"{only.name}-draw-2")
+    np.testing.assert_array_equal(first.blurred, only.blurred)
+    assert not np.array_equal(second.blurred, only.blurred)
     assert (reseeded.blurred != only.blurred).any()
 
 
