@@ -86,15 +86,16 @@ def test_mirrored_views_change_places(tmp_path):
         files.append(tmp_path / f"{name}.tif")
         tifffile.imwrite(files[-1], np.roll(sharp, shift, axis=1))
     scene = Scene(files[0], files[1], 0, (64, 64), "microscopy", "g", "s", second=files[2])
-    sampler = PatchSampler([scene], 32, 1, IntensityConvention(scope="image"), seed=0)
+    # of the whole image: a patch that is shrunk is moved by less
+    sampler = PatchSampler([scene], 64, 1, IntensityConvention(scope="image"), seed=0)
     for step in range(12):
         views, target = sampler.draw(step, 0)
-        assert views.shape == (2, 32, 32)
+        assert views.shape == (2, 64, 64)
         right, left = views
-        inner = slice(8, 24)
+        inner = slice(8, 56)
 
         def moved(view, target=target[0][:, inner]):
-            cost = {d: np.abs(view[:, 8 + d : 24 + d] - target).sum() for d in range(-5, 6)}
+            cost = {d: np.abs(view[:, 8 + d : 56 + d] - target).sum() for d in range(-5, 6)}
             return min(cost, key=cost.get)
 
         assert [moved(right), moved(left)] == [3, -3]
