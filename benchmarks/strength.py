@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer import deblur
-from napari_swintormer.config import DEFAULT_MODEL
+from napari_swintormer.config import DEFAULT_MODEL, STRENGTHS
 from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import affine_fit, psnr
 from napari_swintormer.evaluation.pages import markdown_table
-from napari_swintormer.plugin.variants import STRENGTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,24 +57,18 @@ def main() -> None:
 
 def gains(pair: datasets.Pair, model: str) -> list[float]:
     """PSNR over the blurred image at every strength, in dB."""
-    blurred, sharp = middle(pair.blurred, CROP), middle(pair.sharp, CROP)
+    blurred, sharp = datasets.centre(pair.blurred, CROP), datasets.centre(pair.sharp, CROP)
     restored = deblur(blurred, model, axes=pair.axes)
     change = restored.astype(np.float64) - blurred
     limits = np.iinfo(blurred.dtype)
     errors = []
     for strength in (0.0, *STRENGTHS):
         image = np.clip(np.rint(blurred + strength * change), limits.min, limits.max)
-        image, wanted = middle(image, SCORED), middle(sharp, SCORED)
+        image, wanted = datasets.centre(image, SCORED), datasets.centre(sharp, SCORED)
         if pair.fit_intensity:
             image = affine_fit(image, wanted)
         errors.append(psnr(image, wanted, data_range=1))
     return [error - errors[0] for error in errors[1:]]
-
-
-def middle(image: np.ndarray, side: int) -> np.ndarray:
-    """Cut out the middle pixels of the first two axes, or all where there are fewer."""
-    y, x = (max(0, (n - side) // 2) for n in image.shape[:2])
-    return image[y : y + side, x : x + side]
 
 
 if __name__ == "__main__":

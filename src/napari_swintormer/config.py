@@ -22,6 +22,8 @@ SAMPLES_MAX = 64
 """Of one run; their differences are held in memory."""
 STRENGTH_MAX = 2.0
 """Models are careful where they are not sure of the blur: many images want more than they say."""
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, STRENGTH_MAX)
+"""That are tried side by side."""
 
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "mps"

@@ -95,16 +95,15 @@ def test_every_frequency_lies_in_a_ring_and_a_sector():
 
 def test_a_place_depends_on_its_surroundings_alone():
     deconvolution, shares = choosing(), []
-    # transforms of two sizes round by 1e-5 or more, by processor, and more where more is taken
-    with torch.no_grad():
-        deconvolution.shares.weight.mul_(0.25)
+    with torch.no_grad():  # the rounding of the transforms grows with what is taken
+        deconvolution.shares.weight.mul_(0.1)
     deconvolution.shares.register_forward_hook(lambda *call: shares.append(call[2]))
     image = torch.from_numpy(texture(64, 512))[None, None]
     change, part = deconvolution(image), deconvolution(image[..., :448])
     assert change.abs().max() > 1e-2
     # a window, the places that the blocks put together, and the place beside it
     near = 32 + 16 * (sum(SETTINGS.dilations) + 1)
-    assert torch.allclose(change[..., : 448 - near], part[..., : 448 - near], atol=5e-5)
+    assert torch.allclose(change[..., : 448 - near], part[..., : 448 - near], atol=1e-5)
     whole, cut = (seen[:, :, : (448 - near) // 16] for seen in shares)
     assert torch.allclose(whole, cut, atol=1e-6)
 

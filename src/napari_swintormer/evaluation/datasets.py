@@ -133,7 +133,7 @@ def blurred_pairs(
             # only one.
             rng = np.random.default_rng([seed, zlib.crc32(file.name.encode()), draw])
             blurred, kernel = _degrade(sharp, axes, kind, rng, blur)
-            kept = _centre(blurred, side), _centre(sharp, side)
+            kept = centre(blurred, side), centre(sharp, side)
             name = f"{file.stem}-draw-{draw + 1}" if draw else file.stem
             yield Pair(kind, name, axes, *kept, False, kernel)
 
@@ -170,7 +170,7 @@ def real_pairs(table: Path) -> Iterator[Pair]:
                     f"{blurred.shape} and {sharp.shape}). Register and crop them first."
                 )
             name = Path(row["blurred"]).stem.removesuffix("_blurred")
-            yield Pair(row["set"], name, axes, _centre(blurred), _centre(sharp), True)
+            yield Pair(row["set"], name, axes, centre(blurred), centre(sharp), True)
 
 
 def blank_fields(side: int = 256, seed: int = SEED) -> Iterator[Field]:
@@ -194,8 +194,8 @@ def _read(file: Path) -> tuple[NDArray[Any], str]:
         return np.asarray(image.data[...]), image.axes
 
 
-def _centre(image: NDArray[Any], side: int = CROP) -> NDArray[Any]:
-    """Return the middle pixels of the first two axes, or all where there are fewer."""
+def centre(image: NDArray[Any], side: int = CROP) -> NDArray[Any]:
+    """Cut out the middle pixels of the first two axes, or all where there are fewer."""
     start = [max(0, (n - side) // 2) for n in image.shape[:2]]
     return image[start[0] : start[0] + side, start[1] : start[1] + side]
 

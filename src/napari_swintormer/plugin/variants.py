@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_swintormer.config import STRENGTH_MAX, DeblurSettings
+from napari_swintormer.config import STRENGTHS, DeblurSettings
 from napari_swintormer.errors import SettingsError, SwintormerError
 from napari_swintormer.job import Job
 from napari_swintormer.models.catalogue import ModelInfo
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.preview import RestoredRegion  # imports torch
 
 SIDE = 128  # pixels of full resolution that are tried, along Y and X
-STRENGTHS = (0.0, 0.5, 1.0, 1.5, STRENGTH_MAX)
 STEPS = (1, 2, 4, 8)
 
 Plan = Callable[[DeblurSettings], Job]
