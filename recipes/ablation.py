@@ -52,7 +52,6 @@ def main() -> None:
             resume=options.resume and (out.with_suffix(".run") / "checkpoint.pt").exists(),
             seed=options.seed,
             device=options.device,
-            precision="bf16",
             progress=True,
             title=f"Ablation: attention {attention}",
             summary="A network of a tenth of a usual training, to compare kinds of attention.",

@@ -45,7 +45,6 @@ def main() -> None:
         learning_rate=arguments.lr,
         resume=arguments.resume,
         device=arguments.device,
-        precision="bf16",
         seed=arguments.seed,
         progress=True,
         title="Defocus in photos and microscopy, for any computer",

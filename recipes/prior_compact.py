@@ -23,8 +23,8 @@ from napari_swintormer.training.settings import Synthesis
 STAGES = {
     "autoencoder": (400, 4e-3, 1.0, "fp32", 128, 8),
     # no smaller patches: the windows of the encoder reach over 256 pixels
-    "denoiser": (600, 5e-4, 0.01, "bf16", 256, 2),
-    "joint": (3600, 5e-4, 0.01, "bf16", 256, 2),
+    "denoiser": (600, 5e-4, 0.01, "auto", 256, 2),
+    "joint": (3600, 5e-4, 0.01, "auto", 256, 2),
 }
 TITLE = "Defocus and motion, wide blur too, with a diffusion prior"
 SUMMARY = (
@@ -32,7 +32,7 @@ SUMMARY = (
     "sharp images alone; a diffusion prior sampled at half and a quarter of the size helps where "
     "blur is wide, and says how sure a result is. Trained on synthetic blur."
 )
-WITHOUT = {"without": (4600, 5e-4, 0.01, "bf16", 256, 2)}
+WITHOUT = {"without": (4600, 5e-4, 0.01, "auto", 256, 2)}
 
 
 def main() -> None:

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
     recipe = RECIPES[options.name]
     folders = [getattr(options, kind) for kind in recipe.kinds]

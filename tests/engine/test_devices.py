@@ -10,6 +10,7 @@ from napari_swintormer.engine.devices import (
     resolve_device,
     resolve_devices,
     resolve_precision,
+    slow_precision,
 )
 from napari_swintormer.errors import SettingsError
 
@@ -70,6 +71,10 @@ def test_auto_precision_on_a_cpu(
     monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
     assert resolve_precision("auto", CPU) == dtype
+    assert slow_precision(dtype, CPU) == []
+    assert bool(slow_precision(torch.bfloat16, CPU)) is not native
+    monkeypatch.setattr(devices.platform, "machine", lambda: "arm64")  # nobody knows
+    assert slow_precision(torch.bfloat16, CPU) == []
 
 
 def test_precisions() -> None:

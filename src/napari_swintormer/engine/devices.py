@@ -99,6 +99,16 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return _PRECISIONS[name]
 
 
+def slow_precision(dtype: torch.dtype, device: torch.device) -> list[str]:
+    """Say in a sentence, if so, that this device is slow in a precision that it has to imitate."""
+    if dtype != torch.bfloat16 or device.type != "cpu" or not _is_x86() or _has_bf16(device):
+        return []
+    return [
+        "This CPU has no instructions for bf16 and is several times slower in it than in fp32. Use "
+        "precision='auto' or 'fp32'."
+    ]
+
+
 def precision_name(dtype: torch.dtype) -> str:
     """Return the name of a precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``."""
     return next(name for name, known in _PRECISIONS.items() if known == dtype)
@@ -126,8 +136,12 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
+    if device.type == "cpu" and _is_x86():
         # torch asks the CPU but has no public name for the answer; older releases lack it
         has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         return bool(has())
     return False
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")

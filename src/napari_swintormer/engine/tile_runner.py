@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_swintormer.engine.devices import precision_name, resolve_precision
+from napari_swintormer.engine.devices import precision_name, resolve_precision, slow_precision
 from napari_swintormer.engine.processors import is_out_of_memory, processor_for
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.models.stepwise import finished
@@ -75,11 +75,11 @@ class TileRunner:
         self.batch_size = batch_size
         self._processor = processor or processor_for(device)
         self._ahead = self._processor.ahead
-        self._notices: list[str] = []
+        self._notices = slow_precision(dtype, device)
         self.steps = Steps(0, 1, 0)
 
     def take_notices(self) -> list[str]:
-        """Give the sentences on what was done about memory since the last call."""
+        """Give the sentences on precision and memory that came up since the last call."""
         notices, self._notices = self._notices, []
         return notices
 

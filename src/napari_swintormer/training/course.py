@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_swintormer.engine.devices import resolve_precision
+from napari_swintormer.engine.devices import resolve_precision, slow_precision
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.events import Trained
+from napari_swintormer.events import Notice, Trained
 from napari_swintormer.models.weights import load_weights, save_weights
 from napari_swintormer.training.begin import (
     check_nothing_there,
@@ -73,7 +73,8 @@ class Course:
         self._earlier = earlier_metrics(settings) if self._with_prior else {}
         if not settings.resume:
             check_nothing_there(settings)
-        scenes, held_out, images, self.notices = find_scenes(settings, self.card)
+        scenes, held_out, images, notices = find_scenes(settings, self.card)
+        self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
         if self._with_prior:
             check_complete(scenes)
 
