@@ -5,7 +5,9 @@
 
 Of models of one descent the differences of the parameters can be added: so a model with a prior
 gets a deconvolution, and a network that restores what comes out of it, without being trained anew.
-It is a start for further training. The card is that of the first model.
+It is a start for further training. Without `--since` the other model's parameters take the place
+of those they are called like: so a prior goes on with another network. The card is that of the
+first model.
 """
 
 from __future__ import annotations
@@ -25,23 +27,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="that is added to")
     parser.add_argument("--learned", required=True, help="model that has gone on")
-    parser.add_argument("--since", required=True, help="model that both began with")
+    parser.add_argument("--since", help="model that both began with; without, all is taken over")
     parser.add_argument("--share", type=float, default=1.0, help="of it that is added")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
     options = parser.parse_args()
     card, state = load_weights(find_model(options.model))
     new_card, new = load_weights(find_model(options.learned))
-    old = load_weights(find_model(options.since))[1]
+    deconvolution = card.network.deconvolution or new_card.network.deconvolution
+    if options.since is None:
+        old = {name: cut(state[name], value) for name, value in new.items() if name in state}
+        deconvolution = new_card.network.deconvolution
+    else:
+        old = load_weights(find_model(options.since))[1]
     for name, value in new.items():
         if name not in state:
             state[name] = value
         elif name in old:
             change = options.share * (value - old[name])
             state[name] = state[name] + fitted(change, state[name])
-    deconvolution = card.network.deconvolution or new_card.network.deconvolution
     network = card.network.model_copy(update={"deconvolution": deconvolution})
     changed = {"network": network, "name": options.out.stem}
     save_weights(options.out, state, card.model_copy(update=changed))
+
+
+def cut(value: Tensor, like: Tensor) -> Tensor:
+    """Leave out the channels of a prior."""
+    return value[tuple(map(slice, like.shape))]
 
 
 def fitted(change: Tensor, like: Tensor) -> Tensor:
