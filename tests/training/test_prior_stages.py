@@ -300,6 +300,8 @@ def test_fewer_patches_at_once_are_the_same_step(settings):
             blurred, sharp = torch.rand(2, 4, 3, 32, 32)
             state.update(blurred, sharp, 1e-3, 3)
             states.append(state.network)
+        # of the whole gradient: where its sums cancel, processors round them differently
         for one_, other in zip(*(n.parameters() for n in states), strict=True):
             if one_.grad is not None:
-                torch.testing.assert_close(one_.grad, other.grad, rtol=1e-3, atol=1e-6)
+                off = torch.linalg.vector_norm(one_.grad - other.grad)
+                assert off <= 1e-3 * torch.linalg.vector_norm(one_.grad) + 1e-6
