@@ -33,19 +33,20 @@ def main() -> None:
     options = parser.parse_args()
     card, state = load_weights(find_model(options.model))
     new_card, new = load_weights(find_model(options.learned))
-    deconvolution = card.network.deconvolution or new_card.network.deconvolution
-    if options.since is None:
-        old = {name: cut(state[name], value) for name, value in new.items() if name in state}
-        deconvolution = new_card.network.deconvolution
-    else:
+    cards = [card, new_card]
+    if options.since:
         old = load_weights(find_model(options.since))[1]
+    else:
+        old = {name: cut(state[name], value) for name, value in new.items() if name in state}
+        cards.reverse()  # the parameters of a deconvolution are the other model's, if it has one
+    first, second = (each.network.deconvolution for each in cards)
     for name, value in new.items():
         if name not in state:
             state[name] = value
         elif name in old:
             change = options.share * (value - old[name])
             state[name] = state[name] + fitted(change, state[name])
-    network = card.network.model_copy(update={"deconvolution": deconvolution})
+    network = card.network.model_copy(update={"deconvolution": first or second})
     changed = {"network": network, "name": options.out.stem}
     save_weights(options.out, state, card.model_copy(update=changed))
 
