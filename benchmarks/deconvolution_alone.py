@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_swintormer.config import DEFAULT_MODEL
 from napari_swintormer.evaluation.datasets import GAMMA, SUFFIXES
 from napari_swintormer.evaluation.pages import markdown_table
-from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.catalogue import find_model
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.models.weights import load_weights
-from napari_swintormer.training import psf
-from napari_swintormer.training.degradations import Degradation
+from napari_swintormer.models.files.weights import load_weights
+from napari_swintormer.models.network.swintormer import Swintormer
+from napari_swintormer.optics import psf
+from napari_swintormer.settings.options import DEFAULT_MODEL
+from napari_swintormer.training.degradations.simple import Degradation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

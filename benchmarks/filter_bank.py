@@ -17,11 +17,11 @@ import torch
 
 from napari_swintormer.evaluation.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.models.settings import DeconvolutionSettings
-from napari_swintormer.models.wiener import WienerBank
-from napari_swintormer.training.listing import list_pairs
-from napari_swintormer.training.pairs import sharp_scenes
-from napari_swintormer.training.patches import PatchSampler
+from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.models.network.wiener import WienerBank
+from napari_swintormer.training.data.listing import list_pairs
+from napari_swintormer.training.data.pairs import sharp_scenes
+from napari_swintormer.training.data.patches import PatchSampler
 
 SIDE, BORDER = 256, 26
 BANKS = {

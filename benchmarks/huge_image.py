@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_swintormer.imaging.store import partial_folder
+from napari_swintormer.imaging.store.result import partial_folder
 from napari_swintormer.tiling.grid import TileGrid
 
 if TYPE_CHECKING:

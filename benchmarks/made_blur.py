@@ -20,9 +20,9 @@ from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import affine_fit
 from napari_swintormer.evaluation.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.training.listing import list_pairs
-from napari_swintormer.training.pairs import sharp_scenes
-from napari_swintormer.training.patches import PatchSampler
+from napari_swintormer.training.data.listing import list_pairs
+from napari_swintormer.training.data.pairs import sharp_scenes
+from napari_swintormer.training.data.patches import PatchSampler
 
 SIDE = 128
 SHOWN = 12

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from napari_swintormer import load_model
-from napari_swintormer.config import DeblurSettings
-from napari_swintormer.console import finish
 from napari_swintormer.evaluation.cost import count
 from napari_swintormer.evaluation.methods import BLURRED, Model, parse_method
 from napari_swintormer.evaluation.pages import markdown_table, write_report
 from napari_swintormer.evaluation.run import Evaluation, find_source
 from napari_swintormer.models.restorer import PriorUse, Restorer
+from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.terminal import finish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -85,12 +85,12 @@ def write_zarr(path: Path, side: int) -> None:
 
 def work(source: Path, result: Path) -> None:
     """Restore in this process and print what it took."""
-    from napari_swintormer.config import DeblurSettings
     from napari_swintormer.events import ChunkFinished, Progress
-    from napari_swintormer.imaging.files import open_image
-    from napari_swintormer.imaging.store import ResultStore
-    from napari_swintormer.job import prepare
+    from napari_swintormer.imaging.formats.reading import open_image
+    from napari_swintormer.imaging.store.result import ResultStore
     from napari_swintormer.models.restorer import IdentityRestorer
+    from napari_swintormer.runs.job import prepare
+    from napari_swintormer.settings.options import DeblurSettings
 
     settings = DeblurSettings(tile_size=TILE_SIZE, overlap=OVERLAP, batch_size=1, device="cpu")
     with open_image(source) as image:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer import deblur
-from napari_swintormer.config import DEFAULT_MODEL, STRENGTHS
 from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import affine_fit, psnr
 from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.settings.options import DEFAULT_MODEL, STRENGTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

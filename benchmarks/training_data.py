@@ -92,10 +92,10 @@ def measure_wait(folder: Path, name: str, options: argparse.Namespace) -> None:
     import torch
 
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
-    from napari_swintormer.training.begin import find_scenes, start_model
-    from napari_swintormer.training.patches import PatchSampler, batches
-    from napari_swintormer.training.settings import NETWORKS, TrainSettings
-    from napari_swintormer.training.state import TrainingState
+    from napari_swintormer.training.data.patches import PatchSampler, batches
+    from napari_swintormer.training.loop.begin import find_scenes, start_model
+    from napari_swintormer.training.loop.state import TrainingState
+    from napari_swintormer.training.train_settings import NETWORKS, TrainSettings
 
     settings = TrainSettings(
         sharp=(folder / "sharp",),

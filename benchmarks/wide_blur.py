@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from napari_swintormer.config import DEFAULT_MODEL, DeblurSettings
-from napari_swintormer.console import finish
 from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.methods import parse_method
 from napari_swintormer.evaluation.pages import write_report
 from napari_swintormer.evaluation.run import Evaluation, find_source
-from napari_swintormer.training import psf
-from napari_swintormer.training.degradations import Degradation
+from napari_swintormer.optics import psf
+from napari_swintormer.settings.options import DEFAULT_MODEL, DeblurSettings
+from napari_swintormer.terminal import finish
+from napari_swintormer.training.degradations.simple import Degradation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from pathlib import Path
 from images import PHOTO
 
 from napari_swintormer import train
-from napari_swintormer.models.settings import SwintormerSettings
+from napari_swintormer.models.network.network_settings import SwintormerSettings
 
 NETWORK = SwintormerSettings(
     dim=12, num_blocks=(2, 2, 2, 2), num_refinement_blocks=0, ffn_expansion=2.5, window_size=8

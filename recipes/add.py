@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from napari_swintormer.models.catalogue import find_model
-from napari_swintormer.models.weights import load_weights, save_weights
+from napari_swintormer.models.files.weights import load_weights, save_weights
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from napari_swintormer.models.weights import load_weights, save_weights
+from napari_swintormer.models.files.weights import load_weights, save_weights
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_swintormer import deblur, train
-from napari_swintormer.config import DEFAULT_MODEL, models_folder
 from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr, ssim
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.models.weights import load_weights
-from napari_swintormer.training.settings import PRESETS
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.models.files.weights import load_weights
+from napari_swintormer.settings.options import DEFAULT_MODEL, models_folder
+from napari_swintormer.training.train_settings import PRESETS
 
 
 def main() -> None:

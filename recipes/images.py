@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_swintormer.models.card import TrainingData
+from napari_swintormer.models.files.card import TrainingData
 
 MICROSCOPY = (
     TrainingData(name="Kaggle Data Science Bowl 2018 (BBBC038)", licence="CC0", images=217),

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from napari_swintormer.models.catalogue import BUILT_IN_FOLDER
-from napari_swintormer.models.weights import load_weights, save_weights
+from napari_swintormer.models.files.weights import load_weights, save_weights
 
 # Sets that say how good a model is for images of a kind, made by us and real.
 FIELDS = {

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from images import MICROSCOPY, PHOTO
 
 from napari_swintormer import train
-from napari_swintormer.models.settings import DeconvolutionSettings
+from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.card import TrainingData
+    from napari_swintormer.models.files.card import TrainingData
 
 
 @dataclass(frozen=True)

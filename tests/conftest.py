@@ -54,8 +54,8 @@ def make_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     def make(name: str = "tiny", channels: int = 3, **changes: object) -> Path:
         import torch
 
-        from napari_swintormer.models.swintormer import Swintormer
-        from napari_swintormer.models.weights import save_weights
+        from napari_swintormer.models.files.weights import save_weights
+        from napari_swintormer.models.network.swintormer import Swintormer
 
         card = tiny_card(channels, name=name, **changes)
         torch.manual_seed(1)

@@ -14,13 +14,13 @@ import typer
 from napari_swintormer import deblur, load_model
 from napari_swintormer.api import deblur_file
 from napari_swintormer.cli import app
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.imaging.writing import write_image
-from napari_swintormer.job import prepare
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.formats.writing import write_image
+from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.restorer import IdentityRestorer
-from napari_swintormer.models.weights import file_sha256
+from napari_swintormer.runs.job import prepare
+from napari_swintormer.settings.options import DeblurSettings
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ import zarr
 import zarr.storage
 
 from napari_swintormer import tiling
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import runners
 from napari_swintormer.errors import FileError, OutputError
 from napari_swintormer.events import ChunkFinished, Notice
-from napari_swintormer.file_run import FileRun
-from napari_swintormer.imaging.store import partial_folder
+from napari_swintormer.imaging.store.result import partial_folder
 from napari_swintormer.models.restorer import IdentityRestorer
+from napari_swintormer.runs.file import FileRun
+from napari_swintormer.settings.options import DeblurSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

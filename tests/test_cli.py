@@ -21,12 +21,12 @@ from typer.testing import CliRunner
 
 from napari_swintormer.api import deblur_file
 from napari_swintormer.cli import app
-from napari_swintormer.config import models_folder
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.evaluation.residual import residual_map
 from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.models.catalogue import import_model, list_models
-from napari_swintormer.models.weights import read_card
+from napari_swintormer.models.files.weights import read_card
+from napari_swintormer.settings.options import models_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -375,7 +375,7 @@ def test_unexpected_errors_keep_their_traceback(photo, tmp_path, monkeypatch):
     def fail(*_args, **_kwargs):
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr("napari_swintormer.file_run.prepare", fail)
+    monkeypatch.setattr("napari_swintormer.runs.file.prepare", fail)
     with pytest.raises(RuntimeError, match="of ours"):
         swintormer("deblur", photo, tmp_path / "out.tif")
 

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 import napari_swintormer
 from napari_swintormer.cli import app
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import FileError, OutputError
 from napari_swintormer.events import Notice, Progress
-from napari_swintormer.folder_run import FolderRun
-from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.runs.folder import FolderRun
+from napari_swintormer.settings.options import DeblurSettings
 
 
 def noise(*shape, dtype="uint16"):

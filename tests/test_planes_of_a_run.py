@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from napari_swintormer import deblur
 from napari_swintormer.api import deblur_file
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import ImageError
-from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.part import Part, format_planes, parse_planes
-from napari_swintormer.job import prepare
-from napari_swintormer.models.weights import save_weights
+from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.runs.job import prepare
+from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling.grid import Region
 from tiny import random_network, tiny_prior_card
 

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_swintormer.cli import app
-from napari_swintormer.config import (
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.settings.options import (
     DeblurSettings,
     Preferences,
     cache_folder,
@@ -14,8 +15,7 @@ from napari_swintormer.config import (
     preferences_file,
     with_preferences,
 )
-from napari_swintormer.errors import SettingsError
-from napari_swintormer.preferences import change_preferences
+from napari_swintormer.settings.preferences import change_preferences
 
 
 def test_preferences_are_kept_and_fill_in_what_is_left_open(home, tmp_path):

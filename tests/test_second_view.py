@@ -17,14 +17,14 @@ from torch.nn import functional
 
 from napari_swintormer import tiling
 from napari_swintormer.api import deblur, deblur_file
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import ImageError, OutputError, SettingsError
-from napari_swintormer.file_run import FileRun
-from napari_swintormer.folder_run import FolderRun
-from napari_swintormer.imaging.store import partial_folder
-from napari_swintormer.models.card import ModelCard
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.models.weights import load_weights
+from napari_swintormer.imaging.store.result import partial_folder
+from napari_swintormer.models.files.card import ModelCard
+from napari_swintormer.models.files.weights import load_weights
+from napari_swintormer.models.network.swintormer import Swintormer
+from napari_swintormer.runs.file import FileRun
+from napari_swintormer.runs.folder import FolderRun
+from napari_swintormer.settings.options import DeblurSettings
 from tiny import tiny_card, tiny_prior_card
 
 if TYPE_CHECKING:

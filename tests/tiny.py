@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_swintormer.models.card import ModelCard
-from napari_swintormer.models.prior_settings import CompactPriorSettings
-from napari_swintormer.models.settings import SwintormerSettings
+from napari_swintormer.models.files.card import ModelCard
+from napari_swintormer.models.network.network_settings import SwintormerSettings
+from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.swintormer import Swintormer
+    from napari_swintormer.models.network.swintormer import Swintormer
 
 
 def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
@@ -48,7 +48,7 @@ def random_network(card: ModelCard) -> Swintormer:
     """A network whose prior is far from where training starts: its noise is seen in the result."""
     import torch
 
-    from napari_swintormer.models.prior import build_network
+    from napari_swintormer.models.prior.compact import build_network
 
     torch.manual_seed(1)
     network = build_network(card.network, card.prior)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_swintormer.api import deblur, deblur_file
     from napari_swintormer.models.catalogue import list_models, load_model
-    from napari_swintormer.training.check import check_pairs
-    from napari_swintormer.training.train import train
+    from napari_swintormer.training.data.check import check_pairs
+    from napari_swintormer.training.loop.train import train
 
 # GNU OpenMP's threads spin while they wait for each other. On a computer that has other work too,
 # a viewer's window for one, they keep off the very thread they wait for: a hundred times slower.
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "check_pairs": "training.check",
+    "check_pairs": "training.data.check",
     "deblur": "api",
     "deblur_file": "api",
     "list_models": "models.catalogue",
     "load_model": "models.catalogue",
-    "train": "training.train",
+    "train": "training.loop.train",
 }
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swintormer.config import DeblurSettings
-from napari_swintormer.console import finish
-from napari_swintormer.file_run import FileRun
-from napari_swintormer.job import Job, prepare
+from napari_swintormer.runs.file import FileRun
+from napari_swintormer.runs.job import Job, prepare
+from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.terminal import finish
 
 if TYPE_CHECKING:
-    from napari_swintormer.config import Blend, Device, Precision, Preset
     from napari_swintormer.engine.blocks import TileRestorer
-    from napari_swintormer.imaging.writing import Compression
+    from napari_swintormer.imaging.formats.writing import Compression
+    from napari_swintormer.settings.options import Blend, Device, Precision, Preset
 
 __all__ = ["Job", "deblur", "deblur_file", "prepare"]
 

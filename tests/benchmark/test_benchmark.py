@@ -9,12 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from napari_swintormer.benchmark import measures
-from napari_swintormer.benchmark.timing import LiveBytes, peak_bytes, ratio, turn_by_turn
-from napari_swintormer.benchmark.transcription import Transcription
 from napari_swintormer.cli import app
-from napari_swintormer.models.settings import DeconvolutionSettings
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.evaluation.benchmark import measures
+from napari_swintormer.evaluation.benchmark.timing import LiveBytes, peak_bytes, ratio, turn_by_turn
+from napari_swintormer.evaluation.benchmark.transcription import Transcription
+from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.models.network.swintormer import Swintormer
 from tiny import tiny_card
 
 if TYPE_CHECKING:

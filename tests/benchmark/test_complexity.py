@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from napari_swintormer.benchmark import complexity
-from napari_swintormer.benchmark.complexity import Cost, complexity_table, prior_step
-from napari_swintormer.benchmark.transcription import Transcription
+from napari_swintormer.evaluation.benchmark import complexity
+from napari_swintormer.evaluation.benchmark.complexity import Cost, complexity_table, prior_step
+from napari_swintormer.evaluation.benchmark.transcription import Transcription
 from napari_swintormer.models.catalogue import load_model
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.network.swintormer import Swintormer
 
 
 def test_the_published_default_costs_what_its_table_counts():

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from napari_swintormer.config import cache_folder
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.blocks import Tile
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.processors import Processor
 from napari_swintormer.engine.runners import RunnerRecipe
-from napari_swintormer.models.noise import Place
+from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.settings.options import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

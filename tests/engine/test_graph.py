@@ -22,18 +22,18 @@ from test_local_engine import BLOCK, CPU, TILE, Journal, Sharpen, noise, plan_fo
 
 from napari_swintormer import tiling
 from napari_swintormer.api import deblur_file
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import cluster as cluster_engine
 from napari_swintormer.engine import graph, local
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import ImageError, SettingsError, WeightsError
 from napari_swintormer.events import ChunkFinished
-from napari_swintormer.file_run import FileRun
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.job import Job, prepare
-from napari_swintormer.models.weights import save_weights
+from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.runs.file import FileRun
+from napari_swintormer.runs.job import Job, prepare
+from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
 from tiny import random_network, tiny_prior_card

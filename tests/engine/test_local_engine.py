@@ -33,7 +33,7 @@ from napari_swintormer.tiling.plan import Plan, make_plan
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_swintormer.config import Blend
+    from napari_swintormer.settings.options import Blend
 
 CPU = torch.device("cpu")
 TILE, BLOCK = 64, 128

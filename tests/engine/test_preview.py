@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from napari_swintormer.engine.local import run
-from napari_swintormer.engine.preview import count_tiles, restore_region
+from napari_swintormer.engine.region import count_tiles, restore_region
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.models.noise import PlacedNoise
+from napari_swintormer.models.prior.noise import PlacedNoise
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import Region, TileGrid
 from napari_swintormer.tiling.plan import make_plan

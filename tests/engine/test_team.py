@@ -12,7 +12,6 @@ import pytest
 import torch
 from test_local_engine import BLOCK, CPU, Journal, Sharpen, noise, plan_for
 
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.local import run
 from napari_swintormer.engine.processors import Processor, float32_products
@@ -22,7 +21,8 @@ from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.events import ChunkFinished, Notice, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.job import prepare
+from napari_swintormer.runs.job import prepare
+from napari_swintormer.settings.options import DeblurSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,6 @@ import pytest
 import torch
 from test_local_engine import Sharpen, noise, plan_for
 
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.blocks import Tile
 from napari_swintormer.engine.devices import resolve_device
@@ -21,8 +20,9 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import Notice, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.job import prepare
-from napari_swintormer.models.noise import Place
+from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.runs.job import prepare
+from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:

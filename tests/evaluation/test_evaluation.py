@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 
 from napari_swintormer.api import deblur
 from napari_swintormer.cli import app
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.evaluation import engine, pages, scoring
+from napari_swintormer.evaluation import evaluator, pages, scoring
 from napari_swintormer.evaluation.cost import count
 from napari_swintormer.evaluation.frc import resolution
 from napari_swintormer.evaluation.methods import ABLATION_TILES, BEST_SIGMA, ablation, parse_method
@@ -33,9 +32,10 @@ from napari_swintormer.evaluation.structure import gmsd, ms_ssim
 from napari_swintormer.imaging import intensity
 from napari_swintormer.imaging.ordered import expand_index
 from napari_swintormer.models.catalogue import load_model
-from napari_swintormer.models.prior import build_network
+from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.models.restorer import IdentityRestorer
-from napari_swintormer.models.weights import save_weights
+from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling import grid
 from tiny import tiny_card, tiny_prior_card
 
@@ -186,19 +186,19 @@ def test_large_images_are_restored_and_scored_from_disk(monkeypatch):
     for name in ("_SMALLEST_BLOCK", "_BLOCK_MULTIPLE"):
         monkeypatch.setattr(grid, name, 64)
     monkeypatch.setattr(intensity, "_REGIONS", 1)  # the sample for ranges is of one size for all
-    in_memory = engine.restore(whole, settings, Darker(), 1)
-    monkeypatch.setattr(engine, "_IN_MEMORY", 1000)
+    in_memory = evaluator.restore(whole, settings, Darker(), 1)
+    monkeypatch.setattr(evaluator, "_IN_MEMORY", 1000)
     monkeypatch.setattr(scoring, "_AT_ONCE", 1000)
     monkeypatch.setattr(scoring, "_BAND", 2**14)
     folder = tempfile.mkdtemp()
     monkeypatch.setattr(tempfile, "tempdir", folder)
-    on_disk = engine.restore(whole, settings, Darker(), 1)
+    on_disk = evaluator.restore(whole, settings, Darker(), 1)
     assert not isinstance(on_disk, np.ndarray)
     np.testing.assert_array_equal(on_disk, in_memory)
     huge = replace(whole, blurred=Textured(side, 9), sharp=Textured(side, 8))
     scale = scoring.Scale.of(huge.sharp, huge.protocol)
     tracemalloc.start()
-    restored = engine.restore(huge, settings, Darker(), 1)
+    restored = evaluator.restore(huge, settings, Darker(), 1)
     scores = scoring.score(huge.protocol, restored, huge.sharp, scale, ())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

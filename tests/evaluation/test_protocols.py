@@ -17,8 +17,8 @@ from napari_swintormer.evaluation.baselines import unsharp_mask
 from napari_swintormer.evaluation.protocols import PROTOCOLS
 from napari_swintormer.evaluation.scenes import Scene, split_dpdd
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.models.weights import save_weights
+from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.models.network.swintormer import Swintormer
 from tiny import tiny_card
 
 SHAPE = (45, 54, 3)  # multiples of nothing

@@ -9,7 +9,7 @@ from scipy.ndimage import convolve, gaussian_filter
 from napari_swintormer.errors import ImageError
 from napari_swintormer.evaluation import residual
 from napari_swintormer.evaluation.residual import pair_of_planes, residual_map, residual_region
-from napari_swintormer.training import psf
+from napari_swintormer.optics import psf
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
-from napari_swintormer.imaging.blur import LARGEST, estimate_blur
+from napari_swintormer.optics.blurriness import LARGEST, estimate_blur
 
 N = 256
 

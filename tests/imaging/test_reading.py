@@ -11,8 +11,8 @@ import zarr
 from PIL import Image as Picture
 
 from napari_swintormer.errors import FileError, ImageError
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.imaging.flat import FlatArray
+from napari_swintormer.imaging.formats.flat import FlatArray
+from napari_swintormer.imaging.formats.reading import open_image
 
 STACK = np.arange(5 * 40 * 50, dtype=np.uint16).reshape(5, 40, 50)
 COLOUR = np.random.default_rng(0).integers(0, 65535, (30, 40, 3)).astype(np.uint16)

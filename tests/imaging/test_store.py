@@ -15,11 +15,12 @@ import zarr.storage
 from skimage.measure import block_reduce
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging import bitmap, pyramid, sharding
-from napari_swintormer.imaging.files import open_image, write_image
+from napari_swintormer.imaging.formats import bitmap
+from napari_swintormer.imaging.formats.reading import open_image, write_image
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import identify
-from napari_swintormer.imaging.store import ResultStore, partial_folder
+from napari_swintormer.imaging.store import pyramid, sharding
+from napari_swintormer.imaging.store.result import ResultStore, partial_folder
 
 RUN = {"model": "tiny", "settings": {"tile_size": 64, "overlap": 16}}
 SIZES = {"T": 2, "C": 2, "Z": 2, "Y": 50, "X": 71}
@@ -370,7 +371,7 @@ def test_a_killed_run_keeps_what_it_marked(tmp_path):
         import sys
         sys.path.insert(0, sys.argv[1])
         from test_store import RUN, copy, np
-        from napari_swintormer.imaging.store import ResultStore
+        from napari_swintormer.imaging.store.result import ResultStore
         image = np.load(sys.argv[2] + "/image.npy")
         store = ResultStore.resume(sys.argv[2] + "/a.zarr", RUN)
         copy(image, "YXS", store, limit=4)

@@ -10,9 +10,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging import bitmap, pyramid, tiff_writing
-from napari_swintormer.imaging.files import check_fits, check_output, open_image, write_image
+from napari_swintormer.imaging.formats import bitmap, tiff_writing
+from napari_swintormer.imaging.formats.reading import (
+    check_fits,
+    check_output,
+    open_image,
+    write_image,
+)
 from napari_swintormer.imaging.ordered import Ordered
+from napari_swintormer.imaging.store import pyramid
 
 SIZES = {"T": 2, "C": 3, "Z": 4, "Y": 37, "X": 50}
 PIXEL_SIZE = {"T": 2.5, "Z": 0.75, "Y": 0.25, "X": 0.125}

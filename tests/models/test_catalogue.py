@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_swintormer.config import DeblurSettings, models_folder
 from napari_swintormer.errors import ModelNotFoundError, OutputError, WeightsError
-from napari_swintormer.job import prepare
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import (
     delete_model,
@@ -27,7 +25,9 @@ from napari_swintormer.models.catalogue import (
     load_model,
     rename_model,
 )
-from napari_swintormer.models.weights import file_sha256
+from napari_swintormer.models.files.weights import file_sha256
+from napari_swintormer.runs.job import prepare
+from napari_swintormer.settings.options import DeblurSettings, models_folder
 from tiny import tiny_card
 
 
@@ -207,6 +207,6 @@ def test_what_the_bioimage_model_zoo_needs_is_said(make_weights, tmp_path, monke
     weights = make_weights("two-views", network=two, views=("right", "left"))
     with pytest.raises(OutputError, match="more than one image"):
         export_model(weights, tmp_path / "two.zip")
-    monkeypatch.setattr("napari_swintormer.models.bioimage.find_spec", lambda name: None)
+    monkeypatch.setattr("napari_swintormer.models.foreign.bioimage.find_spec", lambda name: None)
     with pytest.raises(OutputError, match=r"napari-swintormer\[bioimage\]"):
         export_model(weights, tmp_path / "two.zip")

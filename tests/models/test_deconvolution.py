@@ -8,12 +8,12 @@ import torch
 from scipy import ndimage
 
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.models.deconvolution import LocalDeconvolution, frequency_bins
-from napari_swintormer.models.settings import DeconvolutionSettings
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.models.wiener import WienerBank, wiener_kernels
-from napari_swintormer.training import psf
-from napari_swintormer.training.begin import with_deconvolution
+from napari_swintormer.models.network.deconvolution import LocalDeconvolution, frequency_bins
+from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.models.network.swintormer import Swintormer
+from napari_swintormer.models.network.wiener import WienerBank, wiener_kernels
+from napari_swintormer.optics import psf
+from napari_swintormer.training.loop.begin import with_deconvolution
 from tiny import tiny_card
 
 SETTINGS = DeconvolutionSettings()

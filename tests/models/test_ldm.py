@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from napari_swintormer.errors import FileError, WeightsError
-from napari_swintormer.models.compvis import convert_compvis
-from napari_swintormer.models.ldm import LdmPrior, build_denoiser, load_prior
-from napari_swintormer.models.noise import Place, PlacedNoise
-from napari_swintormer.models.prior_settings import LdmPriorSettings
-from napari_swintormer.models.sampling import SamplingPlan, Schedule, sample
+from napari_swintormer.models.prior.compvis import convert_compvis
+from napari_swintormer.models.prior.ldm import LdmPrior, build_denoiser, load_prior
+from napari_swintormer.models.prior.noise import Place, PlacedNoise
+from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
+from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 from napari_swintormer.models.stepwise import finished
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ldm_unet_small.safetensors"

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_swintormer.models.noise import Place, PlacedNoise, gaussian_noise, philox
+from napari_swintormer.models.prior.noise import Place, PlacedNoise, gaussian_noise, philox
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,19 @@ from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer import deblur, load_model
-from napari_swintormer.benchmark.timing import LiveBytes
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.job import prepare
-from napari_swintormer.models.card import ModelCard
-from napari_swintormer.models.noise import Place, PlacedNoise
-from napari_swintormer.models.prior import CompactPrior, build_network
-from napari_swintormer.models.prior_settings import CompactPriorSettings, LdmPriorSettings
+from napari_swintormer.evaluation.benchmark.timing import LiveBytes
+from napari_swintormer.models.files.card import ModelCard
+from napari_swintormer.models.files.weights import load_weights, save_weights
+from napari_swintormer.models.prior.compact import CompactPrior, build_network
+from napari_swintormer.models.prior.noise import Place, PlacedNoise
+from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, LdmPriorSettings
+from napari_swintormer.models.prior.sampling import SamplingPlan, sample
 from napari_swintormer.models.restorer import PriorUse, Restorer
-from napari_swintormer.models.sampling import SamplingPlan, sample
 from napari_swintormer.models.stepwise import finished
-from napari_swintormer.models.weights import load_weights, save_weights
-from napari_swintormer.training.settings import NETWORKS
+from napari_swintormer.runs.job import prepare
+from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.training.train_settings import NETWORKS
 from tiny import TINY_NETWORK, random_network, tiny_card, tiny_prior_card
 
 TINY = CompactPriorSettings(encoder=TINY_NETWORK)
@@ -284,7 +284,7 @@ def test_a_card_whose_prior_does_not_fit_is_refused(card):
 
 def test_the_papers_prior_in_a_restorer(tmp_path, image):
     """A network trained with `ldm_sr` samples it from a folder of the user's."""
-    from napari_swintormer.models.ldm import build_denoiser
+    from napari_swintormer.models.prior.ldm import build_denoiser
 
     denoiser = build_denoiser(
         {

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from napari_swintormer.errors import WeightsError
-from napari_swintormer.models.released import convert_released, released_name
-from napari_swintormer.models.settings import SwintormerSettings
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.files.released import convert_released, released_name
+from napari_swintormer.models.network.network_settings import SwintormerSettings
+from napari_swintormer.models.network.swintormer import Swintormer
 
 SETTINGS = SwintormerSettings(
     views=2,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.models.catalogue import load_model
+from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.restorer import IdentityRestorer, Restorer
-from napari_swintormer.models.weights import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,19 @@ import torch
 
 from napari_swintormer import deblur, load_model
 from napari_swintormer.api import deblur_file
-from napari_swintormer.config import DeblurSettings
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.events import ChunkFinished, Progress
-from napari_swintormer.file_run import FileRun
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.job import prepare
-from napari_swintormer.models.ldm import LdmPrior
-from napari_swintormer.models.noise import Place
-from napari_swintormer.models.prior_settings import LdmPriorSettings
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.models.prior.ldm import LdmPrior
+from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.scaled import ScaledRestorer
 from napari_swintormer.models.stepwise import finished
-from napari_swintormer.models.weights import save_weights
+from napari_swintormer.runs.file import FileRun
+from napari_swintormer.runs.job import prepare
+from napari_swintormer.settings.options import DeblurSettings
 from tiny import random_network, tiny_card, tiny_prior_card
 
 FP32 = {"precision": "fp32", "device": "cpu"}
@@ -219,7 +219,7 @@ def paper_restorer(window, shift, steps):
 
 
 def random_state(card):
-    from napari_swintormer.models.prior import build_network
+    from napari_swintormer.models.prior.compact import build_network
 
     return build_network(card.network, card.prior).state_dict()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from napari_swintormer.models.sampling import SamplingPlan, Schedule, sample
+from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 from napari_swintormer.models.stepwise import finished
 
 SCHEDULE = Schedule.make()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_swintormer.models.noise import Place
+from napari_swintormer.models.prior.noise import Place
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.models.scaled import ScaledRestorer
 

@@ -11,10 +11,13 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from napari_swintormer.models.block import Block
-from napari_swintormer.models.released import convert_released, released_name
-from napari_swintormer.models.settings import DeconvolutionSettings, SwintormerSettings
-from napari_swintormer.models.swintormer import Swintormer
+from napari_swintormer.models.files.released import convert_released, released_name
+from napari_swintormer.models.network.block import Block
+from napari_swintormer.models.network.network_settings import (
+    DeconvolutionSettings,
+    SwintormerSettings,
+)
+from napari_swintormer.models.network.swintormer import Swintormer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = SwintormerSettings(
@@ -135,7 +138,7 @@ def test_other_attention_takes_as_many_parameters(attention):
 )
 def test_inference_computes_what_training_computes(change, monkeypatch):
     # small parts, so that every block has several of them inside and at the border
-    monkeypatch.setattr("napari_swintormer.models.block._PART_BYTES", 80 * 2 * 21 * 16)
+    monkeypatch.setattr("napari_swintormer.models.network.block._PART_BYTES", 80 * 2 * 21 * 16)
     settings = TINY.model_copy(update=change)
     network, x = make_network(settings), make_input(settings)
     expected = network.train()(x).detach()

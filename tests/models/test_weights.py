@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_swintormer.errors import FileError, OutputError, WeightsError
-from napari_swintormer.models.card import TrainingData
-from napari_swintormer.models.released import released_name
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.models.weights import load_weights, read_card, save_weights
+from napari_swintormer.models.files.card import TrainingData
+from napari_swintormer.models.files.released import released_name
+from napari_swintormer.models.files.weights import load_weights, read_card, save_weights
+from napari_swintormer.models.network.swintormer import Swintormer
 from tiny import tiny_card
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def test_half_precision_files_load_as_float32(tiny_weights, tmp_path):
 
 def test_card_is_read_without_torch(tiny_weights):
     program = (
-        "import sys; from napari_swintormer.models.weights import read_card\n"
+        "import sys; from napari_swintormer.models.files.weights import read_card\n"
         "assert read_card(sys.argv[1]).name == 'tiny'; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, str(tiny_weights)], check=True)

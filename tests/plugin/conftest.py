@@ -17,15 +17,15 @@ os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings o
 from driving import stacks
 from napari.components import ViewerModel
 
-from napari_swintormer.config import DEFAULT_MODEL
 from napari_swintormer.events import Progress
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.plugin.deblur_widget import DeblurWidget
-from napari_swintormer.plugin.train_widget import TrainWidget
-from napari_swintormer.plugin.train_worker import TrainWorker
-from napari_swintormer.training.settings import PRESETS
-from napari_swintormer.training.train import iter_train
+from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
+from napari_swintormer.plugin.train.train_widget import TrainWidget
+from napari_swintormer.plugin.train.train_worker import TrainWorker
+from napari_swintormer.settings.options import DEFAULT_MODEL
+from napari_swintormer.training.loop.train import iter_train
+from napari_swintormer.training.train_settings import PRESETS
 
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
@@ -208,9 +208,9 @@ def _drive(widget, viewer, qtbot):
 @pytest.fixture
 def _validate_often(monkeypatch):
     monkeypatch.setitem(PRESETS["quick"], "validate_every", 2)
-    monkeypatch.setattr("napari_swintormer.training.validation._PATCHES", 6)
+    monkeypatch.setattr("napari_swintormer.training.loop.validation._PATCHES", 6)
     # every step is reported, however quick it was
-    monkeypatch.setattr("napari_swintormer.plugin.train_worker._REPORT_EVERY", 0.0)
+    monkeypatch.setattr("napari_swintormer.plugin.train.train_worker._REPORT_EVERY", 0.0)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_swintormer.models.weights import load_weights
-from napari_swintormer.plugin.train_sources import FOLDERS
+from napari_swintormer.models.files.weights import load_weights
+from napari_swintormer.plugin.train.train_sources import FOLDERS
 
 
 def stacks(planes=4, shape=(70, 80)):

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import napari_swintormer
 from napari_swintormer.cli import app
 from napari_swintormer.evaluation.residual import residual_map
-from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
-from napari_swintormer.plugin.swipe import canvas_of
+from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
+from napari_swintormer.plugin.layers.swipe import canvas_of
 
 pytestmark = pytest.mark.gui
 
@@ -129,7 +129,7 @@ def test_the_copied_command_line_gives_the_same_pixels(viewer, deblur, qtbot, tm
     assert program == "swintormer"
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    with napari_swintormer.imaging.files.open_image(arguments[2]) as made:
+    with napari_swintormer.imaging.formats.reading.open_image(arguments[2]) as made:
         np.testing.assert_array_equal(made.data[...], result.data)
 
     viewer.layers.selection.active = viewer.add_image(image, name="no file")

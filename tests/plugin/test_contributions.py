@@ -19,15 +19,16 @@ from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
 
 import napari_swintormer
-from napari_swintormer.config import Blend, DeblurSettings, Precision
 from napari_swintormer.errors import FileError
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.imaging.flat import FlatArray
-from napari_swintormer.imaging.pyramid import halve
-from napari_swintormer.imaging.store import ResultStore
+from napari_swintormer.imaging.formats.flat import FlatArray
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.store.pyramid import halve
+from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin import deblur_fields, deblur_form, kept_levels, reader
+from napari_swintormer.plugin.deblur import deblur_fields, deblur_form
+from napari_swintormer.plugin.layers import kept_levels, reader
 from napari_swintormer.sample import sample_images
+from napari_swintormer.settings.options import Blend, DeblurSettings, Precision
 
 PLUGIN = "napari-swintormer"
 MANIFEST = Path(napari_swintormer.__file__).parent / "napari.yaml"
@@ -221,7 +222,9 @@ def test_the_pyramid_of_a_file_is_taken(tmp_path):
 @pytest.mark.parametrize("kind", ["stack", "photo"])
 def test_a_layer_is_saved_and_opens_as_it_was(tmp_path, suffix, kind, monkeypatch):
     PluginManager.instance().discover()  # which only a viewer with a window does by itself
-    monkeypatch.setattr("napari_swintormer.imaging.sharding._MANY_CHUNKS", 6)  # so has the stack
+    monkeypatch.setattr(
+        "napari_swintormer.imaging.store.sharding._MANY_CHUNKS", 6
+    )  # so has the stack
     viewer = ViewerModel()
     if kind == "stack":
         image = np.random.default_rng(0).integers(0, 999, (3, 1300, 40)).astype("uint16")

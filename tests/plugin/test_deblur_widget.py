@@ -17,9 +17,9 @@ from qtpy.QtWidgets import QApplication
 
 import napari_swintormer
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.job import prepare
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
+from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
+from napari_swintormer.runs.job import prepare
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long

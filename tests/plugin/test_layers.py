@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_swintormer.plugin.layers import LayerSource, guess_axes
+from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
 
 
 @pytest.mark.parametrize(

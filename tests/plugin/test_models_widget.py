@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin.deblur_widget import DeblurWidget
-from napari_swintormer.plugin.models_widget import ModelsWidget
+from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
+from napari_swintormer.plugin.models.models_widget import ModelsWidget
 
 pytestmark = pytest.mark.gui
 PATIENCE = 60_000

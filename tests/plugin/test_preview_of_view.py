@@ -7,8 +7,8 @@ import pytest
 
 import napari_swintormer
 from napari_swintormer.errors import ImageError
-from napari_swintormer.plugin import view
-from napari_swintormer.plugin.layers import LayerSource
+from napari_swintormer.plugin.layers import view
+from napari_swintormer.plugin.layers.layer_data import LayerSource
 
 pytestmark = pytest.mark.gui
 

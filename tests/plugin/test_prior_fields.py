@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from napari_swintormer import deblur as deblur_array
 from napari_swintormer.cli import app
-from napari_swintormer.config import DeblurSettings
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.models.weights import save_weights
-from napari_swintormer.plugin.scripts import as_command, as_python, run_record
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.plugin.deblur.scripts import as_command, as_python, run_record
+from napari_swintormer.settings.options import DeblurSettings
 from tiny import random_network, tiny_prior_card
 
 FP32 = {"device": "cpu", "precision": "fp32"}
@@ -77,7 +77,7 @@ def test_a_preset_fills_the_fields_and_fields_name_the_preset(deblur_alone):
 @pytest.mark.parametrize("kind", ["memory", "disk", "file"])
 def test_the_deviation_becomes_a_layer(deblur_alone, image, model, tmp_path, monkeypatch, kind):
     if kind == "disk":
-        monkeypatch.setattr("napari_swintormer.plugin.results._SHARE_OF_MEMORY", 0.0)
+        monkeypatch.setattr("napari_swintormer.plugin.layers.results._SHARE_OF_MEMORY", 0.0)
     form, layers = deblur_alone.form, deblur_alone.viewer.layers
     photo = np.stack([image, image.T[:70, :70].repeat(2, 1)[:, :90], image], -1)
     deblur_alone.viewer.add_image(photo, rgb=True, scale=(2, 2), name="cells")
@@ -118,7 +118,7 @@ def test_a_preview_is_the_run_with_the_prior_on(deblur, image, qtbot):
 def test_a_run_with_a_slow_prior_is_cancelled_within_a_step(deblur_alone, image, monkeypatch):
     import torch
 
-    from napari_swintormer.models.prior import CompactPrior
+    from napari_swintormer.models.prior.compact import CompactPrior
 
     calls, denoise = [], CompactPrior.denoise
     widget, form = deblur_alone.widget, deblur_alone.form

@@ -11,11 +11,11 @@ from napari.layers import Image
 from qtpy.QtCore import Qt
 
 import napari_swintormer
-from napari_swintormer.engine.preview import RestoredRegion
+from napari_swintormer.engine.region import RestoredRegion
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.plugin import results
-from napari_swintormer.plugin.results import Result
-from napari_swintormer.plugin.worker import DeblurWorker, PreviewWorker
+from napari_swintormer.plugin.layers import results
+from napari_swintormer.plugin.layers.results import Result
+from napari_swintormer.plugin.shared.worker import DeblurWorker, PreviewWorker
 
 pytestmark = pytest.mark.gui
 _LIVE = (Image, Restorer, Result, RestoredRegion, DeblurWorker, PreviewWorker)
@@ -36,7 +36,7 @@ def on_disk(monkeypatch):
     monkeypatch.setattr(results, "LARGEST_TEXTURE", 100)
     monkeypatch.setattr("napari_swintormer.tiling.grid._SMALLEST_BLOCK", 128)
     monkeypatch.setattr("napari_swintormer.tiling.grid._BLOCK_MULTIPLE", 64)
-    monkeypatch.setattr("napari_swintormer.imaging.pyramid._COARSEST", 100)
+    monkeypatch.setattr("napari_swintormer.imaging.store.pyramid._COARSEST", 100)
 
 
 def stop_after(widget, qtbot, n_chunks, batches, limit):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import napari_swintormer
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.imaging.store import ResultStore
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.store.result import ResultStore
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long

@@ -14,7 +14,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QSlider
 
 import napari_swintormer
-from napari_swintormer.plugin.swipe import canvas_of
+from napari_swintormer.plugin.layers.swipe import canvas_of
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long

@@ -11,8 +11,8 @@ import tifffile
 
 import napari_swintormer
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.plugin.deblur_fields import CURRENT_PLANE
-from napari_swintormer.plugin.scripts import as_command, as_python
+from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
+from napari_swintormer.plugin.deblur.scripts import as_command, as_python
 from tiny import tiny_card
 
 pytestmark = pytest.mark.gui
@@ -96,7 +96,7 @@ def test_a_folder_asks_for_that_of_the_second_views(
         return str(answers[len(asked) - 1])
 
     monkeypatch.setattr(
-        "napari_swintormer.plugin.folder_panel.QFileDialog.getExistingDirectory", answer
+        "napari_swintormer.plugin.deblur.folder_panel.QFileDialog.getExistingDirectory", answer
     )
     deblur_alone.form.model.value = "dual"
     folder = deblur_alone.widget.folder

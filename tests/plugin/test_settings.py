@@ -8,10 +8,10 @@ from typing import get_args
 import pytest
 from napari.components import ViewerModel
 
-from napari_swintormer.config import Precision, Preferences, preferences
-from napari_swintormer.plugin.settings_page import preferences_page
-from napari_swintormer.plugin.settings_widget import SettingsWidget
-from napari_swintormer.preferences import change_preferences
+from napari_swintormer.plugin.settings.settings_page import preferences_page
+from napari_swintormer.plugin.settings.settings_widget import SettingsWidget
+from napari_swintormer.settings.options import Precision, Preferences, preferences
+from napari_swintormer.settings.preferences import change_preferences
 
 pytestmark = pytest.mark.gui
 

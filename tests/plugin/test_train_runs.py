@@ -10,10 +10,10 @@ from driving import same, stacks, use_folders, weights
 from qtpy.QtWidgets import QDockWidget, QFileDialog, QMessageBox
 
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.plugin.train_sources import FOLDERS, LAYERS, SHARP_ONLY
-from napari_swintormer.training.checkpoint import load_checkpoint
-from napari_swintormer.training.train import iter_train
+from napari_swintormer.models.network.swintormer import Swintormer
+from napari_swintormer.plugin.train.train_sources import FOLDERS, LAYERS, SHARP_ONLY
+from napari_swintormer.training.loop.checkpoint import load_checkpoint
+from napari_swintormer.training.loop.train import iter_train
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from napari_swintormer import list_models, load_model, train
 from napari_swintormer.cli import app
-from napari_swintormer.plugin.train_sources import SHARP_ONLY
+from napari_swintormer.plugin.train.train_sources import SHARP_ONLY
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
@@ -168,7 +168,7 @@ def test_fields_that_do_not_fit_are_named(training_alone, folders):
 
 
 def test_curves_are_drawn(qtbot):
-    from napari_swintormer.plugin.curves import CurvePlot
+    from napari_swintormer.plugin.train.curves import CurvePlot
 
     plot = CurvePlot("Loss", "dB")
     qtbot.addWidget(plot)

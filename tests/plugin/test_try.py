@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QFileDialog
 from scipy.ndimage import gaussian_filter
 
 import napari_swintormer
-from napari_swintormer.models.weights import save_weights
-from napari_swintormer.plugin.variant_row import picture
+from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.plugin.deblur.variant_row import picture
 from tiny import random_network, tiny_prior_card
 
 pytestmark = pytest.mark.gui

@@ -15,7 +15,7 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.plugin.deblur_widget import DeblurWidget
+from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
 
 
 def own_memory() -> int:

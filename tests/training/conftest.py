@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from napari_swintormer.training.settings import TrainSettings
+from napari_swintormer.training.train_settings import TrainSettings
 from tiny import TINY_NETWORK
 
 if TYPE_CHECKING:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_swintormer.training.camera import MARGIN, Camera, Noise, draw_noise, through_mosaic
+from napari_swintormer.training.degradations.camera import (
+    MARGIN,
+    Camera,
+    Noise,
+    draw_noise,
+    through_mosaic,
+)
 
 SIDE = 48
 

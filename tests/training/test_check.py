@@ -13,10 +13,10 @@ from scipy import ndimage
 from napari_swintormer import check_pairs
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.training.check import iter_reports, refuse_bad
-from napari_swintormer.training.listing import list_pairs
-from napari_swintormer.training.pairs import array_pairs, sharp_scenes
-from napari_swintormer.training.patches import PatchSampler
+from napari_swintormer.training.data.check import iter_reports, refuse_bad
+from napari_swintormer.training.data.listing import list_pairs
+from napari_swintormer.training.data.pairs import array_pairs, sharp_scenes
+from napari_swintormer.training.data.patches import PatchSampler
 
 
 def texture(shape=(200, 240), seed=0):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
-from napari_swintormer.training import psf
-from napari_swintormer.training.degradations import (
+from napari_swintormer.optics import psf
+from napari_swintormer.training.degradations.simple import (
     Degradation,
     blur,
     draw_defocus,

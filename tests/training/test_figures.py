@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.training.figures import draw_figure
-from napari_swintormer.training.listing import list_pairs
-from napari_swintormer.training.pairs import sharp_scenes
-from napari_swintormer.training.patches import PatchSampler
+from napari_swintormer.training.data.listing import list_pairs
+from napari_swintormer.training.data.pairs import sharp_scenes
+from napari_swintormer.training.data.patches import PatchSampler
+from napari_swintormer.training.degradations.figures import draw_figure
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_swintormer.training import psf
-from napari_swintormer.training.degradations import blur
-from napari_swintormer.training.layers import blur_in_depth, blur_over, depth_map, thing
+from napari_swintormer.optics import psf
+from napari_swintormer.training.degradations.occlusion import (
+    blur_in_depth,
+    blur_over,
+    depth_map,
+    thing,
+)
+from napari_swintormer.training.degradations.simple import blur
 
 POINT = np.ones((1, 1), np.float32)
 MARGIN = 6

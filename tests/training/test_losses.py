@@ -11,10 +11,10 @@ import torch
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.events import Trained
-from napari_swintormer.training import perceptual
-from napari_swintormer.training.losses import l1, make_loss, psnr
-from napari_swintormer.training.perceptual import Perceptual
-from napari_swintormer.training.train import iter_train
+from napari_swintormer.training.loop import perceptual_loss
+from napari_swintormer.training.loop.losses import l1, make_loss, psnr
+from napari_swintormer.training.loop.perceptual_loss import Perceptual
+from napari_swintormer.training.loop.train import iter_train
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -127,11 +127,13 @@ class Quiet(SimpleHTTPRequestHandler):
 def test_vgg19_is_fetched_once_and_only_if_it_is_torchvision_s(vgg19, monkeypatch):
     handler = partial(Quiet, directory=vgg19.parent)
     monkeypatch.setenv("NO_PROXY", "*")
-    name = "napari_swintormer.training.perceptual.VGG19"
+    name = "napari_swintormer.training.loop.perceptual_loss.VGG19"
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         address = f"http://127.0.0.1:{server.server_port}/vgg19.pth"
-        monkeypatch.setattr(name, published := dataclasses.replace(perceptual.VGG19, url=address))
+        monkeypatch.setattr(
+            name, published := dataclasses.replace(perceptual_loss.VGG19, url=address)
+        )
         with pytest.raises(FileError, match="does not match the known hash"):
             Perceptual()
         sha256 = hashlib.sha256(vgg19.read_bytes()).hexdigest()

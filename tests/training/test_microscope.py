@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_swintormer.training import psf
-from napari_swintormer.training.microscope import Microscope
+from napari_swintormer.optics import psf
+from napari_swintormer.optics.microscope import Microscope
 
 DRY = Microscope(aperture=0.3, wavelength=0.55, pixel=0.5)
 OIL = Microscope(aperture=1.4, wavelength=0.6, pixel=0.12, index=1.52, spherical=0.1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_swintormer.training import motion
+from napari_swintormer.optics import motion
 
 SEEDS = st.integers(0, 2**32)
 

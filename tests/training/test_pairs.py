@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.training.listing import list_pairs
-from napari_swintormer.training.pairs import (
+from napari_swintormer.training.data.listing import list_pairs
+from napari_swintormer.training.data.pairs import (
     Scene,
     array_pairs,
     drawing_weights,

@@ -8,12 +8,12 @@ import tifffile
 
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.training.annotations import Marks
-from napari_swintormer.training.image_cache import ImageCache
-from napari_swintormer.training.listing import list_pairs
-from napari_swintormer.training.pairs import array_pairs, scenes_of, sharp_scenes
-from napari_swintormer.training.patches import PatchSampler, batches
-from napari_swintormer.training.sources import open_planes
+from napari_swintormer.training.data.annotations import Marks
+from napari_swintormer.training.data.image_cache import ImageCache
+from napari_swintormer.training.data.listing import list_pairs
+from napari_swintormer.training.data.pairs import array_pairs, scenes_of, sharp_scenes
+from napari_swintormer.training.data.patches import PatchSampler, batches
+from napari_swintormer.training.data.sources import open_planes
 
 CONVENTION = IntensityConvention()
 

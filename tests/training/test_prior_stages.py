@@ -14,17 +14,17 @@ from scipy import ndimage
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Progress
-from napari_swintormer.models.prior_settings import CompactPriorSettings
-from napari_swintormer.models.settings import DeconvolutionSettings
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.models.weights import load_weights, save_weights
-from napari_swintormer.training.begin import find_scenes, with_deconvolution
-from napari_swintormer.training.patches import PatchSampler
-from napari_swintormer.training.prior_losses import STAGES as STAGES_OF
-from napari_swintormer.training.prior_stages import start_with_prior
-from napari_swintormer.training.settings import TrainSettings
-from napari_swintormer.training.state import TrainingState
-from napari_swintormer.training.train import iter_train
+from napari_swintormer.models.files.weights import load_weights, save_weights
+from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.models.network.swintormer import Swintormer
+from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
+from napari_swintormer.training.data.patches import PatchSampler
+from napari_swintormer.training.loop.begin import find_scenes, with_deconvolution
+from napari_swintormer.training.loop.prior_losses import STAGES as STAGES_OF
+from napari_swintormer.training.loop.prior_stages import start_with_prior
+from napari_swintormer.training.loop.state import TrainingState
+from napari_swintormer.training.loop.train import iter_train
+from napari_swintormer.training.train_settings import TrainSettings
 from tiny import tiny_card
 
 STAGES = ["autoencoder", "denoiser", "network", "joint"]
@@ -243,8 +243,8 @@ def test_annotations_are_refused(settings):
 
 def test_all_stages_are_one_training(settings, monkeypatch):
     """Stopped in its second stage and resumed, it makes what the four stages make one by one."""
-    monkeypatch.setattr("napari_swintormer.training.validation._PATCHES", 2)
-    monkeypatch.setattr("napari_swintormer.training.course._FINISHING_PATCHES", 4)
+    monkeypatch.setattr("napari_swintormer.training.loop.validation._PATCHES", 2)
+    monkeypatch.setattr("napari_swintormer.training.loop.trainer._FINISHING_PATCHES", 4)
     whole = dataclasses.replace(
         settings,
         stage="prior",

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from napari_swintormer.training.checkpoint import load_checkpoint
+from napari_swintormer.training.loop.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 PATIENCE = 120  # seconds: only a process that hangs takes so long

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from napari_swintormer import load_model
-from napari_swintormer.models.weights import read_card
-from napari_swintormer.training.processes import Processes
-from napari_swintormer.training.settings import TrainSettings
-from napari_swintormer.training.train import iter_train
+from napari_swintormer.models.files.weights import read_card
+from napari_swintormer.training.loop.processes import Processes
+from napari_swintormer.training.loop.train import iter_train
+from napari_swintormer.training.train_settings import TrainSettings
 
 PATIENCE = 180  # seconds: only a process that hangs takes so long
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import j1
 
-from napari_swintormer.training import psf
+from napari_swintormer.optics import psf
 
 RADII = st.floats(0.5, 10)
 

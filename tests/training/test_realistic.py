@@ -7,11 +7,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from napari_swintormer.training import psf
-from napari_swintormer.training.camera import Camera
-from napari_swintormer.training.degradations import Degradation
-from napari_swintormer.training.optics import Depth
-from napari_swintormer.training.realistic import (
+from napari_swintormer.optics import psf
+from napari_swintormer.training.degradations.camera import Camera
+from napari_swintormer.training.degradations.light import Depth
+from napari_swintormer.training.degradations.realistic import (
     DEGRADATIONS,
     Modality,
     Recording,
@@ -20,7 +19,8 @@ from napari_swintormer.training.realistic import (
     draw_recording,
     draw_wide_radius,
 )
-from napari_swintormer.training.settings import Synthesis
+from napari_swintormer.training.degradations.simple import Degradation
+from napari_swintormer.training.train_settings import Synthesis
 
 MODALITIES = get_args(Modality)
 SIDE = 24

@@ -14,11 +14,11 @@ from scipy import ndimage
 from napari_swintormer import check_pairs, deblur, load_model, train
 from napari_swintormer.errors import SettingsError, TrainingError
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.models.weights import read_card
-from napari_swintormer.training.listing import list_dual_pixel
-from napari_swintormer.training.pairs import Scene
-from napari_swintormer.training.patches import PatchSampler
-from napari_swintormer.training.train import iter_train
+from napari_swintormer.models.files.weights import read_card
+from napari_swintormer.training.data.listing import list_dual_pixel
+from napari_swintormer.training.data.pairs import Scene
+from napari_swintormer.training.data.patches import PatchSampler
+from napari_swintormer.training.loop.train import iter_train
 
 NAMES = ("a", "b", "c")
 

@@ -11,12 +11,12 @@ from PIL import Image
 
 from napari_swintormer.errors import SettingsError, TrainingError
 from napari_swintormer.events import Notice, Progress
-from napari_swintormer.models.swintormer import Swintormer
-from napari_swintormer.models.weights import load_weights
-from napari_swintormer.training.checkpoint import load_checkpoint
-from napari_swintormer.training.settings import NETWORKS
-from napari_swintormer.training.state import TrainingState
-from napari_swintormer.training.train import iter_train
+from napari_swintormer.models.files.weights import load_weights
+from napari_swintormer.models.network.swintormer import Swintormer
+from napari_swintormer.training.loop.checkpoint import load_checkpoint
+from napari_swintormer.training.loop.state import TrainingState
+from napari_swintormer.training.loop.train import iter_train
+from napari_swintormer.training.train_settings import NETWORKS
 from tiny import tiny_card
 
 

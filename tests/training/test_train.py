@@ -23,12 +23,12 @@ from napari_swintormer.errors import (
     TrainingError,
 )
 from napari_swintormer.events import Notice, Progress, Trained
-from napari_swintormer.models.card import TrainingData
-from napari_swintormer.models.settings import DeconvolutionSettings
-from napari_swintormer.models.weights import load_weights
-from napari_swintormer.training.checkpoint import load_checkpoint
-from napari_swintormer.training.saved import load_settings
-from napari_swintormer.training.train import iter_train, learning_rate
+from napari_swintormer.models.files.card import TrainingData
+from napari_swintormer.models.files.weights import load_weights
+from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.training.loop.checkpoint import load_checkpoint
+from napari_swintormer.training.loop.saved_settings import load_settings
+from napari_swintormer.training.loop.train import iter_train, learning_rate
 from tiny import TINY_NETWORK as NETWORK
 
 
@@ -329,7 +329,7 @@ def test_tensorboard_gets_what_the_log_gets(settings):
 
 def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights, monkeypatch):
     """Every setting comes back, and the weights are those of the whole training."""
-    monkeypatch.setattr("napari_swintormer.training.validation._PATCHES", 2)
+    monkeypatch.setattr("napari_swintormer.training.loop.validation._PATCHES", 2)
     further = dataclasses.replace(
         settings,
         steps=5,

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from napari_swintormer.config import STRENGTH_MAX, DeblurSettings
 from napari_swintormer.errors import SwintormerError
+from napari_swintormer.settings.options import STRENGTH_MAX, DeblurSettings
 
 BAD_INPUT, STOPPED = 2, 130
 

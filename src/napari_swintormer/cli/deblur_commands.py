@@ -21,8 +21,8 @@ from napari_swintormer.cli.common import (
     TileSize,
     resumable,
 )
-from napari_swintormer.config import DeblurSettings, with_preferences
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.settings.options import DeblurSettings, with_preferences
 
 
 def deblur(
@@ -91,9 +91,9 @@ def deblur(
     ] = False,
 ) -> None:
     """Deblur an image of any size from file to file, or every image of a folder."""
-    from napari_swintormer.console import finish
-    from napari_swintormer.file_run import FileRun
-    from napari_swintormer.folder_run import FolderRun, is_folder_of_images
+    from napari_swintormer.runs.file import FileRun
+    from napari_swintormer.runs.folder import FolderRun, is_folder_of_images
+    from napari_swintormer.terminal import finish
 
     settings = DeblurSettings(
         model=model,
@@ -150,8 +150,8 @@ def residual(
     overwrite: Overwrite = False,
 ) -> None:
     """Map where a result, blurred again as it best fits, does not explain its image."""
-    from napari_swintormer.console import finish
-    from napari_swintormer.residual_run import residual_file
+    from napari_swintormer.evaluation.residual_file import residual_file
+    from napari_swintormer.terminal import finish
 
     events = residual_file(src, result, dst, axes, overwrite=overwrite)
     finish(events, "Blurring again", show=True)
@@ -164,7 +164,7 @@ def demo(
     device: Device = DEFAULT.device,
 ) -> None:
     """Deblur the bundled images, and draw before and after."""
-    from napari_swintormer.demo import make_demo
+    from napari_swintormer.cli.demo import make_demo
 
     settings = with_preferences(DeblurSettings(model, device=device))
     for path in make_demo(out, settings, progress=True):
@@ -186,7 +186,7 @@ def benchmark(
     from rich.console import Console
     from rich.table import Table
 
-    from napari_swintormer.benchmark.report import run_benchmark, table
+    from napari_swintormer.evaluation.benchmark.report import run_benchmark, table
 
     settings = DeblurSettings(model, device=device, precision=precision)  # type: ignore[arg-type]
     report = run_benchmark(settings, quick=quick, say=lambda line: typer.echo(line, err=True))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_swintormer.cli.common import DEFAULT, Device, Overwrite, Precision, resumable
-from napari_swintormer.config import DeblurSettings
+from napari_swintormer.settings.options import DeblurSettings
 
 
 def evaluate(
@@ -73,9 +73,9 @@ def evaluate(
 
 
 def _table(name: str, data: list[str], models: list[str], settings: DeblurSettings) -> str:
-    from napari_swintormer.benchmark.complexity import complexity_table
     from napari_swintormer.engine.devices import resolve_devices
     from napari_swintormer.errors import SettingsError
+    from napari_swintormer.evaluation.benchmark.complexity import complexity_table
     from napari_swintormer.models.catalogue import load_model
 
     if name != "complexity" or data:
@@ -98,11 +98,11 @@ def _evaluate(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    from napari_swintormer.console import finish
     from napari_swintormer.errors import SettingsError
     from napari_swintormer.evaluation.methods import parse_method
     from napari_swintormer.evaluation.pages import write_report
     from napari_swintormer.evaluation.run import Evaluation, find_source
+    from napari_swintormer.terminal import finish
 
     if not data:
         raise SettingsError(

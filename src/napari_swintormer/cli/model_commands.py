@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_swintormer.cli.common import Group, Overwrite
-from napari_swintormer.config import models_folder
+from napari_swintormer.settings.options import models_folder
 
 models_app = typer.Typer(cls=Group, help="List, show, import, export, rename and delete models.")
 
@@ -103,8 +103,8 @@ def delete(
 
 def info(file: Annotated[Path, typer.Argument(help="Image or weights file.")]) -> None:
     """Tell what an image or a weights file holds."""
-    from napari_swintormer.imaging.files import open_image
-    from napari_swintormer.models.weights import RELEASED_SUFFIXES
+    from napari_swintormer.imaging.formats.reading import open_image
+    from napari_swintormer.models.files.weights import RELEASED_SUFFIXES
 
     if file.suffix.lower() in (".safetensors", *RELEASED_SUFFIXES):
         show_model(str(file))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from napari_swintormer.config import preferences, preferences_file
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.settings.options import preferences, preferences_file
 
 
 def settings(
@@ -20,7 +20,7 @@ def settings(
     ] = None,
 ) -> None:
     """Show or change what is set once for this computer: model, device, memory, cache folder."""
-    from napari_swintormer.preferences import change_preferences
+    from napari_swintormer.settings.preferences import change_preferences
 
     wanted = {}
     for change in changes or []:

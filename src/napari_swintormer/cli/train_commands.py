@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from napari_swintormer.cli.common import BAD_INPUT, Device, Precision, Seed, resumable
-from napari_swintormer.training.settings import TrainSettings
+from napari_swintormer.training.train_settings import TrainSettings
 
 Blurred = Annotated[
     Path | None, typer.Option(help="Folder with the blurred partner of each, of equal name.")
@@ -45,7 +45,7 @@ def pairs(
     from rich.console import Console
     from rich.table import Table
 
-    from napari_swintormer.training.check import check_pairs
+    from napari_swintormer.training.data.check import check_pairs
 
     reports = check_pairs(
         blurred,
@@ -153,8 +153,8 @@ def train(
     ] = TrainSettings.licence,
 ) -> None:
     """Train a model on pairs of blurred and sharp images, or on sharp images alone."""
-    from napari_swintormer.training.course import BEST
-    from napari_swintormer.training.train import train as run_training
+    from napari_swintormer.training.loop.train import train as run_training
+    from napari_swintormer.training.loop.trainer import BEST
 
     with resumable(out.with_suffix(".run") / BEST):
         made = run_training(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from napari_swintormer.models.noise import Place
+from napari_swintormer.models.prior.noise import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from napari_swintormer.config import preferences
 from napari_swintormer.engine.devices import precision_name
 from napari_swintormer.engine.processors import is_out_of_memory
 from napari_swintormer.engine.remembered import recall, remember
 from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.settings.options import preferences
 
 if TYPE_CHECKING:
     import torch

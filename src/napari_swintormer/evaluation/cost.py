@@ -10,14 +10,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_swintormer.evaluation.engine import plan, restore
-from napari_swintormer.models.prior_settings import CompactPriorSettings
+from napari_swintormer.evaluation.evaluator import plan, restore
+from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from napari_swintormer.config import DeblurSettings
     from napari_swintormer.evaluation.pictures import Pictures
+    from napari_swintormer.settings.options import DeblurSettings
 
 _SIDE = 64  # pixels, at least, of the piece that is counted
 
@@ -42,7 +42,7 @@ def macs_per_pixel(
     Parameters
     ----------
     pictures, settings, restorer, ensemble
-        As for `napari_swintormer.evaluation.engine.restore`.
+        As for `napari_swintormer.evaluation.evaluator.restore`.
 
     Returns
     -------

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_swintormer.errors import FileError
-from napari_swintormer.imaging.files import open_image
-from napari_swintormer.training import motion, psf
-from napari_swintormer.training.degradations import Degradation, Kind, from_light, to_light
-from napari_swintormer.training.optics import Depth
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.optics import motion, psf
+from napari_swintormer.training.degradations.light import Depth
+from napari_swintormer.training.degradations.simple import Degradation, Kind, from_light, to_light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

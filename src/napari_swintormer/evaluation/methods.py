@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.config import DeblurSettings
     from napari_swintormer.evaluation.pictures import Pictures
+    from napari_swintormer.settings.options import DeblurSettings
 
 BLURRED = "blurred"
 BEST_SIGMA = {f"{name}-best": name for name in ("richardson-lucy", "wiener")}
@@ -177,7 +177,7 @@ class Model:
 
     def restore(self, pictures: Pictures) -> Any | None:
         """Restore; None for a network of several views where there are none."""
-        from napari_swintormer.evaluation.engine import restore
+        from napari_swintormer.evaluation.evaluator import restore
 
         return restore(pictures, self.settings, self.restorer, self.ensemble)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import ImageError
-from napari_swintormer.imaging.files import open_image
+from napari_swintormer.imaging.formats.reading import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Pictures:
         Point-spread function ``(h, w)`` of sum 1, or None.
     gamma
         Exponent of the intensity curve that the image was blurred under, see
-        `napari_swintormer.training.degradations.Degradation`.
+        `napari_swintormer.training.degradations.simple.Degradation`.
     """
 
     axes: str

@@ -20,7 +20,7 @@ import numpy as np
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.training import psf
+from napari_swintormer.optics import psf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,8 +18,8 @@ import numpy as np
 
 from napari_swintormer import __version__
 from napari_swintormer.errors import OutputError, SettingsError
+from napari_swintormer.evaluation.lpips_metric import missing_lpips
 from napari_swintormer.evaluation.methods import BLURRED, Model, Unchanged
-from napari_swintormer.evaluation.perceptual import missing_lpips
 from napari_swintormer.evaluation.pictures import display, most_detailed, opened
 from napari_swintormer.evaluation.protocols import find_protocol
 from napari_swintormer.evaluation.scoring import ALWAYS, OPTIONAL, Scale, score

@@ -13,8 +13,8 @@ import numpy as np
 
 from napari_swintormer.evaluation import frc
 from napari_swintormer.evaluation.alignment import aligned_scores
+from napari_swintormer.evaluation.lpips_metric import lpips
 from napari_swintormer.evaluation.metrics import intensity_span, ssim, ssim3d, ssim_reach
-from napari_swintormer.evaluation.perceptual import lpips
 from napari_swintormer.evaluation.structure import gmsd, ms_ssim
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import sample_regions

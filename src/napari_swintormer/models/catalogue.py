@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_swintormer.config import AUTOMATIC_MODEL, DEFAULT_MODEL, models_folder
 from napari_swintormer.errors import (
     FileError,
     ModelNotFoundError,
@@ -22,11 +21,10 @@ from napari_swintormer.errors import (
     SettingsError,
     WeightsError,
 )
-from napari_swintormer.imaging.writing import disk_errors
-from napari_swintormer.models import zoo
-from napari_swintormer.models.card import ForeignCard
-from napari_swintormer.models.kinds import card_of, is_foreign
-from napari_swintormer.models.weights import (
+from napari_swintormer.imaging.formats.writing import disk_errors
+from napari_swintormer.models.files.card import ForeignCard
+from napari_swintormer.models.files.kinds import card_of, is_foreign
+from napari_swintormer.models.files.weights import (
     RELEASED_SUFFIXES,
     file_sha256,
     load_weights,
@@ -34,13 +32,15 @@ from napari_swintormer.models.weights import (
     read_tensors,
     save_weights,
 )
+from napari_swintormer.models.foreign import zoo
+from napari_swintormer.settings.options import AUTOMATIC_MODEL, DEFAULT_MODEL, models_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from napari_swintormer.models.card import ModelCard
+    from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.models.restorer import Restorer
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "weights"
@@ -215,7 +215,7 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     SettingsError
         The model needs a prior that its card does not describe.
     """
-    from napari_swintormer.models.foreign import ForeignRestorer
+    from napari_swintormer.models.foreign.adapter import ForeignRestorer
     from napari_swintormer.models.restorer import Restorer
 
     path = find_model(name_or_path)
@@ -374,7 +374,7 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
             "the suffix .safetensors."
         )
     if target.suffix == ".zip":
-        from napari_swintormer.models.bioimage import export_bioimage
+        from napari_swintormer.models.foreign.bioimage import export_bioimage
 
         export_bioimage(card, state_dict, target)
     else:

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_swintormer.models.noise import Place, PlacedNoise
 from napari_swintormer.models.padding import pad_to_multiple
-from napari_swintormer.models.prior import PriorSwintormer, build_network
-from napari_swintormer.models.prior_settings import LdmPriorSettings
+from napari_swintormer.models.prior.compact import PriorSwintormer, build_network
+from napari_swintormer.models.prior.noise import Place, PlacedNoise
+from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.stepwise import Stepwise, finished, together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_swintormer.models.card import ModelCard
-    from napari_swintormer.models.prior import Prior
+    from napari_swintormer.models.files.card import ModelCard
+    from napari_swintormer.models.prior.compact import Prior
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PriorUse:
         Steps of the sampling, or None for as many as the model says.
     source
         ``"off"`` leaves the prior out, and the network does without. Else where the parameters of
-        the paper's prior are, see `napari_swintormer.models.ldm.load_prior`; None as the model
+        the paper's prior are, see `models.prior.ldm.load_prior`; None as the model
         says.
     samples
         How many priors are drawn for a tile; the restored tiles are averaged.
@@ -64,7 +64,7 @@ class Restorer(nn.Module):
     card
         Description of the model; says which network to build.
     state_dict
-        Parameters of that network, as `napari_swintormer.models.weights.load_weights` gives them.
+        Parameters of that network, as `models.files.weights.load_weights` gives them.
     sha256
         SHA-256 of the weights file, for provenance; empty for weights that come from no file.
 
@@ -139,7 +139,7 @@ class Restorer(nn.Module):
         settings = self.card.prior
         reload = self.prior is None or use.source not in (None, self.use.source)
         if isinstance(settings, LdmPriorSettings) and use.source != "off" and reload:
-            from napari_swintormer.models.ldm import load_prior
+            from napari_swintormer.models.prior.ldm import load_prior
 
             other._modules = dict(self._modules)  # the copy's own list of parts
             other.prior = load_prior(use.source or settings.source, settings)

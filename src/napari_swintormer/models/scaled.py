@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_swintormer.models.noise import Place
+from napari_swintormer.models.prior.noise import Place
 from napari_swintormer.models.stepwise import Stepwise, finished
 
 if TYPE_CHECKING:

@@ -1,0 +1,149 @@
+"""A region of the result ahead of the run: the same pixels, from no more tiles than it takes.
+
+The tiles lie on the grid of the whole plane, each block's sums are made apart and added in raster
+order, as in a run: floats add up to the same bits only in one order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swintormer.engine.blocks import BlockRestoration
+from napari_swintormer.events import Clock, Notice
+from napari_swintormer.imaging.planes import Planes
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.engine.tile_runner import TileRunner
+    from napari_swintormer.events import Event
+    from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.tiling.grid import BlockIndex, Region, TileGrid
+    from napari_swintormer.tiling.plan import Plan
+
+
+@dataclass(frozen=True)
+class RestoredRegion:
+    """A region of an image with what the restorer would change in it.
+
+    Attributes
+    ----------
+    region
+        In pixels of the plane.
+    image
+        The region as planes of its own, in memory: the dimensions T, C and Z have the size 1.
+    changes
+        What the restorer adds to each of these planes, float32 ``(C, h, w)`` in unit intensities.
+    ranges
+        One per plane.
+    """
+
+    region: Region
+    image: Planes
+    changes: Sequence[NDArray[np.float32]]
+    ranges: Sequence[IntensityRange]
+
+    def finished(self, strength: float) -> NDArray[Any]:
+        """Make the region of the result at a strength; takes no network and next to no time.
+
+        Parameters
+        ----------
+        strength
+            As in `napari_swintormer.settings.options.DeblurSettings`.
+
+        Returns
+        -------
+        NDArray
+            In the shape, axes and dtype of `image`.
+        """
+        whole = slice(None)
+        out = np.empty(self.image.data.shape, self.image.dtype)
+        for plane, (change, intensity) in enumerate(zip(self.changes, self.ranges, strict=True)):
+            raw = self.image.read(plane, whole, whole)
+            values = replace(intensity, strength=strength).apply(raw, change)
+            self.image.write(out, plane, whole, whole, values)
+        return out
+
+
+def restore_region(
+    plan: Plan,
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    runner: TileRunner,
+    position: Mapping[str, int],
+    region: Region,
+) -> Generator[Event, None, RestoredRegion]:
+    """Restore a region of the planes at one position.
+
+    Parameters
+    ----------
+    plan, planes, ranges
+        Of the run over the whole image.
+    runner
+        The restorer on its device.
+    position
+        Index along each of T, C and Z that the image has.
+    region
+        Inside the plane, not empty.
+
+    Yields
+    ------
+    Progress
+        After every batch, in tiles.
+    Notice
+        What was done when memory ran out, see `TileRunner`.
+
+    Returns
+    -------
+    RestoredRegion
+        Its pixels at the strength of a run are those of the run.
+    """
+    grid, numbers = plan.grid, planes.numbers_at(position)
+    blocks = _blocks_meeting(grid, region)
+    clock = Clock(len(numbers) * sum(map(len, blocks.values())), "tiles")
+    changes = []
+    for plane in numbers:
+        change = np.zeros((planes.channels, *region.shape), np.float32)
+        for block in blocks:
+            raw = planes.read_views(plane, *grid.source(block).slices)
+            restoration = BlockRestoration(
+                raw, block, plan.blending, ranges[plane], planes.numbers[plane], only=region
+            )
+            for done in runner.changes([restoration.tiles]):
+                yield from map(Notice, runner.take_notices())
+                if not done:
+                    step, steps, tiles = runner.steps
+                    yield clock.within(tiles, step, steps)
+                    continue
+                restoration.add(done)
+                yield clock.after(len(done))
+            restoration.add_to(change, region)
+        for inverse in plan.blending.sum_inverse(region):
+            change *= inverse
+        changes.append(change)
+    part = Planes(planes.cut(position, *region.slices), planes.axes, planes.model_channels)
+    return RestoredRegion(region, part, changes, [ranges[plane] for plane in numbers])
+
+
+def count_tiles(grid: TileGrid, region: Region) -> int:
+    """Count the tiles that `restore_region` restores of each plane."""
+    return sum(map(len, _blocks_meeting(grid, region).values()))
+
+
+def _blocks_meeting(grid: TileGrid, region: Region) -> dict[BlockIndex, list[Region]]:
+    """Blocks with tiles that meet a region, in raster order, with these tiles."""
+    size = grid.block_size
+    meeting = {}
+    # a tile reaches at most into the next block
+    for row in range(max(0, region.y0 // size - 1), (region.y1 - 1) // size + 1):
+        for column in range(max(0, region.x0 // size - 1), (region.x1 - 1) // size + 1):
+            tiles = [tile for tile in grid.tiles_of((row, column)) if tile.meets(region)]
+            if tiles:
+                meeting[row, column] = tiles
+    return meeting

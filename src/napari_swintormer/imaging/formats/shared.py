@@ -1,0 +1,63 @@
+"""An image file as a dask array: every process opens the file for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.imaging.formats.reading import open_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import dask.array as da
+    from numpy.typing import NDArray
+
+    from napari_swintormer.imaging.image import Image
+
+
+def as_dask(image: Image, chunk_size: int) -> da.Array:
+    """Give the pixels of an opened file as a dask array.
+
+    Parameters
+    ----------
+    image
+        Its file must lie at the same path on every computer that takes part.
+    chunk_size
+        Side of the chunks along Y and X; they have the size 1 along T, C and Z.
+    """
+    import dask.array as da
+
+    pixels = _SharedPixels(
+        image.path.absolute(), image.axes, tuple(image.data.shape), np.dtype(image.data.dtype)
+    )
+    sizes = {"Y": chunk_size, "X": chunk_size, "S": -1}
+    chunks = tuple(sizes.get(axis, 1) for axis in image.axes)
+    meta = np.empty((0,) * pixels.ndim, pixels.dtype)
+    array: da.Array = da.from_array(pixels, chunks, meta=meta)
+    return array
+
+
+@dataclass(frozen=True)
+class _SharedPixels:
+    """Pixels of a file, read by whichever process asks for them."""
+
+    path: Path
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return np.asarray(_open(self.path, self.axes).data[index])
+
+
+@lru_cache(maxsize=4)  # two runs of two views
+def _open(path: Path, axes: str) -> Image:
+    return open_image(path, axes)

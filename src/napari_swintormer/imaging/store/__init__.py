@@ -1,0 +1,1 @@
+"""The result of a run on disk: journal, levels, pyramid and shards."""

@@ -1,0 +1,149 @@
+"""The levels of a result on disk: which of their chunks are there, made, and packed in the end."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.errors import OutputError
+from napari_swintormer.events import Clock
+from napari_swintormer.imaging.formats.ome_zarr import disk_order
+from napari_swintormer.imaging.store.journal import Journal
+from napari_swintormer.imaging.store.pyramid import Pyramid
+from napari_swintormer.imaging.store.sharding import Packing, chunk_name, chunk_of, is_many
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+    from pathlib import Path
+
+    from napari_swintormer.events import Progress
+    from napari_swintormer.imaging.store.pyramid import ChunkIndex
+
+JOURNAL = "journal.txt"
+PLANES = "planes_per_chunk"
+
+
+class Levels:
+    """The arrays of a group, finest first, with the journal of their chunks.
+
+    A chunk of a coarser level is made as soon as all that it covers is marked.
+
+    Parameters
+    ----------
+    group
+        Writable zarr group with the arrays ``"0"``, ``"1"``, …, and nothing else under a number.
+    folder
+        Where it lies, with a journal that knows the number `PLANES`.
+    axes
+        Of the image, in its own order.
+
+    Attributes
+    ----------
+    arrays
+        The levels.
+    journal, pyramid
+        What is there of them.
+    """
+
+    def __init__(self, group: Any, folder: Path, axes: str) -> None:
+        self._group, self._folder, self._axes = group, folder, axes
+        self._order = disk_order(axes)
+        numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+        self.arrays: list[Any] = [group[str(number)] for number in numbers]
+        self.journal = Journal(folder / JOURNAL)
+        self.pyramid = Pyramid(self.arrays, self._order)
+        self._each = self.journal.numbers[PLANES]
+
+    def mark(self, plane: int, row: int, column: int) -> None:
+        """Note that the chunk of a plane is written, and make what it completes."""
+        chunk = self._chunk(plane, row, column)
+        self.journal.note_chunk(self._name(0, chunk), (plane, row, column))
+        if self._is_complete(plane, row, column):
+            self._note(self.pyramid.grow(chunk))
+
+    def take_up(self) -> int:
+        """Compare the files with the journal and take what is there for made; count the others."""
+        packings = self._packings()
+        damaged = {
+            name
+            for name in self.journal.checksums
+            if not packings[_level_of(name)].has(name) and not self.journal.is_whole(name)
+        }
+        self.journal.forget(damaged)
+        for mark in self.journal.marks:
+            if self._is_complete(*mark):
+                self.pyramid.add(0, self._chunk(*mark))
+        for name in self.journal.checksums:
+            if _level_of(name) > 0:
+                self.pyramid.add(_level_of(name), chunk_of(name))
+        return len(damaged)
+
+    def finishing(self) -> Generator[Progress, None, None]:
+        """Make what is missing of the coarser levels, and pack all where chunks are many.
+
+        Can be stopped, or killed, and begun again.
+
+        Yields
+        ------
+        Progress
+            After every chunk and every shard.
+
+        Raises
+        ------
+        OutputError
+            When a file is not what it was when it was marked.
+        """
+        missing, packings = self.pyramid.missing(), list[Packing]()
+        if is_many(self.arrays[0]):
+            packings = [packing for packing in self._packings() if not packing.done]
+        n_shards = sum(packing.n_shards for packing in packings)
+        clock = Clock(len(missing) + n_shards, "chunks")
+        for made in self.pyramid.make(missing):
+            self._note([made])
+            yield clock.after(1)
+        # the coarsest first: while a level is packed, the one that it is made from is whole
+        for packing in reversed(packings):
+            for _ in packing.run(self._check):
+                yield clock.after(1)
+        for loose in self._folder.glob("*.loose"):  # killed between packing and removing
+            shutil.rmtree(loose)
+
+    def _chunk(self, plane: int, row: int, column: int) -> ChunkIndex:
+        """Give the number of a chunk of the finest level along every axis."""
+        sizes = dict(zip(self._order, self.arrays[0].shape, strict=True))
+        stack = [axis for axis in self._axes if axis in "TCZ"]
+        place = np.unravel_index(plane // self._each, [sizes[axis] for axis in stack] or [1])
+        along = {"Y": row, "X": column} | dict(zip(stack, map(int, place), strict=False))
+        return tuple(along.get(axis, 0) for axis in self._order)
+
+    def _is_complete(self, plane: int, row: int, column: int) -> bool:
+        """Say whether all colours of a chunk are there."""
+        first = plane // self._each * self._each
+        colours = range(first, first + self._each)
+        return all((colour, row, column) in self.journal.marks for colour in colours)
+
+    def _name(self, level: int, chunk: ChunkIndex) -> str:
+        return chunk_name(level, self.arrays[level], chunk)
+
+    def _note(self, made: Iterable[tuple[int, ChunkIndex]]) -> None:
+        """Note chunks of coarser levels as they are made."""
+        for level, chunk in made:
+            self.journal.note_level(self._name(level, chunk))
+
+    def _packings(self) -> list[Packing]:
+        levels = range(len(self.arrays))
+        return [Packing(self._group, self._folder, level, self._order) for level in levels]
+
+    def _check(self, name: str) -> None:
+        if not self.journal.is_whole(name):
+            raise OutputError(
+                f"A chunk of the unfinished run is damaged on disk (got {self._folder / name}). "
+                "Resume the run: the chunk is made again."
+            )
+
+
+def _level_of(name: str) -> int:
+    """Level that the file of a chunk belongs to."""
+    return int(name.split("/")[0])

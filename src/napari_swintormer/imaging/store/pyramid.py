@@ -1,0 +1,243 @@
+"""Coarser levels of an image, for viewers."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.imaging.formats.ome_zarr import axis_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+ChunkIndex = tuple[int, ...]
+"""Number of a chunk along every axis of its array."""
+
+# The coarsest level is no longer than this along Y and X.
+_COARSEST = 1024
+
+
+class Pyramid:
+    """The levels of an image, the coarser ones made as soon as all that a chunk covers is there.
+
+    Every pixel is the mean of the 2 x 2 pixels of the next finer level that it covers, or of those
+    that exist at the lower and right border. Two chunks are in memory at a time. Chunks may come in
+    any order; none is made twice.
+
+    Parameters
+    ----------
+    levels
+        Writable zarr arrays, finest first, as `create_coarser_levels` gives them.
+    axes
+        Letters of their axes, in the order of the arrays.
+    """
+
+    def __init__(self, levels: Sequence[Any], axes: str) -> None:
+        self.levels = levels
+        self._axes = axes
+        self._there: list[set[ChunkIndex]] = [set() for _ in levels]
+
+    def add(self, level: int, chunk: ChunkIndex) -> None:
+        """Take note of a chunk that is there, by its number along every axis."""
+        self._there[level].add(chunk)
+
+    def grow(self, chunk: ChunkIndex) -> Iterator[tuple[int, ChunkIndex]]:
+        """Make the coarser chunks that a new chunk of the finest level completes.
+
+        Yields
+        ------
+        tuple
+            Level and number of each, when it is written.
+        """
+        self.add(0, chunk)
+        for level, fine in enumerate(self.levels[:-1]):
+            region = _region(fine.shape, fine.chunks, chunk)
+            coarse = self.levels[level + 1]
+            chunk = tuple(
+                (part.start // 2 if axis in "YX" else part.start) // side
+                for part, axis, side in zip(region, self._axes, coarse.chunks, strict=True)
+            )
+            if chunk in self._there[level + 1] or not self._can_make(level + 1, chunk):
+                return
+            self._make(level + 1, chunk)
+            yield level + 1, chunk
+
+    def missing(self) -> list[tuple[int, ChunkIndex]]:
+        """List the coarser chunks that are not there, each after those that it is made from."""
+        return [
+            (number, chunk)
+            for number, level in enumerate(self.levels)
+            for chunk in product(*map(range, chunk_counts(level)))
+            if number > 0 and chunk not in self._there[number]
+        ]
+
+    def make(self, chunks: Sequence[tuple[int, ChunkIndex]]) -> Iterator[tuple[int, ChunkIndex]]:
+        """Make chunks of which `missing` told; yields each when it is written."""
+        for level, chunk in chunks:
+            self._make(level, chunk)
+            yield level, chunk
+
+    def covers(self) -> list[list[int]]:
+        """How many pixels of the finest level one pixel of each level covers, per axis."""
+        return [[2**n if a in "YX" else 1 for a in self._axes] for n in range(len(self.levels))]
+
+    def _can_make(self, level: int, chunk: ChunkIndex) -> bool:
+        """Say whether all chunks that a chunk covers are there."""
+        return all(part in self._there[level - 1] for part in self._covered(level, chunk))
+
+    def _make(self, level: int, chunk: ChunkIndex) -> None:
+        """Make a chunk from those that it covers, one after the other: they take memory."""
+        coarse, fine = self.levels[level], self.levels[level - 1]
+        region = _region(coarse.shape, coarse.chunks, chunk)
+        pixels = np.empty([part.stop - part.start for part in region], coarse.dtype)
+        for covered in self._covered(level, chunk):
+            finer = _region(fine.shape, fine.chunks, covered)
+            place = tuple(
+                slice(f.start // 2 - r.start, -(-f.stop // 2) - r.start)
+                if axis in "YX"
+                else slice(f.start - r.start, f.stop - r.start)
+                for f, r, axis in zip(finer, region, self._axes, strict=True)
+            )
+            pixels[place] = halve(np.asarray(fine[finer]), self._axes)
+        coarse[region] = pixels
+        self.add(level, chunk)
+
+    def _covered(self, level: int, chunk: ChunkIndex) -> Iterator[ChunkIndex]:
+        """Give the chunks of the next finer level that a chunk covers."""
+        coarse, fine = self.levels[level], self.levels[level - 1]
+        parts = []
+        for part, axis, n, side in zip(
+            _region(coarse.shape, coarse.chunks, chunk),
+            self._axes,
+            fine.shape,
+            fine.chunks,
+            strict=True,
+        ):
+            factor = 2 if axis in "YX" else 1
+            parts.append(range(factor * part.start // side, -(-min(factor * part.stop, n) // side)))
+        return product(*parts)
+
+
+def create_coarser_levels(group: Any, axes: str) -> list[Any]:
+    """Add the levels 1, 2, … to the group of an image, empty; `renew_levels` fills them.
+
+    Parameters
+    ----------
+    group, axes
+        Writable zarr group with level 0 in the array ``"0"``, and the letters of its axes.
+
+    Returns
+    -------
+    list
+        All levels, the array ``"0"`` first.
+    """
+    fine = group["0"]
+    shapes = coarser_shapes(fine.shape, [a in "YX" for a in axes])
+    coarser = (
+        create_level(group, level, shape, fine.dtype, fine.chunks, axes)
+        for level, shape in enumerate(shapes, start=1)
+    )
+    return [fine, *coarser]
+
+
+def renew_levels(levels: Sequence[Any], axes: str, region: tuple[slice, ...]) -> None:
+    """Make the coarser levels anew where they cover a region of the finest.
+
+    Parameters
+    ----------
+    levels
+        Writable arrays, finest first, each half the size of the one before along Y and X.
+    axes
+        Letters of their axes, in the order of the arrays.
+    region
+        A slice with start and stop for every dimension of the finest.
+    """
+    for fine, coarse in pairwise(levels):
+        region = tuple(
+            slice(r.start // 2, -(-r.stop // 2)) if a in "YX" else r
+            for r, a in zip(region, axes, strict=True)
+        )
+        finer = tuple(
+            slice(2 * r.start, min(2 * r.stop, n)) if a in "YX" else r
+            for r, a, n in zip(region, axes, fine.shape, strict=True)
+        )
+        coarse[region] = halve(np.asarray(fine[finer]), axes)
+
+
+def coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int, ...]]:
+    """Give the shapes of the levels 1, 2, …, the last no longer than 1024 where it is halved."""
+    shapes = []
+    while max(n for n, h in zip(shape, halved, strict=True) if h) > _COARSEST:
+        shape = tuple(-(-n // 2) if h else n for n, h in zip(shape, halved, strict=True))
+        shapes.append(shape)
+    return shapes
+
+
+def chunk_counts(array: Any) -> tuple[int, ...]:
+    """Count the chunks of an array along every axis."""
+    return tuple(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+
+
+def create_level(
+    group: Any,
+    level: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+    axes: str,
+) -> Any:
+    """Create the empty zarr array of one level; the same bytes for the same pixels, always."""
+    chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
+    return create_array(group, str(level), shape, dtype, chunks, axes)
+
+
+def create_array(
+    group: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+    axes: str,
+    shards: tuple[int, ...] | None = None,
+) -> Any:
+    """Create an empty zarr array, compressed as all levels are; `shards` in pixels."""
+    from zarr.codecs import ZstdCodec
+
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=ZstdCodec(level=1),
+        dimension_names=axis_names(axes),
+        # A chunk of -0.0 would count as empty, and come back as 0.0.
+        config={"write_empty_chunks": True},
+        overwrite=True,
+    )
+
+
+def _region(
+    shape: tuple[int, ...], chunks: tuple[int, ...], chunk: ChunkIndex
+) -> tuple[slice, ...]:
+    """Give the pixels of a chunk."""
+    return tuple(
+        slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(chunk, chunks, shape, strict=True)
+    )
+
+
+def halve(pixels: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Take the mean of 2 x 2 pixels along Y and X; integers are rounded half to even."""
+    mean: NDArray[Any] = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)
+    for axis in (axes.index("Y"), axes.index("X")):
+        n = mean.shape[axis]
+        first = mean.take(range(0, n, 2), axis)
+        # An odd border pixel is averaged with itself.
+        second = mean.take([min(i, n - 1) for i in range(1, n + 1, 2)], axis)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = (first + second) / 2
+    return (mean if pixels.dtype.kind == "f" else np.rint(mean)).astype(pixels.dtype)

@@ -1,0 +1,1 @@
+"""Model files: the card, the weights, and what kind a file is."""

@@ -1,0 +1,193 @@
+"""Weights trained with the authors' released code: their names in ours, their sizes as settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from math import ceil
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from napari_swintormer.errors import WeightsError
+from napari_swintormer.models.network.network_settings import SwintormerSettings
+from napari_swintormer.models.network.swintormer import Swintormer
+
+# Our names as patterns, and what the released code calls the same; applied in turn to a whole key.
+_Replacement = str | Callable[[re.Match[str]], str]
+_NAMES: list[tuple[str, _Replacement]] = [
+    (r"^embed\.", "patch_embed.proj2."),
+    (r"^encoder\.3\.", "latent."),
+    (r"^(encoder|decoder)\.(\d)\.", lambda m: f"{m[1]}_level{int(m[2]) + 1}."),
+    (r"^down\.(\d)\.", lambda m: f"down{int(m[1]) + 1}_{int(m[1]) + 2}.body.0."),
+    (r"^up\.(\d)\.", lambda m: f"up{int(m[1]) + 2}_{int(m[1]) + 1}.body.0."),
+    (r"^reduce\.(\d)\.", lambda m: f"reduce_chan_level{int(m[1]) + 2}."),
+    (r"^skip\.", "skip_conv."),
+    (r"^output\.", "output.0."),
+    (r"\.attention_norm\.", ".norm1.body."),
+    (r"\.ffn_norm\.", ".norm2.body."),
+    (r"\.attention\.depthwise\.", ".attn.qkv_dwconv."),
+    (r"\.attention\.merge\.", ".attn.project_out."),
+    (r"\.attention\.position_bias\.hidden\.", ".attn.cpb_mlp.0."),
+    (r"\.attention\.position_bias\.heads\.", ".attn.cpb_mlp.2."),
+    (r"\.attention\.", ".attn."),
+    (r"\.ffn\.expand\.", ".ffn.project_in."),
+    (r"\.ffn\.project\.", ".ffn.project_out."),
+]
+_ENCODER = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
+
+
+def released_name(name: str) -> str:
+    """Return what the released code calls a parameter of `Swintormer`."""
+    for pattern, released in _NAMES:
+        name = re.sub(pattern, released, name)
+    return name
+
+
+def convert_released(
+    content: object, source: str = "the file", *, window_size: int = 16
+) -> tuple[SwintormerSettings, dict[str, Tensor]]:
+    """Convert weights that were trained with the released code.
+
+    Parameters
+    ----------
+    content
+        A state dict, or what the released code saves: a state dict under ``params_ema`` (taken
+        first) or ``params``.
+    source
+        What errors call the file.
+    window_size
+        Side of the attention windows, which leaves no trace in the weights.
+
+    Returns
+    -------
+    settings
+        Sizes as the shapes tell them; ``softmax`` is ``"released"``.
+    state
+        Weights for ``Swintormer(settings).load_state_dict``, float32.
+
+    Raises
+    ------
+    WeightsError
+        When a key is missing, unexpected or of the wrong shape; the message names it.
+    """
+    weights = _state_dict(content, source)
+    settings = _infer_settings(weights, source, window_size)
+    with torch.device("meta"):  # shapes only
+        expected = Swintormer(settings).state_dict()
+    state = {}
+    for name, like in expected.items():
+        key = released_name(name)
+        weight = _take(weights, key, source)
+        # 1 × 1 convolutions and logit scales carry trailing axes of length 1 there
+        if _squeezed(weight) != _squeezed(like):
+            raise WeightsError(
+                f"{source} has shape {tuple(weight.shape)} at key {key!r}, where the other keys "
+                f"ask for {tuple(like.shape)}. Use the weights of one whole network."
+            )
+        state[name] = weight.reshape(like.shape).float()
+    if unexpected := weights.keys() - map(released_name, expected):
+        raise WeightsError(
+            f"{source} has the unexpected key {min(unexpected)!r}. "
+            "Use weights of the released Swintormer network without convolution biases."
+        )
+    return settings, state
+
+
+def _state_dict(content: object, source: str) -> dict[str, Tensor]:
+    for key in ("params_ema", "params"):
+        if isinstance(content, Mapping) and key in content:
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(
+            f"{source} holds no state dict (got {type(content).__name__}). "
+            "Use a file that maps names to tensors, directly or under 'params' or 'params_ema'."
+        )
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{source} holds no tensor at key {key!r} (got {type(value).__name__}). "
+                "Use a file that maps names to tensors, directly or under 'params' or 'params_ema'."
+            )
+    return dict(content)
+
+
+def _infer_settings(
+    weights: Mapping[str, Tensor], source: str, window_size: int
+) -> SwintormerSettings:
+    in_channels = _size(weights, "patch_embed.proj2.weight", 1, source) // 4
+    channels = _size(weights, "output.0.weight", 0, source) // 4
+    dim = _size(weights, "patch_embed.proj2.weight", 0, source)
+    hidden = [_size(weights, f"{level}.0.ffn.project_out.weight", 1, source) for level in _ENCODER]
+    views = max(in_channels // max(channels, 1), 1)
+    try:
+        return SwintormerSettings(
+            channels=channels,
+            views=views,
+            prior_channels=max(in_channels - views * channels, 0),
+            dim=dim,
+            num_blocks=tuple(_count_blocks(weights, level) for level in _ENCODER),
+            num_heads=tuple(
+                _size(weights, f"{level}.0.attn.logit_scale", 0, source) for level in _ENCODER
+            ),
+            num_refinement_blocks=_count_blocks(weights, "refinement"),
+            ffn_expansion=_infer_expansion(dim, hidden, source),
+            window_size=window_size,
+            softmax="released",
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "sizes"
+        what = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        raise WeightsError(
+            f"{source} describes a network that cannot be built ({where}): {what}."
+        ) from error
+
+
+def _infer_expansion(dim: int, hidden: list[int], source: str) -> float:
+    """Find the shortest decimal that gives all four hidden widths, ``int(dim * expansion)``."""
+    dims = [dim * 2**level for level in range(len(hidden))]
+    least = max(width / d for width, d in zip(hidden, dims, strict=True) if d)
+    for digits in range(8):
+        expansion: float = ceil(least * 10**digits) / 10**digits
+        if [int(d * expansion) for d in dims] == hidden:
+            return expansion
+    raise WeightsError(
+        f"{source} has feed-forward widths {hidden} for {dims} channels, which no single expansion "
+        "gives. Use the weights of one whole network."
+    )
+
+
+def _count_blocks(weights: Mapping[str, Tensor], level: str) -> int:
+    matches = (re.match(rf"{level}\.(\d{{1,4}})\.", key) for key in weights)
+    return 1 + max((int(m[1]) for m in matches if m), default=-1)
+
+
+def _take(weights: Mapping[str, Tensor], key: str, source: str) -> Tensor:
+    if key not in weights:
+        raise WeightsError(
+            f"{source} has no key {key!r} (got {len(weights)} keys). "
+            "Use weights of the released Swintormer network."
+        )
+    return weights[key]
+
+
+def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> int:
+    weight = _take(weights, key, source)
+    if weight.ndim <= axis or weight.numel() == 0:
+        raise WeightsError(
+            f"{source} has shape {tuple(weight.shape)} at key {key!r}. "
+            "Use weights of the released Swintormer network."
+        )
+    return weight.shape[axis]
+
+
+def _squeezed(weight: Tensor) -> list[int]:
+    return [size for size in weight.shape if size != 1]
+
+
+def looks_released(weights: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is of the released network, whole or damaged, and of no other."""
+    return any(".attn.cpb_mlp." in key for key in weights) or "patch_embed.proj2.weight" in weights

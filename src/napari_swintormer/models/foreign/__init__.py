@@ -1,0 +1,1 @@
+"""Networks of other projects under the contract of a restorer."""

@@ -1,0 +1,1 @@
+"""The Swintormer network and the deconvolution in front of it."""

@@ -1,0 +1,178 @@
+"""The Swintormer network: a four-level U-Net of transformer blocks over shifted windows.
+
+Follows *Efficient Image Deblurring Networks based on Diffusion Models* (arXiv 2401.05907).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_swintormer.models.network.block import Block
+from napari_swintormer.models.network.deconvolution import LocalDeconvolution
+from napari_swintormer.models.network.network_settings import SwintormerSettings
+
+__all__ = ["Swintormer", "SwintormerSettings"]
+
+# What deconvolution adds has a root mean square of some 0.05, images in [-1, 1] of about 0.4.
+ADDED_GAIN = 8
+
+
+class Conv3x3(nn.Conv2d):
+    """3 × 3 convolution without bias; NHWC in and out."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # the permuted view is what PyTorch calls channels-last: no copy in either direction
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _unshuffle(x: Tensor) -> Tensor:
+    """Half the resolution, four times the channels; NHWC, channels as in `F.pixel_unshuffle`."""
+    return F.pixel_unshuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+def _shuffle(x: Tensor) -> Tensor:
+    """Twice the resolution, a quarter of the channels; NHWC, channels as in `F.pixel_shuffle`."""
+    return F.pixel_shuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+class Swintormer(nn.Module):
+    """Restores blurred images.
+
+    Parameters
+    ----------
+    settings
+        Sizes of the network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sizes = SwintormerSettings(dim=8, num_blocks=(1, 1, 1, 1), window_size=2)
+    >>> network = Swintormer(sizes)
+    >>> network(torch.rand(1, sizes.in_channels, 32, 64)).shape
+    torch.Size([1, 3, 32, 64])
+    """
+
+    def __init__(self, settings: SwintormerSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        dims = settings.dims
+
+        def level(dim: int, num_heads: int, num_blocks: int) -> nn.Sequential:
+            return nn.Sequential(
+                *(
+                    Block(
+                        dim,
+                        num_heads,
+                        settings.window_size,
+                        settings.ffn_expansion,
+                        shifted=i % 2 == 1,
+                        softmax=settings.softmax,
+                        attention=settings.attention,
+                    )
+                    for i in range(num_blocks)
+                )
+            )
+
+        heads, blocks = settings.num_heads, settings.num_blocks
+        self.embed = Conv3x3(4 * settings.in_channels, dims[0])
+        # finest level first; the last level of the encoder is the bottom of the U
+        self.encoder = nn.ModuleList(map(level, dims, heads, blocks))
+        self.down = nn.ModuleList(Conv3x3(dim, dim // 2) for dim in dims[:3])
+        self.up = nn.ModuleList(Conv3x3(dim, 2 * dim) for dim in dims[1:])
+        # the finest level keeps the channels of both its skip and what comes from below
+        self.reduce = nn.ModuleList(nn.Linear(2 * dim, dim, bias=False) for dim in dims[1:3])
+        self.decoder = nn.ModuleList(
+            map(level, (2 * dims[0], dims[1], dims[2]), heads[:3], blocks[:3])
+        )
+        self.refinement = level(2 * dims[0], heads[0], settings.num_refinement_blocks)
+        self.skip = nn.Linear(dims[0], 2 * dims[0], bias=False)
+        self.output = Conv3x3(2 * dims[0], 4 * settings.channels)
+        # an untrained network changes its input little: training starts from the blurred image
+        nn.init.trunc_normal_(self.output.weight, std=1e-3)
+        self.deconvolution: LocalDeconvolution | None = None
+        if settings.deconvolution is not None:
+            self.deconvolution = LocalDeconvolution(settings.deconvolution)
+            self.embed_added = Conv3x3(4 * settings.channels, dims[0])
+            # a trained network that is given a deconvolution begins with what it can
+            nn.init.zeros_(self.embed_added.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore a batch.
+
+        Parameters
+        ----------
+        x
+            ``(B, in_channels, H, W)`` in [0, 1]: the views, then the prior. H and W are multiples
+            of ``settings.multiple``.
+
+        Returns
+        -------
+        Tensor
+            ``(B, channels, H, W)``, the first view plus what the network adds; not clipped.
+
+        Raises
+        ------
+        ValueError
+            When the shape does not fit the settings.
+        """
+        self._check(x)
+        return x[:, : self.settings.channels].float() + self.look(x)[1]
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See a batch, and say what is missing.
+
+        Parameters
+        ----------
+        x
+            As `forward` takes it.
+
+        Returns
+        -------
+        features, change
+            ``(B, H / 2, W / 2, 2 * dim)``, and what is to be added to the first view,
+            ``(B, channels, H, W)`` float32.
+        """
+        added = None
+        if self.deconvolution is not None:
+            view, others = x.tensor_split([self.settings.channels], dim=1)
+            added = self.deconvolution(view)
+            x = torch.cat([view + added, others], dim=1)
+        features = self._features(x, added)
+        # (y + 1) / 2 with y = change + (2x - 1): in fp32, whatever autocast did before
+        change = _shuffle(self.output(features)).permute(0, 3, 1, 2).float() / 2
+        return features, change if added is None else change + added
+
+    def _features(self, x: Tensor, added: Tensor | None) -> Tensor:
+        embedded = self.embed(_unshuffle((2 * x - 1).permute(0, 2, 3, 1)))
+        if added is not None:
+            added = (ADDED_GAIN * added).permute(0, 2, 3, 1)
+            embedded = embedded + self.embed_added(_unshuffle(added))
+
+        skips: list[Tensor] = []
+        features = self.encoder[0](embedded)
+        for down, level in zip(self.down, self.encoder[1:], strict=True):
+            skips.append(features)
+            features = level(_unshuffle(down(features)))
+
+        for i in (2, 1, 0):
+            features = torch.cat([_shuffle(self.up[i](features)), skips[i]], dim=-1)
+            if i > 0:
+                features = self.reduce[i - 1](features)
+            features = self.decoder[i](features)
+
+        refined: Tensor = self.refinement(features) + self.skip(embedded)
+        return refined
+
+    def _check(self, x: Tensor) -> None:
+        channels, multiple = self.settings.in_channels, self.settings.multiple
+        fits = x.ndim == 4 and x.shape[1] == channels and min(x.shape) > 0
+        if not fits or x.shape[2] % multiple or x.shape[3] % multiple:
+            raise ValueError(
+                f"the network's input must be (B, {channels}, H, W) with H and W multiples of "
+                f"{multiple} (got {tuple(x.shape)}). Pad the image by reflection."
+            )

@@ -1,0 +1,1 @@
+"""The diffusion prior: compact, the paper's, sampling and noise."""

@@ -1,0 +1,263 @@
+"""The form of the Deblur widget: what its fields stand for, and what they offer when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, get_args
+
+from magicgui.widgets.bases import ValueWidget
+from napari.layers import Image
+from qtpy.QtCore import Signal
+
+from napari_swintormer.models.catalogue import (
+    ModelInfo,
+    choose_model,
+    image_kinds,
+    recommended_model,
+)
+from napari_swintormer.plugin.deblur.deblur_fields import (
+    ALL_PLANES,
+    CURRENT_PLANE,
+    CUSTOM,
+    RANGES,
+    DeblurFields,
+)
+from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
+from napari_swintormer.runs.presets import apply_preset
+from napari_swintormer.settings.options import (
+    AUTOMATIC_MODEL,
+    DEFAULT_MODEL,
+    DeblurSettings,
+    Preset,
+    preferences,
+    with_preferences,
+)
+
+
+class DeblurForm(DeblurFields):
+    """Everything that the user chooses before a run.
+
+    Parameters
+    ----------
+    list_layers
+        Gives the image layers to choose from.
+    list_models
+        Gives the models to choose from.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        list_layers: Callable[[], Sequence[Image]],
+        list_models: Callable[[], Sequence[ModelInfo]],
+    ) -> None:
+        super().__init__()
+        self._list_layers = list_layers
+        self._list_models = list_models
+        self._models: dict[str, ModelInfo] = {}
+        self._shown_image: Image | None = None
+        self._lengths: dict[str, int] = {}
+        self._range_over: tuple[str | None, int] | None = None
+        self._shown_model: ModelInfo | None = None
+        self._proposed: str | None = None
+        self.image.changed.connect(self._show_image)
+        self.axes.changed.connect(self._show_planes)
+        self.planes.changed.connect(self._show_range)
+        self.model.changed.connect(self._show_model)
+        self.preset.changed.connect(self._use_preset)
+        for field in self._of_preset():
+            field.changed.connect(self._show_preset)
+        for field in self.fields():
+            field.changed.connect(self._tell)
+        self.refresh()
+        self._propose_model()
+
+    @property
+    def layer(self) -> Image | None:
+        """The chosen input layer."""
+        return self.image.value
+
+    @property
+    def second_layer(self) -> Image | None:
+        """The chosen layer of the second view; None where the model takes one view."""
+        return None if self.second_view_name() is None else self.second_view.value
+
+    def second_view_name(self) -> str | None:
+        """Say what the second view of the chosen model shows; None for a model of one view."""
+        info = self._models.get(self.model.value)
+        return None if info is None or info.card is None else info.card.second_view
+
+    @property
+    def current_plane_only(self) -> bool:
+        """Whether only the plane in view is to be deblurred."""
+        return bool(self.planes.value == CURRENT_PLANE)
+
+    @property
+    def plane_range(self) -> tuple[str, int, int] | None:
+        """Axis, first and last plane of the range to be deblurred; None without a range."""
+        axis = RANGES.get(self.planes.value)
+        return None if axis is None else (axis, self.first_plane.value, self.last_plane.value)
+
+    def settings(self) -> DeblurSettings:
+        """Read the settings of the run off the fields."""
+        chosen = DeblurSettings(
+            model=self.model.value,
+            axes=self.axes.value.strip() or None,
+            tile_size=self.tile_size.value,
+            overlap=self.overlap.value,
+            blend=self.blend.value,
+            batch_size=self.batch_size.value or None,
+            device=self.device.value,
+            precision=self.precision.value,
+            seed=self.seed.value,
+            strength=self.strength.value,
+            scale=self.scale.value,
+            **self.prior.settings(),
+        )
+        return with_preferences(chosen)
+
+    def refresh(self) -> None:
+        """List layers and models again; choices are kept as long as they exist."""
+        self._models = {info.name: info for info in self._list_models()}
+        self.model.choices = list(self._models)
+        layers = [(layer.name, layer) for layer in self._list_layers()]
+        self.image.choices = self.second_view.choices = layers
+        self._show_model()
+        self._show_image()
+
+    def _tell(self, *_: object) -> None:
+        self.changed.emit()
+
+    def _show_image(self, *_: object) -> None:
+        """Guess the axes of a newly chosen image and say what it is."""
+        layer = self.layer
+        if layer is not self._shown_image:
+            self._shown_image = layer
+            self.axes.value = "" if layer is None else guess_axes(layer)
+            self._propose_model()
+        if layer is None:
+            self.image_facts.setText("Open an image to begin.")
+        else:
+            self.image_facts.setText(_describe_image(layer))
+        self._show_facts()
+        self._show_planes()
+
+    def _propose_model(self) -> None:
+        """Propose a model for the image, until the user chooses one."""
+        if self._proposed is not None and self.model.value != self._proposed:
+            return
+        name, layer = preferences().model, self.layer
+        if name == AUTOMATIC_MODEL and layer is None:
+            name = DEFAULT_MODEL
+        elif layer is not None:
+            name = str(choose_model(name, image_kinds(layer.dtype, rgb=layer.rgb)))
+        if name in self._models:
+            self._proposed = self.model.value = name
+
+    def _show_planes(self, *_: object) -> None:
+        """Offer what planes can be chosen; the choice is kept as long as it makes sense."""
+        layer = self.layer
+        shape = () if layer is None else full_resolution(layer).shape
+        stack = layer is not None and prod(shape[: layer.ndim - 2]) > 1
+        self._lengths = {}
+        if len(self.axes.value.strip()) == len(shape):
+            self._lengths = dict(zip(self.axes.value.strip().upper(), shape, strict=True))
+        ranges = [text for text, axis in RANGES.items() if self._lengths.get(axis, 1) > 1]
+        chosen = self.planes.value
+        self.planes.choices = [ALL_PLANES, CURRENT_PLANE, *ranges]
+        self.planes.enabled = stack
+        self.planes.value = chosen if stack and chosen in self.planes.choices else ALL_PLANES
+        self._show_range()
+
+    def _show_range(self, *_: object) -> None:
+        """Show from and to where a range is chosen, at first over all planes of its axis."""
+        axis = RANGES.get(self.planes.value)
+        self._range.setVisible(axis is not None)
+        end = 0 if axis is None else int(self._lengths[axis]) - 1
+        over = (axis, end)
+        if axis is not None and over != self._range_over:
+            self._range_over = over
+            for field, value in ((self.first_plane, 0), (self.last_plane, end)):
+                field.max = end
+                field.value = value
+
+    def _show_facts(self) -> None:
+        """Say what the model is, and which is recommended for what the image may be."""
+        info, layer = self._models.get(self.model.value), self.layer
+        lines = ["" if info is None else _describe_model(info)]
+        recommended = []
+        for kind in () if layer is None else image_kinds(layer.dtype, rgb=layer.rgb):
+            if best := recommended_model(list(self._models.values()), [kind]):
+                name, gain = best
+                what = "photos" if kind == "photo" else "microscopy"
+                other = "" if name == self.model.value else f"{name}, "
+                recommended.append(f"{other}{gain:+.1f} dB on {what}")
+        if recommended:
+            lines.append(f"Recommended: {'; '.join(recommended)}")
+        self.model_facts.setText("\n".join(filter(None, lines)))
+
+    def _show_model(self, *_: object) -> None:
+        """Take over the tiles that a newly chosen model works best with, and say what it is."""
+        info = self._models.get(self.model.value)
+        self._show_facts()
+        self._show_second_view(self.second_view_name())
+        if info is None or info.card is None or info == self._shown_model:
+            return
+        self._shown_model = info
+        self.prior.show_prior(info.card.prior)
+        self.blend.value = info.card.blend
+        if self.preset.value == CUSTOM:
+            self.preset.value = "balanced"
+        self._use_preset()
+
+    def _of_preset(self) -> tuple[ValueWidget[Any], ...]:
+        """Fields that a preset fills in."""
+        return self.tile_size, self.overlap, self.prior.steps, self.prior.samples
+
+    def _preset_values(self, preset: Preset) -> tuple[int, ...]:
+        """Give what a preset fills in for the chosen model, in the order of `_of_preset`."""
+        assert self._shown_model is not None
+        card = self._shown_model.card
+        assert card is not None
+        chosen = apply_preset(DeblurSettings(preset=preset, tile_size=card.tile_size), card)
+        steps = 1 if card.prior is None else card.prior.num_inference_steps
+        return (
+            card.tile_size,
+            card.overlap if chosen.overlap is None else chosen.overlap,
+            chosen.num_inference_steps or steps,
+            chosen.samples or 1,
+        )
+
+    def _use_preset(self, *_: object) -> None:
+        """Fill in what the chosen preset says."""
+        preset = self.preset.value
+        if preset == CUSTOM or self._shown_model is None:
+            return
+        for field, value in zip(self._of_preset(), self._preset_values(preset), strict=True):
+            with field.changed.blocked():
+                field.value = value
+        self._tell()
+
+    def _show_preset(self, *_: object) -> None:
+        """Say which preset the fields are, if any."""
+        if self._shown_model is None:
+            return
+        values = tuple(field.value for field in self._of_preset())
+        fitting = (p for p in get_args(Preset) if self._preset_values(p) == values)
+        with self.preset.changed.blocked():
+            self.preset.value = next(fitting, CUSTOM)
+
+
+def _describe_image(layer: Image) -> str:
+    data = full_resolution(layer)
+    size = " × ".join(str(n) for n in (data.shape[:-1] if layer.rgb else data.shape))
+    colours = {3: "RGB", 4: "RGBA"}.get(data.shape[-1], "RGB") if layer.rgb else ""
+    return ", ".join(part for part in (size, colours, str(data.dtype)) if part)
+
+
+def _describe_model(info: ModelInfo) -> str:
+    if info.card is None:
+        return info.problem or ""
+    return info.card.title or info.card.summary

@@ -1,0 +1,399 @@
+"""The Deblur widget: try it on the view, see the plan, run, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.layers import Image
+from qtpy.QtCore import QEvent, QTimer, Signal
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_swintormer.errors import ImageError, SwintormerError
+from napari_swintormer.models.catalogue import list_models
+from napari_swintormer.plugin.deblur.blur_panel import BlurPanel
+from napari_swintormer.plugin.deblur.compare import ComparePanel
+from napari_swintormer.plugin.deblur.copy_panel import CopyPanel
+from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
+from napari_swintormer.plugin.deblur.folder_panel import FolderPanel
+from napari_swintormer.plugin.deblur.preview import Preview
+from napari_swintormer.plugin.deblur.run_panel import PlanPanel, RunPanel
+from napari_swintormer.plugin.deblur.run_queue import Run, Runs
+from napari_swintormer.plugin.deblur.scripts import run_record
+from napari_swintormer.plugin.deblur.try_panel import TryPanel
+from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
+from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
+from napari_swintormer.plugin.layers.results import shortage
+from napari_swintormer.plugin.layers.view import InView, selected_shapes, visible_region
+from napari_swintormer.plugin.settings.settings_page import JoinedPage
+from napari_swintormer.plugin.shared.form_area import FormArea
+from napari_swintormer.plugin.shared.style import form_layout, style_sheet
+from napari_swintormer.runs.job import Job
+
+_PLAN_DELAY = 250  # milliseconds without a change before the plan is made again
+
+
+class DeblurWidget(QWidget):
+    """Deblurs image layers into new layers, in a worker; opening it imports no torch.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that the widget belongs to.
+
+    Attributes
+    ----------
+    form
+        The fields; a script sets them, for example ``widget.form.tile_size.value = 256``.
+    finished
+        Signal: a run has ended, with the new layer, or None after an error or Cancel.
+    previewed
+        Signal: a preview has ended, with its layer, or None.
+
+    Examples
+    --------
+    >>> viewer = napari.Viewer()  # doctest: +SKIP
+    >>> _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Deblur")
+    ... # doctest: +SKIP
+    >>> widget.run()  # doctest: +SKIP
+    """
+
+    finished = Signal(object)
+    previewed = Signal(object)
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.form = DeblurForm(self._image_layers, list_models)
+        self.plan_panel = PlanPanel()
+        self.run_panel = RunPanel()
+        self.compare = ComparePanel(napari_viewer)
+        self.runs = Runs(napari_viewer, self)
+        self.preview = Preview(napari_viewer, self)
+        self.trying = TryPanel(napari_viewer, self.form, self.in_view)
+        self.blur = BlurPanel(napari_viewer, self.in_view)
+        self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
+        self.copying = CopyPanel(self._active_record)
+        self._works = (self.runs, self.preview, self.trying.variants, self.folder)
+        self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
+        self._lay_out()
+        self._choose_active_layer()
+        self._connect()
+        self._use_theme()
+        JoinedPage(self).said.connect(self.run_panel.show_message)
+        self.update_plan()
+
+    # ---- before a run ------------------------------------------------------------------------
+
+    def reset_choices(self, *_: Any) -> None:
+        """List layers and models again; napari calls this when layers come, go or are renamed."""
+        self.form.refresh()
+        self._plan_timer.start()
+
+    def update_plan(self) -> bool:
+        """Plan the run that the fields describe, and show the plan or why there can be no run.
+
+        Returns
+        -------
+        bool
+            Whether the run is possible.
+        """
+        self._plan_timer.stop()
+        possible = False
+        try:
+            if self.form.layer is None:
+                self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
+            else:
+                planned = self._plan()
+                jobs, path = [job for _, _, job in planned], self._destination(planned)
+                lacking = next(filter(None, (shortage(job, path) for job in jobs)), None)
+                self.plan_panel.show_jobs(jobs, lacking, path)
+                possible = lacking is None
+        except SwintormerError as error:
+            self.plan_panel.show_sentence(str(error), error=True)
+        self._name_run_button()
+        self.run_panel.run.setEnabled(possible and not self.folder.running)
+        self.folder.choose.setEnabled(not self._busy)
+        self.run_panel.preview.setEnabled(possible and not self._busy)
+        self.trying.enable(possible and not self._busy)
+        return possible
+
+    @property
+    def _busy(self) -> bool:
+        return any(work.running for work in self._works)
+
+    def _plan(self) -> list[tuple[Image, LayerSource, Job]]:
+        """Plan a run over every layer that is to be deblurred."""
+        return [(layer, *self._plan_layer(layer)) for layer in self._chosen_layers()]
+
+    def _destination(self, planned: list[tuple[Image, LayerSource, Job]]) -> Path | None:
+        """Give the file that the result goes to, after checking that it can; None for a layer."""
+        path = destination_of(self.form.save_to.value, len(planned))
+        if path is not None:
+            layer, source, job = planned[0]
+            check_destination(path, source, layer.source.path, job)
+        return path
+
+    def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
+        source = self._source(layer)
+        return source, source.plan(self.form.settings())
+
+    def _source(self, layer: Image) -> LayerSource:
+        """Give what is to be deblurred of a layer."""
+        axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
+        source = LayerSource.of(layer, axes)
+        second = self.form.second_layer
+        if second is not None:
+            if second is layer:
+                raise ImageError(
+                    f"{layer.name} is chosen for both views; choose the other image of the scene."
+                )
+            source = source.beside(second)
+        if self._one_plane_of(source):
+            source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
+        elif self.form.plane_range is not None:
+            source = source.planes_along(*self.form.plane_range)
+        return source
+
+    def _one_plane_of(self, source: LayerSource) -> bool:
+        return self.form.current_plane_only and any(axis in "TCZ" for axis in source.axes)
+
+    def _chosen_layer(self) -> Image:
+        if self.form.layer is None:
+            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
+        return self.form.layer
+
+    def _chosen_layers(self) -> list[Image]:
+        """Layer of the form, or all image layers that are selected where it is one of several.
+
+        With a second view the layer of the form alone: it is the only one that belongs to it.
+        """
+        chosen = self._chosen_layer()
+        if self.form.second_layer is not None:
+            return [chosen]
+        selected = self._viewer.layers.selection
+        several = [layer for layer in self._image_layers() if layer in selected]
+        return several if chosen in several else [chosen]
+
+    def _image_layers(self) -> list[Image]:
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+
+    def _choose_active_layer(self) -> None:
+        active = self._viewer.layers.selection.active
+        if isinstance(active, Image):
+            self.form.image.value = active
+
+    def _name_run_button(self) -> None:
+        n_layers = 0 if self.form.layer is None else len(self._chosen_layers())
+        what = f"{n_layers} layers" if n_layers > 1 else "all"
+        if n_layers == 1 and self.form.current_plane_only:
+            what = "this plane"
+        elif n_layers == 1 and self.form.plane_range is not None:
+            what = "these planes"
+        self.run_panel.run.setText(f"Deblur {what}")
+        text = "Deblur the whole image; the result becomes a new layer and fills in as it is made."
+        if n_layers > 1:
+            text = "Deblur the selected layers one after the other, each into a new layer."
+        if self.runs.running:
+            text += "\nIt waits for the run that goes on."
+        self.run_panel.run.setToolTip(text)
+        self._name_preview_button()
+
+    def _name_preview_button(self) -> None:
+        what = "view" if selected_shapes(self._viewer) is None else "shape"
+        self.run_panel.preview.setText(f"Deblur this {what}")
+
+    def _show_card(self) -> None:
+        """Open the Models widget at the chosen model."""
+        if hasattr(self._viewer, "window"):
+            _, models = self._viewer.window.add_plugin_dock_widget("napari-swintormer", "Models")
+            models.refresh(self.form.model.value)
+
+    # ---- preview and run ---------------------------------------------------------------------
+
+    def run_preview(self) -> None:
+        """Deblur what is on the screen, to the pixels that `run` makes; the result is a layer.
+
+        Raises
+        ------
+        SwintormerError
+            Image, model and settings do not fit, or the image is not on the screen.
+        """
+        if self._busy:
+            return
+        view = self.in_view()
+        self.preview.start(view.source.plan(self.form.settings()), view)
+
+    def in_view(self) -> InView:
+        """Find out what is on the screen of what is to be deblurred.
+
+        Raises
+        ------
+        SwintormerError
+            There is no image, it is not on the screen, or the axes do not fit it.
+        """
+        layer = self._chosen_layer()
+        source = self._source(layer)
+        region = visible_region(self._viewer, layer, source)
+        position = dict.fromkeys((axis for axis in source.axes if axis in "TCZ"), 0)
+        if not self._one_plane_of(source):
+            position = self._position(layer, source)
+        return InView(source, position, region)
+
+    def _position(self, layer: Image, source: LayerSource) -> dict[str, int]:
+        """Give the index of the plane in view along T, C and Z of what is to be deblurred."""
+        whole = LayerSource.of(layer, source.axes)
+        position = whole.position(layer.world_to_data(self._viewer.dims.point))
+        if self.form.plane_range is not None:
+            axis, first, last = self.form.plane_range
+            if not first <= position[axis] <= last:
+                raise ImageError(
+                    f"The view shows plane {position[axis]} along {axis}, outside of the range "
+                    f"{first} to {last}; move the slider into it."
+                )
+            position[axis] -= first
+        return position
+
+    def run(self) -> None:
+        """Start the run that the fields describe; the result becomes a new layer.
+
+        While another run goes on it waits; several selected layers run one after the other.
+
+        Raises
+        ------
+        SwintormerError
+            Image, model and settings do not fit; one sentence says what would work.
+        """
+        planned = self._plan()
+        path = self._destination(planned)
+        self.preview.cancel()  # the run makes these pixels, too
+        for layer, source, job in planned:
+            self.runs.start(Run(source, job, self._record(layer, source), path))
+
+    def cancel(self) -> None:
+        """Stop after the batch of tiles at hand; what is finished is kept."""
+        self.run_panel.cancel.setEnabled(False)
+        for work in self._works:
+            work.cancel()
+
+    def pause(self) -> None:
+        """Stop the run after the batch at hand and free the device, until it is resumed."""
+        self.run_panel.pause.setEnabled(False)
+        self.runs.pause()
+
+    def _run_if_possible(self) -> None:
+        if self.update_plan():
+            self.run()
+
+    def _preview_if_possible(self) -> None:
+        try:
+            self.run_preview()
+        except SwintormerError as error:
+            self.run_panel.show_message(str(error), error=True)
+
+    def _show_state(self) -> None:
+        self.run_panel.set_running(
+            self._busy,
+            pausable=self.runs.running and not self.runs.paused,
+            resumable=self.runs.stopped is not None,
+            paused=self.runs.paused,
+        )
+        self.update_plan()
+
+    def _compare_run(self, run: Run) -> None:
+        """Let a result that has begun be compared; it takes the place of the preview."""
+        self.preview.remove()
+        if run.destination is not None and self.form.save_to.value == str(run.destination):
+            self.form.save_to.value = ""  # the next run needs another name
+        if run.layer is not None:
+            self.compare.add(run.layer, run.source)
+
+    def _compare_preview(self, layer: Image | None) -> None:
+        if layer is not None and self.preview.source is not None:
+            self.compare.add(layer, self.preview.source)
+        self.previewed.emit(layer)
+
+    def _active_record(self) -> dict[str, Any]:
+        active = self._viewer.layers.selection.active
+        made = None if active is None else active.metadata.get("swintormer", {}).get("run")
+        if made is not None:
+            return dict(made)
+        layer = self._chosen_layer()
+        return self._record(layer, self._source(layer))
+
+    def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
+        settings = source.complete(self.form.settings())
+        return run_record(layer, settings, self.form.second_layer)
+
+    # ---- the window --------------------------------------------------------------------------
+
+    def event(self, event: QEvent) -> bool:
+        """Stop the run when the dock widget is closed: nobody could stop it any more."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.cancel()
+            self.compare.close_comparison()
+            self.trying.close_row()
+        return bool(super().event(event))
+
+    def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
+        """List the models again, and see whether a shape is selected: that may have changed."""
+        self.form.refresh()
+        self._name_preview_button()
+        super().enterEvent(event)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
+        """Give the labels the width of those of the form."""
+        for label in self._labels:
+            label.setFixedWidth(self.form.label_width)
+        super().showEvent(event)
+
+    def _use_theme(self, *_: Any) -> None:
+        self.setStyleSheet(style_sheet(self._viewer.theme))
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._plan_timer.start)
+        self.form.show_card.clicked.connect(self._show_card)
+        self.form.strength.changed.connect(self.preview.set_strength)
+        self._plan_timer.timeout.connect(self.update_plan)
+        self.run_panel.run.clicked.connect(self._run_if_possible)
+        self.run_panel.preview.clicked.connect(self._preview_if_possible)
+        self.run_panel.cancel.clicked.connect(self.cancel)
+        self.run_panel.pause.clicked.connect(self.pause)
+        self.run_panel.resume.clicked.connect(self.runs.resume)
+        for work in self._works:
+            work.changed.connect(self._show_state)
+            work.progressed.connect(self.run_panel.show_progress)
+            work.said.connect(self.run_panel.show_message)
+        for panel in (self.compare, self.trying, self.blur, self.copying):
+            panel.said.connect(self.run_panel.show_message)
+        self.runs.opened.connect(self._compare_run)
+        self.runs.ended.connect(self.finished)
+        self.preview.ended.connect(self._compare_preview)
+        self._viewer.layers.selection.events.changed.connect(self._plan_timer_start)
+        self._viewer.events.theme.connect(self._use_theme)
+
+    def _plan_timer_start(self, *_: Any) -> None:
+        self._plan_timer.start()
+
+    def _lay_out(self) -> None:
+        rest = form_layout()
+        self._labels: list[QLabel] = []
+        for text, buttons in (
+            ("Try", self.trying),
+            ("Blur", self.blur),
+            ("Batch", self.folder),
+            ("Compare", self.compare),
+            ("Copy as", self.copying),
+        ):
+            rest.addRow(text, buttons)
+            self._labels.append(rest.labelForField(buttons))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(10, 8, 10, 8)
+        layout.setSpacing(10)
+        layout.addWidget(FormArea(self.form))
+        layout.addWidget(self.plan_panel)
+        layout.addWidget(self.run_panel)
+        layout.addLayout(rest)
+        layout.addStretch(1)

@@ -1,0 +1,131 @@
+"""A run of the widget as a line of Python or of the command line, with the same pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from napari.layers import Image
+
+from napari_swintormer.errors import ImageError
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.plugin.layers.layer_data import full_resolution
+from napari_swintormer.settings.options import DeblurSettings, with_preferences
+
+
+def run_record(
+    layer: Image, settings: DeblurSettings, second_view: Image | None = None
+) -> dict[str, Any]:
+    """Write down what a run works on and how.
+
+    Parameters
+    ----------
+    layer
+        The input.
+    settings
+        Of the run.
+    second_view
+        The other view of the scene, if the run takes one.
+
+    Returns
+    -------
+    dict
+        For `as_python` and `as_command`; a JSON object.
+    """
+    second = {} if second_view is None else {"second_view": _place(second_view)}
+    return {
+        **_place(layer),
+        **second,
+        "shape": list(full_resolution(layer).shape),
+        "settings": _chosen(dataclasses.asdict(settings)),
+    }
+
+
+def as_python(record: Mapping[str, Any]) -> str:
+    """Write a run as Python for the console of napari, or a script that has the viewer.
+
+    Parameters
+    ----------
+    record
+        Of `run_record`.
+    """
+    image, settings = _expression(record), record["settings"]
+    arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
+    if "second_view" in record:
+        arguments = f", second_view={_expression(record['second_view'])}{arguments}"
+    uncertainty = settings.get("uncertainty", False)
+    names = "result, deviation" if uncertainty else "result"
+    lines = [
+        "from napari_swintormer import deblur\n",
+        f"{names} = deblur({image}{arguments})",
+        f"viewer.add_image(result, name={record['layer'] + ' deblurred'!r})",
+    ]
+    if uncertainty:
+        lines.append(f"viewer.add_image(deviation, name={record['layer'] + ' deviation'!r})")
+    return "\n".join(lines) + "\n"
+
+
+def as_command(record: Mapping[str, Any]) -> str:
+    """Write a run as a command line.
+
+    Parameters
+    ----------
+    record
+        Of `run_record`.
+
+    Raises
+    ------
+    ImageError
+        When an image comes from no file.
+    """
+    path = _file(record)
+    settings = dict(record["settings"])
+    with open_image(path) as image:
+        same = list(image.data.shape) == record["shape"]
+        if not same or image.axes == settings["axes"]:
+            del settings["axes"]  # the file knows them, in its own order
+    folder, name = os.path.split(path)
+    stem = name.split(".")[0] + "-deblurred.ome.zarr"
+    words = ["swintormer", "deblur", path, os.path.join(folder, stem)]
+    if "second_view" in record:
+        words += ["--second-view", _file(record["second_view"])]
+    for key, value in settings.items():
+        words.append(f"--{key.replace('_', '-')}")
+        if value is not True:
+            words.append(str(value))
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _place(layer: Image) -> dict[str, Any]:
+    """Write down where the pixels of a layer are."""
+    path, multiscale = layer.source.path, bool(layer.multiscale)
+    return {"layer": layer.name, "path": path, "multiscale": multiscale}
+
+
+def _expression(place: Mapping[str, Any]) -> str:
+    level = "[0]" if place["multiscale"] else ""
+    return f"viewer.layers[{place['layer']!r}].data{level}"
+
+
+def _file(place: Mapping[str, Any]) -> str:
+    path: str | None = place["path"]
+    if path is None or not os.path.exists(path):
+        raise ImageError(
+            f"{place['layer']} comes from no file; copy as Python, or save the layer first."
+        )
+    return path
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is the default anyway, of the API and of the command line."""
+    defaults = dataclasses.asdict(DeblurSettings())
+    preferred = dataclasses.asdict(with_preferences(DeblurSettings()))
+    return {
+        key: value
+        for key, value in settings.items()
+        if value is not None and not value == defaults[key] == preferred[key]
+    }

@@ -1,0 +1,175 @@
+"""The card of a model, as people read it: what for, made of what, how good, an example."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+from napari.qt.threading import FunctionWorker, create_worker
+from numpy.typing import NDArray
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QPixmap
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_swintormer.engine.speed import recall_speed
+from napari_swintormer.errors import SwintormerError
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.models.catalogue import ModelInfo
+from napari_swintormer.models.files.card import ModelCard
+from napari_swintormer.models.files.weights import file_sha256
+from napari_swintormer.plugin.deblur.variant_row import picture
+from napari_swintormer.plugin.shared.style import form_layout, set_role, text_label
+from napari_swintormer.plugin.shared.wiring import show_error
+from napari_swintormer.runs.job import planned_speed_key, prepare
+from napari_swintormer.sample import sample_images
+from napari_swintormer.settings.options import DeblurSettings, with_preferences
+from napari_swintormer.tiling.grid import Region
+
+_TRAINED_ON = "Trained on"
+_EXAMPLE = Region(0, 150, 0, 150)  # of the circuit board: stripes out of focus
+
+
+class ModelCardView(QWidget):
+    """Shows the card of one model, or why its file cannot be used."""
+
+    said = Signal(str, bool)
+    drawn = Signal()
+    """The example is there, or failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._info: ModelInfo | None = None
+        self._worker: FunctionWorker[NDArray[np.uint8]] | None = None
+        self._examples: dict[str, QPixmap] = {}
+        self.title = text_label("title")
+        self.summary = text_label("message")
+        self.facts = form_layout()
+        self.show_example = QPushButton("Show an example")
+        self.show_example.setToolTip(
+            "Deblur a part of the sample Circuit board with this model, here and now."
+        )
+        self.show_example.clicked.connect(self._make_example)
+        self.example = QLabel()
+        self.example.setToolTip("Left as it was captured, right deblurred by this model.")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(8)
+        layout.addWidget(self.title)
+        layout.addWidget(self.summary)
+        layout.addWidget(self.show_example)
+        layout.addWidget(self.example)
+        layout.addLayout(self.facts)
+        layout.addStretch(1)
+
+    def show_model(self, info: ModelInfo | None) -> None:
+        """Show a model; None says how to get one."""
+        self._info = info
+        while self.facts.rowCount():
+            self.facts.removeRow(0)
+        if info is None:
+            self.title.setText("")
+            self.summary.setText("No models yet. Add a weights file to begin.")
+            self._show_example()
+            return
+        card = info.card
+        self.title.setText((card and card.title) or info.name)
+        set_role(self.summary, "error" if card is None else "message")
+        self.summary.setText(info.problem or "" if card is None else card.summary)
+        self.summary.setVisible(bool(self.summary.text()))
+        facts = [] if card is None else [*_facts(card), ("Speed", _speed(info, card))]
+        for name, value in [*facts, ("File", str(info.path))]:
+            shown = text_label("message")
+            shown.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            shown.setText(value)
+            if name == _TRAINED_ON and card is not None:
+                shown.setToolTip(_sources(card))
+            label = QLabel(name)
+            label.setAlignment(Qt.AlignmentFlag.AlignTop)
+            label.setProperty("role", "caption")
+            self.facts.addRow(label, shown)
+        self._show_example()
+
+    def _show_example(self) -> None:
+        info = self._info
+        # the sample is a single image
+        usable = info is not None and info.card is not None and info.card.network.views == 1
+        drawn = self._examples.get(str(info.path)) if usable and info is not None else None
+        self.show_example.setVisible(usable and drawn is None)
+        self.show_example.setEnabled(self._worker is None)
+        self.example.setVisible(drawn is not None)
+        if drawn is not None:
+            self.example.setPixmap(drawn)
+
+    def _make_example(self) -> None:
+        info = self._info
+        assert info is not None
+        self._worker = create_worker(_example, info, _start_thread=False, _ignore_errors=True)
+        self._worker.returned.connect(lambda both: self._take_example(info, both))
+        self._worker.errored.connect(lambda error: show_error(error, self.said.emit))
+        self._worker.finished.connect(self._reset)
+        self.said.emit("Deblurring the example …", False)
+        self._show_example()
+        self._worker.start()
+
+    def _take_example(self, info: ModelInfo, both: NDArray[np.uint8]) -> None:
+        self._examples[str(info.path)] = QPixmap.fromImage(picture(both, "YXS", {"rgb": True}))
+        self.said.emit("", False)
+
+    def _reset(self) -> None:
+        self._worker = None
+        self._show_example()
+        self.drawn.emit()
+
+
+def _example(info: ModelInfo) -> NDArray[np.uint8]:
+    """Deblur a part of the sample; give it before and after, side by side."""
+    sample = next(image for image in sample_images() if image.name == "circuit-board")
+    with open_image(sample.path) as image:
+        settings = with_preferences(DeblurSettings(model=str(info.path), axes=image.axes))
+        job = prepare(np.asarray(image.data[...]), settings)
+        events = job.preview({}, _EXAMPLE)
+        while True:
+            try:
+                next(events)
+            except StopIteration as end:
+                restored = end.value
+                break
+    gap = np.zeros((restored.region.shape[0], 6, 3), np.uint8)
+    halves: NDArray[np.uint8] = np.concatenate(
+        [restored.image.data[..., :3], gap, restored.finished(1.0)[..., :3]], axis=1
+    )
+    return halves
+
+
+def _facts(card: ModelCard) -> list[tuple[str, str]]:
+    """Say what a card says, in rows of a name and a value; empty ones are left out."""
+    images, sources = sum(data.images for data in card.training_data), len(card.training_data)
+    rows = [
+        ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, colours one by one"),
+        ("Views", ", ".join(card.views or ())),
+        ("Tiles", f"{card.tile_size} px, overlap {card.overlap}"),
+        (_TRAINED_ON, f"{images:,} images from {sources} sources" if sources else ""),
+        ("Measured", "\n".join(f"{name}: {value:g}" for name, value in card.metrics.items())),
+        ("Licence", card.licence),
+        ("Version", card.version),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _speed(info: ModelInfo, card: ModelCard) -> str:
+    """Say how fast the model has been on this computer, with the settings as they are."""
+    prior = card.prior.num_inference_steps if card.prior is not None else None
+    settings = with_preferences(DeblurSettings(tile_size=card.tile_size, num_inference_steps=prior))
+    try:
+        rate = recall_speed(planned_speed_key(file_sha256(info.path), settings))
+    except SwintormerError:  # the file has gone meanwhile
+        rate = None
+    if rate is None:
+        return "measured by the first run"
+    return f"{rate / 1e6:.2g} megapixels a second, measured here"
+
+
+def _sources(card: ModelCard) -> str:
+    """List the training data for a tooltip, which takes what looks like markup for markup."""
+    lines = [f"{data.name}: {data.images:,} images, {data.licence}" for data in card.training_data]
+    return "<p>" + "<br>".join(escape(line) for line in lines)

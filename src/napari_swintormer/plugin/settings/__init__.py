@@ -1,0 +1,1 @@
+"""The Settings widget and the page in napari's preferences."""

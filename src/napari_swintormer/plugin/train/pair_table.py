@@ -1,0 +1,85 @@
+"""The table of pairs with what the check found about each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+
+from napari_swintormer.training.data.check import PairReport
+
+_COLUMNS = ("Pair", "Findings", "Shift y, x", "Gain", "Details")
+_FINDINGS = 1
+_TIPS = (
+    "The blurred image, and the plane of a stack; its middle beside that of the sharp image.",
+    "What the check found; red pairs cannot be trained on.",
+    "How far the sharp image is moved against the blurred one, in pixels.",
+    "Contrast of the sharp image, times that of the blurred one.",
+    "Strength of the sharp image's details over those of the blurred one.",
+)
+_ICON = (72, 36)  # pixels, of the two images side by side
+_PAIR_WIDTH = 200
+_BAD, _REMARK, _GOOD = QColor("#e5484d"), QColor("#d29922"), QColor("#3fa66a")
+
+
+class PairTable(QTableWidget):
+    """Reports of the pair check, one a row; grows while the check runs."""
+
+    def __init__(self) -> None:
+        super().__init__(0, len(_COLUMNS))
+        for column, (name, tip) in enumerate(zip(_COLUMNS, _TIPS, strict=True)):
+            item = QTableWidgetItem(name)
+            item.setToolTip(tip)
+            self.setHorizontalHeaderItem(column, item)
+        self.verticalHeader().hide()
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
+        self.setColumnWidth(0, _PAIR_WIDTH)
+        self.setWordWrap(False)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names differ at their ends
+        self.setIconSize(QSize(*_ICON))
+        self.verticalHeader().setDefaultSectionSize(_ICON[1] + 6)
+        self.setMinimumHeight(2 * _ICON[1] + 60)
+        self.reports: list[PairReport] = []
+
+    def restart(self) -> None:
+        """Forget all rows."""
+        self.setRowCount(0)
+        self.reports = []
+
+    def add(self, report: PairReport) -> None:
+        """Add the row of a pair."""
+        self.reports.append(report)
+        row = self.rowCount()
+        self.insertRow(row)
+        kinds = ", ".join(finding.kind for finding in report.findings) or "good"
+        sentences = "\n".join(finding.message for finding in report.findings)
+        colour = _BAD if report.bad else _REMARK if report.findings else _GOOD
+        for column, text in enumerate((report.name, kinds, *report.figures)):
+            item = QTableWidgetItem(text)
+            item.setToolTip(sentences or text)
+            if column == 0 and report.thumbnail is not None:
+                item.setIcon(_icon(report.thumbnail))
+            if column == _FINDINGS:
+                item.setForeground(colour)
+            elif column:
+                item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+            self.setItem(row, column, item)
+
+    def summary(self) -> str:
+        """Say how many pairs can be trained on, and what is wrong with the first that cannot."""
+        bad = [report for report in self.reports if report.bad]
+        line = f"{len(self.reports) - len(bad)} of {len(self.reports)} pairs can be trained on."
+        return line if not bad else f"{line} {bad[0].findings[0].message}"
+
+
+def _icon(grey_levels: NDArray[np.uint8]) -> QIcon:
+    height, width = grey_levels.shape
+    kind = QImage.Format.Format_Grayscale8
+    image = QImage(grey_levels.tobytes(), width, height, width, kind)
+    return QIcon(QPixmap.fromImage(image))

@@ -1,0 +1,172 @@
+"""From file to file: a run that is planned, stopped, completed later, and put in its place."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, get_args
+
+from napari_swintormer.errors import OutputError, SettingsError
+from napari_swintormer.events import Notice
+from napari_swintormer.runs.stores import DEVIATION, FileStores, check_deviation
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.store.result import ResultStore
+from napari_swintormer.imaging.formats.writing import (
+    TIFF_SUFFIXES,
+    ZARR_SUFFIX,
+    Compression,
+    check_fits,
+    check_output,
+)
+from napari_swintormer.runs.job import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
+
+    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.engine.blocks import TileRestorer
+    from napari_swintormer.events import Event
+    from napari_swintormer.imaging.image import Image
+    from napari_swintormer.runs.job import Job
+
+
+@dataclass(frozen=True)
+class FileRun:
+    """Deblurs an image file; see `napari_swintormer.api.deblur_file` for the attributes.
+
+    Attributes
+    ----------
+    src, dst, second_view
+        Files or folders.
+    settings
+        What the user chose.
+    restorer
+        Takes the place of ``settings.model``, or None.
+    compression, overwrite, resume, scheduler
+        See there.
+    """
+
+    src: Path
+    dst: Path
+    settings: DeblurSettings
+    restorer: TileRestorer | None = None
+    second_view: Path | None = None
+    compression: Compression | None = None
+    overwrite: bool = False
+    resume: bool = False
+    scheduler: str | None = None
+
+    def describe(self) -> str:
+        """Check everything and say the plan in one line; imports no torch and writes nothing."""
+        with self._planned() as (_, job):
+            return job.describe()
+
+    def events(self) -> Generator[Event, None, None]:
+        """Run; closing the generator leaves what `resume` goes on with.
+
+        Yields
+        ------
+        Event
+            A `Notice` with the plan first, then those of `napari_swintormer.runs.job.Job.run`, then
+            `Progress` in chunks while the result is put in its place.
+        """
+        with self._planned() as (views, job):
+            yield Notice(job.describe())
+            if self.scheduler is None:
+                job = job.load()
+            stores = self._open_stores(views[0], job)
+            if stores.damage:
+                yield Notice(stores.damage)
+            try:
+                yield from self._work(views, job, stores)
+            except BaseException:
+                if not stores.finished():  # nothing to go on with
+                    stores.discard()
+                raise
+            yield from stores.finishing(compression=self.compression, overwrite=self.overwrite)
+
+    def _work(
+        self, views: Sequence[Image], job: Job, stores: FileStores
+    ) -> Generator[Event, None, None]:
+        """Restore the image here, or on a cluster."""
+        if self.scheduler is None:
+            yield from job.run(stores.array, stores, deviation=stores.deviation)
+            return
+        from napari_swintormer.engine import cluster
+        from napari_swintormer.imaging.formats.shared import as_dask
+
+        planes = job.see(*(as_dask(view, job.plan.grid.block_size) for view in views))
+        with cluster.connected(self.scheduler) as client:
+            resources, beside = cluster.gpu_resources(client), None
+            if stores.deviation is None:
+                result = job.lazy(planes, resources)
+            else:
+                result, deviation = job.lazy_with_deviation(planes, resources)
+                beside = deviation, stores.deviation
+            yield from cluster.run(job.plan, planes, result, stores.array, stores, client, beside)
+
+    @contextmanager
+    def _planned(self) -> Iterator[tuple[Sequence[Image], Job]]:
+        """Open the views and plan the run; refuse early what could not be written in the end."""
+        for src in filter(None, (self.src, self.second_view)):
+            check_output(self.dst, src, self.overwrite)
+        self._check_compression()
+        with ExitStack() as opened:
+            image = opened.enter_context(open_image(self.src, self.settings.axes))
+            views = [image]
+            if self.second_view is not None:
+                views.append(opened.enter_context(open_image(self.second_view, image.axes)))
+            settings = replace(self.settings, axes=image.axes)
+            second_view = None if self.second_view is None else views[1].data
+            job = prepare(image.data, settings, self.restorer, second_view)
+            check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)
+            check_deviation(self.dst, self.src, job, overwrite=self.overwrite)
+            yield views, job
+
+    def _check_compression(self) -> None:
+        if self.compression is None:
+            return
+        if self.compression not in get_args(Compression):
+            raise SettingsError(
+                f"There is no such compression (got compression={self.compression!r}). "
+                f"Use one of {', '.join(map(repr, get_args(Compression)))}."
+            )
+        if self.dst.suffix.lower() not in TIFF_SUFFIXES:
+            raise SettingsError(
+                f"Only a TIFF takes a compression (got compression={self.compression!r} for "
+                f"{self.dst.name}). Leave it out; OME-Zarr is always compressed."
+            )
+
+    def _open_stores(self, image: Image, job: Job) -> FileStores:
+        if not (self.resume and ResultStore.is_unfinished(self.dst)):
+            self._check_space(job)
+        return FileStores(
+            self.dst,
+            job,
+            job.provenance() | {"input": self._fingerprint(job)},
+            resume=self.resume,
+            overwrite=self.overwrite,
+            pixel_size=image.pixel_size,
+            unit=image.unit,
+        )
+
+    def _fingerprint(self, job: Job) -> dict[str, Any]:
+        second = self.second_view
+        return job.fingerprint(self.src.name, None if second is None else second.name)
+
+    def _check_space(self, job: Job) -> None:
+        """Refuse a run whose result, uncompressed, is larger than the free space."""
+        itemsize = job.planes.dtype.itemsize + DEVIATION.itemsize * self.settings.uncertainty
+        size = prod(job.planes.data.shape) * itemsize
+        # with coarser levels; any other than a Zarr result is written a second time, into its
+        # format, and a TIFF keeps the level to come in a file meanwhile
+        needed = size * (4 if self.dst.suffix.lower() == ZARR_SUFFIX else 8) // 3
+        free = shutil.disk_usage(self.dst.absolute().parent).free
+        if free < needed:
+            raise OutputError(
+                f"The disk is too full for {self.dst}: it may take {needed / 1e9:.2g} GB, and "
+                f"{free / 1e9:.2g} GB are free. Free some space, or write to another disk."
+            )

@@ -1,0 +1,150 @@
+"""A folder of images as one run: image by image, stopped and gone on with, failures told last."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_swintormer.errors import FileError, ImageError, OutputError
+from napari_swintormer.events import Clock, Notice
+from napari_swintormer.runs.file import FileRun
+from napari_swintormer.models.catalogue import describe_model
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.events import Event
+
+# What a result is called: the suffix of its image where that loses nothing, else another.
+_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".btf": ".tif"} | {
+    suffix: suffix for suffix in (".tif", ".tiff", ".png", ".npy", ".zarr")
+}
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+def is_folder_of_images(path: Path) -> bool:
+    """Say whether a path is a folder that is not itself an image, as a Zarr folder is."""
+    return path.is_dir() and not any((path / name).exists() for name in _ZARR_FILES)
+
+
+@dataclass(frozen=True)
+class FolderRun:
+    """Deblurs every image of a folder into a file of the same name in another folder.
+
+    What is there already is left as it is, and an image that was stopped in the middle goes on: so
+    the same run again completes what an earlier one has begun.
+
+    Attributes
+    ----------
+    src, dst
+        Folders; `dst` is made where it does not exist. Folders in `src` are no part of the run,
+        but for Zarr images.
+    settings
+        For every image.
+    overwrite
+        Make what is there again.
+    second_view
+        Folder of the second views for a model of two, under the names of the images.
+    """
+
+    src: Path
+    dst: Path
+    settings: DeblurSettings
+    overwrite: bool = False
+    second_view: Path | None = None
+
+    def files(self) -> list[tuple[Path, Path]]:
+        """List the images, sorted by name, each with the file of its result.
+
+        Raises
+        ------
+        FileError
+            There is no image, or the folder cannot be read.
+        OutputError
+            The results would lie among the images.
+        """
+        if self.dst.resolve() in [p.resolve() for p in (self.src, self.second_view) if p]:
+            raise OutputError(
+                f"{self.dst} is the folder of the images; choose another for results."
+            )
+        try:
+            inside = sorted(path for path in self.src.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            raise FileError(f"{self.src} cannot be read ({error.strerror}).") from error
+        images = [
+            path
+            for path in inside
+            if path.suffix.lower() in _SUFFIXES and not is_folder_of_images(path)
+        ]
+        if not images:
+            raise FileError(f"{self.src} holds no TIFF, Zarr, NPY, PNG or JPEG image.")
+        taken = {path.name for path in images}
+        return [(path, self.dst / _result_name(path, taken)) for path in images]
+
+    def describe(self) -> str:
+        """Say in one line what there is to do; imports no torch."""
+        files = self.files()
+        done = 0 if self.overwrite else sum(out.exists() for _, out in files)
+        text = f"{len(files)} image{'s' * (len(files) != 1)} from {self.src} to {self.dst}"
+        return f"{text}, {done} of them there already" if done else text
+
+    def events(self) -> Generator[Event, None, None]:
+        """Run; closing the generator leaves what the same run goes on with.
+
+        Yields
+        ------
+        Event
+            Those of `FileRun.events` for each image, and `Progress` in images after each.
+
+        Raises
+        ------
+        FileError
+            In the end: images that could not be deblurred, by name, each with the reason.
+        """
+        card = describe_model(self.settings.model).card  # no reason to fail again for every image
+        if card is not None:
+            card.check_views(1 if self.second_view is None else 2)
+        files = self.files()
+        yield Notice(self.describe())
+        try:
+            self.dst.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.dst} cannot be made ({error.strerror}).") from error
+        there = [out.exists() and not self.overwrite for _, out in files]
+        clock = Clock(len(files), "images", sum(there))
+        failed: list[str] = []
+        for number, ((image, out), done) in enumerate(zip(files, there, strict=True), start=1):
+            if done:
+                continue
+            yield Notice(f"{image.name} ({number} of {len(files)})")
+            run = FileRun(
+                image,
+                out,
+                self.settings,
+                second_view=self.second_view and self.second_view / image.name,
+                overwrite=self.overwrite,
+                resume=not self.overwrite,
+            )
+            try:
+                with closing(run.events()) as events:
+                    yield from events
+            except (FileError, ImageError, OutputError) as error:
+                failed.append(f"{image.name}: {error}")
+            yield clock.after(1)
+        if failed:
+            raise FileError(
+                f"{len(failed)} of {len(files)} images could not be deblurred, all others are in "
+                f"{self.dst}:\n" + "\n".join(failed)
+            )
+
+
+def _result_name(image: Path, taken: set[str]) -> str:
+    """Name a result; two images that differ in the suffix alone do not share it."""
+    suffix = _SUFFIXES[image.suffix.lower()]
+    if suffix == image.suffix.lower():
+        return image.name
+    name = image.stem + suffix
+    return image.name + suffix if name in taken else name

@@ -1,0 +1,181 @@
+"""What a run into a file fills: the store of the result, and beside it that of its deviation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swintormer.errors import OutputError
+from napari_swintormer.imaging.store.result import ResultStore
+from napari_swintormer.imaging.formats.writing import PICTURE_SUFFIXES, check_fits, check_output
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    from napari_swintormer.events import Event
+    from napari_swintormer.imaging.formats.writing import Compression
+    from napari_swintormer.runs.job import Job
+
+DEVIATION = np.dtype(np.float32)
+_DOUBLE_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff")
+
+
+def deviation_path(dst: Path) -> Path:
+    """Name the file of the deviation beside a result; for a picture, which has no floats, a TIFF.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> deviation_path(Path("sharp.ome.zarr")).name, deviation_path(Path("sharp.png")).name
+    ('sharp-deviation.ome.zarr', 'sharp-deviation.tif')
+    """
+    suffix = next((s for s in _DOUBLE_SUFFIXES if dst.name.lower().endswith(s)), dst.suffix)
+    stem, own = dst.name[: len(dst.name) - len(suffix)], dst.name[len(dst.name) - len(suffix) :]
+    own = ".tif" if suffix.lower() in PICTURE_SUFFIXES else own
+    return dst.with_name(f"{stem}-deviation{own}")
+
+
+class FileStores:
+    """The stores of one run; a journal for the engine, kept with the result.
+
+    The store of the deviation is created before that of the result, and put in its place before it:
+    as long as the result is unfinished, the run can be resumed.
+
+    Parameters
+    ----------
+    dst
+        File or folder of the result.
+    job
+        The planned run; with ``settings.uncertainty`` there is a deviation.
+    run
+        As in `ResultStore.create`.
+    resume
+        Go on with an unfinished run, if there is one.
+    overwrite, pixel_size, unit
+        As in `ResultStore.create`.
+
+    Attributes
+    ----------
+    array, deviation
+        What the run writes; None where there is no deviation, or it is in its place.
+    """
+
+    def __init__(
+        self,
+        dst: Path,
+        job: Job,
+        run: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool = False,
+        pixel_size: Mapping[str, float] | None = None,
+        unit: Mapping[str, str] | None = None,
+    ) -> None:
+        going_on = resume and ResultStore.is_unfinished(dst)
+
+        def open_store(path: Path, dtype: np.dtype[Any], run: Mapping[str, Any]) -> ResultStore:
+            if going_on:
+                return ResultStore.resume(path, run)
+            planes = job.planes
+            return ResultStore.create(
+                path,
+                planes.data.shape,
+                dtype,
+                planes.axes,
+                job.plan.grid.block_size,
+                run,
+                pixel_size=pixel_size,
+                unit=unit,
+                planes_per_position=planes.planes_per_position,
+                overwrite=overwrite,
+            )
+
+        self.deviation = None
+        self._stores: list[ResultStore] = []  # that of the result is the last
+        if job.settings.uncertainty and not (going_on and _is_placed(dst, job)):
+            path = deviation_path(dst)
+            if not ResultStore.is_unfinished(dst) and ResultStore.is_unfinished(path):
+                ResultStore(path).discard()  # of a run that was killed before it began
+            holds = {"holds": "standard deviation of the samples"}
+            self._stores.append(open_store(path, DEVIATION, {**run, **holds}))
+            self.deviation = self._stores[0].array
+        self._result = open_store(dst, job.planes.dtype, run)
+        self._stores.append(self._result)
+        self.array = self._result.array
+
+    @property
+    def batch_size(self) -> int | None:
+        """Tiles at once when the run began; None before."""
+        return self._result.batch_size
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None:
+        self._result.batch_size = n_tiles
+
+    @property
+    def damage(self) -> str | None:
+        """What the user should know of the unfinished run that goes on."""
+        damaged = [store for store in self._stores if store.damaged]
+        return " ".join(store.describe_damage() for store in damaged) or None
+
+    def finished(self) -> set[tuple[int, int, int]]:
+        """Give the chunks whose result and deviation are written; see `ResultStore.finished`."""
+        return set.intersection(*(store.finished() for store in self._stores))
+
+    def mark(self, plane: int, row: int, column: int) -> None:
+        """Note that a chunk of the result, and of its deviation, is written."""
+        for store in self._stores:
+            store.mark(plane, row, column)
+
+    def finishing(
+        self, *, compression: Compression | None = None, overwrite: bool = False
+    ) -> Generator[Event, None, None]:
+        """Put both in their places, see `ResultStore.finishing`."""
+        for store in self._stores:
+            yield from store.finishing(compression=compression, overwrite=overwrite)
+
+    def discard(self) -> None:
+        """Remove the unfinished run."""
+        for store in reversed(self._stores):
+            store.discard()
+
+
+def check_deviation(dst: Path, src: Path | None, job: Job, *, overwrite: bool = False) -> None:
+    """Refuse a run whose deviation could not be written in the end.
+
+    Parameters
+    ----------
+    dst, src
+        File of the result, and of the image, if it comes from one.
+    job
+        The planned run; one without uncertainty is never refused.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OutputError
+        With what would work.
+    """
+    if not job.settings.uncertainty:
+        return
+    path = deviation_path(dst)
+    # an unfinished run may have put it in its place already
+    check_output(path, src, overwrite or ResultStore.is_unfinished(dst))
+    check_fits(path, job.planes.axes, job.planes.data.shape, DEVIATION)
+
+
+def _is_placed(dst: Path, job: Job) -> bool:
+    """Say whether an unfinished run has put its deviation in its place already."""
+    path = deviation_path(dst)
+    if ResultStore.is_unfinished(path):
+        return False
+    rows, columns = job.plan.grid.n_blocks
+    complete = len(ResultStore(dst).finished()) == job.plan.n_planes * rows * columns
+    if complete and path.exists():
+        return True
+    raise OutputError(
+        f"The unfinished run of {dst} has lost its deviation {path.name}; overwrite it on purpose."
+    )

@@ -1,0 +1,1 @@
+"""Options of a deblurring and preferences of the user; imports only `errors`."""

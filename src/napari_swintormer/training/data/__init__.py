@@ -1,0 +1,1 @@
+"""The images that training learns from: pairs, their check, patches."""

@@ -1,0 +1,132 @@
+"""Decoded images of a training, kept so that a patch seldom opens a file."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from napari_swintormer.imaging.intensity import measure_ranges
+from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.training.data.sources import open_planes, open_source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_swintormer.imaging.intensity import IntensityConvention, IntensityRange
+    from napari_swintormer.training.data.pairs import Region
+    from napari_swintormer.training.data.sources import Source
+
+_CACHE_BYTES = 512 * 2**20
+_LOOK = 256  # pixels around the middle of an image that tell a dark background
+_DARK = 0.35
+_REACH = 8  # pixels beyond a region that interpolation looks at
+
+
+class ImageCache:
+    """Keeps decoded images and their intensity ranges.
+
+    Images too large to keep are read region by region. Safe to use from several threads.
+
+    Parameters
+    ----------
+    channels
+        Channels of the network.
+    convention
+        How the network wants intensities.
+    limit
+        Bytes of all images that are kept; one may take an eighth.
+    """
+
+    def __init__(
+        self, channels: int, convention: IntensityConvention, limit: int = _CACHE_BYTES
+    ) -> None:
+        self._channels = channels
+        self._convention = convention
+        self._limit = limit
+        self._bytes = 0
+        self._ranges: dict[Source, list[IntensityRange]] = {}
+        self._images: OrderedDict[Source, tuple[NDArray[Any], str]] = OrderedDict()
+        self._dark: dict[tuple[Source, int], bool] = {}
+        self._lock = threading.Lock()
+
+    def range_of(self, source: Source, plane: int) -> IntensityRange:
+        """Intensity range of a plane, measured once."""
+        ranges = self._ranges.get(source)
+        if ranges is None:
+            with open_planes(source, self._channels) as planes:
+                ranges = self._ranges[source] = measure_ranges(planes, self._convention)
+        return ranges[plane]
+
+    def is_dark(self, source: Source, plane: int, bounds: Region) -> bool:
+        """Whether most of the middle of a region is dark, as behind things that shine."""
+        known = self._dark.get((source, plane))
+        if known is None:
+            y, x = (slice(max(a, (a + b) // 2 - _LOOK), (a + b) // 2 + _LOOK) for a, b in bounds)
+            seen = self.range_of(source, plane).to_unit(self.read(source, plane, y, x))
+            known = self._dark[source, plane] = bool(np.median(seen) < _DARK)
+        return known
+
+    def read(
+        self, source: Source, plane: int, y: slice, x: slice, channels: int | None = None
+    ) -> NDArray[Any]:
+        """Read a region ``(C, h, w)`` of a plane, seen with `channels` if not the network's."""
+        with self._lock:
+            kept = self._images.get(source)
+            if kept is not None:
+                self._images.move_to_end(source)
+        if kept is not None:
+            return Planes(*kept, channels or self._channels).read(plane, y, x)
+        with open_source(source) as (lazy, axes):
+            size = int(np.prod(lazy.shape)) * np.dtype(lazy.dtype).itemsize
+            keep = size <= self._limit // 8
+            data = np.asarray(lazy[:]) if keep else lazy
+            region = Planes(data, axes, channels or self._channels).read(plane, y, x)
+        if keep:
+            self._keep(source, data, axes)
+        return region
+
+    def read_moved(
+        self,
+        source: Source,
+        plane: int,
+        y: slice,
+        x: slice,
+        shift: tuple[float, float],
+        shape: tuple[int, int],
+    ) -> NDArray[Any]:
+        """Read a region of an image of `shape` that is moved back by `shift` pixels.
+
+        Between pixels cubic splines are taken; whole pixels are read as they are. The moved region
+        lies inside the image, see `napari_swintormer.training.data.pairs.Scene.region`.
+        """
+        if shift == (0.0, 0.0):
+            return self.read(source, plane, y, x)
+        whole = np.rint(shift).astype(int)
+        rest = np.asarray(shift) - whole
+        y, x = (_moved(side, int(d)) for side, d in zip((y, x), whole, strict=True))
+        if not rest.any():
+            return self.read(source, plane, y, x)
+        wide_y, wide_x = (
+            slice(max(0, side.start - _REACH), min(n, side.stop + _REACH))
+            for side, n in zip((y, x), shape, strict=True)
+        )
+        region = self.read(source, plane, wide_y, wide_x).astype(np.float32)
+        region = ndimage.shift(region, (0, *-rest), order=3, mode="mirror")
+        return np.asarray(region[:, _moved(y, -wide_y.start), _moved(x, -wide_x.start)])
+
+    def _keep(self, source: Source, data: NDArray[Any], axes: str) -> None:
+        with self._lock:
+            if source not in self._images:
+                self._images[source] = (data, axes)
+                self._bytes += data.nbytes
+            while self._bytes > self._limit:
+                _, (oldest, _) = self._images.popitem(last=False)
+                self._bytes -= oldest.nbytes
+
+
+def _moved(side: slice, distance: int) -> slice:
+    return slice(side.start + distance, side.stop + distance)

@@ -1,0 +1,136 @@
+"""Images on disk that belong together: folders of them, matched by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_swintormer.errors import TrainingError
+from napari_swintormer.training.data.pairs import ImagePair
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_swintormer.training.degradations.simple import Kind
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
+
+
+def list_pairs(
+    sharp: Sequence[Path],
+    blurred: Path | None = None,
+    annotations: Path | None = None,
+    kinds: Sequence[Kind | Literal["auto"]] = ("auto",),
+) -> tuple[list[ImagePair], list[str]]:
+    """List the pairs of some folders, in a fixed order; opens no image.
+
+    Parameters
+    ----------
+    sharp
+        Folders of sharp images; one only if there is a `blurred` folder. An image, such as an
+        OME-Zarr stack, does as well, and its partner may have any name then.
+    blurred
+        Folder with a partner of the same name, whatever the suffix, for every sharp image.
+    annotations
+        Folder with masks of the same names, for some or all images.
+    kinds
+        Of the images of each folder.
+
+    Returns
+    -------
+    pairs, unmatched
+        A sentence about every image that has not exactly one partner.
+
+    Raises
+    ------
+    TrainingError
+        A folder is missing or empty.
+    """
+    pairs, unmatched = [], []
+    for folder, kind in zip(sharp, kinds, strict=True):
+        files = list_images(folder)
+        partners: dict[Path, Path] = {}
+        masks: dict[Path, Path] = {}
+        if blurred is not None:
+            partners, alone = _match(files, blurred)
+            unmatched += alone
+        if annotations is not None:
+            masks, _ = _match(files, annotations)
+        pairs += [
+            ImagePair(file, partners.get(file), masks.get(file), kind, str(folder))
+            for file in files
+            if blurred is None or file in partners
+        ]
+    return pairs, unmatched
+
+
+def list_dual_pixel(
+    folder: Path, annotations: Path | None = None
+) -> tuple[list[ImagePair], list[str]]:
+    """List the scenes of a dual-pixel camera, as `list_pairs` does; opens no image.
+
+    Parameters
+    ----------
+    folder
+        Holds the folders ``inputL``, ``inputR`` and ``target`` of images with equal names.
+    annotations
+        As in `list_pairs`.
+    """
+    pairs, unmatched = list_pairs([folder / "target"], folder / "inputR", annotations)
+    left, alone = _match(
+        [pair.sharp for pair in pairs if isinstance(pair.sharp, Path)], folder / "inputL"
+    )
+    complete = [
+        dataclasses.replace(pair, second=left[pair.sharp]) for pair in pairs if pair.sharp in left
+    ]
+    return complete, unmatched + [line for line in alone if line not in unmatched]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the image files of a folder, sorted by name; an image itself is the only one."""
+    if _is_image(folder):
+        return [folder]
+    if not folder.is_dir():
+        raise TrainingError(f"There is no folder {folder}. Give a folder of images.")
+    files = sorted(
+        f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
+    )
+    if not files:
+        raise TrainingError(
+            f"The folder {folder} has no images. Use files of these types: {', '.join(SUFFIXES)}."
+        )
+    return files
+
+
+def _match(files: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[str]]:
+    """Partner of every file in another folder, and a sentence about each that has not one."""
+    advice = "Give both images of a pair the same name; the suffix may differ."
+    if _is_image(folder) and len(files) == 1:  # two images, whatever their names
+        return {files[0]: folder}, []
+    by_stem: dict[str, list[Path]] = {}
+    for file in list_images(folder):
+        by_stem.setdefault(_stem(file), []).append(file)
+    partners, alone = {}, []
+    for file in files:
+        found = by_stem.pop(_stem(file), [])
+        if len(found) == 1:
+            partners[file] = found[0]
+        else:
+            problem = f"{len(found)} partners" if found else "no partner"
+            alone.append(f"{file} has {problem} in {folder}. {advice}")
+    for left_over in itertools.chain(*by_stem.values()):
+        alone.append(f"{left_over} has no partner in {files[0].parent}. {advice}")
+    return partners, alone
+
+
+def _is_image(path: Path) -> bool:
+    """Tell an image from a folder of images; an OME-Zarr image is a folder itself."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES if path.is_file() else path.is_dir() and suffix == ".zarr"
+
+
+def _stem(file: Path) -> str:
+    """Name without its suffix, be it ``.tif`` or ``.ome.tif``."""
+    return file.stem.removesuffix(".ome")

@@ -1,0 +1,1 @@
+"""Synthetic blur and noise: what lenses, microscopes and cameras do to a sharp image."""

@@ -1,0 +1,239 @@
+"""What a training begins with: the model it starts from, and the scenes it learns from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from napari_swintormer.errors import OutputError, TrainingError
+from napari_swintormer.events import Notice
+from napari_swintormer.training.data.check import iter_reports, refuse_bad
+from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
+from napari_swintormer.training.data.pairs import fingerprint, sharp_scenes, split_scenes
+from napari_swintormer.training.data.patches import with_marks
+from napari_swintormer.training.loop.checkpoint import FILE_NAME as CHECKPOINT
+from napari_swintormer.training.train_settings import NETWORKS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from napari_swintormer.models.files.card import ModelCard
+    from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+    from napari_swintormer.training.data.check import PairReport
+    from napari_swintormer.training.data.pairs import ImagePair, Scene
+    from napari_swintormer.training.train_settings import TrainSettings
+
+_TILE_SIZE = (
+    512  # of a new model, as in the paper, but with an eighth as overlap: a third of the cost
+)
+
+
+def concerns_prior(settings: TrainSettings) -> bool:
+    """Whether this is a stage of a training with prior; imports no torch."""
+    if settings.stage != "network":
+        return True
+    if settings.from_model is None:
+        return False
+    from napari_swintormer.models.catalogue import find_model
+    from napari_swintormer.models.files.weights import read_card
+
+    path = find_model(settings.from_model)
+    return path.suffix == ".safetensors" and read_card(path).prior is not None
+
+
+def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:
+    """Card of the model to be, and the weights to start from; None for random ones.
+
+    Raises
+    ------
+    TrainingError
+        Model, network and patches do not fit.
+    ModelNotFoundError, WeightsError
+        The model to start from cannot be used.
+    """
+    from napari_swintormer.models.catalogue import find_model
+    from napari_swintormer.models.files.card import DUAL_PIXEL, ForeignCard, ModelCard
+    from napari_swintormer.models.files.weights import load_weights
+
+    described = {
+        key: getattr(settings, key)
+        for key in ("title", "summary", "licence", "training_data")
+        if getattr(settings, key)
+    }
+    two = settings.dual_pixel is not None or any(pair.second for pair in settings.pairs)
+    views = DUAL_PIXEL if two else None
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", settings.out.stem).lstrip("._-")[:64] or "model"
+    if settings.from_model is None:
+        network = settings.network or NETWORKS["small"]
+        network = network.model_copy(update={"views": len(views or [""])})
+        # the network sees no further than its windows: tiles may be larger than patches
+        tile_size = max(_TILE_SIZE, network.multiple)
+        card = ModelCard(
+            name=name,
+            network=network,
+            views=views,
+            tile_size=tile_size,
+            overlap=tile_size // 8,
+            **described,
+        )
+        weights = None
+    else:
+        if settings.network is not None:
+            raise TrainingError(
+                "A model that is trained further keeps its network: give a network or a model."
+            )
+        base, weights = load_weights(find_model(settings.from_model))
+        if isinstance(base, ForeignCard):
+            raise TrainingError(
+                f"{settings.from_model!r} is a {base.architecture}, a network of others, which "
+                "cannot be trained here. Start from a model of this package."
+            )
+        # Training aims at the unclipped sharp image, whatever the model did before.
+        changed = {"name": name, "version": "1", "metrics": {}, "clip_output": False} | described
+        card = base.model_copy(update=changed)
+        if settings.deconvolution is not None:
+            card, weights = with_deconvolution(card, weights, settings.deconvolution, settings.seed)
+    if settings.parameters == "deconvolution" and card.network.deconvolution is None:
+        model = "network" if settings.from_model is None else f"model {settings.from_model!r}"
+        raise TrainingError(
+            f"The {model} has no deconvolution to train (got parameters='deconvolution'). Train "
+            "all parameters, or start from another model."
+        )
+    if card.network.views != len(views or [""]):
+        raise TrainingError(
+            f"The scenes have {len(views or [''])} view(s), and the model takes "
+            f"{card.network.views}. Start from another model, or from none."
+        )
+    if card.network.prior_channels and card.prior is None:
+        raise TrainingError(
+            f"Training works on networks whose card describes their prior (got "
+            f"prior_channels={card.network.prior_channels} and no prior)."
+        )
+    for side in (settings.patch_size, *settings.larger_patches):
+        if side % card.network.multiple:
+            raise TrainingError(
+                f"patch_size must be a multiple of {card.network.multiple} for this network (got "
+                f"patch_size={side})."
+            )
+    return card, weights
+
+
+def with_deconvolution(
+    card: ModelCard, weights: dict[str, Tensor], deconvolution: DeconvolutionSettings, seed: int
+) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Give a network a deconvolution that changes nothing yet; one that has it stays as it is."""
+    if card.network.deconvolution == deconvolution:
+        return card, weights
+    if card.network.deconvolution is not None or card.prior is not None:
+        raise TrainingError(
+            "A deconvolution can be given to a network that has neither one nor a prior. Leave "
+            "deconvolution out, or start from another model."
+        )
+    import torch
+
+    from napari_swintormer.models.network.swintormer import Swintormer
+
+    network = card.network.model_copy(update={"deconvolution": deconvolution})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = Swintormer(network).state_dict()  # what is new changes nothing
+    return card.model_copy(update={"network": network}), state | weights
+
+
+def find_scenes(
+    settings: TrainSettings, card: ModelCard
+) -> tuple[list[Scene], list[Scene], str, list[Notice]]:
+    """Find what to learn from; no bad pair is among it.
+
+    Returns
+    -------
+    train, held_out, images, notices
+        Scenes to train on and scenes held out, the fingerprint of both, and what the pair check
+        has to say.
+
+    Raises
+    ------
+    TrainingError
+        There are bad pairs and they are not to be skipped, or nothing is left.
+    """
+    channels = card.network.channels
+    pairs, unmatched = list(settings.pairs), list[str]()
+    if not pairs:
+        pairs, unmatched = list_images_of(settings)
+    notices: list[Notice] = []
+    if settings.synthesize is not None:
+        scenes = [scene for pair in pairs for scene in sharp_scenes(pair, channels)]
+    else:
+        scenes, notices = _checked_scenes(settings, pairs, unmatched, channels)
+    halves = split_scenes(scenes, settings.held_out, settings.largest_patch)
+    train, held_out = (with_marks(half, channels) for half in halves)
+    if not train:  # all the marks lie in what was held out
+        train, held_out = scenes, []
+    if not held_out:
+        sentence = "No image is held out for validation: the training reports its loss only."
+        notices.append(Notice(sentence))
+    return train, held_out, fingerprint([*train, *held_out]), notices
+
+
+def list_images_of(settings: TrainSettings) -> tuple[list[ImagePair], list[str]]:
+    """List the pairs in the folders that settings name, and what has no partner there."""
+    if settings.dual_pixel is not None:
+        return list_dual_pixel(settings.dual_pixel, settings.annotations)
+    return list_pairs(
+        settings.sharp, settings.blurred, settings.annotations, settings.kind_of_folder
+    )
+
+
+def _checked_scenes(
+    settings: TrainSettings,
+    pairs: Sequence[ImagePair],
+    unmatched: Sequence[str],
+    channels: int,
+) -> tuple[list[Scene], list[Notice]]:
+    reports = list(
+        iter_reports(
+            pairs,
+            unmatched,
+            channels=channels,
+            register=settings.register,
+            match_intensity=settings.match_intensity,
+        )
+    )
+    if not settings.skip_bad:
+        refuse_bad(reports)
+    scenes = [report.scene for report in reports if report.scene is not None]
+    if not scenes:
+        refuse_bad(reports)
+    return scenes, _notices(reports)
+
+
+def _notices(reports: Sequence[PairReport]) -> list[Notice]:
+    """Say which pairs are skipped and why, and how many others are remarkable."""
+    skipped = [r.findings[0].message for r in reports if r.bad]
+    notices = [Notice(f"Skipped: {message}") for message in skipped]
+    remarkable = [r for r in reports if r.findings and not r.bad]
+    if remarkable:
+        first = remarkable[0].findings[0].message
+        notices.append(
+            Notice(f"The check has a remark about {len(remarkable)} pair(s); the first: {first}")
+        )
+    return notices
+
+
+def check_nothing_there(settings: TrainSettings) -> None:
+    """Refuse to write over a model, or over a training that is to be resumed.
+
+    Raises
+    ------
+    TrainingError, OutputError
+        There is one.
+    """
+    if (settings.run_folder / CHECKPOINT).exists():
+        raise TrainingError(
+            f"There is a training in {settings.run_folder} already. Resume it, delete the folder, "
+            "or choose another name."
+        )
+    if settings.out.exists():
+        raise OutputError(f"{settings.out} exists already. Delete it or write to another name.")
