@@ -41,8 +41,8 @@ WRONG = "wrong prior"
 class WrongPrior(Restorer):
     """Restores every tile with the prior of the tile upside down."""
 
-    def _sample(self, images, places, seen):
-        return super()._sample(images.flip(2, 3), places, seen)
+    def _sample(self, images, origins, seen):
+        return super()._sample(images.flip(2, 3), origins, seen)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from napari_swintormer.engine.blocks import Tile
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.processors import Processor
 from napari_swintormer.engine.runners import RunnerRecipe
-from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.settings.options import cache_folder
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_runners_take_what_fits_unless_told(monkeypatch: pytest.MonkeyPatch) -> 
     recipe = RunnerRecipe(Known(), "known", "cpu", "fp32", tile=(1, 64, 64))
     runner = recipe.make()
     assert runner.batch_size == 12
-    group = [Tile(np.full((1, 64, 64), 0.5, np.float32), Place(0, 0, 0))] * 30
+    group = [Tile(np.full((1, 64, 64), 0.5, np.float32), TileOrigin(0, 0, 0))] * 30
     assert [len(batch) for batch in runner.changes([group])] == [12, 12, 6]
     told = RunnerRecipe(Known(), "known", "cpu", "fp32", batch_size=3, tile=(1, 64, 64))
     assert told.make().batch_size == 3

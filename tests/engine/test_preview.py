@@ -15,7 +15,7 @@ from napari_swintormer.engine.region import count_tiles, restore_region
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.models.prior.noise import PlacedNoise
+from napari_swintormer.models.prior.noise import TileNoise
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import Region, TileGrid
 from napari_swintormer.tiling.plan import make_plan
@@ -26,13 +26,13 @@ CPU = torch.device("cpu")
 class Smooth(nn.Module):
     """A restorer whose answer depends on the border of the tile, and as a prior on its place."""
 
-    needs_places = True
+    needs_origins = True
 
     def count_steps(self, height, width):
         return 2
 
-    def in_steps(self, tiles, places):
-        noise = PlacedNoise(0, places)(0, tiles)
+    def in_steps(self, tiles, origins):
+        noise = TileNoise(0, origins)(0, tiles)
         yield
         restored = nn.functional.avg_pool2d(tiles, 5, 1, 2) * 1.1 + 0.1 * noise
         yield

@@ -20,7 +20,7 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import Notice, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling.grid import Region
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CPU = torch.device("cpu")
-EMPTY = Tile(np.zeros((1, 8, 8), np.float32), Place(0, 0, 0))
+EMPTY = Tile(np.zeros((1, 8, 8), np.float32), TileOrigin(0, 0, 0))
 TILE_BYTES = 4 * 64 * 64
 
 
@@ -174,7 +174,7 @@ def test_a_real_gpu_that_is_full_goes_on() -> None:
     restorer = Hungry().to(device)
     runner = TileRunner(restorer, device, torch.float32, 16)
     tiles = [np.random.default_rng(i).random((1, 64, 64), np.float32) for i in range(40)]
-    placed = [Tile(tile, Place(0, 0, 0)) for tile in tiles]
+    placed = [Tile(tile, TileOrigin(0, 0, 0)) for tile in tiles]
     got = [change for batch in runner.changes([placed]) for change in batch]
     assert "with 16 tiles at once; going on with 8" in runner.take_notices()[0]
     del ballast

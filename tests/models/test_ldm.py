@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from napari_swintormer.errors import FileError, WeightsError
 from napari_swintormer.models.prior.compvis import convert_compvis
 from napari_swintormer.models.prior.ldm import LdmPrior, build_denoiser, load_prior
-from napari_swintormer.models.prior.noise import Place, PlacedNoise
+from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 from napari_swintormer.models.stepwise import finished
@@ -226,12 +226,12 @@ def right_on(right, fused):
 def test_a_sample_depends_on_its_place_and_seed_alone(denoiser):
     prior = LdmPrior(denoiser, SETTINGS)
     images = torch.rand(2, 3, 32, 32)
-    places = [Place(0, 0, 0), Place(0, 5, 9)]
-    both = prior.sample(images, PlacedNoise(1, places), 3)
-    assert torch.equal(both, prior.sample(images, PlacedNoise(1, places), 3))
-    second = prior.sample(images[1:], PlacedNoise(1, places[1:]), 3)
+    origins = [TileOrigin(0, 0, 0), TileOrigin(0, 5, 9)]
+    both = prior.sample(images, TileNoise(1, origins), 3)
+    assert torch.equal(both, prior.sample(images, TileNoise(1, origins), 3))
+    second = prior.sample(images[1:], TileNoise(1, origins[1:]), 3)
     torch.testing.assert_close(second, both[1:], rtol=1e-4, atol=1e-4)
-    assert relative(prior.sample(images, PlacedNoise(2, places), 3), both) > 0.1
+    assert relative(prior.sample(images, TileNoise(2, origins), 3), both) > 0.1
 
 
 def test_the_released_size_builds_and_makes_a_step():

@@ -1,4 +1,4 @@
-"""Noise that depends on its place and on nothing else."""
+"""Noise that depends on its position and on nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_swintormer.models.prior.noise import Place, PlacedNoise, gaussian_noise, philox
+from napari_swintormer.models.prior.noise import TileNoise, TileOrigin, gaussian_noise, philox
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_it_is_normal_and_white():
 
 
 def test_tiles_share_their_noise_in_any_order():
-    places = [Place(0, 0, 0), Place(0, 8, 16), Place(1, 0, 0)]
+    origins = [TileOrigin(0, 0, 0), TileOrigin(0, 8, 16), TileOrigin(1, 0, 0)]
     like = torch.empty(3, 4, 12, 12)
-    together = PlacedNoise(7, places, factor=4)(2, like)
-    backwards = PlacedNoise(7, places[::-1], factor=4)(2, like)
+    together = TileNoise(7, origins, factor=4)(2, like)
+    backwards = TileNoise(7, origins[::-1], factor=4)(2, like)
     assert torch.equal(together, backwards.flip(0))
     assert torch.equal(together[0][:, 2:, 4:], together[1][:, :-2, :-4])
     assert not torch.equal(together[0], together[2])

@@ -18,7 +18,7 @@ from napari_swintormer.evaluation.benchmark.timing import LiveBytes
 from napari_swintormer.models.files.card import ModelCard
 from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.models.prior.compact import CompactPrior, build_network
-from napari_swintormer.models.prior.noise import Place, PlacedNoise
+from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.models.prior.sampling import SamplingPlan, sample
 from napari_swintormer.models.restorer import PriorUse, Restorer
@@ -104,7 +104,7 @@ def test_the_prior_is_left_out(image, file, card, restorer):
     nothing = torch.zeros(1, card.network.prior_channels, 64, 64)
     wanted = restorer.network(torch.cat([tiles, nothing], dim=1))
     torch.testing.assert_close(off(tiles), wanted)
-    assert not off.needs_places
+    assert not off.needs_origins
     seeds = [deblur(image, file, prior="off", seed=seed, precision="fp32") for seed in (0, 1)]
     assert np.array_equal(*seeds)
 
@@ -125,9 +125,9 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypat
     image = torch.rand(1, 3, 240, 240)
     reach = 40  # of all convolutions together
     y, x = corner
-    whole = finished(restorer._sample(image, [Place(0, 100, 200)], {}))
-    cut, place = image[..., y : y + 192, x : x + 192], Place(0, 100 + y, 200 + x)
-    part = finished(restorer._sample(cut, [place], {}))
+    whole = finished(restorer._sample(image, [TileOrigin(0, 100, 200)], {}))
+    cut, origin = image[..., y : y + 192, x : x + 192], TileOrigin(0, 100 + y, 200 + x)
+    part = finished(restorer._sample(cut, [origin], {}))
     inner = slice(reach, 192 - reach)
     torch.testing.assert_close(
         part[..., inner, inner], whole[..., y : y + 192, x : x + 192][..., inner, inner]
@@ -142,9 +142,9 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
     sampled = torch.zeros(3, 256, 256)
     for y, x in tiles:
         tile = image[..., y : y + 64, x : x + 64]
-        sampled[:, y : y + 64, x : x + 64] = finished(restorer._sample(tile, [Place(0, y, x)], {}))[
-            0
-        ]
+        sampled[:, y : y + 64, x : x + 64] = finished(
+            restorer._sample(tile, [TileOrigin(0, y, x)], {})
+        )[0]
     jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
     column = torch.arange(255)
     seam = column % 64 == 63
@@ -164,7 +164,7 @@ def test_all_steps_cost_a_fraction_of_the_network():
         return counter.get_total_flops() / 2
 
     # the size of the shipped models' tiles
-    images, noise = torch.rand(1, 3, 512, 512), PlacedNoise(0, [Place(0, 0, 0)], 4)
+    images, noise = torch.rand(1, 3, 512, 512), TileNoise(0, [TileOrigin(0, 0, 0)], 4)
     alone = macs(lambda: restorer(torch.rand(1, 6, 512, 512)))
     assert alone > 4e9
     assert macs(lambda: restorer.prior.sample(images, noise, 1)) / alone < 0.45
@@ -174,7 +174,7 @@ def test_all_steps_cost_a_fraction_of_the_network():
 def test_a_tile_off_the_grid_of_the_latents_costs_no_more(restorer):
     def flops(y, x):
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            restorer(tile, [Place(0, y, x)])
+            restorer(tile, [TileOrigin(0, y, x)])
         return counter.get_total_flops()
 
     tile = torch.rand(1, 3, 128, 128)
@@ -206,14 +206,14 @@ def test_every_solver_samples(solver):
     settings = TINY.model_copy(update={"solver": solver})
     prior = CompactPrior(settings).eval()
     images = torch.rand(1, 3, 32, 64)
-    noise = PlacedNoise(0, [Place(0, 0, 0)], 4)
+    noise = TileNoise(0, [TileOrigin(0, 0, 0)], 4)
     for steps in (1, 3, 8):
         assert prior.sample(images, noise, steps).shape == (1, settings.prior_channels, 32, 64)
 
 
 def test_an_untrained_denoiser_answers_what_is_seen_at_half_the_size():
     prior = CompactPrior(TINY).eval()
-    images, noise = torch.rand(1, 3, 64, 64), PlacedNoise(0, [Place(0, 0, 0)], 4)
+    images, noise = torch.rand(1, 3, 64, 64), TileNoise(0, [TileOrigin(0, 0, 0)], 4)
     half = torch.nn.functional.avg_pool2d(images, 2)
     change = prior.blurred_encoder.body(half) - half
     enlarged = torch.nn.functional.interpolate(change, scale_factor=2, mode="bilinear")

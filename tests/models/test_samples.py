@@ -18,7 +18,7 @@ from napari_swintormer.events import ChunkFinished, Progress
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.models.prior.ldm import LdmPrior
-from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.scaled import ScaledRestorer
@@ -52,7 +52,7 @@ def image():
 @pytest.fixture(scope="module")
 def samples(restorer, image):
     """The restored tile for each of three samples, from restorers that draw one."""
-    tile, start = torch.from_numpy(image[None, None, :70, :80] / 200), Place(0, 0, 0)
+    tile, start = torch.from_numpy(image[None, None, :70, :80] / 200), TileOrigin(0, 0, 0)
     return tile, [restorer(tile, [start._replace(sample=i)]) for i in range(3)]
 
 
@@ -67,7 +67,7 @@ def test_the_blurred_image_is_seen_once_for_all_samples(restorer):
         lambda _module, given, _answer: looks.append(len(given[0]))
     )
     several = restorer.with_prior(PriorUse(samples=4, uncertainty=True))
-    on_grid, off_grid = Place(0, 64, 128), Place(0, 65, 128)
+    on_grid, off_grid = TileOrigin(0, 64, 128), TileOrigin(0, 65, 128)
     several(torch.rand(3, 3, 64, 64), [off_grid, on_grid, on_grid])
     handle.remove()
     assert sorted(looks) == [1, 2]
@@ -77,12 +77,12 @@ def test_a_restorer_gives_mean_and_deviation(restorer, samples):
     tile, singles = samples
     # `in_steps` numbers the samples itself, so those above are all the first
     several = restorer.with_prior(PriorUse(samples=3, uncertainty=True))
-    answer = several(tile, [Place(0, 0, 0)])
+    answer = several(tile, [TileOrigin(0, 0, 0)])
     assert answer.shape == (1, 3, 70, 80)
     mean, contrasts = answer[:, :1], answer[:, 1:]
-    plain = restorer.with_prior(PriorUse(samples=3))(tile, [Place(0, 0, 0)])
+    plain = restorer.with_prior(PriorUse(samples=3))(tile, [TileOrigin(0, 0, 0)])
     assert torch.equal(mean, plain)
-    torch.testing.assert_close(singles[0], restorer(tile, [Place(0, 0, 0)]))
+    torch.testing.assert_close(singles[0], restorer(tile, [TileOrigin(0, 0, 0)]))
     assert float(contrasts.std()) > 0
 
 
@@ -90,8 +90,8 @@ def independent(restorer, image, n):
     """Deblur with each of `n` samples alone: their noise is asked for by number."""
 
     class Numbered(Restorer):
-        def _sample(self, images, places, seen):
-            numbered = [p._replace(sample=self.number) for p in places]
+        def _sample(self, images, origins, seen):
+            numbered = [p._replace(sample=self.number) for p in origins]
             return super()._sample(images, numbered, seen)
 
     results = []
@@ -255,29 +255,29 @@ def test_steps_are_counted_right_and_give_what_the_call_gives(restorer):
     tiles = torch.rand(2, 3, 70, 64)
     use = PriorUse(samples=3, num_inference_steps=2)
     for model in (restorer.with_prior(use), paper_restorer(48, 24, 3)):
-        answer, yields = counted(model.in_steps(tiles, [Place(0, 3, 5)] * 2))
+        answer, yields = counted(model.in_steps(tiles, [TileOrigin(0, 3, 5)] * 2))
         assert yields == model.count_steps(70, 64)
-        assert torch.equal(answer, model(tiles, [Place(0, 3, 5)] * 2))
+        assert torch.equal(answer, model(tiles, [TileOrigin(0, 3, 5)] * 2))
 
 
 def test_fifty_deterministic_steps_are_the_same_twice():
     restorer = paper_restorer(window=48, shift=24, steps=50)
     prior = restorer.prior
     prior.settings = prior.settings.model_copy(update={"eta": 0.0})
-    tiles, places = torch.rand(1, 3, 64, 64), [Place(0, 10, 20)]
-    one, two = (finished(restorer._sample(tiles, places, {})) for _ in range(2))
+    tiles, origins = torch.rand(1, 3, 64, 64), [TileOrigin(0, 10, 20)]
+    one, two = (finished(restorer._sample(tiles, origins, {})) for _ in range(2))
     assert torch.equal(one, two)
-    other = finished(restorer._sample(tiles, [Place(0, 10, 20, sample=1)], {}))
+    other = finished(restorer._sample(tiles, [TileOrigin(0, 10, 20, sample=1)], {}))
     assert float((other - one).abs().mean()) > 0.01
 
 
 def test_a_smaller_image_is_sampled_in_the_same_steps(restorer):
     """Mean and contrasts of a model at half the size, at a place that is no multiple of two."""
     scaled = ScaledRestorer(restorer.with_prior(PriorUse(samples=2, uncertainty=True)), 2)
-    tiles, places = torch.rand(1, 3, 61, 70), [Place(0, 3, 5)]
-    answer, n = counted(scaled.in_steps(tiles, places))
+    tiles, origins = torch.rand(1, 3, 61, 70), [TileOrigin(0, 3, 5)]
+    answer, n = counted(scaled.in_steps(tiles, origins))
     assert n == scaled.count_steps(61, 70)
-    mean = ScaledRestorer(restorer.with_prior(PriorUse(samples=2)), 2)(tiles, places)
+    mean = ScaledRestorer(restorer.with_prior(PriorUse(samples=2)), 2)(tiles, origins)
     assert torch.equal(answer[:, :3], mean)
     assert answer.shape == (1, 6, 61, 70)
     assert 0 < float(answer[:, 3:].abs().mean()) < 0.5

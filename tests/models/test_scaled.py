@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.models.scaled import ScaledRestorer
 
@@ -32,14 +32,14 @@ def test_a_brighter_image_is_brighter_by_as_much(scale):
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_tiles_agree_inside_wherever_they_begin(scale):
-    """Tiles at any place see the same averages: away from their borders they change alike."""
+    """Tiles at any origin see the same averages: away from their borders they change alike."""
     seen = []
 
     class Square:
-        needs_places = True
+        needs_origins = True
 
-        def in_steps(self, small, places):
-            seen.extend(place[:3] for place in places)
+        def in_steps(self, small, origins):
+            seen.extend(origin[:3] for origin in origins)
             yield
             return small**2
 
@@ -48,7 +48,7 @@ def test_tiles_agree_inside_wherever_they_begin(scale):
     expected = restorer(whole)
     begins = [(0, 0), (5, 18), (11, 3), (8, 14)]
     tiles = torch.cat([whole[..., y : y + 40, x : x + 40] for y, x in begins])
-    together = restorer(tiles, [Place(2, y, x) for y, x in begins])
+    together = restorer(tiles, [TileOrigin(2, y, x) for y, x in begins])
     edge = 3 * scale
     for tile, (y, x) in zip(together, begins, strict=True):
         inner = slice(y + edge, y + 40 - edge), slice(x + edge, x + 40 - edge)
@@ -56,5 +56,5 @@ def test_tiles_agree_inside_wherever_they_begin(scale):
             tile[:, edge:-edge, edge:-edge], expected[0, :, *inner], atol=1e-6, rtol=0
         )
     assert seen[-3] == (2, 5 // scale, 18 // scale)
-    alone = restorer(tiles[2:3], [Place(2, *begins[2])])
+    alone = restorer(tiles[2:3], [TileOrigin(2, *begins[2])])
     torch.testing.assert_close(alone[0], together[2], atol=0, rtol=0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.models.prior.noise import TileOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class TileRestorer(Protocol):
     """What the engine asks of a restorer; `napari_swintormer.models.restorer` has them.
 
-    One that has `needs_places`, and it is true, is told the place of every tile: it has `in_steps`
-    and `count_steps`, too.
+    One whose `needs_origins` is true gets the origin of every tile, and also has `in_steps` and
+    `count_steps`.
     """
 
     def __call__(self, tiles: torch.Tensor, /) -> torch.Tensor:
@@ -47,12 +47,12 @@ class Tile(NamedTuple):
     ----------
     pixels
         (V * C, h, w) float32 in unit intensities: the V views of the scene one after the other.
-    place
+    origin
         Its plane and its first pixel there.
     """
 
     pixels: NDArray[np.float32]
-    place: Place
+    origin: TileOrigin
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class BlockRestoration:
     def tiles(self) -> list[Tile]:
         """The tiles in raster order."""
         return [
-            Tile(_part(self._unit, self._reach, tile), Place(self._plane, tile.y0, tile.x0))
+            Tile(_part(self._unit, self._reach, tile), TileOrigin(self._plane, tile.y0, tile.x0))
             for tile in self._tiles
         ]
 

@@ -57,7 +57,7 @@ def batch_size_that_fits(
         return None
     sha256 = getattr(restorer, "sha256", "")
     prior, inner = "", getattr(restorer, "restorer", restorer)
-    if isinstance(inner, Restorer) and inner.needs_places:
+    if isinstance(inner, Restorer) and inner.needs_origins:
         prior = f" prior {inner.use.depth}"
     size = "x".join(map(str, tile))
     key = f"{sha256}{prior} {processor.name} {precision_name(dtype)} {size}"

@@ -142,13 +142,13 @@ class TileRunner:
                 ]
 
     def _start(self, tiles: list[Tile]) -> Generator[list[NDArray[np.float32]], None, _Batch]:
-        pixels, places = np.stack([tile.pixels for tile in tiles]), [tile.place for tile in tiles]
+        pixels, origins = np.stack([tile.pixels for tile in tiles]), [tile.origin for tile in tiles]
         restorer: Any = self.restorer
-        if not getattr(restorer, "needs_places", False):
+        if not getattr(restorer, "needs_origins", False):
             return _Batch(tiles, self._processor.start(restorer, self.dtype, pixels))
         total = restorer.count_steps(*pixels.shape[2:])
         starting = self._processor.starting(
-            lambda batch: restorer.in_steps(batch, places), self.dtype, pixels
+            lambda batch: restorer.in_steps(batch, origins), self.dtype, pixels
         )
         for done in range(1, total + 1):
             next(starting)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.compact import PriorSwintormer, build_network
-from napari_swintormer.models.prior.noise import Place, PlacedNoise
+from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.stepwise import Stepwise, finished, together
 
@@ -111,13 +111,13 @@ class Restorer(nn.Module):
         self.eval().requires_grad_(False)
 
     @property
-    def needs_places(self) -> bool:
+    def needs_origins(self) -> bool:
         """Whether the result depends on where tiles lie: noise is sampled there."""
         return self.card.prior is not None and self.use.source != "off"
 
     def count_steps(self, height: int, width: int) -> int:
         """Count what `in_steps` does for tiles of this size: calls of denoiser and network."""
-        if not self.needs_places:
+        if not self.needs_origins:
             return 1
         assert self.prior is not None
         padded = [n + -n % self.multiple for n in (height, width)]
@@ -145,7 +145,7 @@ class Restorer(nn.Module):
             other.prior = load_prior(use.source or settings.source, settings)
         return other
 
-    def forward(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Tensor:
+    def forward(self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None) -> Tensor:
         """Restore a batch of tiles.
 
         Parameters
@@ -154,7 +154,7 @@ class Restorer(nn.Module):
             ``(B, C, H, W)`` float32 in unit intensities, on the device of the network; ``H`` and
             ``W`` are at least 1 and ``C`` is `channels` or 1, times `views`. What lies outside
             [0, 1] is cut off for the network and added to its result again.
-        places
+        origins
             Where the tiles lie, one for each, for the noise of the prior; None for tiles that
             belong to no image: all begin at (0, 0) of plane 0.
 
@@ -171,9 +171,11 @@ class Restorer(nn.Module):
         ValueError
             The shape of `tiles` is not as described.
         """
-        return finished(self.in_steps(tiles, places))
+        return finished(self.in_steps(tiles, origins))
 
-    def in_steps(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Stepwise[Tensor]:
+    def in_steps(
+        self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None
+    ) -> Stepwise[Tensor]:
         """Do the same as `forward`, and yield after every call of denoiser and network."""
         channels, known = self.channels * self.views, (self.views, self.channels * self.views)
         if tiles.ndim != 4 or tiles.shape[1] not in known or 0 in tiles.shape:
@@ -185,13 +187,13 @@ class Restorer(nn.Module):
         grey = tiles.shape[1] < channels
         views = unit.repeat_interleave(self.channels, dim=1) if grey else unit
         padded = pad_to_multiple(views, self.multiple)
-        places = places or [Place(0, 0, 0)] * len(tiles)
+        origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
         samples = _Samples(self.use.uncertainty)
         seen: dict[bool, Any] = {}
-        for number in range(self.use.samples if self.needs_places else 1):
+        for number in range(self.use.samples if self.needs_origins else 1):
             inputs = padded
             if self.card.prior is not None:
-                here = [place._replace(sample=number) for place in places]
+                here = [origin._replace(sample=number) for origin in origins]
                 inputs = torch.cat([padded, (yield from self._sample(padded, here, seen))], dim=1)
             restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
             restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
@@ -209,7 +211,7 @@ class Restorer(nn.Module):
         return self.use.num_inference_steps or self.card.prior.num_inference_steps
 
     def _sample(
-        self, images: Tensor, places: Sequence[Place], seen: dict[bool, Any]
+        self, images: Tensor, origins: Sequence[TileOrigin], seen: dict[bool, Any]
     ) -> Stepwise[Tensor]:
         """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
 
@@ -219,17 +221,17 @@ class Restorer(nn.Module):
         """
         batch, _, height, width = images.shape
         prior = images.new_zeros((batch, self.card.network.prior_channels, height, width))
-        if not self.needs_places:
+        if not self.needs_origins:
             return prior
         assert self.prior is not None
         grid = self.prior.alignment
-        # by its own place alone: a tile's result must not depend on those beside it
-        on_grid = [place.y % grid == place.x % grid == 0 for place in places]
+        # by its own origin alone: a tile's result must not depend on those beside it
+        on_grid = [origin.y % grid == origin.x % grid == 0 for origin in origins]
         groups = {
             kind: [i for i in range(batch) if on_grid[i] is kind] for kind in sorted(set(on_grid))
         }
         works = [
-            self._sample_alike(images[own], [places[i] for i in own], seen, on_grid=kind)
+            self._sample_alike(images[own], [origins[i] for i in own], seen, on_grid=kind)
             for kind, own in groups.items()
         ]
         for own, sampled in zip(groups.values(), (yield from together(works)), strict=True):
@@ -237,7 +239,7 @@ class Restorer(nn.Module):
         return prior
 
     def _sample_alike(
-        self, images: Tensor, places: Sequence[Place], seen: dict[bool, Any], *, on_grid: bool
+        self, images: Tensor, origins: Sequence[TileOrigin], seen: dict[bool, Any], *, on_grid: bool
     ) -> Stepwise[Tensor]:
         """Sample the prior of tiles that all begin on its grid, or that are all moved onto it.
 
@@ -248,7 +250,7 @@ class Restorer(nn.Module):
         assert self.prior is not None
         height, width = images.shape[2:]
         grid = self.prior.alignment
-        lost = [(-place.y % grid, -place.x % grid) for place in places]
+        lost = [(-origin.y % grid, -origin.x % grid) for origin in origins]
         if on_grid not in seen:
             if not on_grid:
                 moved = [
@@ -258,10 +260,10 @@ class Restorer(nn.Module):
                 images = torch.cat(moved)
             seen[on_grid] = self.prior.see(images)
         begins = [
-            place._replace(y=place.y + y, x=place.x + x)
-            for place, (y, x) in zip(places, lost, strict=True)
+            origin._replace(y=origin.y + y, x=origin.x + x)
+            for origin, (y, x) in zip(origins, lost, strict=True)
         ]
-        noise = PlacedNoise(self.use.seed, begins, self.prior.factor)
+        noise = TileNoise(self.use.seed, begins, self.prior.factor)
         prior = yield from self.prior.sampling(seen[on_grid], noise, self._steps)
         if on_grid:
             return prior

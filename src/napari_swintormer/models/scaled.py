@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_swintormer.models.prior.noise import Place
+from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.stepwise import Stepwise, finished
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ScaledRestorer(nn.Module):
         Pixels of the image per pixel that the restorer sees, at least 2.
     """
 
-    needs_places = True
+    needs_origins = True
 
     def __init__(self, restorer: Any, scale: int) -> None:
         super().__init__()
@@ -41,24 +41,26 @@ class ScaledRestorer(nn.Module):
         sha256 = getattr(restorer, "sha256", "")
         self.sha256 = f"{sha256} at 1/{scale}" if sha256 else ""
 
-    def forward(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Tensor:
+    def forward(self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None) -> Tensor:
         """Restore a batch of tiles; see `napari_swintormer.models.restorer.Restorer`."""
-        return finished(self.in_steps(tiles, places))
+        return finished(self.in_steps(tiles, origins))
 
     def count_steps(self, height: int, width: int) -> int:
         """Count what `in_steps` does for tiles of this size."""
-        if not getattr(self.restorer, "needs_places", False):
+        if not getattr(self.restorer, "needs_origins", False):
             return 1
         small = [(n + self.scale + -n % self.scale) // self.scale for n in (height, width)]
         steps: int = self.restorer.count_steps(*small)
         return steps
 
-    def in_steps(self, tiles: Tensor, places: Sequence[Place] | None = None) -> Stepwise[Tensor]:
+    def in_steps(
+        self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None
+    ) -> Stepwise[Tensor]:
         """Do the same as `forward`, in the steps of the restorer."""
         channels = tiles.shape[1] // self.views
         height, width = tiles.shape[2:]
-        places = places or [Place(0, 0, 0)] * len(tiles)
-        before = [(place.y % self.scale, place.x % self.scale) for place in places]
+        origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
+        before = [(origin.y % self.scale, origin.x % self.scale) for origin in origins]
         # all to one size: a tile's result must not depend on those beside it
         more = [self.scale + -n % self.scale for n in (height, width)]
         enlarged = [
@@ -66,7 +68,7 @@ class ScaledRestorer(nn.Module):
             for tile, (y, x) in zip(torch.split(tiles, 1), before, strict=True)
         ]
         small = F.avg_pool2d(torch.cat(enlarged), self.scale)
-        restored = yield from self._restored(small, places)
+        restored = yield from self._restored(small, origins)
         # what samples differ by, behind, is none of the pixels
         change = torch.cat(
             [restored[:, :channels] - small[:, :channels], restored[:, channels:]], dim=1
@@ -79,9 +81,9 @@ class ScaledRestorer(nn.Module):
         change = torch.cat(own)
         return torch.cat([tiles[:, :channels] + change[:, :channels], change[:, channels:]], dim=1)
 
-    def _restored(self, small: Tensor, places: Sequence[Place]) -> Stepwise[Tensor]:
-        if getattr(self.restorer, "needs_places", False):
-            begins = [p._replace(y=p.y // self.scale, x=p.x // self.scale) for p in places]
+    def _restored(self, small: Tensor, origins: Sequence[TileOrigin]) -> Stepwise[Tensor]:
+        if getattr(self.restorer, "needs_origins", False):
+            begins = [p._replace(y=p.y // self.scale, x=p.x // self.scale) for p in origins]
             restored: Tensor = yield from self.restorer.in_steps(small, begins)
         else:
             restored = self.restorer(small)

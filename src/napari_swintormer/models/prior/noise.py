@@ -25,7 +25,7 @@ _HALF = np.uint64(32)
 _STEPS = 2**16  # more than any sampling takes; leaves as many numbers for samples
 
 
-class Place(NamedTuple):
+class TileOrigin(NamedTuple):
     """Where a tile begins, and which of several samples is wanted there.
 
     Attributes
@@ -45,21 +45,21 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PlacedNoise:
-    """Draws the noise of a batch of tiles; equal places get equal noise.
+class TileNoise:
+    """Draws the noise of a batch of tiles; equal origins get equal noise.
 
     Attributes
     ----------
     seed
         Not negative.
-    places
+    origins
         One per tile.
     factor
-        Pixels of the image per pixel of the noise; the places are multiples of it.
+        Pixels of the image per pixel of the noise; the origins are multiples of it.
     """
 
     seed: int
-    places: Sequence[Place]
+    origins: Sequence[TileOrigin]
     factor: int = 1
 
     def __call__(self, step: int, like: torch.Tensor) -> torch.Tensor:
@@ -74,7 +74,7 @@ class PlacedNoise:
                 (y // self.factor, x // self.factor),
                 sample,
             )
-            for plane, y, x, sample in self.places
+            for plane, y, x, sample in self.origins
         ]
         return torch.from_numpy(np.stack(noise)).to(like.device)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from napari_swintormer.models.prior.noise import Place, PlacedNoise
+from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.training.loop.losses import make_loss
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class Batch(NamedTuple):
     def noise(self, step: int, like: Tensor) -> Tensor:
         """Give every patch of the training a noise of its own."""
         begin = self.step * (self.total or len(like)) + self.first
-        places = [Place(begin + i, 0, 0) for i in range(len(like))]
-        return PlacedNoise(self.seed, places)(step, like)
+        origins = [TileOrigin(begin + i, 0, 0) for i in range(len(like))]
+        return TileNoise(self.seed, origins)(step, like)
 
     def uniform(self, stream: int) -> Tensor:
         """Draw a number in [0, 1) for every patch."""
