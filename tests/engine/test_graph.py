@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from test_local_engine import BLOCK, CPU, TILE, Journal, Sharpen, noise, plan_for
+from test_local_engine import BLOCK, CPU, TILE, MemoryJournal, Sharpen, noise, plan_for
 
 from napari_swintormer import tiling
 from napari_swintormer.api import deblur_file
@@ -234,7 +234,7 @@ def test_blocks_are_restored_where_there_is_a_gpu() -> None:
         for name, resources in (("none", {}), ("gpu", {"GPU": 1}), ("none, too", {}))
     }
     scheduler = {"cls": distributed.Scheduler, "options": {"port": 0, "dashboard_address": ":0"}}
-    out, journal = np.zeros_like(image), Journal()
+    out, journal = np.zeros_like(image), MemoryJournal()
     with (
         distributed.SpecCluster(workers=workers, scheduler=scheduler) as threads,
         threads.get_client() as client,

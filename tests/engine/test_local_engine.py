@@ -56,7 +56,7 @@ class Sharpen(nn.Module):
             return tiles + 0.1 * torch.tanh(self.conv(tiles))
 
 
-class Journal:
+class MemoryJournal:
     batch_size: int | None = None
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ def events(
     axes: str,
     restorer: nn.Module,
     out: Any,
-    journal: Journal | None = None,
+    journal: MemoryJournal | None = None,
     dtype: torch.dtype = torch.float32,
     **settings: Any,
 ) -> Generator[Event, None, None]:
@@ -239,7 +239,7 @@ def test_lower_precision_is_close() -> None:
 def test_a_stopped_run_is_completed_to_the_same_bits(stop_after: int) -> None:
     image = noise((2, 300, 290), "int16")
     expected = deblur(image, "ZYX", Sharpen())
-    out, journal = np.zeros_like(image), Journal()
+    out, journal = np.zeros_like(image), MemoryJournal()
     first = events(image, "ZYX", Sharpen(), out, journal)
     for _ in range(stop_after):
         next(first)
@@ -255,7 +255,7 @@ def test_a_resumed_run_restores_only_what_is_missing() -> None:
     image = noise((300, 290), "uint8")
     planes = Planes(image, "YX", 1)
     expected = deblur(image, "YX", Sharpen(), batch_size=1)
-    out, journal, restorer = expected.copy(), Journal(), Sharpen()
+    out, journal, restorer = expected.copy(), MemoryJournal(), Sharpen()
     grid = plan_for(planes).grid
     journal.chunks = [(0, *block) for block in grid.blocks() if block != (1, 1)]
     out[grid.chunk((1, 1)).slices] = 0
@@ -270,7 +270,7 @@ def test_a_resumed_run_restores_only_what_is_missing() -> None:
 
 def test_closing_stops_within_one_batch() -> None:
     image = noise((300, 290), "uint8")
-    restorer, journal = Sharpen(), Journal()
+    restorer, journal = Sharpen(), MemoryJournal()
     out = np.zeros_like(image)
     stream = events(image, "YX", restorer, out, journal, batch_size=2)
     assert restorer.calls == 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from test_local_engine import BLOCK, CPU, Journal, Sharpen, noise, plan_for
+from test_local_engine import BLOCK, CPU, MemoryJournal, Sharpen, noise, plan_for
 
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.local import run
@@ -170,7 +170,7 @@ def test_every_gpu_gets_a_restorer_of_its_own_and_the_batch_of_the_smallest(
     single = prepare(image, replace(settings, device="cuda:0", batch_size=5))
     assert job.plan.host_bytes > single.plan.host_bytes
 
-    class Forgetful(Journal):  # so that the second run makes all again
+    class Forgetful(MemoryJournal):  # so that the second run makes all again
         def mark(self, *_: int) -> None:
             pass
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from distributed import Client
 
-    from napari_swintormer.engine.local import Journal
+    from napari_swintormer.engine.local import RunJournal
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.tiling.grid import BlockIndex
@@ -78,7 +78,7 @@ def run(
     planes: Planes,
     result: da.Array,
     out: Any,
-    journal: Journal,
+    journal: RunJournal,
     client: Client,
     beside: tuple[da.Array, Any] | None = None,
 ) -> Generator[Event, None, None]:
@@ -147,7 +147,7 @@ def run(
 
 
 def _missing(
-    plan: Plan, planes: Planes, result: da.Array, journal: Journal
+    plan: Plan, planes: Planes, result: da.Array, journal: RunJournal
 ) -> Iterator[tuple[Position, BlockIndex]]:
     """Give the chunks that are to be made, by their position along T, C and Z and their block."""
     finished, each = set(journal.finished()), _planes_of_a_chunk(plan, planes, result)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_swintormer.tiling.plan import Plan
 
 
-class Journal(Protocol):
+class RunJournal(Protocol):
     """Remembers finished chunks as (plane, row, column); `imaging.store` keeps it on disk."""
 
     @property
@@ -61,7 +61,7 @@ def run(
     ranges: Sequence[IntensityRange],
     runner: TileRunner | RunnerTeam,
     out: Any,
-    journal: Journal | None = None,
+    journal: RunJournal | None = None,
     deviation: Any = None,
 ) -> Generator[Event, None, None]:
     """Restore all planes, chunk by chunk.
@@ -157,7 +157,7 @@ class _Run:
         ranges: Sequence[IntensityRange],
         runner: TileRunner | RunnerTeam,
         out: Any,
-        journal: Journal | None,
+        journal: RunJournal | None,
         deviation: Any,
     ) -> None:
         self.plan, self.planes, self.ranges = plan, planes, ranges

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import dask.array as da
 
     from napari_swintormer.engine.blocks import TileRestorer
-    from napari_swintormer.engine.local import Journal
+    from napari_swintormer.engine.local import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
@@ -133,7 +133,7 @@ class Job:
     def run(
         self,
         out: Any,
-        journal: Journal | None = None,
+        journal: RunJournal | None = None,
         ranges: list[IntensityRange] | None = None,
         deviation: Any = None,
     ) -> Generator[Event, None, None]:
