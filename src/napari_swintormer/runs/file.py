@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.events import Notice
-from napari_swintormer.runs.stores import DEVIATION, FileStores, check_deviation
 from napari_swintormer.imaging.formats.reading import open_image
-from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.imaging.formats.writing import (
     TIFF_SUFFIXES,
     ZARR_SUFFIX,
@@ -20,17 +18,19 @@ from napari_swintormer.imaging.formats.writing import (
     check_fits,
     check_output,
 )
+from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.stores import DEVIATION, FileStores, check_deviation
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from napari_swintormer.settings.options import DeblurSettings
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.image import Image
     from napari_swintormer.runs.job import Job
+    from napari_swintormer.settings.options import DeblurSettings
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError, ImageError, OutputError
 from napari_swintormer.events import Clock, Notice
-from napari_swintormer.runs.file import FileRun
 from napari_swintormer.models.catalogue import describe_model
+from napari_swintormer.runs.file import FileRun
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_swintormer.settings.options import DeblurSettings
     from napari_swintormer.events import Event
+    from napari_swintormer.settings.options import DeblurSettings
 
 # What a result is called: the suffix of its image where that loses nothing, else another.
 _SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".btf": ".tif"} | {

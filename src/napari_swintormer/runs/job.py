@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_swintormer import __version__
-from napari_swintormer.settings.options import AUTOMATIC_MODEL, DeblurSettings
 from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
@@ -34,9 +33,14 @@ from napari_swintormer.models.catalogue import (
     image_kinds,
     load_model,
 )
-from napari_swintormer.models.prior.prior_settings import LDM_BYTES, LDM_BYTES_PER_PIXEL, LdmPriorSettings
 from napari_swintormer.models.files.weights import file_sha256
+from napari_swintormer.models.prior.prior_settings import (
+    LDM_BYTES,
+    LDM_BYTES_PER_PIXEL,
+    LdmPriorSettings,
+)
 from napari_swintormer.runs.presets import complete
+from napari_swintormer.settings.options import AUTOMATIC_MODEL, DeblurSettings
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:

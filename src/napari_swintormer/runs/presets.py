@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
-from napari_swintormer.settings.options import SAMPLES_FOR_UNCERTAINTY, SAMPLES_MAX, STRENGTH_MAX, Preset
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.settings.options import (
+    SAMPLES_FOR_UNCERTAINTY,
+    SAMPLES_MAX,
+    STRENGTH_MAX,
+    Preset,
+)
 
 if TYPE_CHECKING:
-    from napari_swintormer.settings.options import Blend, DeblurSettings
     from napari_swintormer.models.files.card import ModelCard
+    from napari_swintormer.settings.options import Blend, DeblurSettings
 
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.imaging.formats.writing import PICTURE_SUFFIXES, check_fits, check_output
+from napari_swintormer.imaging.store.result import ResultStore
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
