@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tiny import tiny_card
+from helpers.tiny import tiny_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

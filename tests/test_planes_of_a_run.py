@@ -11,6 +11,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.tiny import random_network, tiny_prior_card
 from napari_swintormer import deblur
 from napari_swintormer.api import deblur_file
 from napari_swintormer.errors import ImageError
@@ -20,7 +21,6 @@ from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling.grid import Region
-from tiny import random_network, tiny_prior_card
 
 
 @pytest.fixture(scope="module")

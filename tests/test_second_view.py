@@ -15,6 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
+from helpers.tiny import tiny_card, tiny_prior_card
 from napari_swintormer import tiling
 from napari_swintormer.api import deblur, deblur_file
 from napari_swintormer.errors import ImageError, OutputError, SettingsError
@@ -25,7 +26,6 @@ from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.folder import FolderRun
 from napari_swintormer.settings.options import DeblurSettings
-from tiny import tiny_card, tiny_prior_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable

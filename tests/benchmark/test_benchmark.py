@@ -9,13 +9,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from helpers.tiny import tiny_card
 from napari_swintormer.cli import app
 from napari_swintormer.evaluation.benchmark import measures
 from napari_swintormer.evaluation.benchmark.timing import LiveBytes, peak_bytes, ratio, turn_by_turn
 from napari_swintormer.evaluation.benchmark.transcription import Transcription
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 from napari_swintormer.models.network.swintormer import Swintormer
-from tiny import tiny_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable

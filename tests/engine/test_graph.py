@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from test_local_engine import BLOCK, CPU, TILE, MemoryJournal, Sharpen, noise, plan_for
 
+from helpers.engine import BLOCK, CPU, TILE, MemoryJournal, Sharpen, noise, plan_for
+from helpers.tiny import random_network, tiny_prior_card
 from napari_swintormer import tiling
 from napari_swintormer.api import deblur_file
 from napari_swintormer.engine import cluster as cluster_engine
@@ -36,7 +37,6 @@ from napari_swintormer.runs.job import Job, prepare
 from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
-from tiny import random_network, tiny_prior_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

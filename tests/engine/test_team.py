@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from test_local_engine import BLOCK, CPU, MemoryJournal, Sharpen, noise, plan_for
 
+from helpers.engine import BLOCK, CPU, MemoryJournal, Sharpen, noise, plan_for
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.local import run
 from napari_swintormer.engine.processors import Processor, float32_products

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from test_local_engine import Sharpen, noise, plan_for
 
+from helpers.engine import Sharpen, noise, plan_for
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.blocks import Tile
 from napari_swintormer.engine.devices import resolve_device

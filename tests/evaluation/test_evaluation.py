@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
+from helpers.tiny import tiny_card, tiny_prior_card
 from napari_swintormer.api import deblur
 from napari_swintormer.cli import app
 from napari_swintormer.errors import SettingsError
@@ -37,7 +38,6 @@ from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.tiling import grid
-from tiny import tiny_card, tiny_prior_card
 
 
 def _dots(seed, shape=(80, 70)):

@@ -12,6 +12,7 @@ from scipy.ndimage import correlate1d, gaussian_filter, shift, uniform_filter
 from torch.nn import functional
 from typer.testing import CliRunner
 
+from helpers.tiny import tiny_card
 from napari_swintormer.cli import app
 from napari_swintormer.evaluation.baselines import unsharp_mask
 from napari_swintormer.evaluation.protocols import PROTOCOLS
@@ -19,7 +20,6 @@ from napari_swintormer.evaluation.scenes import Scene, split_dpdd
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.models.network.swintormer import Swintormer
-from tiny import tiny_card
 
 SHAPE = (45, 54, 3)  # multiples of nothing
 

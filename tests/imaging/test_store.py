@@ -14,6 +14,7 @@ import zarr
 import zarr.storage
 from skimage.measure import block_reduce
 
+from helpers.store import BLOCK, PIXEL_SIZE, RUN, UNIT, begin, copy_chunks, image_of
 from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.formats import bitmap
 from napari_swintormer.imaging.formats.reading import open_image, write_image
@@ -22,54 +23,7 @@ from napari_swintormer.imaging.sample import identify
 from napari_swintormer.imaging.store import pyramid, sharding
 from napari_swintormer.imaging.store.result import ResultStore, partial_folder
 
-RUN = {"model": "tiny", "settings": {"tile_size": 64, "overlap": 16}}
-SIZES = {"T": 2, "C": 2, "Z": 2, "Y": 50, "X": 71}
-PIXEL_SIZE = {"T": 2.0, "Z": 0.5, "Y": 0.25, "X": 0.125}
-UNIT = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"}
-BLOCK = 32
-
-
-def image_of(axes, dtype="uint16", samples=3):
-    shape = [SIZES.get(a, samples) for a in axes]
-    return np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
-
-
-def begin(destination, image, axes="YX", run=RUN, **options):
-    size = {a: n for a, n in PIXEL_SIZE.items() if a in axes}
-    unit = {a: UNIT[a] for a in size}
-    return ResultStore.create(
-        destination,
-        image.shape,
-        image.dtype,
-        axes,
-        BLOCK,
-        run,
-        pixel_size=size,
-        unit=unit,
-        **options,
-    )
-
-
-def chunks_of(planes):
-    for plane in range(len(planes)):
-        for row in range(-(-planes.shape[0] // BLOCK)):
-            for column in range(-(-planes.shape[1] // BLOCK)):
-                yield plane, row, column
-
-
-def copy(image, axes, store, limit=None, channels=3, shuffled=False):
-    """Stand in for a run that changes nothing: fill unfinished chunks, at most `limit`."""
-    planes = Planes(image, axes, channels)
-    done = store.finished()
-    todo = [chunk for chunk in chunks_of(planes) if chunk not in done][:limit]
-    if shuffled:  # as a cluster works
-        np.random.default_rng(1).shuffle(todo)
-    for plane, row, column in todo:
-        y = slice(row * BLOCK, min((row + 1) * BLOCK, planes.shape[0]))
-        x = slice(column * BLOCK, min((column + 1) * BLOCK, planes.shape[1]))
-        planes.write(store.array, plane, y, x, planes.read(plane, y, x))
-        store.mark(plane, row, column)
-    return len(todo)
+TESTS = Path(__file__).parents[1]
 
 
 def files_of(folder):
@@ -92,7 +46,7 @@ def files_of(folder):
 def test_a_finished_result_opens_as_the_image_it_was_made_from(tmp_path, axes, dtype, samples):
     image = image_of(axes, dtype, samples)
     store = begin(tmp_path / "a.ome.zarr", image, axes)
-    copy(image, axes, store)
+    copy_chunks(image, axes, store)
     store.finish()
     assert os.listdir(tmp_path) == ["a.ome.zarr"]
     with open_image(tmp_path / "a.ome.zarr") as result:
@@ -106,7 +60,7 @@ def test_the_metadata_is_ome_zarr_and_tells_how_it_was_made(tmp_path, monkeypatc
     monkeypatch.setattr(pyramid, "_COARSEST", 20)
     image = image_of("ZYXS", "uint8")
     store = begin(tmp_path / "a.ome.zarr", image, "ZYXS")
-    copy(image, "ZYXS", store)
+    copy_chunks(image, "ZYXS", store)
     store.finish()
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
     (multiscale,) = group.attrs["ome"]["multiscales"]
@@ -127,7 +81,7 @@ def test_levels_are_means_of_2_by_2_pixels(tmp_path, monkeypatch, dtype):
     monkeypatch.setattr(pyramid, "_COARSEST", 10)
     image = image_of("ZYX", dtype)
     store = begin(tmp_path / "a.zarr", image, "ZYX")
-    copy(image, "ZYX", store)
+    copy_chunks(image, "ZYX", store)
     store.finish()
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
     fine = image
@@ -142,9 +96,9 @@ def test_levels_are_means_of_2_by_2_pixels(tmp_path, monkeypatch, dtype):
 
 def test_negative_zeros_survive(tmp_path):
     image = np.full((40, 40), -0.0, np.float32)
-    copy(image, "YX", begin(tmp_path / "a.zarr", image), limit=1)
+    copy_chunks(image, "YX", begin(tmp_path / "a.zarr", image), limit=1)
     store = ResultStore.resume(tmp_path / "a.zarr", RUN)
-    copy(image, "YX", store)
+    copy_chunks(image, "YX", store)
     store.finish()
     with open_image(tmp_path / "a.zarr") as result:
         assert np.signbit(result.data[...]).all()
@@ -160,7 +114,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, name):
         for limit in limits:
             assert not (folder / name).exists()
             store = ResultStore.resume(folder / name, RUN)
-            copy(image, "ZYXS", store, limit)
+            copy_chunks(image, "ZYXS", store, limit)
         store.finish()
     assert files_of(stopped) == files_of(at_once)
 
@@ -177,7 +131,7 @@ def test_finishing_tells_its_progress_and_can_be_stopped(tmp_path, name, monkeyp
     for folder in (at_once, stopped):
         folder.mkdir()
         store = begin(folder / name, image, "ZYXS")
-        copy(image, "ZYXS", store)
+        copy_chunks(image, "ZYXS", store)
         if folder == stopped:
             for n in (1, 2):
                 with closing(store.finishing()) as finishing:
@@ -197,7 +151,7 @@ def test_finishing_tells_its_progress_and_can_be_stopped(tmp_path, name, monkeyp
 
 def in_blocks_of(side, monkeypatch, coarsest=20):
     """Work in chunks of `side` pixels, with levels down to `coarsest` pixels."""
-    monkeypatch.setattr(sys.modules[__name__], "BLOCK", side)
+    monkeypatch.setattr("helpers.store.BLOCK", side)
     monkeypatch.setattr(pyramid, "_COARSEST", coarsest)
 
 
@@ -223,7 +177,7 @@ def test_many_chunks_become_few_files(tmp_path, monkeypatch, axes, shape, shards
     image = np.random.default_rng(0).integers(0, 255, shape).astype("uint16")
     for name in ("loose.zarr", "packed.zarr"):
         store = begin(tmp_path / name, image, axes)
-        copy(image, axes, store)
+        copy_chunks(image, axes, store)
         store.finish()
         in_shards(monkeypatch, side=2, chunks=4)
     loose, packed = (zarr.open_group(tmp_path / f"{n}.zarr", mode="r") for n in ("loose", "packed"))
@@ -257,7 +211,7 @@ def test_packing_that_is_killed_anywhere_goes_on_to_the_same_bytes(two, monkeypa
     in_shards(monkeypatch, side=2, chunks=4)
     image = np.random.default_rng(0).integers(0, 255, (30, 40)).astype("uint8")
     for path in two:
-        copy(image, "YX", begin(path, image))
+        copy_chunks(image, "YX", begin(path, image))
     whole, killed = two
     ResultStore.resume(whole, RUN).finish()
     steps = kills = 0
@@ -294,7 +248,7 @@ def test_a_chunk_that_is_damaged_on_disk_is_made_again(two, monkeypatch, when):
     in_shards(monkeypatch, side=2, chunks=4)
     image = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype("uint8")
     for path in two:
-        copy(image, "YXS", begin(path, image, "YXS"))
+        copy_chunks(image, "YXS", begin(path, image, "YXS"))
     whole, damaged = two
     folder = partial_folder(damaged)
     store = ResultStore.resume(damaged, RUN)
@@ -316,7 +270,7 @@ def test_a_chunk_that_is_damaged_on_disk_is_made_again(two, monkeypatch, when):
         store.finish()
     store = ResultStore.resume(damaged, RUN)
     assert store.damaged == (3 if when == "in the run" else 1)
-    assert copy(image, "YXS", store) == (2 if when == "in the run" else 1)
+    assert copy_chunks(image, "YXS", store) == (2 if when == "in the run" else 1)
     store.finish()
     ResultStore.resume(whole, RUN).finish()
     assert files_of(damaged) == files_of(whole)
@@ -327,7 +281,7 @@ def test_colours_one_by_one_complete_a_chunk_together(two, monkeypatch):
     image = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype("uint8")
     for path, each in zip(two, (1, 3), strict=True):
         store = begin(path, image, "YXS", planes_per_position=each)
-        n_chunks = copy(image, "YXS", store, channels=3 // each)
+        n_chunks = copy_chunks(image, "YXS", store, channels=3 // each)
         store = ResultStore.resume(path, RUN)
         assert (len(store.finished()), store.damaged) == (n_chunks, 0)
         store.finish()
@@ -339,7 +293,7 @@ def test_the_coarser_levels_are_there_when_the_last_chunk_is(two, monkeypatch):
     image = np.random.default_rng(0).integers(0, 255, (2, 30, 41)).astype("uint8")
     for path in two:
         store = begin(path, image, "ZYX")
-        copy(image, "ZYX", store, shuffled=path == two[1])
+        copy_chunks(image, "ZYX", store, shuffled=path == two[1])
         assert list(store.finishing()) == []
     assert files_of(two[0]) == files_of(two[1])
 
@@ -353,12 +307,12 @@ def test_the_batch_size_of_a_run_is_kept(tmp_path):
 
 def test_a_torn_last_mark_is_none(tmp_path):
     image = image_of("YX")
-    copy(image, "YX", begin(tmp_path / "a.zarr", image), limit=2)
+    copy_chunks(image, "YX", begin(tmp_path / "a.zarr", image), limit=2)
     journal = partial_folder(tmp_path / "a.zarr") / "journal.txt"
     journal.write_bytes(journal.read_bytes()[:-2])  # of "0 0 1", or of "0 0 12"
     store = ResultStore.resume(tmp_path / "a.zarr", RUN)
     assert store.finished() == {(0, 0, 0)}
-    assert copy(image, "YX", store, limit=1) == 1
+    assert copy_chunks(image, "YX", store, limit=1) == 1
     assert ResultStore.resume(tmp_path / "a.zarr", RUN).finished() == {(0, 0, 0), (0, 0, 1)}
 
 
@@ -370,22 +324,23 @@ def test_a_killed_run_keeps_what_it_marked(tmp_path):
     script = """
         import sys
         sys.path.insert(0, sys.argv[1])
-        from test_store import RUN, copy, np
+        import numpy as np
+        from helpers.store import RUN, copy_chunks
         from napari_swintormer.imaging.store.result import ResultStore
         image = np.load(sys.argv[2] + "/image.npy")
         store = ResultStore.resume(sys.argv[2] + "/a.zarr", RUN)
-        copy(image, "YXS", store, limit=4)
+        copy_chunks(image, "YXS", store, limit=4)
         print("written", flush=True)
         while True:
             store.array[:8, :8] = image[:8, :8]  # killed in the middle of a chunk
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), os.path.dirname(__file__), tmp_path]
+    command = [sys.executable, "-c", textwrap.dedent(script), TESTS, tmp_path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "written\n"
         process.send_signal(signal.SIGKILL)
     store = ResultStore.resume(tmp_path / "a.zarr", RUN)
     assert len(store.finished()) == 4
-    assert copy(image, "YXS", store) == 2
+    assert copy_chunks(image, "YXS", store) == 2
     store.finish()
     with open_image(tmp_path / "a.zarr") as result:
         assert np.array_equal(result.data[...], image)
@@ -407,7 +362,7 @@ def test_a_run_that_differs_is_not_resumed(tmp_path):
 
 def test_an_unfinished_run_is_not_lost_by_accident(tmp_path):
     image = image_of("YX")
-    copy(image, "YX", begin(tmp_path / "a.zarr", image), limit=1)
+    copy_chunks(image, "YX", begin(tmp_path / "a.zarr", image), limit=1)
     assert ResultStore.is_unfinished(tmp_path / "a.zarr")
     with pytest.raises(OutputError, match=r"unfinished run of .* exists; resume it"):
         begin(tmp_path / "a.zarr", image)
@@ -421,7 +376,7 @@ def test_an_existing_result_is_replaced_on_purpose_only(tmp_path):
     image, destination = image_of("YX"), tmp_path / "a.zarr"
     for value in (1, 2):
         store = begin(destination, image)
-        copy(np.full_like(image, value), "YX", store)
+        copy_chunks(np.full_like(image, value), "YX", store)
         if value == 2:
             with pytest.raises(OutputError, match="exists already"):
                 store.finish()
@@ -435,7 +390,7 @@ def test_an_existing_result_is_replaced_on_purpose_only(tmp_path):
 def test_a_full_disk_gets_a_sentence_and_the_run_can_be_resumed(tmp_path, monkeypatch):
     image, destination = image_of("YX"), tmp_path / "a.zarr"
     store = begin(destination, image)
-    copy(image, "YX", store, limit=2)
+    copy_chunks(image, "YX", store, limit=2)
 
     async def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -443,10 +398,10 @@ def test_a_full_disk_gets_a_sentence_and_the_run_can_be_resumed(tmp_path, monkey
     with monkeypatch.context() as disk:
         disk.setattr(zarr.storage.LocalStore, "set", full)
         with pytest.raises(OutputError, match=r"disk is full: .*a\.zarr"):
-            copy(image, "YX", store)
+            copy_chunks(image, "YX", store)
     store = ResultStore.resume(destination, RUN)
     assert len(store.finished()) == 2
-    copy(image, "YX", store)
+    copy_chunks(image, "YX", store)
     with monkeypatch.context() as disk:
         disk.setattr(zarr.storage.LocalStore, "set", full)
         with pytest.raises(OutputError, match="disk is full"):
@@ -472,7 +427,7 @@ def test_sizes_survive_from_tiff_to_ome_zarr_to_ome_tiff(tmp_path):
                 pixel_size=opened.pixel_size,
                 unit=opened.unit,
             )
-            copy(opened.data, opened.axes, store)
+            copy_chunks(opened.data, opened.axes, store)
         store.finish(compression="zstd")
     with open_image(tmp_path / "c.ome.tif") as result:
         assert result.axes == "TCZYX"

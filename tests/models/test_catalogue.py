@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.tiny import tiny_card
 from napari_swintormer.errors import ModelNotFoundError, OutputError, WeightsError
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import (
@@ -28,7 +29,6 @@ from napari_swintormer.models.catalogue import (
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.options import DeblurSettings, models_folder
-from tiny import tiny_card
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from helpers.tiny import tiny_card
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.network.deconvolution import LocalDeconvolution, frequency_bins
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
@@ -14,7 +15,6 @@ from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.network.wiener import WienerBank, wiener_kernels
 from napari_swintormer.optics import psf
 from napari_swintormer.training.loop.begin import with_deconvolution
-from tiny import tiny_card
 
 SETTINGS = DeconvolutionSettings()
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.tiny import TINY_NETWORK, random_network, tiny_card, tiny_prior_card
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation.benchmark.timing import LiveBytes
@@ -26,7 +27,6 @@ from napari_swintormer.models.stepwise import finished
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.options import DeblurSettings
 from napari_swintormer.training.train_settings import NETWORKS
-from tiny import TINY_NETWORK, random_network, tiny_card, tiny_prior_card
 
 TINY = CompactPriorSettings(encoder=TINY_NETWORK)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.tiny import random_network, tiny_card, tiny_prior_card
 from napari_swintormer import deblur, load_model
 from napari_swintormer.api import deblur_file
 from napari_swintormer.errors import OutputError, SettingsError
@@ -26,7 +27,6 @@ from napari_swintormer.models.stepwise import finished
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.options import DeblurSettings
-from tiny import random_network, tiny_card, tiny_prior_card
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 

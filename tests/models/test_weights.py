@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers.tiny import tiny_card
 from napari_swintormer.errors import FileError, OutputError, WeightsError
 from napari_swintormer.models.files.card import TrainingData
 from napari_swintormer.models.files.released import released_name
 from napari_swintormer.models.files.weights import load_weights, read_card, save_weights
 from napari_swintormer.models.network.swintormer import Swintormer
-from tiny import tiny_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable

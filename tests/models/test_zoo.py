@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from foreign import network_of
+from helpers.foreign import network_of
 from napari_swintormer import deblur, list_models, load_model
 from napari_swintormer.cli import app
 from napari_swintormer.errors import SettingsError, WeightsError

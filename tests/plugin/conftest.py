@@ -14,9 +14,9 @@ import tifffile
 
 os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings of napari
 
-from driving import stacks
 from napari.components import ViewerModel
 
+from helpers.training import stacks
 from napari_swintormer.events import Progress
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.restorer import Restorer

@@ -10,13 +10,13 @@ import pytest
 from napari.layers import Image
 from typer.testing import CliRunner
 
+from helpers.tiny import random_network, tiny_prior_card
 from napari_swintormer import deblur as deblur_array
 from napari_swintormer.cli import app
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python, run_record
 from napari_swintormer.settings.options import DeblurSettings
-from tiny import random_network, tiny_prior_card
 
 FP32 = {"device": "cpu", "precision": "fp32"}
 

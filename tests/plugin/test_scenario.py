@@ -102,7 +102,7 @@ def test_from_a_sample_to_a_file(viewer, model, qtbot, tmp_path, batches):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is that of Linux")
 def test_twenty_runs_take_no_more_memory_than_the_first_ones(model):
-    script = Path(__file__).with_name("twenty_runs.py")
+    script = Path(__file__).parents[1] / "helpers" / "twenty_runs.py"
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,

@@ -10,10 +10,10 @@ import pytest
 import tifffile
 
 import napari_swintormer
+from helpers.tiny import tiny_card
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python
-from tiny import tiny_card
 
 pytestmark = pytest.mark.gui
 

@@ -6,9 +6,9 @@ import dataclasses
 import time
 
 import pytest
-from driving import same, stacks, use_folders, weights
 from qtpy.QtWidgets import QDockWidget, QFileDialog, QMessageBox
 
+from helpers.training import same, stacks, use_folders, weights
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.plugin.train.train_sources import FOLDERS, LAYERS, SHARP_ONLY

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from driving import same, stacks, use_folders, weights
 from PIL import Image
 from typer.testing import CliRunner
 
+from helpers.training import same, stacks, use_folders, weights
 from napari_swintormer import list_models, load_model, train
 from napari_swintormer.cli import app
 from napari_swintormer.plugin.train.train_sources import SHARP_ONLY

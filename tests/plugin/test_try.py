@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QFileDialog
 from scipy.ndimage import gaussian_filter
 
 import napari_swintormer
+from helpers.tiny import random_network, tiny_prior_card
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.plugin.deblur.variant_row import picture
-from tiny import random_network, tiny_prior_card
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long

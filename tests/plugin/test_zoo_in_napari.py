@@ -8,7 +8,7 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
-from foreign import network_of
+from helpers.foreign import network_of
 from napari_swintormer.cli import app
 from napari_swintormer.models.catalogue import import_model
 

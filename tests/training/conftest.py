@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from helpers.tiny import TINY_NETWORK
 from napari_swintormer.training.train_settings import TrainSettings
-from tiny import TINY_NETWORK
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from helpers.tiny import tiny_card
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Progress
@@ -25,7 +26,6 @@ from napari_swintormer.training.loop.prior_stages import start_with_prior
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_settings import TrainSettings
-from tiny import tiny_card
 
 STAGES = ["autoencoder", "denoiser", "network", "joint"]
 PRIOR = CompactPriorSettings(encoder=tiny_card().network, num_inference_steps=2)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.tiny import tiny_card
 from napari_swintormer.errors import SettingsError, TrainingError
 from napari_swintormer.events import Notice, Progress
 from napari_swintormer.models.files.weights import load_weights
@@ -17,7 +18,6 @@ from napari_swintormer.training.loop.checkpoint import load_checkpoint
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_settings import NETWORKS
-from tiny import tiny_card
 
 
 def elsewhere(settings, name, **changes):

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from helpers.tiny import TINY_NETWORK as NETWORK
 from napari_swintormer import load_model, train
 from napari_swintormer.errors import (
     ModelNotFoundError,
@@ -29,7 +30,6 @@ from napari_swintormer.models.network.network_settings import DeconvolutionSetti
 from napari_swintormer.training.loop.checkpoint import load_checkpoint
 from napari_swintormer.training.loop.saved_settings import load_settings
 from napari_swintormer.training.loop.train import iter_train, learning_rate
-from tiny import TINY_NETWORK as NETWORK
 
 
 def elsewhere(settings, name, **changes):
