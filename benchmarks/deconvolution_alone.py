@@ -24,7 +24,7 @@ from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.optics import psf
-from napari_swintormer.settings.options import DEFAULT_MODEL
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.training.degradations.simple import Degradation
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from napari_swintormer.evaluation.methods import BLURRED, Model, parse_method
 from napari_swintormer.evaluation.pages import markdown_table, write_report
 from napari_swintormer.evaluation.run import Evaluation, find_source
 from napari_swintormer.models.restorer import PriorUse, Restorer
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.terminal import finish
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from napari_swintormer import deblur
 from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.metrics import affine_fit, psnr
 from napari_swintormer.evaluation.pages import markdown_table
-from napari_swintormer.settings.options import DEFAULT_MODEL, STRENGTHS
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, STRENGTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

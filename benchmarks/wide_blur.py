@@ -25,7 +25,7 @@ from napari_swintormer.evaluation.methods import parse_method
 from napari_swintormer.evaluation.pages import write_report
 from napari_swintormer.evaluation.run import Evaluation, find_source
 from napari_swintormer.optics import psf
-from napari_swintormer.settings.options import DEFAULT_MODEL, DeblurSettings
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.terminal import finish
 from napari_swintormer.training.degradations.simple import Degradation
 

@@ -21,7 +21,7 @@ from napari_swintormer.evaluation import datasets
 from napari_swintormer.evaluation.harmless import Harmless, harmless_images
 from napari_swintormer.evaluation.metrics import intensity_span, psnr
 from napari_swintormer.evaluation.pages import markdown_table
-from napari_swintormer.settings.options import DEFAULT_MODEL
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

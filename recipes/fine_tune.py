@@ -24,7 +24,8 @@ from napari_swintormer import deblur, train
 from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr, ssim
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import load_weights
-from napari_swintormer.settings.options import DEFAULT_MODEL, models_folder
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
+from napari_swintormer.settings.preferences import models_folder
 from napari_swintormer.training.train_settings import PRESETS
 
 

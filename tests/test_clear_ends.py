@@ -21,7 +21,7 @@ from napari_swintormer.events import ChunkFinished, Notice
 from napari_swintormer.imaging.store.result import partial_folder
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.runs.file import FileRun
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ from napari_swintormer.evaluation.residual import residual_map
 from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.models.catalogue import import_model, list_models
 from napari_swintormer.models.files.weights import read_card
-from napari_swintormer.settings.options import models_folder
+from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from napari_swintormer.errors import FileError, OutputError
 from napari_swintormer.events import Notice, Progress
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.runs.folder import FolderRun
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 def noise(*shape, dtype="uint16"):

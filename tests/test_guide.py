@@ -13,7 +13,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_swintormer.cli import app
-from napari_swintormer.settings.options import preferences
+from napari_swintormer.settings.preferences import preferences
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 

@@ -7,15 +7,15 @@ from typer.testing import CliRunner
 
 from napari_swintormer.cli import app
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.settings.options import (
-    DeblurSettings,
+from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.preferences import (
     Preferences,
     cache_folder,
+    change_preferences,
     preferences,
     preferences_file,
     with_preferences,
 )
-from napari_swintormer.settings.preferences import change_preferences
 
 
 def test_preferences_are_kept_and_fill_in_what_is_left_open(home, tmp_path):

@@ -25,7 +25,7 @@ from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.folder import FolderRun
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

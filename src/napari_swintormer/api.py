@@ -9,13 +9,13 @@ import numpy as np
 
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import Job, prepare
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.terminal import finish
 
 if TYPE_CHECKING:
     from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.imaging.formats.writing import Compression
-    from napari_swintormer.settings.options import Blend, Device, Precision, Preset
+    from napari_swintormer.settings.deblur_settings import Blend, Device, Precision, Preset
 
 __all__ = ["Job", "deblur", "deblur_file", "prepare"]
 

@@ -16,7 +16,7 @@ from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.processors import Processor
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.models.prior.noise import TileOrigin
-from napari_swintormer.settings.options import cache_folder
+from napari_swintormer.settings.preferences import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -34,7 +34,7 @@ from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import Job, prepare
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
 

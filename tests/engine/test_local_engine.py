@@ -31,7 +31,7 @@ from napari_swintormer.tiling.plan import make_plan
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_swintormer.settings.options import Blend
+    from napari_swintormer.settings.deblur_settings import Blend
 
 
 def events(

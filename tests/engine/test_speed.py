@@ -7,7 +7,7 @@ import pytest
 
 from napari_swintormer.engine.speed import recall_speed, remember_speed, remembering, speed_key
 from napari_swintormer.events import Event, Progress
-from napari_swintormer.settings.options import cache_folder
+from napari_swintormer.settings.preferences import cache_folder
 from napari_swintormer.tiling.plan import make_plan
 
 KEY = speed_key("abc", "CPU", "bf16", 512, 1)

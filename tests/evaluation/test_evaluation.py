@@ -36,7 +36,7 @@ from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.models.restorer import IdentityRestorer
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling import grid
 
 

@@ -15,7 +15,7 @@ from napari_swintormer.tiling.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from napari_swintormer.imaging.planes import Planes
-    from napari_swintormer.settings.options import Blend
+    from napari_swintormer.settings.deblur_settings import Blend
 
 CPU = torch.device("cpu")
 TILE, BLOCK = 64, 128

@@ -28,7 +28,8 @@ from napari_swintormer.models.catalogue import (
 )
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.runs.job import prepare
-from napari_swintormer.settings.options import DeblurSettings, models_folder
+from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.preferences import models_folder
 
 
 @pytest.fixture(autouse=True)

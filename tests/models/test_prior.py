@@ -25,7 +25,7 @@ from napari_swintormer.models.prior.sampling import SamplingPlan, sample
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.stepwise import finished
 from napari_swintormer.runs.job import prepare
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.training.train_settings import NETWORKS
 
 TINY = CompactPriorSettings(encoder=TINY_NETWORK)

@@ -26,7 +26,7 @@ from napari_swintormer.models.scaled import ScaledRestorer
 from napari_swintormer.models.stepwise import finished
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import prepare
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 FP32 = {"precision": "fp32", "device": "cpu"}
 

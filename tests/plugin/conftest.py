@@ -23,7 +23,7 @@ from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
 from napari_swintormer.plugin.train.train_widget import TrainWidget
 from napari_swintormer.plugin.train.train_worker import TrainWorker
-from napari_swintormer.settings.options import DEFAULT_MODEL
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_settings import PRESETS
 

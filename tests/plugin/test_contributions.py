@@ -28,7 +28,7 @@ from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur import deblur_fields, deblur_form
 from napari_swintormer.plugin.layers import kept_levels, reader
 from napari_swintormer.sample import sample_images
-from napari_swintormer.settings.options import Blend, DeblurSettings, Precision
+from napari_swintormer.settings.deblur_settings import Blend, DeblurSettings, Precision
 
 PLUGIN = "napari-swintormer"
 MANIFEST = Path(napari_swintormer.__file__).parent / "napari.yaml"

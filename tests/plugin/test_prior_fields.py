@@ -16,7 +16,7 @@ from napari_swintormer.cli import app
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python, run_record
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 FP32 = {"device": "cpu", "precision": "fp32"}
 

@@ -10,8 +10,8 @@ from napari.components import ViewerModel
 
 from napari_swintormer.plugin.settings.settings_page import preferences_page
 from napari_swintormer.plugin.settings.settings_widget import SettingsWidget
-from napari_swintormer.settings.options import Precision, Preferences, preferences
-from napari_swintormer.settings.preferences import change_preferences
+from napari_swintormer.settings.deblur_settings import Precision
+from napari_swintormer.settings.preferences import Preferences, change_preferences, preferences
 
 pytestmark = pytest.mark.gui
 

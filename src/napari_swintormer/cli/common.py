@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.settings.options import STRENGTH_MAX, DeblurSettings
+from napari_swintormer.settings.deblur_settings import STRENGTH_MAX, DeblurSettings
 
 BAD_INPUT, STOPPED = 2, 130
 

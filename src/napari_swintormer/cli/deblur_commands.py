@@ -22,7 +22,8 @@ from napari_swintormer.cli.common import (
     resumable,
 )
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.settings.options import DeblurSettings, with_preferences
+from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.preferences import with_preferences
 
 
 def deblur(

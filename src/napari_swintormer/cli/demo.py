@@ -10,7 +10,7 @@ import numpy as np
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.sample import sample_images
-from napari_swintormer.settings.options import AUTOMATIC_MODEL
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL
 from napari_swintormer.terminal import finish
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _PANEL = 512  # pixels, the longer side of an image in the picture
 _MARGIN, _STRIP = 12, 34

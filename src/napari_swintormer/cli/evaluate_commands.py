@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_swintormer.cli.common import DEFAULT, Device, Overwrite, Precision, resumable
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 def evaluate(

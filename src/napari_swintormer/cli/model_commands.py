@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_swintormer.cli.common import Group, Overwrite
-from napari_swintormer.settings.options import models_folder
+from napari_swintormer.settings.preferences import models_folder
 
 models_app = typer.Typer(cls=Group, help="List, show, import, export, rename and delete models.")
 

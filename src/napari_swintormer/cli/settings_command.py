@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.settings.options import preferences, preferences_file
+from napari_swintormer.settings.preferences import preferences, preferences_file
 
 
 def settings(

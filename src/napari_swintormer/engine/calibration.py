@@ -14,7 +14,7 @@ from napari_swintormer.engine.devices import precision_name
 from napari_swintormer.engine.processors import is_out_of_memory
 from napari_swintormer.engine.remembered import recall, remember
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.settings.options import preferences
+from napari_swintormer.settings.preferences import preferences
 
 if TYPE_CHECKING:
     import torch

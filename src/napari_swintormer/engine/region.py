@@ -55,7 +55,7 @@ class RestoredRegion:
         Parameters
         ----------
         strength
-            As in `napari_swintormer.settings.options.DeblurSettings`.
+            As in `napari_swintormer.settings.deblur_settings.DeblurSettings`.
 
         Returns
         -------

@@ -8,7 +8,7 @@ from contextlib import suppress
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
-from napari_swintormer.settings.options import cache_folder
+from napari_swintormer.settings.preferences import cache_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

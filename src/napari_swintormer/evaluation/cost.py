@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from napari_swintormer.evaluation.pictures import Pictures
-    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _SIDE = 64  # pixels, at least, of the piece that is counted
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.pictures import Pictures
     from napari_swintormer.models.restorer import Restorer
     from napari_swintormer.runs.job import Job
-    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _IN_MEMORY = 2**26  # bytes; larger results lie on disk
 _FULL = IntensityRange(0.0, 1.0, -np.inf, np.inf)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.evaluation.pictures import Pictures
-    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 BLURRED = "blurred"
 BEST_SIGMA = {f"{name}-best": name for name in ("richardson-lucy", "wiener")}

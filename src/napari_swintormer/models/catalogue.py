@@ -33,7 +33,8 @@ from napari_swintormer.models.files.weights import (
     save_weights,
 )
 from napari_swintormer.models.foreign import zoo
-from napari_swintormer.settings.options import AUTOMATIC_MODEL, DEFAULT_MODEL, models_folder
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DEFAULT_MODEL
+from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

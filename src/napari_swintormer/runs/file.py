@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.image import Image
     from napari_swintormer.runs.job import Job
-    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 @dataclass(frozen=True)

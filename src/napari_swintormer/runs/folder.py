@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_swintormer.events import Event
-    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 # What a result is called: the suffix of its image where that loses nothing, else another.
 _SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".btf": ".tif"} | {

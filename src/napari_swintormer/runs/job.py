@@ -40,7 +40,7 @@ from napari_swintormer.models.prior.prior_settings import (
     LdmPriorSettings,
 )
 from napari_swintormer.runs.presets import complete
-from napari_swintormer.settings.options import AUTOMATIC_MODEL, DeblurSettings
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.settings.options import (
+from napari_swintormer.settings.deblur_settings import (
     SAMPLES_FOR_UNCERTAINTY,
     SAMPLES_MAX,
     STRENGTH_MAX,
@@ -15,7 +15,7 @@ from napari_swintormer.settings.options import (
 
 if TYPE_CHECKING:
     from napari_swintormer.models.files.card import ModelCard
-    from napari_swintormer.settings.options import Blend, DeblurSettings
+    from napari_swintormer.settings.deblur_settings import Blend, DeblurSettings
 
 # For a restorer without a card, such as the identity or a function of the user's own.
 _TILE_SIZE, _OVERLAP = 512, 64
@@ -47,7 +47,7 @@ def apply_preset(settings: DeblurSettings, card: ModelCard | None) -> DeblurSett
 
     Examples
     --------
-    >>> from napari_swintormer.settings.options import DeblurSettings
+    >>> from napari_swintormer.settings.deblur_settings import DeblurSettings
     >>> apply_preset(DeblurSettings(preset="best", tile_size=256), None).overlap
     146
     """

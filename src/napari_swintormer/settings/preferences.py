@@ -1,18 +1,100 @@
-"""Changing the user's preferences; reading them is in `config`."""
+"""Preferences of the user for one computer, and the folders of this package."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
+
+import platformdirs
 
 from napari_swintormer.errors import OutputError, SettingsError
-from napari_swintormer.settings.options import Precision, Preferences, preferences, preferences_file
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, Device, Precision
+
+if TYPE_CHECKING:
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 MEMORY_SHARES = (0.1, 0.95)
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """What a user sets once for a computer; the API does not read it.
+
+    Attributes
+    ----------
+    model
+        Name or path of the model that is proposed; ``"auto"`` proposes one for each image.
+    device, precision
+        What ``"auto"`` stands for; ``"auto"`` leaves that to the computer.
+    memory_share
+        Share of the GPU's free memory that a run may plan with, 0.1 to 0.95.
+    cache_folder
+        Where results of large images and other things that can be lost are kept; empty for the
+        usual place.
+    """
+
+    model: str = AUTOMATIC_MODEL
+    device: Device = "auto"
+    precision: Precision = "auto"
+    memory_share: float = 0.85
+    cache_folder: str = ""
+
+
+def preferences() -> Preferences:
+    """Read the user's preferences; what is missing or damaged in the file counts as not set."""
+    try:
+        stored = json.loads(preferences_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Preferences()
+    stored = stored if isinstance(stored, dict) else {}
+    known: dict[str, Any] = asdict(Preferences())
+    for name, default in known.items():
+        value = stored.get(name)
+        known[name] = value if type(value) is type(default) else default
+    return Preferences(**known)
+
+
+def preferences_file() -> Path:
+    """File of the user's preferences, a JSON object."""
+    return home() / "settings.json"
+
+
+def with_preferences(settings: DeblurSettings) -> DeblurSettings:
+    """Put the user's preferences where settings leave the choice."""
+    preferred = preferences()
+    return replace(
+        settings,
+        model=settings.model or preferred.model,
+        device=preferred.device if settings.device == "auto" else settings.device,
+        precision=preferred.precision if settings.precision == "auto" else settings.precision,
+    )
+
+
+def home() -> Path:
+    """Folder of everything the user owns; ``SWINTORMER_HOME`` moves it."""
+    override = os.environ.get("SWINTORMER_HOME")
+    return Path(override) if override else Path(platformdirs.user_data_dir("napari-swintormer"))
+
+
+def models_folder() -> Path:
+    """Folder of the user's own models: copying a weights file into it imports the model."""
+    return home() / "models"
+
+
+def cache_folder() -> Path:
+    """Folder of what can be deleted without loss: measured speeds, results on show, pyramids."""
+    if preferred := preferences().cache_folder:
+        return Path(preferred).expanduser()
+    override = os.environ.get("SWINTORMER_HOME")
+    return (
+        Path(override) / "cache"
+        if override
+        else Path(platformdirs.user_cache_dir("napari-swintormer"))
+    )
 
 
 def change_preferences(**changes: Any) -> Preferences:

@@ -17,7 +17,7 @@ from napari_swintormer.errors import TilingError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_swintormer.settings.options import Blend
+    from napari_swintormer.settings.deblur_settings import Blend
     from napari_swintormer.tiling.grid import Region, TileGrid
 
 

@@ -14,7 +14,7 @@ from napari_swintormer.tiling.grid import TileGrid, check_tiling
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from napari_swintormer.settings.options import Blend
+    from napari_swintormer.settings.deblur_settings import Blend
 
 _FLOAT = 4  # bytes of a float32
 
@@ -168,7 +168,7 @@ def make_plan(
         Speed of the restorer in pixels of tiles per second, for one sample, if it has been
         measured.
     samples, uncertainty
-        See `napari_swintormer.settings.options.DeblurSettings`.
+        See `napari_swintormer.settings.deblur_settings.DeblurSettings`.
 
     Returns
     -------

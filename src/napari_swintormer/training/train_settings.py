@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.models.files.card import TrainingData
     from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
-    from napari_swintormer.settings.options import Precision
+    from napari_swintormer.settings.deblur_settings import Precision
     from napari_swintormer.training.data.pairs import ImagePair
     from napari_swintormer.training.degradations.simple import Kind
 
@@ -137,7 +137,7 @@ class TrainSettings:
     seed
         Of everything random.
     device, precision
-        See `settings.options.DeblurSettings`. In fp16, for GPUs without bf16, the loss is
+        See `settings.deblur_settings.DeblurSettings`. In fp16, for GPUs without bf16, the loss is
         scaled so that small gradients are not lost.
     validate_every, checkpoint_every
         Steps between two validations and between two checkpoints.

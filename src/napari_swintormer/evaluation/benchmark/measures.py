@@ -22,7 +22,7 @@ from napari_swintormer.imaging.intensity import IntensityRange
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.restorer import IdentityRestorer, Restorer
 from napari_swintormer.runs.file import FileRun
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.plan import make_plan
 
 if TYPE_CHECKING:

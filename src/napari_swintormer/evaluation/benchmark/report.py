@@ -24,7 +24,7 @@ from napari_swintormer.models.restorer import Restorer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_swintormer.settings.options import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _PARTS: dict[str, tuple[str, Callable[[Bench], Any]]] = {
     "network": ("the network", measures.network),

@@ -11,7 +11,7 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.prior.prior_settings import PriorSettings
-from napari_swintormer.settings.options import Blend
+from napari_swintormer.settings.deblur_settings import Blend
 
 FORMAT_VERSION: Final = 1
 
@@ -68,7 +68,7 @@ class ModelCard(BaseModel):
     tile_size, overlap
         Side of the tiles that the model works best on and their overlap, in pixels.
     blend
-        Weights where tiles overlap, see `napari_swintormer.settings.options.DeblurSettings`.
+        Weights where tiles overlap, ``"smooth"`` or ``"uniform"``.
     intensity
         How intensities of an image become the unit range that the model was trained on.
     clip_output

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_swintormer.errors import FileError
-from napari_swintormer.settings.options import cache_folder
+from napari_swintormer.settings.preferences import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_swintormer.errors import FileError, SettingsError, WeightsError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.files.card import ForeignCard, ForeignNetwork
-from napari_swintormer.settings.options import home
+from napari_swintormer.settings.preferences import home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

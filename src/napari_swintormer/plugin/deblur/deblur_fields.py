@@ -13,7 +13,7 @@ from superqt import QCollapsible
 
 from napari_swintormer.plugin.deblur.prior_fields import PriorFields
 from napari_swintormer.plugin.shared.style import add_row, form_layout, no_icon, text_label
-from napari_swintormer.settings.options import STRENGTH_MAX
+from napari_swintormer.settings.deblur_settings import STRENGTH_MAX
 
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"

@@ -25,14 +25,13 @@ from napari_swintormer.plugin.deblur.deblur_fields import (
 )
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
 from napari_swintormer.runs.presets import apply_preset
-from napari_swintormer.settings.options import (
+from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
     DEFAULT_MODEL,
     DeblurSettings,
     Preset,
-    preferences,
-    with_preferences,
 )
+from napari_swintormer.settings.preferences import preferences, with_preferences
 
 
 class DeblurForm(DeblurFields):

@@ -15,7 +15,7 @@ from napari_swintormer.events import Progress
 from napari_swintormer.plugin.shared.wiring import attach, show_error
 from napari_swintormer.plugin.shared.worker import EventWorker
 from napari_swintormer.runs.folder import FolderRun
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 class FolderWorker(EventWorker[bool]):

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_swintormer.models.prior.prior_settings import PriorSettings
 from napari_swintormer.plugin.shared.style import add_row, form_layout
-from napari_swintormer.settings.options import SAMPLES_MAX
+from napari_swintormer.settings.deblur_settings import SAMPLES_MAX
 
 
 class PriorFields(QWidget):

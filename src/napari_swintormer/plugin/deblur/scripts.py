@@ -14,7 +14,8 @@ from napari.layers import Image
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.plugin.layers.layer_data import full_resolution
-from napari_swintormer.settings.options import DeblurSettings, with_preferences
+from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.preferences import with_preferences
 
 
 def run_record(

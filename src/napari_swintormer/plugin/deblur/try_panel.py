@@ -29,7 +29,7 @@ from napari_swintormer.plugin.deblur.variants import (
 from napari_swintormer.plugin.layers.view import InView
 from napari_swintormer.plugin.shared.style import style_sheet
 from napari_swintormer.runs.job import Job
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 class TryPanel(QWidget):

@@ -13,7 +13,7 @@ from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.shared.wiring import attach, show_error
 from napari_swintormer.plugin.shared.worker import VariantsWorker
 from napari_swintormer.runs.job import Job
-from napari_swintormer.settings.options import STRENGTHS, DeblurSettings
+from napari_swintormer.settings.deblur_settings import STRENGTHS, DeblurSettings
 from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:

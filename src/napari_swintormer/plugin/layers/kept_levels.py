@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.image import Image
 from napari_swintormer.imaging.store.pyramid import create_level, halve, renew_levels
-from napari_swintormer.settings.options import cache_folder
+from napari_swintormer.settings.preferences import cache_folder
 
 LIMIT = 4 * 2**30  # bytes on disk, of all files together
 FIRST_STEP = 4  # pixels of the image per pixel of the finest level that is kept

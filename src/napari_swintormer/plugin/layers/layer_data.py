@@ -16,7 +16,7 @@ from napari_swintormer.imaging.axes import AXES, resolve_axes
 from napari_swintormer.imaging.image import unit_name
 from napari_swintormer.imaging.part import format_planes
 from napari_swintormer.runs.job import Job, prepare
-from napari_swintormer.settings.options import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 # What the result layer takes over from the input layer as it is.
 _KEPT = (

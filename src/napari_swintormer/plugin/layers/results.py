@@ -29,7 +29,7 @@ from napari_swintormer.imaging.store.pyramid import (
 )
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.stores import DEVIATION
-from napari_swintormer.settings.options import cache_folder
+from napari_swintormer.settings.preferences import cache_folder
 from napari_swintormer.tiling.plan import size_text
 
 # Above the texture size of the graphics card napari allocates the whole image again, in pieces.

@@ -22,7 +22,8 @@ from napari_swintormer.plugin.shared.style import form_layout, set_role, text_la
 from napari_swintormer.plugin.shared.wiring import show_error
 from napari_swintormer.runs.job import planned_speed_key, prepare
 from napari_swintormer.sample import sample_images
-from napari_swintormer.settings.options import DeblurSettings, with_preferences
+from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.preferences import with_preferences
 from napari_swintormer.tiling.grid import Region
 
 _TRAINED_ON = "Trained on"

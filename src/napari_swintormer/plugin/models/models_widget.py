@@ -37,7 +37,8 @@ from napari_swintormer.models.foreign.zoo import PROGRAM_SUFFIXES, is_program
 from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.shared.form_area import FormArea
 from napari_swintormer.plugin.shared.style import set_role, style_sheet, text_label
-from napari_swintormer.settings.options import DEFAULT_MODEL, models_folder
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
+from napari_swintormer.settings.preferences import models_folder
 
 _SUFFIXES = (".safetensors", *RELEASED_SUFFIXES, *PROGRAM_SUFFIXES)
 _KINDS = "Models (*.safetensors *.pth *.pt *.ckpt *.pt2 *.torchscript *.ts)"

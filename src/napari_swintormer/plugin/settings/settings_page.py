@@ -14,8 +14,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_swintormer.engine.remembered import recall, remember
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.settings.options import Preferences, preferences
-from napari_swintormer.settings.preferences import change_preferences
+from napari_swintormer.settings.preferences import Preferences, change_preferences, preferences
 
 _PLUGIN, _PAGE = "napari-swintormer", "settings"
 _FILE, _KEY = "preferences_page", "seen"

@@ -20,8 +20,13 @@ from napari_swintormer.plugin.shared.style import (
     style_sheet,
     text_label,
 )
-from napari_swintormer.settings.options import AUTOMATIC_MODEL, preferences, preferences_file
-from napari_swintormer.settings.preferences import MEMORY_SHARES, change_preferences
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL
+from napari_swintormer.settings.preferences import (
+    MEMORY_SHARES,
+    change_preferences,
+    preferences,
+    preferences_file,
+)
 
 
 class SettingsWidget(QWidget):

@@ -18,7 +18,8 @@ from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.deblur.deblur_fields import DEVICES
 from napari_swintormer.plugin.shared.style import form_layout, no_icon
 from napari_swintormer.plugin.train.train_sources import TrainSources
-from napari_swintormer.settings.options import DEFAULT_MODEL, models_folder
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
+from napari_swintormer.settings.preferences import models_folder
 from napari_swintormer.training.train_settings import PRESETS, TrainSettings
 
 QUICK, THOROUGH, FROM_SCRATCH = PRESETS

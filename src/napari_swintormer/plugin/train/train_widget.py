@@ -26,7 +26,7 @@ from napari_swintormer.plugin.train.curves import CurvePlot
 from napari_swintormer.plugin.train.pair_table import PairTable
 from napari_swintormer.plugin.train.train_form import TrainForm
 from napari_swintormer.plugin.train.train_worker import CheckWorker, TrainWorker, keep_best
-from napari_swintormer.settings.options import models_folder
+from napari_swintormer.settings.preferences import models_folder
 from napari_swintormer.training.loop.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.loop.saved_settings import load_settings
 from napari_swintormer.training.train_settings import TrainSettings
