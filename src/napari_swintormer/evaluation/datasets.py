@@ -242,7 +242,7 @@ def _draw_psf(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _draw_motion(rng: np.random.Generator) -> NDArray[np.float32]:
-    return motion.kernel(motion.shaking_hand(rng.uniform(*_EXTENTS), rng))
+    return motion.motion_psf(motion.camera_shake(rng.uniform(*_EXTENTS), rng))
 
 
 def _draw_lens(rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:

@@ -1,19 +1,20 @@
 """How blurred an image is, region by region, and whether the blur has a direction.
 
-An edge that was blurred by a Gaussian of width s has, seen through a Gaussian derivative of
-width a, the slope 1 / sqrt(s² + a²) at its middle, times its height. So the slopes at two widths
-a < b tell s by their ratio alone (the idea of re-blurring): with R = slope_a / slope_b,
+Let a Gaussian of width s blur an edge. A Gaussian derivative of width a then sees the slope
+``1 / sqrt(s² + a²)`` at the middle of the edge, times the height of the edge. The slopes at two
+widths a < b therefore give s by their ratio ``R = slope_a / slope_b`` alone (the idea of
+re-blurring):
 
     s² = (b² − R² a²) / (R² − 1).
 
-Only the middles of edges that stand out of the noise count: pixels whose slope is the largest
-across the edge. A region tells the median of its edges. Where there is no edge, nothing is known.
-
-Texture makes edges look narrower to wide derivatives, noise to narrow ones: of both, the wider
+Only the middles of edges that stand out of the noise count: pixels with the largest slope across
+the edge. The width of a region is the median over its edges, and unknown without an edge. Texture
+makes edges look narrower to wide derivatives, noise to narrow ones. Both are tried, and the wider
 median counts.
 
-The width is that of the Gaussian that blurs an edge as much. Real edges are no perfect steps: the
-order of images and regions is what to rely on. Widths above 8 pixels are shown as 8.
+The result is the width of the Gaussian that blurs an edge as much. Real edges are no perfect steps,
+so rely on the order of images and regions rather than on the numbers. Widths above 8 pixels are
+shown as 8.
 """
 
 from __future__ import annotations
@@ -26,21 +27,23 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Kind = Literal["sharp", "defocus", "motion"]
+
 _FINE, _COARSE = 0.7, 1.5  # pixels, the narrower of two widths; the other is twice as wide
 LARGEST = 8.0  # pixels; above, the ratio is too near to 1
-SHARP = 0.7  # pixels; up to this an image counts as sharp
-_NOISE = 5.0  # standard deviations of the slope of noise that an edge must have
-_STRONGEST = 0.2  # of the steepest slope in the image, below which edges are texture or noise
-_FEWEST = 12  # edge pixels that a region, or a direction, needs to tell something
-_OTHERS = 0.25  # of the regions of a sharp image; when more are blurred, it is worth saying
-_DIRECTED = 1.5  # width over that across, if that is not sharp, from which on it is motion
-_PLACES = 3  # that must have both to tell motion
-_SURROUNDINGS = 64  # pixels; the two are compared within these, as depth blurs things unlike
+SHARP = 0.7  # pixels; up to this width an image counts as sharp
+_NOISE = 5.0  # smallest slope of an edge, in standard deviations of the slope of noise
+_STRONGEST = 0.2  # smallest slope of an edge, as a share of the steepest slope in the image
+_FEWEST = 12  # edge pixels that a region, or a direction, needs
+_BLURRED_SHARE = 0.25  # of the regions of a sharp image; `describe` mentions more than this
+_MOTION_RATIO = 1.5  # width along a direction over the width across it, at least, for motion
+_MOTION_SQUARES = 3  # squares that need edges of both directions to tell motion
+_SQUARE = 64  # side in pixels of the squares in which both directions are compared
 
 
 @dataclass(frozen=True)
-class Blur:
-    """What was found.
+class Blurriness:
+    """How blurred a plane is.
 
     Attributes
     ----------
@@ -54,26 +57,26 @@ class Blur:
         ``"sharp"``, ``"defocus"`` for blur that is alike in all directions, or ``"motion"``; None
         where nothing is known.
     angle
-        Of the motion in degrees, 0 to 135 in steps of 45, anticlockwise from the x axis; None for
-        other kinds.
+        Direction of the motion in degrees, 0 to 135 in steps of 45, anticlockwise from the x axis;
+        None for other kinds.
     """
 
     width: float | None
     regions: NDArray[np.float32]
     region_size: int
-    kind: Literal["sharp", "defocus", "motion"] | None = None
+    kind: Kind | None = None
     angle: int | None = None
 
     def describe(self) -> str:
-        """Say in one line what was found."""
+        """Describe the blur in one line."""
         if self.width is None:
-            return "There are no clear edges to tell the blur from."
+            return "There are no clear edges to measure the blur at."
         known = self.regions[np.isfinite(self.regions)]
         if self.kind == "motion":
             how = f"blurred along a direction of about {self.angle}°, as by motion or in stripes"
         elif self.kind == "defocus":
-            how = "blurred like by defocus"
-        elif known.size and np.mean(known > 2 * SHARP) > _OTHERS:
+            how = "blurred as by defocus"
+        elif known.size and np.mean(known > 2 * SHARP) > _BLURRED_SHARE:
             how = "sharp in places and blurred in others"
         else:
             how = "sharp"
@@ -81,8 +84,8 @@ class Blur:
         return f"Looks {how}: edges are about {self.width:.1f} px wide{span}."
 
 
-def estimate_blur(plane: NDArray[np.generic], region_size: int = 64) -> Blur:
-    """Estimate the width of the blur of a plane.
+def measure_blurriness(plane: NDArray[np.generic], region_size: int = 64) -> Blurriness:
+    """Measure the width of the blur of a plane.
 
     Parameters
     ----------
@@ -90,11 +93,6 @@ def estimate_blur(plane: NDArray[np.generic], region_size: int = 64) -> Blur:
         ``(Y, X)`` or ``(C, Y, X)``, of any real dtype and scale; channels are averaged.
     region_size
         Side of the regions in pixels.
-
-    Returns
-    -------
-    Blur
-        See there.
     """
     grey = np.asarray(plane, np.float32)
     grey = grey.mean(axis=0) if grey.ndim == 3 else grey
@@ -102,22 +100,22 @@ def estimate_blur(plane: NDArray[np.generic], region_size: int = 64) -> Blur:
     shape = tuple(-(-n // region_size) for n in grey.shape)
     regions = np.full(shape, np.nan, np.float32)
     if min(grey.shape) < 8:
-        return Blur(None, regions, region_size)
+        return Blurriness(None, regions, region_size)
     fine, coarse = _find_edges(grey, _FINE), _find_edges(grey, _COARSE)
     measured = [edges for edges in (fine, coarse) if edges.widths.size >= _FEWEST]
     if not measured:
-        return Blur(None, regions, region_size)
+        return Blurriness(None, regions, region_size)
     for edges in measured:
-        number = (edges.rows // region_size) * shape[1] + edges.columns // region_size
-        for region, median in _medians(number, edges.widths).items():
+        labels = (edges.rows // region_size) * shape[1] + edges.columns // region_size
+        for region, median in _medians(labels, edges.widths).items():
             regions.flat[region] = np.fmax(regions.flat[region], median)
     width = max(float(np.median(edges.widths)) for edges in measured)
     kind, angle = _kind(width, coarse)
-    return Blur(width, regions, region_size, kind, angle)
+    return Blurriness(width, regions, region_size, kind, angle)
 
 
 class _Edges(NamedTuple):
-    """The middles of edges."""
+    """The middle pixels of edges."""
 
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
@@ -126,7 +124,7 @@ class _Edges(NamedTuple):
 
 
 def _find_edges(grey: NDArray[np.float32], a: float) -> _Edges:
-    """Find edges by derivatives of width `a`, and measure them by those and twice as wide ones."""
+    """Find edges by derivatives of width `a`; derivatives of width `2 a` help to measure them."""
     from scipy.ndimage import gaussian_filter
 
     def derivatives(width: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -138,67 +136,68 @@ def _find_edges(grey: NDArray[np.float32], a: float) -> _Edges:
     dy, dx = derivatives(a)
     slope, wide = np.hypot(dy, dx), np.hypot(*derivatives(2 * a))
     direction = np.rint(np.arctan2(dy, dx) / (np.pi / 4)).astype(np.int64) % 4
-    rows, columns = np.nonzero(_edges(grey, slope, direction, a))
+    rows, columns = np.nonzero(_edge_mask(grey, slope, direction, a))
     widths = _widths(slope[rows, columns], wide[rows, columns], a)
     return _Edges(rows, columns, widths, direction[rows, columns])
 
 
-def _medians(number: NDArray[np.intp], widths: NDArray[np.float32]) -> dict[int, float]:
-    """Give the median width of each number that has enough edges to tell one."""
-    order = np.argsort(number, kind="stable")
-    found, first = np.unique(number[order], return_index=True)
+def _medians(labels: NDArray[np.intp], widths: NDArray[np.float32]) -> dict[int, float]:
+    """Median width by label, for labels with enough edges."""
+    order = np.argsort(labels, kind="stable")
+    found, first = np.unique(labels[order], return_index=True)
     groups = zip(found.tolist(), np.split(widths[order], first[1:]), strict=True)
-    return {place: float(np.median(own)) for place, own in groups if own.size >= _FEWEST}
+    return {label: float(np.median(own)) for label, own in groups if own.size >= _FEWEST}
 
 
-def _edges(
+def _edge_mask(
     grey: NDArray[np.float32], slope: NDArray[np.float32], direction: NDArray[np.int64], a: float
 ) -> NDArray[np.bool_]:
-    """Find the middles of edges: steepest across, and steeper than noise and texture."""
-    # the median absolute second difference tells the noise: edges are few
+    """Mark the pixels that are steepest across an edge, and steeper than noise and texture."""
+    # edges are few, so the median absolute second difference measures the noise
     second = grey[:, 2:] - 2 * grey[:, 1:-1] + grey[:, :-2]
     noise = 1.4826 * float(np.median(np.abs(second))) / np.sqrt(6)
-    of_slope = noise / (np.sqrt(8 * np.pi) * a**2)
+    noise_slope = noise / (np.sqrt(8 * np.pi) * a**2)
     steepest = float(np.quantile(slope, 0.999))
-    found = slope > max(_NOISE * of_slope, _STRONGEST * steepest)
+    found = slope > max(_NOISE * noise_slope, _STRONGEST * steepest)
     padded = np.pad(slope, 1)
     height, width = slope.shape
     for number, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
         before = padded[1 - dy : 1 - dy + height, 1 - dx : 1 - dx + width]
         after = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
         found &= (direction != number) | ((slope >= before) & (slope > after))
-    border = int(4 * a)  # there the widths see what was made up beyond
+    border = int(4 * a)  # nearer to the border, derivatives see padded pixels
     inside = np.zeros_like(found)
     inside[border:-border, border:-border] = True
     return np.asarray(found & inside)
 
 
 def _widths(slope: NDArray[np.float32], wide: NDArray[np.float32], a: float) -> NDArray[np.float32]:
-    """Width of the blur at edges, from the slopes at both widths; 0 to 8 pixels."""
+    """Width of the blur in pixels, 0 to `LARGEST`, from the slopes at the widths `a` and `2 a`."""
     b = 2 * a
     ratio = (slope / np.maximum(wide, np.finfo(np.float32).tiny)) ** 2
-    largest = LARGEST**2
-    # the ratio at the largest width: what is nearer to 1 is wider still
-    smallest_ratio = (largest + b**2) / (largest + a**2)
+    smallest_ratio = (LARGEST**2 + b**2) / (LARGEST**2 + a**2)  # a smaller one means a wider blur
     ratio = np.maximum(ratio, smallest_ratio)
     return np.sqrt(np.maximum((b**2 - ratio * a**2) / (ratio - 1), 0))
 
 
-def _kind(width: float, edges: _Edges) -> tuple[Literal["sharp", "defocus", "motion"], int | None]:
-    """Tell sharp, defocus and motion apart: motion widens the edges across it and no others."""
-    places = np.stack([edges.rows, edges.columns]) // _SURROUNDINGS
-    _, number = np.unique(places, axis=1, return_inverse=True)
+def _kind(width: float, edges: _Edges) -> tuple[Kind, int | None]:
+    """Tell sharp, defocus and motion apart: motion widens only the edges across its direction.
+
+    Both directions are compared within small squares, since blur changes with depth.
+    """
+    squares = np.stack([edges.rows, edges.columns]) // _SQUARE
+    _, labels = np.unique(squares, axis=1, return_inverse=True)
     medians = [
-        _medians(number[here], edges.widths[here])
+        _medians(labels[here], edges.widths[here])
         for here in (edges.directions == direction for direction in range(4))
     ]
     ratios = [0.0] * 4
     for direction, own in enumerate(medians):
         across = medians[(direction + 2) % 4]
-        both = [own[place] / max(across[place], SHARP) for place in own.keys() & across.keys()]
-        if len(both) >= _PLACES:
+        both = [own[square] / max(across[square], SHARP) for square in own.keys() & across.keys()]
+        if len(both) >= _MOTION_SQUARES:
             ratios[direction] = float(np.median(both))
     widest = int(np.argmax(ratios))
-    if ratios[widest] > _DIRECTED:
+    if ratios[widest] > _MOTION_RATIO:
         return "motion", (-45 * widest) % 180  # rows count downwards
     return ("sharp" if width <= SHARP else "defocus"), None

@@ -18,7 +18,7 @@ from napari_swintormer.plugin.layers.view import InView
 from napari_swintormer.plugin.shared.wiring import show_error
 
 if TYPE_CHECKING:
-    from napari_swintormer.optics.blurriness import Blur
+    from napari_swintormer.optics.blurriness import Blurriness
 
 _REGION = 64  # pixels, side of the regions of the map
 
@@ -36,13 +36,13 @@ class BlurPanel(QWidget):
 
     said = Signal(str, bool)
     ended = Signal(object)
-    """The `Blur` that was found, or None after an error."""
+    """The `Blurriness` that was found, or None after an error."""
 
     def __init__(self, viewer: napari.Viewer, in_view: Callable[[], InView]) -> None:
         super().__init__()
         self._viewer, self._in_view = viewer, in_view
-        self._worker: FunctionWorker[Blur] | None = None
-        self._found: Blur | None = None
+        self._worker: FunctionWorker[Blurriness] | None = None
+        self._found: Blurriness | None = None
         self.tell = QPushButton("Is it blurred?")
         self.tell.setToolTip(
             "Say how wide the edges on the screen are, and whether the blur looks like defocus\n"
@@ -77,7 +77,7 @@ class BlurPanel(QWidget):
         self._enable()
         worker.start()
 
-    def _show(self, blur: Blur, view: InView, as_layer: bool) -> None:
+    def _show(self, blur: Blurriness, view: InView, as_layer: bool) -> None:
         self._found = blur
         self.said.emit(blur.describe(), False)
         if as_layer and blur.width is not None:
@@ -93,16 +93,16 @@ class BlurPanel(QWidget):
             button.setEnabled(self._worker is None)
 
 
-def _estimate(view: InView) -> Blur:
-    from napari_swintormer.optics.blurriness import estimate_blur
+def _estimate(view: InView) -> Blurriness:
+    from napari_swintormer.optics.blurriness import measure_blurriness
 
     part = view.source
     planes = Planes(part.data, part.axes, channels=3)
     number = planes.numbers_at(view.position).start
-    return estimate_blur(planes.read(number, *view.region.slices), _REGION)
+    return measure_blurriness(planes.read(number, *view.region.slices), _REGION)
 
 
-def _map(blur: Blur, view: InView) -> Image:
+def _map(blur: Blurriness, view: InView) -> Image:
     """Lay the widths over the region that was looked at, one pixel per region."""
     source = view.source
     # a pixel of the map is as large as a region: its centre is the middle of that

@@ -144,12 +144,12 @@ def draw_motion(
     moves = rng.random() < 0.35
     corners: list[FloatArray] = []
     if not moves or rng.random() < 0.5:
-        path = motion.shaking_hand(extent, rng)
+        path = motion.camera_shake(extent, rng)
         paths = [path]
         if rng.random() < 0.5:
-            paths = motion.at_corners(path, motion.rolling(rng.uniform(0, 0.5) * extent, rng))
-        corners = [motion.kernel(p) for p in paths]
-    moved = motion.kernel(motion.moving_thing(_draw_extent(rng), rng)) if moves else None
+            paths = motion.corner_paths(path, motion.camera_roll(rng.uniform(0, 0.5) * extent, rng))
+        corners = [motion.motion_psf(p) for p in paths]
+    moved = motion.motion_psf(motion.object_motion(_draw_extent(rng), rng)) if moves else None
     return Recording(Moving(tuple(corners), moved), taken)
 
 

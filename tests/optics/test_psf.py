@@ -1,4 +1,4 @@
-"""Point-spread functions keep light, stay centred, and grow with their radius."""
+"""PSFs of every kind keep the light and stay centred; those of lenses grow with their radius."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import j1
 
 from napari_swintormer.optics import psf
-
-RADII = st.floats(0.5, 10)
+from napari_swintormer.optics.kinds import PSF_KINDS
 
 
 def polygon(radius):
@@ -28,53 +27,52 @@ def cats_eye(radius):
 FAMILIES = [psf.disk, psf.gaussian, polygon, cats_eye, defocus]
 
 
-def moments(kernel):
-    """Centre (y, x) and the radius of the disk of equal variance, in pixels."""
+def grid_of(kernel):
     half = len(kernel) // 2
-    y, x = np.mgrid[-half : half + 1, -half : half + 1]
-    variance = (kernel * (y**2 + x**2)).sum() / 2
-    return (kernel * y).sum(), (kernel * x).sum(), 2 * np.sqrt(variance)
+    return np.mgrid[-half : half + 1, -half : half + 1]
 
 
-@given(
-    radius=RADII,
-    blades=st.integers(3, 9),
-    rotation=st.floats(0, 6.3),
-    cutoff=st.floats(0.2, 1),
-    aberrations=st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2), st.floats(0, 3.2)),
-    halo=st.floats(0, 1),
-)
-@settings(max_examples=40, deadline=None)
-def test_light_is_kept_and_stays_in_place(radius, blades, rotation, cutoff, aberrations, halo):
-    spherical, astigmatism, axis = aberrations
-    kernels = [
-        psf.disk(radius),
-        psf.gaussian(radius),
-        psf.polygon(radius, blades, rotation),
-        psf.defocus(radius, cutoff, spherical=spherical, astigmatism=astigmatism, axis=axis),
-    ]
-    kernels += [psf.cats_eye(radius, 0.5, rotation), psf.ring(radius, 0.5)]
-    kernels += [psf.with_halo(k, halo, radius) for k in kernels]
-    for kernel in kernels:
-        assert kernel.dtype == np.float32
-        assert kernel.shape == (len(kernel),) * 2
-        assert len(kernel) % 2 == 1
-        assert kernel.min() >= 0
-        assert kernel.sum() == pytest.approx(1, abs=1e-5)
-        y, x, _ = moments(kernel)
-        assert np.hypot(y, x) < 0.1
+def centre(kernel):
+    """Centre of mass (y, x) in pixels, relative to the middle pixel."""
+    y, x = grid_of(kernel)
+    return (kernel * y).sum(), (kernel * x).sum()
+
+
+def radius_of(kernel):
+    """Radius in pixels of the disk of equal variance."""
+    return 2 * np.sqrt((kernel * (grid_of(kernel) ** 2).sum(0)).sum() / 2)
+
+
+def assert_is_psf(kernel, size, negative_lobes=False):
+    assert kernel.dtype == np.float32
+    assert kernel.shape == (len(kernel),) * 2
+    assert len(kernel) % 2 == 1
+    assert kernel.sum() == pytest.approx(1, abs=1e-4)
+    assert negative_lobes or kernel.min() >= 0
+    # a camera that moves slowly somewhere leaves a little more light there
+    assert np.hypot(*centre(kernel)) < 0.1 + 0.02 * size
+
+
+@pytest.mark.parametrize("kind", PSF_KINDS)
+@given(size=st.floats(0.5, 12), seed=st.integers(0, 2**32), halo=st.floats(0, 1))
+@settings(max_examples=8, deadline=None)
+def test_every_kind_is_square_odd_centred_and_sums_to_one(kind, size, seed, halo):
+    kernel = PSF_KINDS[kind](size, np.random.default_rng(seed))
+    lobes = kind == "transmission"  # partly coherent light turns dark to bright
+    assert_is_psf(kernel, size, negative_lobes=lobes)
+    assert_is_psf(psf.with_halo(kernel, halo, size), size, negative_lobes=lobes)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_larger_radius_blurs_more(family):
-    spread = [moments(family(radius))[2] for radius in np.linspace(0.6, 10, 20)]
+    spread = [radius_of(family(radius)) for radius in np.linspace(0.6, 10, 20)]
     assert np.all(np.diff(spread) > 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_radius_means_the_same_blur_in_every_family(family):
     for radius in (4, 7, 10):
-        assert moments(family(radius))[2] == pytest.approx(radius, rel=0.15)
+        assert radius_of(family(radius)) == pytest.approx(radius, rel=0.15)
 
 
 def test_a_polygon_has_its_corners():
@@ -117,5 +115,5 @@ def test_a_ring_has_a_hole_and_a_cats_eye_is_narrow():
 
 
 def test_a_shift_moves_the_centre_of_mass():
-    y, x, _ = moments(psf.shifted(psf.disk(3), 0.3, -0.2))
+    y, x = centre(psf.shifted(psf.disk(3), 0.3, -0.2))
     assert (y, x) == (pytest.approx(0.3, abs=1e-4), pytest.approx(-0.2, abs=1e-4))
