@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
 import pytest
-import typer
 
 from napari_swintormer import deblur, load_model
 from napari_swintormer.api import deblur_file
-from napari_swintormer.cli import app
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.writing import write_image
@@ -99,19 +95,6 @@ def test_dask_in_dask_out_for_any_chunks(model, tiny_weights):
         assert isinstance(result, da.Array)
         np.testing.assert_array_equal(result.compute(), expected)
         np.testing.assert_array_equal(result[1, 5:].compute(), expected[1, 5:])
-
-
-def test_defaults_are_the_same_everywhere():
-    settings = {f.name: f.default for f in dataclasses.fields(DeblurSettings)}
-    command = next(c for c in app.registered_commands if c.callback.__name__ == "deblur").callback
-    for function in (deblur, deblur_file, command):
-        given = {
-            name: parameter.default
-            for name, parameter in inspect.signature(function).parameters.items()
-            if name in settings
-        }
-        assert given == settings, function
-    assert isinstance(app, typer.Typer)
 
 
 def test_the_plan_follows_model_and_user(tiny_weights):

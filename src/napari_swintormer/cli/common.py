@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.settings.deblur_settings import STRENGTH_MAX, DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 BAD_INPUT, STOPPED = 2, 130
 
@@ -33,36 +33,12 @@ class Group(TyperGroup):
 
 DEFAULT = DeblurSettings()
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Name of a model, or path of a weights file; chosen by the image if left out.",
-    ),
-]
-TileSize = Annotated[
-    int | None, typer.Option(help="Side of the tiles in pixels; the model's if left out.")
-]
-Overlap = Annotated[
-    int | None, typer.Option(help="Overlap of neighbouring tiles; the model's if left out.")
-]
-Blend = Annotated[
-    str | None, typer.Option(help="smooth or uniform weights; the model's if left out.")
-]
-BatchSize = Annotated[int | None, typer.Option(help="Tiles at once; chosen by device if left out.")]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; several GPUs: cuda:0,cuda:1.")
 ]
 Precision = Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
-Strength = Annotated[
-    float,
-    typer.Option(
-        help=f"How much of the change to apply: 1 what the model says, 0 to {STRENGTH_MAX:g}."
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
 @contextmanager

@@ -3,82 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from napari_swintormer.cli.common import (
-    DEFAULT,
-    BatchSize,
-    Blend,
-    Device,
-    Model,
-    Overlap,
-    Overwrite,
-    Precision,
-    Seed,
-    Strength,
-    TileSize,
-    resumable,
-)
+from napari_swintormer.cli.common import Overwrite, resumable
+from napari_swintormer.cli.options import with_options
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import with_preferences
 
 
+@with_options(DeblurSettings)
 def deblur(
     src: Annotated[
         Path,
         typer.Argument(help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG; or a folder of them."),
     ],
     dst: Annotated[
-        Path, typer.Argument(help="Result; .ome.zarr for images of any size. Of a folder a folder.")
+        Path,
+        typer.Argument(help="Result: .ome.zarr for images of any size; a folder for a folder."),
     ],
-    model: Model = DEFAULT.model,
+    *,
     second_view: Annotated[
         Path | None,
-        typer.Option(help="Other view of the scene, for models of two; of a folder a folder."),
+        typer.Option(help="Other view of the scene, or a folder of them, for models of two views."),
     ] = None,
-    axes: Annotated[
-        str | None, typer.Option(help="One letter of TCZYXS per dimension; guessed if left out.")
-    ] = DEFAULT.axes,
-    planes: Annotated[
-        str | None, typer.Option(help="Planes to deblur, such as Z=2:5; all if left out.")
-    ] = DEFAULT.planes,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="fast, balanced or best: overlap, steps and samples left out."),
-    ] = DEFAULT.preset,
-    tile_size: TileSize = DEFAULT.tile_size,
-    overlap: Overlap = DEFAULT.overlap,
-    blend: Blend = DEFAULT.blend,
-    batch_size: BatchSize = DEFAULT.batch_size,
-    device: Device = DEFAULT.device,
-    precision: Precision = DEFAULT.precision,
-    seed: Seed = DEFAULT.seed,
-    num_inference_steps: Annotated[
-        int | None,
-        typer.Option(help="Steps to sample the model's prior in; the model's if left out."),
-    ] = DEFAULT.num_inference_steps,
-    samples: Annotated[
-        int | None, typer.Option(help="Priors to draw; the result is the mean of what they give.")
-    ] = DEFAULT.samples,
-    uncertainty: Annotated[
-        bool,
-        typer.Option(
-            "--uncertainty", help="Write what the samples differ by, too, into NAME-deviation."
-        ),
-    ] = DEFAULT.uncertainty,
-    prior: Annotated[
-        str | None,
-        typer.Option(help="off, or where the paper's prior is: hub id, folder, .ckpt file."),
-    ] = DEFAULT.prior,
-    strength: Strength = DEFAULT.strength,
-    scale: Annotated[
-        int, typer.Option(help="1, 2 or 4: restore at 1/2 or 1/4 of the size, for wide blur.")
-    ] = DEFAULT.scale,
     compression: Annotated[
-        str | None, typer.Option(help="Of a TIFF: deflate or zstd; none if left out.")
+        str | None,
+        typer.Option(help="Compression of a TIFF: deflate or zstd; the default is none."),
     ] = None,
     overwrite: Overwrite = False,
     resume: Annotated[
@@ -90,44 +43,26 @@ def deblur(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
     ] = False,
+    **options: Any,
 ) -> None:
     """Deblur an image of any size from file to file, or every image of a folder."""
     from napari_swintormer.runs.file import FileRun
     from napari_swintormer.runs.folder import FolderRun, is_folder_of_images
     from napari_swintormer.terminal import finish
 
-    settings = DeblurSettings(
-        model=model,
-        axes=axes,
-        planes=planes,
-        preset=preset,  # type: ignore[arg-type]
-        tile_size=tile_size,
-        overlap=overlap,
-        blend=blend,  # type: ignore[arg-type] # the run refuses other words, as in the API
-        batch_size=batch_size,
-        device=device,
-        precision=precision,  # type: ignore[arg-type]
-        seed=seed,
-        num_inference_steps=num_inference_steps,
-        samples=samples,
-        uncertainty=uncertainty,
-        prior=prior,
-        strength=strength,
-        scale=scale,
-    )
-    settings = with_preferences(settings)
+    settings = with_preferences(DeblurSettings(**options))
     run: FileRun | FolderRun
     if is_folder_of_images(src):
         if compression is not None or scheduler is not None:
             raise SettingsError("A folder takes neither --compression nor --scheduler.")
-        run = FolderRun(src, dst, settings, overwrite, second_view)  # goes on in any case
+        run = FolderRun(src, dst, settings, overwrite, second_view)  # always resumes
     else:
         run = FileRun(
             src,
             dst,
             settings,
             second_view=second_view,
-            compression=compression,  # type: ignore[arg-type]
+            compression=compression,  # type: ignore[arg-type] # the run refuses other words
             overwrite=overwrite,
             resume=resume,
             scheduler=scheduler,
@@ -159,27 +94,27 @@ def residual(
     typer.echo(str(dst))
 
 
+@with_options(DeblurSettings, "model", "device")
 def demo(
+    *,
     out: Annotated[Path, typer.Option(help="Folder for results and pictures.")] = Path("demo"),
-    model: Model = DEFAULT.model,
-    device: Device = DEFAULT.device,
+    **options: Any,
 ) -> None:
     """Deblur the bundled images, and draw before and after."""
     from napari_swintormer.cli.demo import make_demo
 
-    settings = with_preferences(DeblurSettings(model, device=device))
-    for path in make_demo(out, settings, progress=True):
+    for path in make_demo(out, with_preferences(DeblurSettings(**options)), progress=True):
         typer.echo(str(path))
 
 
+@with_options(DeblurSettings, "model", "device", "precision")
 def benchmark(
-    model: Model = DEFAULT.model,
-    device: Device = DEFAULT.device,
-    precision: Precision = DEFAULT.precision,
+    *,
     quick: Annotated[bool, typer.Option("--quick", help="In under a minute.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
     ] = None,
+    **options: Any,
 ) -> None:
     """Measure speed and memory of network and engine on this computer."""
     import json
@@ -189,7 +124,7 @@ def benchmark(
 
     from napari_swintormer.evaluation.benchmark.report import run_benchmark, table
 
-    settings = DeblurSettings(model, device=device, precision=precision)  # type: ignore[arg-type]
+    settings = DeblurSettings(**options)
     report = run_benchmark(settings, quick=quick, say=lambda line: typer.echo(line, err=True))
     lines = Table(show_header=False, box=None, pad_edge=False)
     for what, figure in table(report):

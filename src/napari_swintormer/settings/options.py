@@ -87,12 +87,14 @@ def options_of(settings: type) -> dict[str, Option]:
 
 
 def signature_with(
-    function: Callable[..., Any], options: Iterable[inspect.Parameter]
+    function: Callable[..., Any], options: Iterable[inspect.Parameter], *, eval_str: bool = False
 ) -> inspect.Signature:
     """Return the signature of a function with its ``**options`` replaced by keyword parameters."""
-    own = inspect.signature(function)
-    kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return own.replace(parameters=[*kept, *options])
+    own = inspect.signature(function, eval_str=eval_str)
+    kinds = inspect.Parameter
+    named = [p for p in own.parameters.values() if p.kind is not kinds.VAR_KEYWORD]
+    first = [p for p in named if p.kind is not kinds.KEYWORD_ONLY]
+    return own.replace(parameters=[*first, *options, *named[len(first) :]])
 
 
 def documents_options(settings: type, *, without: Iterable[str] = ()) -> Callable[[F], F]:
