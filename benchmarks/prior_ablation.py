@@ -41,8 +41,8 @@ WRONG = "wrong prior"
 class WrongPrior(Restorer):
     """Restores every tile with the prior of the tile upside down."""
 
-    def _sample(self, images, origins, seen):
-        return super()._sample(images.flip(2, 3), origins, seen)
+    def _sample(self, images, origins, features):
+        return super()._sample(images.flip(2, 3), origins, features)
 
 
 def main() -> None:

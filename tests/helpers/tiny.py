@@ -9,7 +9,10 @@ from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_swintormer.models.network.swintormer import Swintormer
+    from napari_swintormer.models.prior.sampling import NoiseSource, Prior
 
 
 def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
@@ -56,3 +59,10 @@ def random_network(card: ModelCard) -> Swintormer:
         torch.nn.init.normal_(layer.weight, std=0.3)
     torch.nn.init.normal_(network.output.weight, std=0.02)
     return network
+
+
+def sample_prior(prior: Prior, images: Tensor, noise: NoiseSource, steps: int) -> Tensor:
+    """Run a whole sampling of a prior."""
+    from napari_swintormer.models.stepwise import run_to_end
+
+    return run_to_end(prior.sampling(prior.forward_features(images), noise, steps))

@@ -28,7 +28,7 @@ def texture(height: int, width: int) -> np.ndarray:
 
 
 def choosing() -> LocalDeconvolution:
-    """A deconvolution that is not trained, but takes something of every filter."""
+    """A deconvolution that is not trained, but takes a share of each filter."""
     made = LocalDeconvolution(SETTINGS)
     torch.nn.init.normal_(made.shares.weight, std=0.1)
     return made
@@ -38,7 +38,7 @@ def choosing() -> LocalDeconvolution:
 def test_filters_are_convolutions_with_their_kernels(shape):
     image, kernels = texture(*shape), wiener_kernels(SETTINGS)
     for result, kernel in zip(
-        WienerBank(SETTINGS).added(torch.from_numpy(image)), kernels, strict=True
+        WienerBank(SETTINGS).convolved(torch.from_numpy(image)), kernels, strict=True
     ):
         expected = ndimage.convolve(image, kernel.numpy(), mode="mirror")
         assert np.abs(result.numpy() - expected).max() < 1e-5
@@ -53,31 +53,31 @@ def test_each_filter_undoes_its_own_blur_best():
     blurs |= {n_disks + i: psf.gaussian(2 * s) for i, s in enumerate(SETTINGS.gaussians[:-1])}
     for number, blur in blurs.items():
         blurred = ndimage.convolve(sharp, blur, mode="mirror")
-        restored = blurred + torch.stack([*bank.added(torch.from_numpy(blurred))]).numpy()
+        restored = blurred + torch.stack([*bank.convolved(torch.from_numpy(blurred))]).numpy()
         errors = np.square(restored - sharp)[:, inner, inner].mean(axis=(1, 2))
         assert errors.argmin() == number
         assert errors[number] < 0.8 * np.square(blurred - sharp)[inner, inner].mean()
 
 
-def test_mixing_takes_of_every_filter_its_share():
+def test_mixing_weights_each_filter_by_its_share():
     image, bank, n = torch.from_numpy(texture(40, 48)), WienerBank(SETTINGS), SETTINGS.n_filters
     images = torch.stack([image, 0.2 * image])[None]
     shares = torch.zeros(1, SETTINGS.n_results, 40, 48)
     assert not bank.mix(images, shares).any()
     shares[:, 2], shares[:, 5, :, :20] = 0.5, 0.25
     for plane, result in zip(images[0], bank.mix(images, shares)[0], strict=True):
-        added = [*bank.added(plane)]
-        expected = 0.5 * added[2]
-        expected[:, :20] += 0.25 * added[5][:, :20]
+        filtered = [*bank.convolved(plane)]
+        expected = 0.5 * filtered[2]
+        expected[:, :20] += 0.25 * filtered[5][:, :20]
         assert torch.allclose(result, expected, atol=1e-6)
     # in light, the square of the image
     only_light = torch.zeros(1, SETTINGS.n_results, 40, 48)
     only_light[:, n + 2] = 1
-    expected = (image**2 + [*bank.added(image**2)][2]).clamp_min(0).sqrt()
+    expected = (image**2 + [*bank.convolved(image**2)][2]).clamp_min(0).sqrt()
     assert torch.allclose(image + bank.mix(images, only_light)[0, 0], expected, atol=1e-5)
 
 
-def test_what_is_even_stays_as_it_is():
+def test_an_even_image_stays_as_it_is():
     flat = torch.full((1, 3, 64, 64), 0.7)
     assert choosing()(flat).abs().max() < 1e-4
 
@@ -93,7 +93,7 @@ def test_every_frequency_lies_in_a_ring_and_a_sector():
         assert sectors[:, sector, y, x].any()
 
 
-def test_a_place_depends_on_its_surroundings_alone():
+def test_a_pixel_depends_on_its_surroundings_only():
     deconvolution, shares = choosing(), []
     with torch.no_grad():  # the rounding of the transforms grows with what is taken
         deconvolution.shares.weight.mul_(0.1)
@@ -101,10 +101,10 @@ def test_a_place_depends_on_its_surroundings_alone():
     image = torch.from_numpy(texture(64, 512))[None, None]
     change, part = deconvolution(image), deconvolution(image[..., :448])
     assert change.abs().max() > 1e-2
-    # a window, the places that the blocks put together, and the place beside it
+    # a window, the grid points that the blocks combine, and the next grid point
     near = 32 + 16 * (sum(SETTINGS.dilations) + 1)
     assert torch.allclose(change[..., : 448 - near], part[..., : 448 - near], atol=1e-5)
-    whole, cut = (seen[:, :, : (448 - near) // 16] for seen in shares)
+    whole, cut = (own[:, :, : (448 - near) // 16] for own in shares)
     assert torch.allclose(whole, cut, atol=1e-6)
 
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.tiny import sample_prior
 from napari_swintormer.errors import FileError, WeightsError
 from napari_swintormer.models.prior.compvis import convert_compvis
 from napari_swintormer.models.prior.ldm import LdmPrior, build_denoiser, load_prior
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
-from napari_swintormer.models.stepwise import finished
+from napari_swintormer.models.stepwise import run_to_end
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ldm_unet_small.safetensors"
 RELEASED = {
@@ -65,7 +66,7 @@ def test_the_predicted_noise_is_the_recorded_one(golden, denoiser):
 def test_sampling_gives_the_recorded_results(golden, denoiser, steps):
     prior = LdmPrior(denoiser, SETTINGS.model_copy(update={"eta": 0.0}))
     images = (golden["condition"] + 1) / 2
-    z0 = prior.sample(images, lambda _step, _like: golden["x_T"], steps)
+    z0 = sample_prior(prior, images, lambda _step, _like: golden["x_T"], steps)
     assert relative(z0, golden[f"z0_ddim{steps}"]) < 1e-4
 
 
@@ -196,15 +197,15 @@ def test_large_tiles_are_fused_from_windows_at_every_step(denoiser):
     settings = SETTINGS.model_copy(update={"window": 32, "shift": 16, "eta": 1.0})
     flat = torch.full((1, 3, 32, 32), 0.3)
     flat_noise = lambda _step, like: torch.ones_like(like)  # noqa: E731
-    one = LdmPrior(denoiser, settings).sample(flat, flat_noise, 2)
+    one = sample_prior(LdmPrior(denoiser, settings), flat, flat_noise, 2)
     # two windows side by side that do not overlap
     apart = settings.model_copy(update={"shift": 32})
-    two = LdmPrior(denoiser, apart).sample(flat.repeat(1, 1, 1, 2), flat_noise, 2)
+    two = sample_prior(LdmPrior(denoiser, apart), flat.repeat(1, 1, 1, 2), flat_noise, 2)
     torch.testing.assert_close(two, one.repeat(1, 1, 1, 2), rtol=1e-4, atol=1e-4)
     # overlapping ones: each pixel is a mean of what the windows over it say
     predict = LdmPrior(denoiser, settings)._predict
     inputs = torch.randn(1, 6, 32, 48)
-    fused = finished(predict(inputs, 500))
+    fused = run_to_end(predict(inputs, 500))
     left, right = (denoiser(inputs[..., x : x + 32], 500).sample for x in (0, 16))
     lower = torch.minimum(left[..., 16:], right[..., :16])
     upper = torch.maximum(left[..., 16:], right[..., :16])
@@ -227,11 +228,11 @@ def test_a_sample_depends_on_its_place_and_seed_alone(denoiser):
     prior = LdmPrior(denoiser, SETTINGS)
     images = torch.rand(2, 3, 32, 32)
     origins = [TileOrigin(0, 0, 0), TileOrigin(0, 5, 9)]
-    both = prior.sample(images, TileNoise(1, origins), 3)
-    assert torch.equal(both, prior.sample(images, TileNoise(1, origins), 3))
-    second = prior.sample(images[1:], TileNoise(1, origins[1:]), 3)
+    both = sample_prior(prior, images, TileNoise(1, origins), 3)
+    assert torch.equal(both, sample_prior(prior, images, TileNoise(1, origins), 3))
+    second = sample_prior(prior, images[1:], TileNoise(1, origins[1:]), 3)
     torch.testing.assert_close(second, both[1:], rtol=1e-4, atol=1e-4)
-    assert relative(prior.sample(images, TileNoise(2, origins), 3), both) > 0.1
+    assert relative(sample_prior(prior, images, TileNoise(2, origins), 3), both) > 0.1
 
 
 def test_the_released_size_builds_and_makes_a_step():
@@ -245,6 +246,6 @@ def test_the_released_size_builds_and_makes_a_step():
         return denoiser(torch.cat([z, blurred], dim=1), t).sample
 
     with torch.inference_mode():
-        z0 = finished(sample(predict, z, plan, lambda _step, like: torch.zeros_like(like)))
+        z0 = run_to_end(sample(predict, z, plan, lambda _step, like: torch.zeros_like(like)))
     assert z0.shape == z.shape
     assert bool(z0.isfinite().all())

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.tiny import TINY_NETWORK, random_network, tiny_card, tiny_prior_card
+from helpers.tiny import TINY_NETWORK, random_network, sample_prior, tiny_card, tiny_prior_card
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation.benchmark.timing import LiveBytes
@@ -23,7 +23,7 @@ from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.models.prior.sampling import SamplingPlan, sample
 from napari_swintormer.models.restorer import PriorUse, Restorer
-from napari_swintormer.models.stepwise import finished
+from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.training.train_settings import NETWORKS
@@ -125,9 +125,9 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypat
     image = torch.rand(1, 3, 240, 240)
     reach = 40  # of all convolutions together
     y, x = corner
-    whole = finished(restorer._sample(image, [TileOrigin(0, 100, 200)], {}))
+    whole = run_to_end(restorer._sample(image, [TileOrigin(0, 100, 200)], {}))
     cut, origin = image[..., y : y + 192, x : x + 192], TileOrigin(0, 100 + y, 200 + x)
-    part = finished(restorer._sample(cut, [origin], {}))
+    part = run_to_end(restorer._sample(cut, [origin], {}))
     inner = slice(reach, 192 - reach)
     torch.testing.assert_close(
         part[..., inner, inner], whole[..., y : y + 192, x : x + 192][..., inner, inner]
@@ -142,7 +142,7 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
     sampled = torch.zeros(3, 256, 256)
     for y, x in tiles:
         tile = image[..., y : y + 64, x : x + 64]
-        sampled[:, y : y + 64, x : x + 64] = finished(
+        sampled[:, y : y + 64, x : x + 64] = run_to_end(
             restorer._sample(tile, [TileOrigin(0, y, x)], {})
         )[0]
     jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
@@ -167,8 +167,8 @@ def test_all_steps_cost_a_fraction_of_the_network():
     images, noise = torch.rand(1, 3, 512, 512), TileNoise(0, [TileOrigin(0, 0, 0)], 4)
     alone = macs(lambda: restorer(torch.rand(1, 6, 512, 512)))
     assert alone > 4e9
-    assert macs(lambda: restorer.prior.sample(images, noise, 1)) / alone < 0.45
-    assert macs(lambda: restorer.prior.sample(images, noise, 8)) / alone < 0.8
+    assert macs(lambda: sample_prior(restorer.prior, images, noise, 1)) / alone < 0.45
+    assert macs(lambda: sample_prior(restorer.prior, images, noise, 8)) / alone < 0.8
 
 
 def test_a_tile_off_the_grid_of_the_latents_costs_no_more(restorer):
@@ -208,7 +208,8 @@ def test_every_solver_samples(solver):
     images = torch.rand(1, 3, 32, 64)
     noise = TileNoise(0, [TileOrigin(0, 0, 0)], 4)
     for steps in (1, 3, 8):
-        assert prior.sample(images, noise, steps).shape == (1, settings.prior_channels, 32, 64)
+        sampled = sample_prior(prior, images, noise, steps)
+        assert sampled.shape == (1, settings.prior_channels, 32, 64)
 
 
 def test_an_untrained_denoiser_answers_what_is_seen_at_half_the_size():
@@ -219,7 +220,7 @@ def test_an_untrained_denoiser_answers_what_is_seen_at_half_the_size():
     enlarged = torch.nn.functional.interpolate(change, scale_factor=2, mode="bilinear")
     assert change.any()
     for steps in (1, 4):
-        sampled = prior.sample(images, noise, steps)
+        sampled = sample_prior(prior, images, noise, steps)
         torch.testing.assert_close(sampled, prior.decode(prior.encode(enlarged)))
 
 
@@ -335,6 +336,6 @@ def test_training_shows_the_denoiser_what_sampling_will():
         yield
         return clean
 
-    finished(sample(always_right, z, plan, lambda _step, like: like))
+    run_to_end(sample(always_right, z, plan, lambda _step, like: like))
     for t, z in zip(times, asked[1:], strict=True):
         torch.testing.assert_close(prior.diffuse(clean, t, noise), z)

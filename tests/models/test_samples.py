@@ -23,7 +23,7 @@ from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.scaled import ScaledRestorer
-from napari_swintormer.models.stepwise import finished
+from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -90,9 +90,9 @@ def independent(restorer, image, n):
     """Deblur with each of `n` samples alone: their noise is asked for by number."""
 
     class Numbered(Restorer):
-        def _sample(self, images, origins, seen):
+        def _sample(self, images, origins, features):
             numbered = [p._replace(sample=self.number) for p in origins]
-            return super()._sample(images, numbered, seen)
+            return super()._sample(images, numbered, features)
 
     results = []
     for number in range(n):
@@ -265,9 +265,9 @@ def test_fifty_deterministic_steps_are_the_same_twice():
     prior = restorer.prior
     prior.settings = prior.settings.model_copy(update={"eta": 0.0})
     tiles, origins = torch.rand(1, 3, 64, 64), [TileOrigin(0, 10, 20)]
-    one, two = (finished(restorer._sample(tiles, origins, {})) for _ in range(2))
+    one, two = (run_to_end(restorer._sample(tiles, origins, {})) for _ in range(2))
     assert torch.equal(one, two)
-    other = finished(restorer._sample(tiles, [TileOrigin(0, 10, 20, sample=1)], {}))
+    other = run_to_end(restorer._sample(tiles, [TileOrigin(0, 10, 20, sample=1)], {}))
     assert float((other - one).abs().mean()) > 0.01
 
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
-from napari_swintormer.models.stepwise import finished
+from napari_swintormer.models.stepwise import run_to_end
 
 SCHEDULE = Schedule.make()
 BETAS = {"beta_start": 0.0015, "beta_end": 0.0155, "beta_schedule": "scaled_linear"}
@@ -23,30 +23,32 @@ def best_denoiser(prediction):
     """The denoiser that knows the distribution: nothing predicts better."""
 
     def denoiser(z, t):
-        kept = float(SCHEDULE.kept[t])
-        gain = kept**0.5 * DEVIATION**2 / (kept * DEVIATION**2 + 1 - kept)
-        clean = MEAN + gain * (z - kept**0.5 * MEAN)
+        alpha_bar = float(SCHEDULE.alphas_cumprod[t])
+        gain = alpha_bar**0.5 * DEVIATION**2 / (alpha_bar * DEVIATION**2 + 1 - alpha_bar)
+        clean = MEAN + gain * (z - alpha_bar**0.5 * MEAN)
         yield
-        return clean if prediction == "clean" else (z - kept**0.5 * clean) / (1 - kept) ** 0.5
+        noise = (z - alpha_bar**0.5 * clean) / (1 - alpha_bar) ** 0.5
+        return clean if prediction == "clean" else noise
 
     return denoiser
 
 
 def exact(z, t):
     """Where the deterministic flow brings `z` from step `t`: its place in the distribution."""
-    kept = float(SCHEDULE.kept[t])
-    spread = (kept * DEVIATION**2 + 1 - kept) ** 0.5
-    return MEAN + DEVIATION * (z - kept**0.5 * MEAN) / spread
+    alpha_bar = float(SCHEDULE.alphas_cumprod[t])
+    spread = (alpha_bar * DEVIATION**2 + 1 - alpha_bar) ** 0.5
+    return MEAN + DEVIATION * (z - alpha_bar**0.5 * MEAN) / spread
 
 
 def test_noising_step_by_step_and_at_once_agree():
-    z0, none = torch.randn(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)
+    z0 = torch.randn(1, 2, 3, 3)
     z, variance = z0, 0.0
     for t in range(400):
-        z = SCHEDULE.diffuse_step(z, t, none)
-        variance = variance * (1 - float(SCHEDULE.betas[t])) + float(SCHEDULE.betas[t])
-    torch.testing.assert_close(z, SCHEDULE.diffuse(z0, 399, none))
-    assert variance == pytest.approx(1 - float(SCHEDULE.kept[399]))
+        beta = float(SCHEDULE.betas[t])
+        z = (1 - beta) ** 0.5 * z  # eq. 8 of the paper, without its noise
+        variance = variance * (1 - beta) + beta
+    torch.testing.assert_close(z, SCHEDULE.diffuse(z0, 399, torch.zeros_like(z0)))
+    assert variance == pytest.approx(1 - float(SCHEDULE.alphas_cumprod[399]))
     noise = torch.randn(2, 2, 3, 3)
     both = SCHEDULE.diffuse(z0.expand(2, -1, -1, -1), torch.tensor([3, 900]), noise)
     for i, t in enumerate((3, 900)):
@@ -54,8 +56,8 @@ def test_noising_step_by_step_and_at_once_agree():
 
 
 def test_the_schedule_is_that_of_diffusers():
-    kept = DDIMScheduler(**BETAS).alphas_cumprod
-    torch.testing.assert_close(SCHEDULE.kept.float(), kept, rtol=1e-5, atol=0)
+    alpha_bar = DDIMScheduler(**BETAS).alphas_cumprod
+    torch.testing.assert_close(SCHEDULE.alphas_cumprod.float(), alpha_bar, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
@@ -69,8 +71,10 @@ def test_ddim_is_that_of_diffusers(eta, steps):
     z = wanted = torch.randn(1, 2, 8, 8)
     for i, t in enumerate(theirs.timesteps):
         noise = seeded(i + 1, z) if eta else None
-        wanted = theirs.step(finished(denoiser(wanted, t)), t, wanted, eta, variance_noise=noise)[0]
-    torch.testing.assert_close(finished(sample(denoiser, z, plan, seeded)), wanted)
+        wanted = theirs.step(run_to_end(denoiser(wanted, t)), t, wanted, eta, variance_noise=noise)[
+            0
+        ]
+    torch.testing.assert_close(run_to_end(sample(denoiser, z, plan, seeded)), wanted)
 
 
 def test_the_ancestral_step_is_that_of_diffusers():
@@ -82,11 +86,11 @@ def test_the_ancestral_step_is_that_of_diffusers():
         asked.append(z)
         return best(z, t)
 
-    finished(sample(denoiser, z, plan, seeded))
+    run_to_end(sample(denoiser, z, plan, seeded))
     for i, t in enumerate(plan.times[:5]):
         torch.testing.assert_close(asked[i], z)
         generator = torch.Generator().manual_seed(i + 1)
-        z = theirs.step(finished(best(z, t)), t, z, generator=generator).prev_sample
+        z = theirs.step(run_to_end(best(z, t)), t, z, generator=generator).prev_sample
 
 
 @pytest.mark.parametrize("prediction", ["noise", "clean"])
@@ -97,7 +101,7 @@ def test_solvers_follow_the_flow_to_its_end(prediction, solver, steps, error):
     start = 800
     plan = SamplingPlan.trailing(SCHEDULE, start, steps, prediction=prediction, solver=solver)
     z = torch.linspace(-2, 2, 64).reshape(1, 1, 8, 8)
-    sampled = finished(sample(best_denoiser(prediction), z, plan, seeded))
+    sampled = run_to_end(sample(best_denoiser(prediction), z, plan, seeded))
     assert (sampled - exact(z, start - 1)).abs().max() < error
 
 
@@ -105,7 +109,7 @@ def test_solvers_follow_the_flow_to_its_end(prediction, solver, steps, error):
 def test_random_solvers_sample_the_distribution(solver, eta):
     plan = SamplingPlan.trailing(SCHEDULE, 1000, 500, prediction="noise", solver=solver, eta=eta)
     z = torch.randn(1, 1, 100, 100)
-    sampled = finished(sample(best_denoiser("noise"), z, plan, seeded))
+    sampled = run_to_end(sample(best_denoiser("noise"), z, plan, seeded))
     assert float(sampled.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(sampled.std()) == pytest.approx(DEVIATION, abs=0.02)
     # the start is forgotten: it has become another sample

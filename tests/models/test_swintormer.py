@@ -75,7 +75,8 @@ def relative_error(result: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("training", [False, True])
 def test_block_agrees_with_released_code(shift, training):
     tensors, weights = read_golden(f"transformer_block_shift{shift}")
-    block = Block(32, 2, 8, 2.66, shifted=shift > 0, softmax="released").train(training)
+    sizes = SwintormerSettings(dim=32, window_size=8, softmax="released")
+    block = Block(sizes, 32, 2, shifted=shift > 0).train(training)
     block.load_state_dict(
         {
             # a block alone has no level in front of its names
@@ -253,7 +254,7 @@ def test_autocast_is_close_to_fp32():
 @torch.no_grad()
 def test_shifted_windows_do_not_attend_across_the_border():
     """A pixel at the left border changes nothing that attention over pixels does at the right."""
-    block = Block(8, 1, 4, 2.0, shifted=True, softmax="plain").eval()
+    block = Block(TINY, 8, 1, shifted=True).eval()
     block.attention.depthwise.weight.zero_()
     block.attention.depthwise.weight[:, :, 1, 1] = 1  # the convolution and
     block.attention.merge.weight[:, 4:] = 0  # the channels do mix opposite borders

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_swintormer.engine.devices import device_name
-from napari_swintormer.models.stepwise import Stepwise, finished
+from napari_swintormer.models.stepwise import Stepwise, run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +86,7 @@ class Processor:
         Callable
             Waits for the restored tiles, of the same shape, and gives them.
         """
-        return finished(self.starting(_at_once(restorer), dtype, tiles))
+        return run_to_end(self.starting(_at_once(restorer), dtype, tiles))
 
     def starting(
         self, work: Work, dtype: torch.dtype, tiles: Tiles

@@ -13,7 +13,7 @@ from torch import nn
 from napari_swintormer.engine.devices import precision_name, resolve_precision, slow_precision
 from napari_swintormer.engine.processors import is_out_of_memory, processor_for
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.models.stepwise import finished
+from napari_swintormer.models.stepwise import run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -154,7 +154,7 @@ class TileRunner:
             next(starting)
             self.steps = Steps(done, total, len(tiles))
             yield []
-        return _Batch(tiles, finished(starting))
+        return _Batch(tiles, run_to_end(starting))
 
     def _take_less(self, n_tiles: int) -> None:
         """Use less memory from now on; memory ran out with `n_tiles` waiting or under way."""

@@ -15,13 +15,13 @@ from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.compact import PriorSwintormer, build_network
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
-from napari_swintormer.models.stepwise import Stepwise, finished, together
+from napari_swintormer.models.stepwise import Stepwise, run_to_end, zip_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_swintormer.models.files.card import ModelCard
-    from napari_swintormer.models.prior.compact import Prior
+    from napari_swintormer.models.prior.sampling import Prior
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Restorer(nn.Module):
         ValueError
             The shape of `tiles` is not as described.
         """
-        return finished(self.in_steps(tiles, origins))
+        return run_to_end(self.in_steps(tiles, origins))
 
     def in_steps(
         self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None
@@ -189,12 +189,13 @@ class Restorer(nn.Module):
         padded = pad_to_multiple(views, self.multiple)
         origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
         samples = _Samples(self.use.uncertainty)
-        seen: dict[bool, Any] = {}
+        features: dict[bool, Any] = {}
         for number in range(self.use.samples if self.needs_origins else 1):
             inputs = padded
             if self.card.prior is not None:
                 here = [origin._replace(sample=number) for origin in origins]
-                inputs = torch.cat([padded, (yield from self._sample(padded, here, seen))], dim=1)
+                prior = yield from self._sample(padded, here, features)
+                inputs = torch.cat([padded, prior], dim=1)
             restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
             restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
             if grey:
@@ -211,13 +212,13 @@ class Restorer(nn.Module):
         return self.use.num_inference_steps or self.card.prior.num_inference_steps
 
     def _sample(
-        self, images: Tensor, origins: Sequence[TileOrigin], seen: dict[bool, Any]
+        self, images: Tensor, origins: Sequence[TileOrigin], features: dict[bool, Any]
     ) -> Stepwise[Tensor]:
-        """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero where it is off.
+        """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero if it is off.
 
-        Tiles that begin on the grid of the prior's maps are sampled as they are, the others
-        moved. One kind does not wait for the other: the steps of both are made together.
-        `seen` keeps what all samples share, for tiles on the grid and for others; empty at first.
+        Tiles on the grid of the prior's latent are sampled as they are, others are moved onto it.
+        The steps of both groups run side by side. `features` caches by group what all samples
+        share; it is empty at first.
         """
         batch, _, height, width = images.shape
         prior = images.new_zeros((batch, self.card.network.prior_channels, height, width))
@@ -225,46 +226,51 @@ class Restorer(nn.Module):
             return prior
         assert self.prior is not None
         grid = self.prior.alignment
-        # by its own origin alone: a tile's result must not depend on those beside it
+        # each tile by its own origin: its result must not depend on the other tiles of the batch
         on_grid = [origin.y % grid == origin.x % grid == 0 for origin in origins]
         groups = {
             kind: [i for i in range(batch) if on_grid[i] is kind] for kind in sorted(set(on_grid))
         }
         works = [
-            self._sample_alike(images[own], [origins[i] for i in own], seen, on_grid=kind)
+            self._sample_group(images[own], [origins[i] for i in own], features, on_grid=kind)
             for kind, own in groups.items()
         ]
-        for own, sampled in zip(groups.values(), (yield from together(works)), strict=True):
+        for own, sampled in zip(groups.values(), (yield from zip_steps(works)), strict=True):
             prior[own] = sampled
         return prior
 
-    def _sample_alike(
-        self, images: Tensor, origins: Sequence[TileOrigin], seen: dict[bool, Any], *, on_grid: bool
+    def _sample_group(
+        self,
+        images: Tensor,
+        origins: Sequence[TileOrigin],
+        features: dict[bool, Any],
+        *,
+        on_grid: bool,
     ) -> Stepwise[Tensor]:
-        """Sample the prior of tiles that all begin on its grid, or that are all moved onto it.
+        """Sample the prior of tiles that all begin on its grid, or are all moved onto it.
 
-        Its maps lie on one grid over the whole plane. Images that begin off it lose what lies
-        before its next line and are lengthened by as much at their end: so they keep their sides,
-        which divide. What was lost, some pixels, gets the prior beside it, mirrored.
+        The latent lies on one grid over the whole plane. A tile off the grid loses the pixels
+        before the next grid line, and is mirrored at its end by as many: so its sides still divide
+        by the grid. The lost pixels get the prior beside them, mirrored.
         """
         assert self.prior is not None
         height, width = images.shape[2:]
         grid = self.prior.alignment
         lost = [(-origin.y % grid, -origin.x % grid) for origin in origins]
-        if on_grid not in seen:
+        if on_grid not in features:
             if not on_grid:
                 moved = [
                     F.pad(image[None, :, y:, x:], (0, x, 0, y), mode="reflect")
                     for image, (y, x) in zip(images, lost, strict=True)
                 ]
                 images = torch.cat(moved)
-            seen[on_grid] = self.prior.see(images)
-        begins = [
+            features[on_grid] = self.prior.forward_features(images)
+        moved_origins = [
             origin._replace(y=origin.y + y, x=origin.x + x)
             for origin, (y, x) in zip(origins, lost, strict=True)
         ]
-        noise = TileNoise(self.use.seed, begins, self.prior.factor)
-        prior = yield from self.prior.sampling(seen[on_grid], noise, self._steps)
+        noise = TileNoise(self.use.seed, moved_origins, self.prior.factor)
+        prior = yield from self.prior.sampling(features[on_grid], noise, self._steps)
         if on_grid:
             return prior
         back = [

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_swintormer.models.prior.noise import TileOrigin
-from napari_swintormer.models.stepwise import Stepwise, finished
+from napari_swintormer.models.stepwise import Stepwise, run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ class ScaledRestorer(nn.Module):
 
     def forward(self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None) -> Tensor:
         """Restore a batch of tiles; see `napari_swintormer.models.restorer.Restorer`."""
-        return finished(self.in_steps(tiles, origins))
+        return run_to_end(self.in_steps(tiles, origins))
 
     def count_steps(self, height: int, width: int) -> int:
         """Count what `in_steps` does for tiles of this size."""

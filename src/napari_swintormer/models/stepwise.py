@@ -1,4 +1,4 @@
-"""Work that can be stopped between its steps: a generator that yields after each, and returns."""
+"""Work in steps: generators that yield after each step and return a result."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ T = TypeVar("T")
 Stepwise = Generator[None, None, T]
 
 
-def finished(work: Stepwise[T]) -> T:
-    """Do all the steps, and give what the work returns."""
+def run_to_end(work: Stepwise[T]) -> T:
+    """Run all steps and return the result."""
     while True:
         try:
             next(work)
@@ -20,8 +20,8 @@ def finished(work: Stepwise[T]) -> T:
             return result
 
 
-def together(works: Sequence[Stepwise[T]]) -> Stepwise[list[T]]:
-    """Make the steps of several works of equally many steps at the same time."""
+def zip_steps(works: Sequence[Stepwise[T]]) -> Stepwise[list[T]]:
+    """Run several works side by side; all have the same number of steps."""
     results: list[T] = []
     while not results:
         for work in works:

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_swintormer.models.network.swintormer import ADDED_GAIN
+from napari_swintormer.models.network.swintormer import RESIDUAL_GAIN
 
 if TYPE_CHECKING:
     from napari_swintormer.models.network.swintormer import Swintormer
@@ -47,7 +47,7 @@ class Transcription:
         x = 2 * x - 1
         embedded = self._conv("embed", F.pixel_unshuffle(x, 2))
         if added is not None:
-            added = F.pixel_unshuffle(ADDED_GAIN * added, 2)
+            added = F.pixel_unshuffle(RESIDUAL_GAIN * added, 2)
             embedded = embedded + self._conv("embed_added", added)
         features = self._level("encoder.0", embedded, heads[0])
         skips: list[Tensor] = []

@@ -1,8 +1,8 @@
-"""Shifted-window attention with a depthwise convolution.
+"""Attention in shifted windows, with a depthwise convolution of queries, keys and values.
 
-Half of the channels attends over the pixels of a window, the other half over the channels; in the
-paper's ablation all of them do the one or the other. Every operation stays inside its window.
-Images are NHWC here, windows ``(n, p, C)`` with ``p`` pixels.
+Half of the channels attends over the pixels of a window, the other half over its channels. In the
+paper's ablation all channels attend in one of the two ways. No operation crosses the border of a
+window. Images are NHWC, windows ``(n, p, C)`` with ``p`` pixels.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.network.network_settings import AttentionForm, SoftmaxForm
+    from napari_swintormer.models.network.network_settings import SwintormerSettings
 
 _LOGIT_SCALE_MAX = math.log(100.0)
 _MASKED = -100.0
 _BIAS_HIDDEN = 512
-_EPS = 1e-12  # beside squared lengths
+_EPS = 1e-12  # added to squared lengths
 
 
 def partition_windows(x: Tensor, window_size: int) -> Tensor:
@@ -33,7 +33,7 @@ def partition_windows(x: Tensor, window_size: int) -> Tensor:
 
 
 def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """Put windows ``(n, w*w, C)`` together again to ``(B, H, W, C)``."""
+    """Join windows ``(n, w*w, C)`` to ``(B, H, W, C)``."""
     size = math.isqrt(windows.shape[1])
     return rearrange(
         windows,
@@ -45,7 +45,7 @@ def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
 
 
 class ShiftedWindows(NamedTuple):
-    """Which windows of a shifted partition hold pixels from opposite borders of the image."""
+    """The windows of a shifted partition; border windows join pixels of opposite borders."""
 
     kinds: Tensor  # (n,), index into `shift_masks`: 0 inside, +1 last column, +2 last row
     inside: Tensor  # indices of the windows of kind 0
@@ -54,8 +54,8 @@ class ShiftedWindows(NamedTuple):
 
 @lru_cache(maxsize=64)
 def shifted_windows(batch: int, rows: int, columns: int, device: torch.device) -> ShiftedWindows:
-    """Sort the windows of `partition_windows`; made once for every size."""
-    with torch.inference_mode(False):  # training may meet the same tensors later
+    """Sort the windows of `partition_windows` by kind; cached by size."""
+    with torch.inference_mode(False):  # training may use the cached tensors later
         kinds = torch.zeros(batch, rows, columns, dtype=torch.long, device=device)
         kinds[:, :, -1] += 1
         kinds[:, -1, :] += 2
@@ -66,13 +66,13 @@ def shifted_windows(batch: int, rows: int, columns: int, device: torch.device) -
 
 
 def shift_masks(window_size: int) -> Tensor:
-    """Keep pixels apart that only the cyclic shift brought into one window.
+    """Make the masks that separate pixels which only the cyclic shift brought into one window.
 
     Returns
     -------
     Tensor
-        ``(4, w*w, w*w)``, to add to the logits of the four kinds of `ShiftedWindows`: 0 between
-        pixels from the same side of the image, -100 else.
+        ``(4, w*w, w*w)``, added to the logits of the four kinds of `ShiftedWindows`: 0 between
+        pixels from the same side of the image, -100 between others.
     """
     wrapped = torch.arange(window_size) >= window_size // 2
     inside = torch.zeros_like(wrapped)
@@ -84,15 +84,7 @@ def shift_masks(window_size: int) -> Tensor:
 
 
 class PositionBias(nn.Module):
-    """Continuous position bias of Swin v2: a small network over log-spaced offsets of two pixels.
-
-    Parameters
-    ----------
-    window_size
-        Side ``w`` of the window.
-    num_heads
-        Attention heads ``h``; the result is ``(h, w*w, w*w)`` between 0 and 16.
-    """
+    """Continuous position bias of Swin v2: a small network of the log-spaced pixel offsets."""
 
     offsets: Tensor
     pairs: Tensor
@@ -115,14 +107,14 @@ class PositionBias(nn.Module):
         self.register_buffer("pairs", pairs.flatten(), persistent=False)
 
     def forward(self) -> Tensor:
-        """Return what to add to the logits, ``(h, w*w, w*w)``."""
+        """Return the bias of the logits, ``(h, w*w, w*w)`` between 0 and 16."""
         bias: Tensor = self.heads(F.relu(self.hidden(self.offsets)))  # (span * span, h)
         pixels = math.isqrt(self.pairs.numel())
         return 16 * torch.sigmoid(bias).t()[:, self.pairs].view(-1, pixels, pixels)
 
 
 class PixelWeights(NamedTuple):
-    """What attention over pixels multiplies with."""
+    """The weights of attention over pixels."""
 
     qk_scale: Tensor  # (2, h, c)
     bias: Tensor  # (h, p, p)
@@ -130,12 +122,12 @@ class PixelWeights(NamedTuple):
 
 
 class AttentionWeights(NamedTuple):
-    """What `WindowAttention` multiplies with, in the precision of the products."""
+    """The weights of `WindowAttention` in the precision of its products."""
 
     qkv: Tensor
     depthwise: Tensor
     pixels: PixelWeights | None
-    channels: Tensor | None  # (C, h*c), merges what was attended over channels
+    channels: Tensor | None  # (C, h*c), merges the result of attention over channels
 
 
 class WindowAttention(nn.Module):
@@ -143,44 +135,35 @@ class WindowAttention(nn.Module):
 
     Parameters
     ----------
+    settings
+        Sizes of the network.
     dim
         Channels ``C``.
     num_heads
-        Heads ``h`` of the channels that attend over pixels, and of those over channels.
-    window_size
-        Side of the windows.
-    softmax, attention
-        See `SwintormerSettings`.
+        Heads ``h`` of each kind of attention.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        window_size: int,
-        softmax: SoftmaxForm,
-        attention: AttentionForm = "mixed",
-    ) -> None:
+    def __init__(self, settings: SwintormerSettings, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.window_size = window_size
-        self.softmax = softmax
-        self.over_pixels = attention != "channel"
-        self.over_channels = attention != "window"
+        self.window_size = settings.window_size
+        self.softmax = settings.softmax
+        self.over_pixels = settings.attention != "channel"
+        self.over_channels = settings.attention != "window"
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.depthwise = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
         self.merge = nn.Linear(dim, dim, bias=False)
         if self.over_pixels:
             self.logit_scale = nn.Parameter(torch.full((num_heads,), math.log(10.0)))
-            self.position_bias = PositionBias(window_size, num_heads)
+            self.position_bias = PositionBias(self.window_size, num_heads)
 
     @property
     def parts(self) -> int:
-        """In how many parts the channels are cut, of which each attends in its own way."""
+        """Number of kinds of attention; the channels are divided among them."""
         return self.over_pixels + self.over_channels
 
     def prepare(self, dtype: torch.dtype) -> AttentionWeights:
-        """Derive from the parameters what `forward` needs; differentiable."""
+        """Prepare the weights for `forward`; differentiable."""
         merge = cast(self.merge.weight, dtype).chunk(self.parts, dim=1)
         return AttentionWeights(
             cast(self.qkv.weight, dtype),
@@ -194,7 +177,7 @@ class WindowAttention(nn.Module):
         scale = self.logit_scale.clamp(max=_LOGIT_SCALE_MAX).exp() / per_head
         qk_scale = torch.stack([scale, torch.ones_like(scale)])[:, :, None]
         bias: Tensor = self.position_bias()
-        # the softmax does not see a shift of a whole row, half precision is finest around zero
+        # a shift of a row does not change its softmax; half precision is finest near zero
         bias = bias - bias.amax(dim=-1, keepdim=True)
         return PixelWeights(
             qk_scale.expand(-1, -1, per_head).to(merge.dtype), bias.to(merge.dtype), merge
@@ -212,9 +195,9 @@ class WindowAttention(nn.Module):
         weights
             From `prepare`.
         mask
-            ``(n, p, p)`` to add to the logits between pixels, None for none.
+            ``(n, p, p)``, added to the logits between pixels; None for no mask.
         onto
-            ``(n, p, C)``, what the attention is added to.
+            ``(n, p, C)``, the attention is added to it.
 
         Returns
         -------
@@ -225,7 +208,7 @@ class WindowAttention(nn.Module):
         qkv = F.linear(windows, weights.qkv)
         qkv = rearrange(qkv, "n (y x) c -> n c y x", y=size, x=size)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
-        # of two parts, the first is q, k, v over pixels, the second over channels
+        # the first part is q, k, v over pixels, the last over channels
         parts = rearrange(
             qkv,
             "n (part three h c) y x -> part n (y x) three h c",
@@ -233,7 +216,7 @@ class WindowAttention(nn.Module):
             three=3,
             h=self.num_heads,
         )
-        # merging either part by itself spares their concatenation
+        # merging the parts separately avoids their concatenation
         if weights.pixels is not None:
             onto = self._add_over_pixels(parts[0], weights.pixels, mask, onto)
         if weights.channels is not None:
@@ -250,7 +233,7 @@ class WindowAttention(nn.Module):
         v = rearrange(qkv[:, :, 2], "n p h c -> n h p c")
         if self.softmax == "plain" and not bias.requires_grad:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-        else:  # the fused attention knows neither the other softmax nor gradients of the bias
+        else:  # the fused attention has neither the released softmax nor gradients of the bias
             logits = (q @ k.transpose(-2, -1)).float() + bias
             out = self._softmax(logits).to(v.dtype) @ v
         return add_product(onto, rearrange(out, "n h p c -> n p (h c)"), weights.merge)
@@ -261,13 +244,13 @@ class WindowAttention(nn.Module):
         qk = qkv[:, :, :2]
         length = (qk * qk).sum(dim=1, dtype=torch.float32)  # squared, (n, 2, h, c)
         q, k = rearrange(qk, "n p two h c -> two n p (h c)")
-        # all heads by all heads: cheaper than to bring them apart, though only h blocks are used
+        # one product of all heads with all heads is cheaper than separating them; h blocks are used
         products = rearrange(q.transpose(1, 2) @ k, "n (h c) (g d) -> n h c g d", h=heads, g=heads)
         logits = rearrange(products.diagonal(dim1=1, dim2=3), "n c d h -> n h c d").float()
         q_length, k_length = (length + _EPS).rsqrt().unbind(1)
         logits = logits * q_length[:, :, :, None] * k_length[:, :, None, :]
         weights = self._softmax(logits)
-        # the attention of a window's channels and the merging of the heads in one matrix
+        # one matrix attends over a window's channels and merges the heads
         merge = rearrange(merge, "o (h c) -> h c o", h=heads)
         across = rearrange(
             weights.to(merge.dtype).transpose(-2, -1) @ merge, "n h c o -> n (h c) o"
@@ -283,7 +266,7 @@ class WindowAttention(nn.Module):
 
 
 def cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the weight in a precision, with gradients only where they are wanted."""
+    """Convert a weight; it carries gradients only while they are enabled."""
     return (weight if torch.is_grad_enabled() else weight.detach()).to(dtype)
 
 

@@ -22,12 +22,11 @@ from napari_swintormer.models.network.attention import (
 )
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.network.network_settings import AttentionForm, SoftmaxForm
+    from napari_swintormer.models.network.network_settings import SwintormerSettings
 
-# Matrix products like widths that fill whole vector registers; zero weights fill up the rest.
+# Matrix products are faster with widths that fill vector registers: pad with zero weights.
 _WIDTH_MULTIPLE = 8
-# Bytes of the widest tensor that one part of the windows makes on a CPU: it stays in the cache,
-# and the memory of one part serves the next.
+# Largest tensor, in bytes, of one part of the windows on a CPU: it fits in the cache.
 _PART_BYTES = 2**22
 
 
@@ -41,21 +40,21 @@ class FeedForward(nn.Module):
         self.project = nn.Linear(hidden, dim, bias=False)
 
     def prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Derive from the parameters what `forward` needs; differentiable."""
+        """Prepare the weights for `forward`; differentiable."""
         missing = -self.project.in_features % _WIDTH_MULTIPLE
         halves = torch.stack(cast(self.expand.weight, dtype).chunk(2))
         expand = F.pad(halves, (0, 0, 0, missing)).flatten(0, 1)
         return expand, F.pad(cast(self.project.weight, dtype), (0, missing))
 
     def forward(self, x: Tensor, weights: tuple[Tensor, Tensor], onto: Tensor) -> Tensor:
-        """Map every pixel of ``(n, p, C)`` by itself and add it to `onto`."""
+        """Map each pixel of ``(n, p, C)``, and add the result to `onto`."""
         expand, project = weights
         left, right = F.linear(x, expand).chunk(2, dim=-1)
         return add_product(onto, left * right, project)
 
 
 class BlockWeights(NamedTuple):
-    """What a block multiplies with, in the precision of the products."""
+    """The weights of a block in the precision of its products."""
 
     attention_norm: tuple[Tensor, Tensor]
     attention: AttentionWeights
@@ -65,43 +64,37 @@ class BlockWeights(NamedTuple):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each on normalised input and added to it.
+    """Attention, then feed-forward; each normalises its input and adds a residual to it.
 
     Parameters
     ----------
-    dim, num_heads, window_size, ffn_expansion, softmax, attention
-        See `SwintormerSettings`.
+    settings
+        Sizes of the network.
+    dim, num_heads
+        Channels and heads of the level.
     shifted
         Whether the windows are shifted cyclically by half their size.
 
     Attributes
     ----------
     recompute
-        Whether training computes what is inside the block again instead of keeping it: less memory,
-        more time, the same gradients.
+        Whether training recomputes the activations inside the block instead of storing them: less
+        memory, more time, equal gradients.
     """
 
     masks: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        window_size: int,
-        ffn_expansion: float,
-        *,
-        shifted: bool,
-        softmax: SoftmaxForm,
-        attention: AttentionForm = "mixed",
+        self, settings: SwintormerSettings, dim: int, num_heads: int, *, shifted: bool
     ) -> None:
         super().__init__()
-        self.window_size = window_size
-        self.shift_size = window_size // 2 if shifted else 0
+        self.window_size = settings.window_size
+        self.shift_size = self.window_size // 2 if shifted else 0
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = WindowAttention(dim, num_heads, window_size, softmax, attention)
+        self.attention = WindowAttention(settings, dim, num_heads)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.ffn = FeedForward(dim, ffn_expansion)
-        self.register_buffer("masks", shift_masks(window_size), persistent=False)
+        self.ffn = FeedForward(dim, settings.ffn_expansion)
+        self.register_buffer("masks", shift_masks(self.window_size), persistent=False)
         self.recompute = False
         self._prepared: dict[torch.dtype, tuple[object, BlockWeights]] = {}
 
@@ -131,7 +124,7 @@ class Block(nn.Module):
         return x.roll((shift, shift), (1, 2)) if shift else x
 
     def _transform(self, windows: Tensor, weights: BlockWeights, kinds: Tensor | None) -> Tensor:
-        """Transform some windows ``(n, p, C)``; `kinds` as in `ShiftedWindows`, None for all 0."""
+        """Transform windows ``(n, p, C)``; `kinds` are indices into the masks, None for no mask."""
         mask = None if kinds is None else weights.masks[kinds]
         y = F.layer_norm(windows, windows.shape[-1:], *weights.attention_norm)
         windows = self.attention(y, weights.attention, mask, windows)
@@ -141,7 +134,7 @@ class Block(nn.Module):
     def _transform_parts(
         self, windows: Tensor, weights: BlockWeights, order: ShiftedWindows | None
     ) -> Tensor:
-        """Do the same part by part, and without masks where no window needs one."""
+        """Transform windows part by part; only windows at the border get masks."""
         step = len(windows)
         if windows.device.type == "cpu":
             widest = 2 * self.ffn.project.in_features * windows.shape[1] * windows.itemsize
@@ -161,7 +154,7 @@ class Block(nn.Module):
         return transformed
 
     def _weights(self, dtype: torch.dtype) -> BlockWeights:
-        """Prepare the weights for a precision; without gradients once until a weight changes."""
+        """Prepare the weights; without gradients they are cached until a parameter changes."""
         if torch.is_grad_enabled():
             return self._prepare(dtype)
         state = [_stamp(weight) for weight in self.parameters()]
@@ -181,12 +174,12 @@ class Block(nn.Module):
         )
 
     def train(self, mode: bool = True) -> Block:
-        """Forget the prepared weights, also where they were changed behind autograd's back."""
+        """Switch the mode, and drop cached weights: training can change parameters unnoticed."""
         self._prepared.clear()
         return super().train(mode)
 
 
 def _stamp(weight: Tensor) -> tuple[object, ...]:
-    """Return what differs after a weight was changed, replaced or moved."""
+    """Return a value that changes when the weight is changed, replaced or moved."""
     version = None if weight.is_inference() else weight._version
     return weight.data_ptr(), version, weight.dtype, weight.device

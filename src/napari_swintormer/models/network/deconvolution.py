@@ -1,10 +1,9 @@
-"""Deconvolution before the network: of Wiener filters, those that the local spectrum asks for.
+"""Deconvolution before the network: a local mixture of Wiener filters, chosen by local spectra.
 
-How blurred a place is shows in its power spectrum, in which blur leaves a known curve: sooner
-than a network learns to see that in pixels, a small one learns it from the spectra of windows. What
-undoes the blur need not be learned at all, see `models.network.wiener`. So a few layers say
- of every place how much is to be taken of which filter, and the network goes on from there. They
-look far around, because most blur is the same there and many a place is too even to tell.
+Blur leaves a known curve in the power spectrum. A few layers read the spectra of windows and
+predict the share of each filter at every grid point. A small network learns that faster than it
+learns deconvolution from pixels. The layers look far around, because blur is often the same over
+large areas, and even areas do not show their blur.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ if TYPE_CHECKING:
     from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 
 STRIDE = 16
-"""Pixels from one place that is looked at to the next."""
+"""Pixels between grid points, at which the shares of the filters are predicted."""
 
 _WINDOW = 64  # pixels of the windows whose spectra are taken
-_RINGS, _COARSE_RINGS, _SECTORS = 24, 8, 4  # of frequencies; the coarse rings are cut into sectors
+_RINGS, _COARSE_RINGS, _SECTORS = 24, 8, 4  # of frequencies; coarse rings are cut into sectors
 _BINS = _RINGS + _COARSE_RINGS * _SECTORS
-_FLOOR = 1e-4  # power, that of noise far below what 8 bits round
-# Brings the logarithms of power spectra to a mean near 0 and a deviation near 1.
+_FLOOR = 1e-4  # power, far below the rounding noise of 8-bit images
+# Normalise the logarithms of power spectra to about mean 0 and deviation 1.
 _LOG_MEAN, _LOG_DEVIATION = -2.0, 4.0
 
 
 class LocalDeconvolution(nn.Module):
-    """Says what deconvolution adds, as local spectra ask for; one that is not trained, nothing.
+    """Predicts the residual of a deconvolution from local spectra; zero before training.
 
     Parameters
     ----------
     settings
-        Filters, and sizes of what chooses among them.
+        The filters, and the sizes of the layers that choose among them.
     """
 
     bins: Tensor
@@ -56,20 +55,16 @@ class LocalDeconvolution(nn.Module):
         nn.init.zeros_(self.shares.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Look at ``(B, C, H, W)`` in unit intensities; H and W are multiples of `STRIDE`.
+        """Return the residual of ``(B, C, H, W)`` in unit intensities, the same shape, float32.
 
-        Returns
-        -------
-        Tensor
-            What is to be added, the same shape, float32.
+        H and W are multiples of `STRIDE`.
         """
-        # spectra and wide filters need all digits, and cost little
+        # spectra and wide filters need float32, and cost little
         with torch.autocast(images.device.type, enabled=False):
             images = images.float()
             luminance = images.mean(dim=1, keepdim=True)
-            bright = F.avg_pool2d(luminance, STRIDE) - 0.5
-            seen = torch.cat([self._spectra(luminance[:, 0]), bright.permute(0, 2, 3, 1)], dim=-1)
-            x = self.embed(seen)
+            brightness = (F.avg_pool2d(luminance, STRIDE) - 0.5).permute(0, 2, 3, 1)
+            x = self.embed(torch.cat([self._spectra(luminance[:, 0]), brightness], dim=-1))
             for block in self.blocks:
                 x = block(x)
             shares = self.shares(x).permute(0, 3, 1, 2).contiguous()
@@ -79,7 +74,7 @@ class LocalDeconvolution(nn.Module):
             return self.bank.mix(images, shares)
 
     def _spectra(self, planes: Tensor) -> Tensor:
-        """Logarithm of the power by frequency around every place, ``(B, H / 16, W / 16, bins)``."""
+        """Take the logarithm of the power around each grid point, ``(B, H/16, W/16, bins)``."""
         margin = (_WINDOW - STRIDE) // 2
         padded = F.pad(planes[:, None], (margin,) * 4, mode="replicate")[:, 0]
         windows = padded.unfold(1, _WINDOW, STRIDE).unfold(2, _WINDOW, STRIDE)
@@ -91,15 +86,7 @@ class LocalDeconvolution(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Depthwise convolution and two linear maps, added to the input.
-
-    Parameters
-    ----------
-    dim
-        Channels.
-    dilation
-        Of the convolution.
-    """
+    """Dilated depthwise convolution and two linear maps, added to the input."""
 
     def __init__(self, dim: int, dilation: int) -> None:
         super().__init__()
@@ -111,12 +98,12 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``(B, H, W, C)``."""
         y = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        added: Tensor = self.project(F.gelu(self.expand(self.norm(y))))
-        return x + added
+        residual: Tensor = self.project(F.gelu(self.expand(self.norm(y))))
+        return x + residual
 
 
 def frequency_bins() -> Tensor:
-    """Mean over rings of frequencies, and over sectors of coarser rings, of half a spectrum.
+    """Make the matrix that averages half a spectrum over rings, and over sectors of coarser rings.
 
     Returns
     -------
@@ -125,7 +112,7 @@ def frequency_bins() -> Tensor:
     """
     fy, fx = torch.fft.fftfreq(_WINDOW)[:, None], torch.fft.rfftfreq(_WINDOW)
     frequency = torch.hypot(fy, fx)
-    # half of the plane is there, so directions are those of lines: no side of them is told apart
+    # half a spectrum has the directions of lines: opposite directions are the same
     sector = ((torch.atan2(fy, fx) / torch.pi + 0.5) * _SECTORS + 0.5).long() % _SECTORS
 
     def rings(number: int) -> Tensor:

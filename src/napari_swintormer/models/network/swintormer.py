@@ -15,8 +15,8 @@ from napari_swintormer.models.network.network_settings import SwintormerSettings
 
 __all__ = ["Swintormer", "SwintormerSettings"]
 
-# What deconvolution adds has a root mean square of some 0.05, images in [-1, 1] of about 0.4.
-ADDED_GAIN = 8
+# The deconvolution's residual has a root mean square of about 0.05, images in [-1, 1] of 0.4.
+RESIDUAL_GAIN = 8
 
 
 class Conv3x3(nn.Conv2d):
@@ -40,6 +40,13 @@ def _shuffle(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
+def _level(settings: SwintormerSettings, dim: int, num_heads: int, num_blocks: int) -> nn.Module:
+    """Chain blocks; every second one shifts its windows."""
+    return nn.Sequential(
+        *(Block(settings, dim, num_heads, shifted=i % 2 == 1) for i in range(num_blocks))
+    )
+
+
 class Swintormer(nn.Module):
     """Restores blurred images.
 
@@ -60,36 +67,22 @@ class Swintormer(nn.Module):
     def __init__(self, settings: SwintormerSettings) -> None:
         super().__init__()
         self.settings = settings
-        dims = settings.dims
-
-        def level(dim: int, num_heads: int, num_blocks: int) -> nn.Sequential:
-            return nn.Sequential(
-                *(
-                    Block(
-                        dim,
-                        num_heads,
-                        settings.window_size,
-                        settings.ffn_expansion,
-                        shifted=i % 2 == 1,
-                        softmax=settings.softmax,
-                        attention=settings.attention,
-                    )
-                    for i in range(num_blocks)
-                )
-            )
-
-        heads, blocks = settings.num_heads, settings.num_blocks
+        dims, heads, blocks = settings.dims, settings.num_heads, settings.num_blocks
+        # the finest level of the decoder keeps the channels of its skip and of the level below
+        decoder_dims = (2 * dims[0], dims[1], dims[2])
         self.embed = Conv3x3(4 * settings.in_channels, dims[0])
         # finest level first; the last level of the encoder is the bottom of the U
-        self.encoder = nn.ModuleList(map(level, dims, heads, blocks))
+        self.encoder = nn.ModuleList(
+            _level(settings, *sizes) for sizes in zip(dims, heads, blocks, strict=True)
+        )
         self.down = nn.ModuleList(Conv3x3(dim, dim // 2) for dim in dims[:3])
         self.up = nn.ModuleList(Conv3x3(dim, 2 * dim) for dim in dims[1:])
-        # the finest level keeps the channels of both its skip and what comes from below
         self.reduce = nn.ModuleList(nn.Linear(2 * dim, dim, bias=False) for dim in dims[1:3])
         self.decoder = nn.ModuleList(
-            map(level, (2 * dims[0], dims[1], dims[2]), heads[:3], blocks[:3])
+            _level(settings, *sizes)
+            for sizes in zip(decoder_dims, heads[:3], blocks[:3], strict=True)
         )
-        self.refinement = level(2 * dims[0], heads[0], settings.num_refinement_blocks)
+        self.refinement = _level(settings, 2 * dims[0], heads[0], settings.num_refinement_blocks)
         self.skip = nn.Linear(dims[0], 2 * dims[0], bias=False)
         self.output = Conv3x3(2 * dims[0], 4 * settings.channels)
         # an untrained network changes its input little: training starts from the blurred image
@@ -98,7 +91,7 @@ class Swintormer(nn.Module):
         if settings.deconvolution is not None:
             self.deconvolution = LocalDeconvolution(settings.deconvolution)
             self.embed_added = Conv3x3(4 * settings.channels, dims[0])
-            # a trained network that is given a deconvolution begins with what it can
+            # a trained network that gets a deconvolution starts with unchanged results
             nn.init.zeros_(self.embed_added.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +106,7 @@ class Swintormer(nn.Module):
         Returns
         -------
         Tensor
-            ``(B, channels, H, W)``, the first view plus what the network adds; not clipped.
+            ``(B, channels, H, W)``, the first view plus the residual; not clipped.
 
         Raises
         ------
@@ -121,37 +114,37 @@ class Swintormer(nn.Module):
             When the shape does not fit the settings.
         """
         self._check(x)
-        return x[:, : self.settings.channels].float() + self.look(x)[1]
+        return x[:, : self.settings.channels].float() + self.forward_features(x)[1]
 
-    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See a batch, and say what is missing.
+    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of a batch and the residual of its first view.
 
         Parameters
         ----------
         x
-            As `forward` takes it.
+            ``(B, in_channels, H, W)``, as in `forward`.
 
         Returns
         -------
-        features, change
-            ``(B, H / 2, W / 2, 2 * dim)``, and what is to be added to the first view,
-            ``(B, channels, H, W)`` float32.
+        features, residual
+            ``(B, H / 2, W / 2, 2 * dim)``, and ``(B, channels, H, W)`` float32.
         """
-        added = None
+        deconvolved = None
         if self.deconvolution is not None:
             view, others = x.tensor_split([self.settings.channels], dim=1)
-            added = self.deconvolution(view)
-            x = torch.cat([view + added, others], dim=1)
-        features = self._features(x, added)
-        # (y + 1) / 2 with y = change + (2x - 1): in fp32, whatever autocast did before
-        change = _shuffle(self.output(features)).permute(0, 3, 1, 2).float() / 2
-        return features, change if added is None else change + added
+            deconvolved = self.deconvolution(view)
+            x = torch.cat([view + deconvolved, others], dim=1)
+        features = self._features(x, deconvolved)
+        # (y + 1) / 2 with y = residual + (2x - 1): in fp32, whatever autocast did before
+        residual = _shuffle(self.output(features)).permute(0, 3, 1, 2).float() / 2
+        return features, residual if deconvolved is None else residual + deconvolved
 
-    def _features(self, x: Tensor, added: Tensor | None) -> Tensor:
+    def _features(self, x: Tensor, deconvolved: Tensor | None) -> Tensor:
+        """Run the U-Net; `deconvolved` is the residual of the deconvolution."""
         embedded = self.embed(_unshuffle((2 * x - 1).permute(0, 2, 3, 1)))
-        if added is not None:
-            added = (ADDED_GAIN * added).permute(0, 2, 3, 1)
-            embedded = embedded + self.embed_added(_unshuffle(added))
+        if deconvolved is not None:
+            scaled = (RESIDUAL_GAIN * deconvolved).permute(0, 2, 3, 1)
+            embedded = embedded + self.embed_added(_unshuffle(scaled))
 
         skips: list[Tensor] = []
         features = self.encoder[0](embedded)

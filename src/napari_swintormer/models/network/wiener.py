@@ -1,11 +1,11 @@
-"""A bank of Wiener filters: what an image would be, had it been blurred in one of several ways.
+"""A bank of Wiener filters, one for each of several blurs that an image may have.
 
-What undoes a blur is a filter wider than the blur, whose sign changes many times: a small network
-is slow to learn that, and it is known in closed form. There is one for each of some disks and
-Gaussians, and mixtures of them undo what lies between.
+The inverse of a blur is a filter that is wider than the blur and changes its sign many times. A
+small network learns such a filter slowly, and it is known in closed form. The bank holds filters
+for some disks and Gaussians; mixtures of them undo the blurs between.
 
-A filter is ``H / (H² + noise)``, of the blur's transfer function ``H``, as a kernel of finite
-reach: what a pixel gets depends on its surroundings alone, so that neighbouring tiles agree.
+With the blur's optical transfer function (OTF) ``H`` a filter is ``H / (H² + noise)``, as a kernel
+of finite reach. A pixel depends on its surroundings only, so neighbouring tiles agree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WienerBank(nn.Module):
     Parameters
     ----------
     settings
-        Blurs to undo, and how strongly.
+        The blurs to undo, and the strength of the filters.
     """
 
     kernels: Tensor
@@ -44,14 +44,14 @@ class WienerBank(nn.Module):
         self._transformed: tuple[object, Tensor] | None = None
 
     def mix(self, images: Tensor, shares: Tensor) -> Tensor:
-        """Sum up what the filters add, each with its share.
+        """Sum the residuals of the filters, weighted by their shares.
 
         Parameters
         ----------
         images
             ``(B, C, H, W)`` float32 in unit intensities; H and W are larger than the reach.
         shares
-            ``(B, settings.n_results, H, W)`` float32; of the K filters, then of the same in light.
+            ``(B, settings.n_results, H, W)`` float32, in the order of `residuals`.
 
         Returns
         -------
@@ -62,28 +62,28 @@ class WienerBank(nn.Module):
         for image, own in zip(images, shares, strict=True):
             for plane in image:
                 total = torch.zeros_like(plane)
-                for share, result in zip(own, self.results(plane), strict=True):
-                    total = total + share * result
+                for share, residual in zip(own, self.residuals(plane), strict=True):
+                    total = total + share * residual
                 mixed.append(total)
         return torch.stack(mixed).view(images.shape)
 
-    def results(self, plane: Tensor) -> Iterator[Tensor]:
-        """Yield what each filter adds to ``(H, W)``, then what each adds to it in light."""
+    def residuals(self, plane: Tensor) -> Iterator[Tensor]:
+        """Yield filtered minus given ``(H, W)`` for each filter, then for each filter in light."""
         gamma = self.settings.gamma
-        yield from self.added(plane)
+        yield from self.convolved(plane)
         if gamma is not None:
             light = plane.clamp_min(0) ** gamma
-            for added in self.added(light):
-                yield (light + added).clamp_min(0) ** (1 / gamma) - plane
+            for residual in self.convolved(light):
+                yield (light + residual).clamp_min(0) ** (1 / gamma) - plane
 
-    def added(self, plane: Tensor) -> Iterator[Tensor]:
-        """Convolve ``(H, W)``, mirrored at its border, with each kernel, one after the other.
+    def convolved(self, plane: Tensor) -> Iterator[Tensor]:
+        """Convolve ``(H, W)``, mirrored at its border, with each kernel.
 
-        All at once would take longer: one fits in the cache of a CPU.
+        One kernel at a time fits in the cache of a CPU, and is faster than all at once.
         """
         (height, width), reach = plane.shape, self.settings.reach
         padded = F.pad(plane[None, None], (reach,) * 4, mode="reflect")[0, 0]
-        # what wraps around a circular convolution stays within the margin
+        # a circular convolution wraps around within the margin only
         size = [next_fast_len(n, real=True) for n in padded.shape]
         spectrum = torch.fft.rfft2(padded, s=size)
         for transform in self._transform(size):
@@ -91,46 +91,45 @@ class WienerBank(nn.Module):
             yield filtered[reach : reach + height, reach : reach + width]
 
     def _transform(self, size: list[int]) -> Tensor:
-        """Transform the kernels: real, since they are even, and kept while the size is the same."""
+        """Transform the kernels, which are even, to real spectra; cached for the last size."""
         kernels = self.kernels
-        asked_for = (*size, kernels.device, kernels.dtype)
-        known = self._transformed  # looked at once: threads may share the bank
-        if known is None or known[0] != asked_for:
+        key = (*size, kernels.device, kernels.dtype)
+        cached = self._transformed  # read once: threads may share the bank
+        if cached is None or cached[0] != key:
             side, reach = kernels.shape[-1], self.settings.reach
-            with torch.inference_mode(False):  # else training could not use what it left
-                placed = F.pad(kernels.clone(), (0, size[1] - side, 0, size[0] - side))
-                placed = placed.roll((-reach, -reach), (1, 2))
-                transform = torch.fft.rfft2(placed).real.contiguous()
-            known = self._transformed = (asked_for, transform)
-        return known[1]
+            with torch.inference_mode(False):  # training may use the cached spectra later
+                padded = F.pad(kernels.clone(), (0, size[1] - side, 0, size[0] - side))
+                padded = padded.roll((-reach, -reach), (1, 2))
+                transform = torch.fft.rfft2(padded).real.contiguous()
+            cached = self._transformed = (key, transform)
+        return cached[1]
 
 
 def wiener_kernels(settings: DeconvolutionSettings) -> Tensor:
-    """Make the kernels of what the filters add, ``(K, 2 * reach + 1, 2 * reach + 1)`` of sum 0.
+    """Make the kernels of the residuals, ``(K, 2 * reach + 1, 2 * reach + 1)`` of sum 0.
 
-    The transfer function of a disk of radius r is ``2 J1(2πfr) / (2πfr)`` at the frequency f, that
-    of a Gaussian ``exp(-2 (πfσ)²)``. From half their reach on the kernels fade out.
+    At the frequency f the OTF of a disk of radius r is ``2 J1(2πfr) / (2πfr)``, that of a Gaussian
+    ``exp(-2 (πfσ)²)``. Kernels fade to zero from half their reach on.
     """
     axis = torch.fft.fftfreq(_GRID, dtype=torch.float64)
     frequency = torch.hypot(axis[:, None], axis)
     # 1e-9 stands for zero, where the quotient has its limit
     angles = [(2 * math.pi * r * frequency).clamp_min(1e-9) for r in settings.disks]
-    transfer = [2 * torch.special.bessel_j1(angle) / angle for angle in angles]
-    transfer += [torch.exp(-2 * (math.pi * sigma * frequency) ** 2) for sigma in settings.gaussians]
+    otfs = [2 * torch.special.bessel_j1(angle) / angle for angle in angles]
+    otfs += [torch.exp(-2 * (math.pi * sigma * frequency) ** 2) for sigma in settings.gaussians]
 
     reach, noise = settings.reach, settings.noise
     near = torch.arange(-reach, reach + 1, dtype=torch.float64)
     distance = torch.hypot(near[:, None], near)
     fading = ((reach + 0.5 - distance) / (reach / 2)).clamp(0, 1)
     fading = (1 - torch.cos(math.pi * fading)) / 2
+    middle = slice(_GRID // 2 - reach, _GRID // 2 + reach + 1)
     kernels = []
-    for blur in transfer:
-        kernel = torch.fft.ifft2((1 + noise) * blur / (blur.square() + noise)).real
-        kernel = torch.fft.fftshift(kernel)
-        middle = slice(_GRID // 2 - reach, _GRID // 2 + reach + 1)
-        kernel = kernel[middle, middle] * fading
+    for otf in otfs:
+        kernel = torch.fft.ifft2((1 + noise) * otf / (otf.square() + noise)).real
+        kernel = torch.fft.fftshift(kernel)[middle, middle] * fading
         kernel[reach, reach] -= 1
-        # an even image stays as it is: what is cut off of a wide kernel is made good smoothly
+        # an even image must not change: spread the sum that was cut off over the kernel
         kernel = kernel - fading * (kernel.sum() / fading.sum())
         kernels.append(kernel)
     return torch.stack(kernels).float()

@@ -1,21 +1,19 @@
-"""The compact prior: a small diffusion model of what a blurred image misses.
+"""The compact prior: a small diffusion model of the detail that a blurred image misses.
 
-A linear autoencoder makes of the difference between sharp and blurred image a small map, the
-latent, at 1/4 of the resolution. An encoder sees the blurred image at half and at a quarter of its
-size and guesses what is missing; the denoiser predicts, step by step, the latent from a noised one
-and from that. Of an image that misses nothing the latent is zero, so sampling starts from zero,
-noised half-way, and takes a few deterministic steps; training noises latents so that they end
-there.
+A linear autoencoder turns the difference between sharp and blurred image into a small latent map at
+1/4 of the resolution. An encoder reads the blurred image at 1/2 and 1/4 of its size and makes a
+first guess of that map. The denoiser predicts the latent from a noised one and from the guesses.
+The latent of a sharp image is zero. So sampling starts from zero, noised halfway, and takes a few
+deterministic steps. Training noises latents so that they end at the same start.
 
-Nothing here looks at a tile as a whole (no statistics over all pixels): what a pixel gets depends
-on its surroundings alone, so that neighbouring tiles agree. Images are NHWC inside.
+A pixel depends on its surroundings only, never on statistics of the whole tile, so that
+neighbouring tiles agree. Images are NHWC inside the layers.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
 from math import sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,57 +22,31 @@ from torch import Tensor, nn
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
-from napari_swintormer.models.prior.sampling import Noise, SamplingPlan, Schedule, sample
-from napari_swintormer.models.stepwise import Stepwise, finished
+from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 
 if TYPE_CHECKING:
     from napari_swintormer.models.network.network_settings import SwintormerSettings
     from napari_swintormer.models.prior.prior_settings import PriorSettings
+    from napari_swintormer.models.prior.sampling import NoiseSource
+    from napari_swintormer.models.stepwise import Stepwise
+
+ENCODER_SCALES = (2, 4)
+"""The encoder reads the blurred image at 1/2 and at 1/4 of its size."""
 
 _TIME_FREQUENCIES = 16
-
-# What blurred images miss has a root mean square of 0.04, images in [-1, 1] of about 0.4.
+# The detail that blurred images miss has a root mean square of 0.04, images in [-1, 1] of 0.4.
 _PRIOR_GAIN = 8
 
-SEEN_AT = (2, 4)
-"""How much smaller the blurred image is seen."""
 
+class BlurredFeatures(NamedTuple):
+    """What the denoiser knows about a batch of blurred images."""
 
-class Prior(Protocol):
-    """What a restorer asks of a prior.
-
-    Attributes
-    ----------
-    alignment
-        Where images begin in the plane, and their sides, are multiples of this.
-    factor
-        Pixels of the image per pixel of the latent.
-    """
-
-    alignment: int
-    factor: int
-
-    def see(self, images: Tensor) -> Any:
-        """Make of `images`, ``(B, C, H, W)`` in unit intensities, what all their samples share."""
-
-    def sampling(self, seen: Any, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        """Sample what the network gets beside images, given what `see` makes of them.
-
-        Yields after every call of the denoiser; returns ``(B, prior_channels, H, W)`` float32.
-        """
-
-    def count_calls(self, height: int, width: int, steps: int) -> int:
-        """Count the calls of the denoiser for images of this size."""
+    maps: Tensor  # (B, H/4, W/4, 4 * dim)
+    guesses: Tensor  # (B, 2, latent_channels, H/4, W/4) float32, latents guessed at both scales
 
 
 class GatedBlock(nn.Module):
-    """Depthwise convolution, told the step, and feed-forward: both gated, each added to its input.
-
-    Parameters
-    ----------
-    dim
-        Channels.
-    """
+    """Gated depthwise convolution, modulated by the diffusion step, and gated feed-forward."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -95,23 +67,15 @@ class GatedBlock(nn.Module):
         left, right = y.chunk(2, dim=-1)
         x = x + self.project1(left * right)
         left, right = self.expand2(self.norm2(x)).chunk(2, dim=-1)
-        added: Tensor = self.project2(left * right)
-        return x + added
-
-
-class Seen(NamedTuple):
-    """What the denoiser is told of a batch of blurred images."""
-
-    features: Tensor  # (B, H/4, W/4, 4 * dim)
-    guesses: Tensor  # (B, 2, latent_channels, H/4, W/4) float32: the latent, as far as it is plain
+        residual: Tensor = self.project2(left * right)
+        return x + residual
 
 
 class BlurredEncoder(nn.Module):
-    """Sees the blurred image: once for all steps.
+    """Reads the blurred image once for all steps, with a Swintormer at 1/2 and 1/4 of its size.
 
-    A network like the one that restores works on the image at half and at a quarter of its size.
-    There blur is as much narrower, the windows reach as much farther, and both looks together take
-    a third of the time.
+    In a smaller image blur is narrower and windows reach farther. Both scales together take a third
+    of the time of the full size.
     """
 
     def __init__(self, settings: CompactPriorSettings) -> None:
@@ -119,171 +83,150 @@ class BlurredEncoder(nn.Module):
         self.body = Swintormer(settings.encoder)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``(B, C, H, W)`` in unit intensities; H and W are multiples of 8.
+        """Encode ``(B, C, H, W)`` in unit intensities; H and W are multiples of 8.
 
         Returns
         -------
-        features, missing
-            ``(B, H/4, W/4, 4 * dim)``, and what it adds to the image at both sizes, enlarged,
-            ``(2, B, C, H, W)`` float32.
+        maps, residuals
+            Features ``(B, H/4, W/4, 4 * dim)``, and the residual that each scale adds to the image,
+            at full size, ``(2, B, C, H, W)`` float32.
         """
-        features, missing = [], []
-        for factor in SEEN_AT:
+        maps, residuals = [], []
+        for factor in ENCODER_SCALES:
             small = F.avg_pool2d(images, factor)
             height, width = small.shape[2:]
-            seen, change = self.body.look(pad_to_multiple(small, self.body.settings.multiple))
-            missing.append(_enlarge(change[..., :height, :width], factor))
-            own = seen[:, : height // 2, : width // 2].permute(0, 3, 1, 2)
-            features.append(_enlarge(own, factor // 2).permute(0, 2, 3, 1))
-        return torch.cat(features, dim=-1), torch.stack(missing)
+            padded = pad_to_multiple(small, self.body.settings.multiple)
+            features, residual = self.body.forward_features(padded)
+            residuals.append(_upsample(residual[..., :height, :width], factor))
+            features = features[:, : height // 2, : width // 2].permute(0, 3, 1, 2)
+            maps.append(_upsample(features, factor // 2).permute(0, 2, 3, 1))
+        return torch.cat(maps, dim=-1), torch.stack(residuals)
 
 
-def _enlarge(x: Tensor, factor: int) -> Tensor:
+def _upsample(x: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return x
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class CompactDenoiser(nn.Module):
-    """Predicts the clean latent from a noised one and from what is known of the blurred image."""
+    """Predicts the clean latent from a noised latent and the features of the blurred image."""
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         latent, width = settings.latent_channels, 2 * settings.encoder.dim
-        looks = len(SEEN_AT)
-        self.embed = nn.Linear((1 + looks) * latent + looks * width, width)
+        scales = len(ENCODER_SCALES)
+        self.embed = nn.Linear((1 + scales) * latent + scales * width, width)
         self.blocks = nn.ModuleList(GatedBlock(width) for _ in range(settings.denoiser_blocks))
-        self.out = nn.Linear(width, (1 + looks) * latent)
-        # untrained, it takes no notice of the noise, and answers the first guess
+        self.out = nn.Linear(width, (1 + scales) * latent)
+        # an untrained denoiser ignores the noised latent and returns the first guess
         nn.init.zeros_(self.embed.weight[:, :latent])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
         with torch.no_grad():
             self.out.bias[latent : 2 * latent] = 1
 
-    def forward(self, z: Tensor, t: Tensor, seen: Seen) -> Tensor:
-        """Predict ``(B, C, h, w)`` float32; `t` is ``(B,)``, the step as a share of the process."""
-        known = torch.cat([z[:, None], seen.guesses], dim=1).flatten(1, 2).permute(0, 2, 3, 1)
-        x = self.embed(torch.cat([known, seen.features], dim=-1))
-        time = time_features(t).to(x.dtype)
+    def forward(self, z: Tensor, t: Tensor, features: BlurredFeatures) -> Tensor:
+        """Predict ``(B, C, h, w)`` float32; `t` is ``(B,)``, the step in (0, 1] of all steps."""
+        maps, guesses = features
+        latents = torch.cat([z[:, None], guesses], dim=1).flatten(1, 2).permute(0, 2, 3, 1)
+        x = self.embed(torch.cat([latents, maps], dim=-1))
+        time = _time_features(t).to(x.dtype)
         for block in self.blocks:
             x = block(x, time)
-        change, gains = (
-            self.out(x)
-            .float()
-            .permute(0, 3, 1, 2)
-            .split([z.shape[1], seen.guesses.shape[1] * z.shape[1]], dim=1)
-        )
-        clean: Tensor = change + (gains.view_as(seen.guesses) * seen.guesses).sum(dim=1)
+        out = self.out(x).float().permute(0, 3, 1, 2)
+        residual, gains = out.tensor_split([z.shape[1]], dim=1)
+        clean: Tensor = residual + (gains.view_as(guesses) * guesses).sum(dim=1)
         return clean
 
 
-class CompactPrior(nn.Module):
-    """A small prior whose parameters lie beside those of the network.
+def _time_features(t: Tensor) -> Tensor:
+    """Waves of 16 frequencies over `t` ``(B,)`` in [0, 1]: sines, then cosines, ``(B, 32)``."""
+    # made on the CPU: other devices compute powers with other last bits
+    frequencies = torch.logspace(0, 2.5, _TIME_FREQUENCIES, device="cpu").to(t.device)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    Parameters
-    ----------
-    settings
-        Sizes and steps.
-    """
+
+class CompactPrior(nn.Module):
+    """A small `Prior` whose parameters lie in the weights file of the network."""
 
     scale: Tensor
     factor = 4
-    alignment = 2 * max(SEEN_AT)
+    alignment = 2 * max(ENCODER_SCALES)
+    schedule = Schedule.make()
 
     def __init__(self, settings: CompactPriorSettings) -> None:
         super().__init__()
         self.settings = settings
         latent, block = settings.latent_channels, settings.channels * self.factor**2
-        # linear and without bias: nothing missing is zero, and a mean of latents is one of images
+        # linear, without bias: zero stays zero, and the mean of latents decodes to a mean of images
         self.encoder = nn.Conv2d(block, latent, 3, padding=1, bias=False)
         self.decoder = nn.Conv2d(latent, block, 3, padding=1, bias=False)
         self.blurred_encoder = BlurredEncoder(settings)
         self.denoiser = CompactDenoiser(settings)
-        # brings the latent to variance 1; measured when the autoencoder is trained
+        # divides latents to variance 1; measured when the autoencoder is trained
         self.register_buffer("scale", torch.ones(latent))
 
-    @cached_property
-    def schedule(self) -> Schedule:
-        """Of the diffusion that the prior is trained on."""
-        return Schedule.make()
-
-    def encode(self, missing: Tensor) -> Tensor:
-        """Make a latent of what an image misses.
-
-        Parameters
-        ----------
-        missing
-            Sharp image minus blurred image, ``(B, C, H, W)``.
-
-        Returns
-        -------
-        Tensor
-            ``(B, latent_channels, h, w)`` float32.
-        """
-        latent: Tensor = self.encoder(F.pixel_unshuffle(missing, self.factor))
+    def encode(self, residual: Tensor) -> Tensor:
+        """Encode sharp minus blurred image, ``(B, C, H, W)``, as a latent ``(B, c, h, w)``."""
+        latent: Tensor = self.encoder(F.pixel_unshuffle(residual, self.factor))
         return latent.float() / self.scale[:, None, None]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Make of a latent what the image misses, ``(B, C, H, W)`` float32."""
-        missing: Tensor = self.decoder(z * self.scale[:, None, None])
-        return F.pixel_shuffle(missing, self.factor).float()
+        """Decode a latent to sharp minus blurred image, ``(B, C, H, W)`` float32."""
+        residual: Tensor = self.decoder(z * self.scale[:, None, None])
+        return F.pixel_shuffle(residual, self.factor).float()
 
-    def see(self, images: Tensor) -> Seen:
-        """See `Prior`."""
-        features, missing = self.blurred_encoder(images)
-        return Seen(features, torch.stack([self.encode(guess) for guess in missing], dim=1))
+    def forward_features(self, images: Tensor) -> BlurredFeatures:
+        """Compute what all samples of `images` share."""
+        maps, residuals = self.blurred_encoder(images)
+        guesses = torch.stack([self.encode(residual) for residual in residuals], dim=1)
+        return BlurredFeatures(maps, guesses)
 
-    def denoise(self, z: Tensor, t: Tensor, seen: Seen) -> Tensor:
-        """Predict the clean latent; latents are ``(B, C, h, w)``, `t` is ``(B,)`` steps."""
-        share = (t + 1) / len(self.schedule.kept)
-        clean: Tensor = self.denoiser(z, share, seen)
+    def denoise(self, z: Tensor, t: Tensor, features: BlurredFeatures) -> Tensor:
+        """Predict the clean latent of `z`, ``(B, c, h, w)``, at the steps `t`, ``(B,)``."""
+        clean: Tensor = self.denoiser(z, (t + 1) / len(self.schedule.betas), features)
         return clean
 
     def diffuse(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Noise a clean latent so that nothing of it is left in its noisiest form.
+        """Noise a clean latent so that its noisiest form holds nothing of it.
 
-        The deterministic samplers follow ``z_t = √ᾱ·z0 + √(1−ᾱ)·ε`` with one ``ε`` for all steps.
-        Here it holds, beside the noise, as much of ``−z0`` as makes ``z_start`` the noised latent
-        of the blurred image, which is zero. So the denoiser learns from just what sampling will
-        show it.
+        Deterministic samplers follow ``z_t = √ᾱ·z0 + √(1−ᾱ)·ε`` with one ``ε`` for all steps. They
+        start from the noised latent zero. Here ``ε`` is the noise minus the multiple of ``z0`` that
+        leads to this start, so the denoiser learns from the latents that sampling shows it.
         """
-        kept = float(self.schedule.kept[self.settings.start - 1])
-        return self.schedule.diffuse(clean, t, noise - sqrt(kept / (1 - kept)) * clean)
+        alpha_bar = float(self.schedule.alphas_cumprod[self.settings.start - 1])
+        return self.schedule.diffuse(clean, t, noise - sqrt(alpha_bar / (1 - alpha_bar)) * clean)
 
-    def sampling(self, seen: Seen, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        """See `Prior`."""
+    def sampling(
+        self, features: BlurredFeatures, noise: NoiseSource, steps: int
+    ) -> Stepwise[Tensor]:
+        """Sample the residual of the blurred images, see `Prior`."""
+        settings = self.settings
         plan = SamplingPlan.trailing(
-            self.schedule,
-            self.settings.start,
-            steps,
-            prediction="clean",
-            solver=self.settings.solver,
+            self.schedule, settings.start, steps, prediction="clean", solver=settings.solver
         )
 
         def denoiser(z: Tensor, t: int) -> Stepwise[Tensor]:
-            clean = self.denoise(z, torch.full((len(z),), t, device=z.device), seen)
+            clean = self.denoise(z, torch.full((len(z),), t, device=z.device), features)
             yield
             return clean
 
-        nothing = torch.zeros_like(seen.guesses[:, 0])
-        z = self.schedule.diffuse(nothing, plan.times[0], noise(0, nothing))
+        zero = torch.zeros_like(features.guesses[:, 0])
+        z = self.schedule.diffuse(zero, plan.times[0], noise(0, zero))
         return self.decode((yield from sample(denoiser, z, plan, noise)))
 
-    def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
-        """Sample all at once, see `Prior.sampling`."""
-        return finished(self.sampling(self.see(images), noise, steps))
-
     def count_calls(self, height: int, width: int, steps: int) -> int:
-        """See `Prior`."""
+        """Count the calls of the denoiser: one per step."""
         return steps
 
 
 class PriorSwintormer(Swintormer):
-    """A Swintormer with its compact prior beside it: one set of parameters for both.
+    """A Swintormer and its compact prior in one set of parameters.
 
-    The prior says what the image misses. The network sees it beside the image, and restores from
-    the image: however wrong the prior, nothing of the image is lost.
+    The network reads the prior beside the image and restores the image, so a wrong prior loses
+    nothing of the image.
     """
 
     def __init__(self, network: SwintormerSettings, prior: CompactPriorSettings) -> None:
@@ -291,22 +234,15 @@ class PriorSwintormer(Swintormer):
         self.prior: CompactPrior = CompactPrior(prior)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Swintormer`; the prior, a small difference, is brought to the range of images."""
+        """Restore the image in `x`, and bring the prior behind it to the range of images."""
         self._check(x)
         images, prior = x.tensor_split([x.shape[1] - self.settings.prior_channels], dim=1)
-        # the network takes [0, 1] for [-1, 1]: half of it is zero, for nothing missing
+        # the network maps [0, 1] to [-1, 1], so 0.5 stands for a prior of zero
         return super().forward(torch.cat([images, 0.5 + _PRIOR_GAIN / 2 * prior], dim=1))
 
 
 def build_network(network: SwintormerSettings, prior: PriorSettings | None) -> Swintormer:
-    """Build what a weights file holds the parameters of, with random ones."""
+    """Build the network of a weights file, with random parameters."""
     if isinstance(prior, CompactPriorSettings):
         return PriorSwintormer(network, prior)
     return Swintormer(network)
-
-
-def time_features(t: Tensor) -> Tensor:
-    """Waves of 16 frequencies over `t` ``(B,)`` in [0, 1]: sines, then cosines, ``(B, 32)``."""
-    frequencies = torch.logspace(0, 2.5, _TIME_FREQUENCIES, device=t.device)
-    angles = t.float()[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from napari_swintormer.errors import FileError, WeightsError
 from napari_swintormer.models.prior.compvis import convert_compvis, read_checkpoint
-from napari_swintormer.models.prior.sampling import Noise, SamplingPlan, Schedule, sample
-from napari_swintormer.models.stepwise import Stepwise, finished
+from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
+    from napari_swintormer.models.prior.sampling import NoiseSource
+    from napari_swintormer.models.stepwise import Stepwise
 
 _CHECKPOINTS = (".ckpt", ".pt", ".pth")
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -79,16 +80,12 @@ class LdmPrior(nn.Module):
             self.schedule, self.settings.start, steps, prediction="noise", solver=solver
         )
 
-    def sample(self, images: Tensor, noise: Noise, steps: int) -> Tensor:
-        """Sample all at once, see `sampling`."""
-        return finished(self.sampling(self.see(images), noise, steps))
-
-    def see(self, images: Tensor) -> Tensor:
-        """See `napari_swintormer.models.prior.compact.Prior`."""
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Bring `images` to [-1, 1], the range that the denoiser is trained on."""
         return 2 * images - 1
 
-    def sampling(self, blurred: Tensor, noise: Noise, steps: int) -> Stepwise[Tensor]:
-        """See `napari_swintormer.models.prior.compact.Prior`; latents are never clipped."""
+    def sampling(self, blurred: Tensor, noise: NoiseSource, steps: int) -> Stepwise[Tensor]:
+        """Sample ``z0`` for the result of `forward_features`; latents are never clipped."""
 
         def denoiser(z: Tensor, t: int) -> Stepwise[Tensor]:
             return self._predict(torch.cat([z, blurred], dim=1), t)
@@ -96,7 +93,7 @@ class LdmPrior(nn.Module):
         return sample(denoiser, noise(0, blurred), self.plan(steps), noise)
 
     def count_calls(self, height: int, width: int, steps: int) -> int:
-        """See `napari_swintormer.models.prior.compact.Prior`: windows by steps."""
+        """Count the calls of the denoiser: windows times steps."""
         window, shift = self.settings.window, self.settings.shift
         y, x = (_starts(length, min(window, length), shift) for length in (height, width))
         return steps * len(y) * len(x)

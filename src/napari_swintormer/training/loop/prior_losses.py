@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_swintormer.models.stepwise import finished
+from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.training.loop.losses import decibel
 from napari_swintormer.training.loop.stage import Batch, Stage
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_swintormer.models.prior.compact import PriorSwintormer, Seen
+    from napari_swintormer.models.prior.compact import BlurredFeatures, PriorSwintormer
 
 _WITHOUT_PRIOR = 0.05  # share of the patches that the network restores without prior
 _FROM_START = 0.5  # share of the patches that the denoiser learns to begin with
 _DENOISER_WEIGHT = 0.1  # of the denoiser's own loss beside that of the restored image
 
 
-def _sampled(batch: Batch, seen: Seen | None = None) -> Tensor:
+def _sampled(batch: Batch, features: BlurredFeatures | None = None) -> Tensor:
     """Sample the prior in as many steps as the model is made for."""
     prior = batch.network.prior
-    if seen is None:
-        seen = prior.see(batch.blurred)
+    if features is None:
+        features = prior.forward_features(batch.blurred)
     steps = prior.settings.num_inference_steps
-    sampled: Tensor = finished(prior.sampling(seen, batch.noise, steps))
+    sampled: Tensor = run_to_end(prior.sampling(features, batch.noise, steps))
     return sampled
 
 
@@ -43,10 +43,10 @@ def _autoencoder_loss(batch: Batch) -> Tensor:
 
 
 def _denoiser_loss(batch: Batch) -> Tensor:
-    return _denoising_loss(batch, batch.network.prior.see(batch.blurred))
+    return _denoising_loss(batch, batch.network.prior.forward_features(batch.blurred))
 
 
-def _denoising_loss(batch: Batch, seen: Seen) -> Tensor:
+def _denoising_loss(batch: Batch, features: BlurredFeatures) -> Tensor:
     """Predict the clean latent from one noised for a random number of steps (eq. 17).
 
     What is missing is compared in the image. Half of the patches are noised to where sampling
@@ -58,7 +58,7 @@ def _denoising_loss(batch: Batch, seen: Seen) -> Tensor:
     share = batch.uniform(1) / (1 - _FROM_START)
     t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
     z = prior.diffuse(clean, t, batch.noise(0, clean))
-    predicted: Tensor = prior.decode(prior.denoise(z, t, seen))
+    predicted: Tensor = prior.decode(prior.denoise(z, t, features))
     return decibel(predicted, missing)
 
 
@@ -71,10 +71,10 @@ def _network_loss(batch: Batch) -> Tensor:
 
 def _joint_loss(batch: Batch) -> Tensor:
     """Restore through the steps of the prior; the denoiser stays one for all steps."""
-    seen = batch.network.prior.see(batch.blurred)
-    prior = _sampled(batch, seen)
+    features = batch.network.prior.forward_features(batch.blurred)
+    prior = _sampled(batch, features)
     restored = decibel(_restored(batch, prior * _kept(batch)), batch.sharp)
-    return restored + _DENOISER_WEIGHT * _denoising_loss(batch, seen)
+    return restored + _DENOISER_WEIGHT * _denoising_loss(batch, features)
 
 
 def _kept(batch: Batch) -> Tensor:
