@@ -26,7 +26,7 @@ from napari_swintormer.imaging.store.pyramid import halve
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur import deblur_fields, deblur_form
-from napari_swintormer.plugin.layers import kept_levels, reader
+from napari_swintormer.plugin.layers import overview_cache, reader
 from napari_swintormer.sample import sample_images
 from napari_swintormer.settings.deblur_settings import Blend, DeblurSettings, Precision
 
@@ -104,8 +104,8 @@ def test_a_large_flat_tiff_is_read_only_where_it_is_looked_at(tmp_path, monkeypa
 @pytest.fixture
 def compressed(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "LARGEST_TEXTURE", 250)
-    monkeypatch.setattr(reader, "_OVERVIEW", 80)
-    monkeypatch.setattr(kept_levels, "_CHUNK", 32)
+    monkeypatch.setattr("napari_swintormer.imaging.store.pyramid._COARSEST", 80)
+    monkeypatch.setattr(overview_cache, "_CHUNK", 32)
     image = np.random.default_rng(0).integers(100, 9999, (2, 530, 401)).astype(">u2")
     path = tmp_path / "compressed.tif"
     tifffile.imwrite(path, image, compression="zlib", photometric="minisblack")
@@ -117,12 +117,12 @@ def test_the_levels_of_a_compressed_file_are_made_in_the_background_and_kept(
 ):
     path, image = compressed
     with open_image(path) as opened:
-        kept = kept_levels.KeptLevels(opened, 80, None)
-        assert [level.shape for level in kept.levels] == [(2, 133, 101), (2, 67, 51)]
+        kept = overview_cache.overview_levels(opened, None)
+        assert [level.shape for level in kept.arrays] == [(2, 133, 101), (2, 67, 51)]
         assert kept.done.wait(60)
         half = halve(halve(image, "ZYX"), "ZYX")
-        np.testing.assert_array_equal(kept.levels[0][...], half)
-        np.testing.assert_array_equal(kept.levels[1][1], halve(half, "ZYX")[1])
+        np.testing.assert_array_equal(kept.arrays[0][...], half)
+        np.testing.assert_array_equal(kept.arrays[1][1], halve(half, "ZYX")[1])
     assert len(list((home / "cache" / "pyramids").iterdir())) == 1
 
     read, get = [], zarr.Array.__getitem__
@@ -138,14 +138,14 @@ def test_the_levels_of_a_compressed_file_are_made_in_the_background_and_kept(
 
 def test_levels_of_another_file_are_not_taken_and_the_oldest_go(compressed, home, monkeypatch):
     path, image = compressed
-    monkeypatch.setattr(kept_levels, "LIMIT", 1)
+    monkeypatch.setattr(overview_cache, "LIMIT", 1)
     for change in (0, 1):
         tifffile.imwrite(path, image + change, compression="zlib", photometric="minisblack")
         with open_image(path) as opened:
-            kept = kept_levels.KeptLevels(opened, 80, None)
+            kept = overview_cache.overview_levels(opened, None)
             assert kept.done.wait(60)
             expected = halve(halve(image + change, "ZYX"), "ZYX")
-            np.testing.assert_array_equal(kept.levels[0][...], expected)
+            np.testing.assert_array_equal(kept.arrays[0][...], expected)
     assert len(list((home / "cache" / "pyramids").iterdir())) == 1
 
 
@@ -157,9 +157,9 @@ def test_nothing_is_made_for_a_layer_that_has_gone(compressed, home, monkeypatch
         assert go_on.wait(60)
         return halve(*arguments)
 
-    monkeypatch.setattr(kept_levels, "halve", waiting)
+    monkeypatch.setattr(overview_cache, "halve", waiting)
     opened = open_image(compressed[0])
-    kept = kept_levels.KeptLevels(opened, 80, None)
+    kept = overview_cache.overview_levels(opened, None)
     done = kept.done
     assert begun.wait(60)
     del kept
@@ -167,7 +167,7 @@ def test_nothing_is_made_for_a_layer_that_has_gone(compressed, home, monkeypatch
     go_on.set()
     assert done.wait(60)
     opened.close()
-    assert not list((home / "cache" / "pyramids").glob("[!m]*"))
+    assert not list((home / "cache" / "pyramids").iterdir())
 
 
 def test_axes_pixel_sizes_and_channels_of_an_ome_tiff_are_carried_over(tmp_path):

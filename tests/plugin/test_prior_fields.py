@@ -77,7 +77,7 @@ def test_a_preset_fills_the_fields_and_fields_name_the_preset(deblur_alone):
 @pytest.mark.parametrize("kind", ["memory", "disk", "file"])
 def test_the_deviation_becomes_a_layer(deblur_alone, image, model, tmp_path, monkeypatch, kind):
     if kind == "disk":
-        monkeypatch.setattr("napari_swintormer.plugin.layers.results._SHARE_OF_MEMORY", 0.0)
+        monkeypatch.setattr("napari_swintormer.plugin.layers.space_check.SHARE_OF_MEMORY", 0.0)
     form, layers = deblur_alone.form, deblur_alone.viewer.layers
     photo = np.stack([image, image.T[:70, :70].repeat(2, 1)[:, :90], image], -1)
     deblur_alone.viewer.add_image(photo, rgb=True, scale=(2, 2), name="cells")

@@ -13,12 +13,12 @@ from qtpy.QtCore import Qt
 import napari_swintormer
 from napari_swintormer.engine.region import RestoredRegion
 from napari_swintormer.models.restorer import Restorer
-from napari_swintormer.plugin.layers import results
-from napari_swintormer.plugin.layers.results import Result
+from napari_swintormer.plugin.layers import space_check
+from napari_swintormer.plugin.layers.layer_result import MemoryResult
 from napari_swintormer.plugin.shared.worker import DeblurWorker, PreviewWorker
 
 pytestmark = pytest.mark.gui
-_LIVE = (Image, Restorer, Result, RestoredRegion, DeblurWorker, PreviewWorker)
+_LIVE = (Image, Restorer, MemoryResult, RestoredRegion, DeblurWorker, PreviewWorker)
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 
@@ -33,7 +33,7 @@ def expected(image, **settings):
 @pytest.fixture
 def on_disk(monkeypatch):
     """Treat small images as large ones, in small chunks."""
-    monkeypatch.setattr(results, "LARGEST_TEXTURE", 100)
+    monkeypatch.setattr(space_check, "LARGEST_TEXTURE", 100)
     monkeypatch.setattr("napari_swintormer.tiling.grid._SMALLEST_BLOCK", 128)
     monkeypatch.setattr("napari_swintormer.tiling.grid._BLOCK_MULTIPLE", 64)
     monkeypatch.setattr("napari_swintormer.imaging.store.pyramid._COARSEST", 100)
@@ -268,8 +268,8 @@ def test_what_the_computer_lacks_is_said_before_the_run(deblur_alone, monkeypatc
     deblur_alone.viewer.add_image(noise(80, 80))
     widget = deblur_alone.widget
     assert widget.update_plan()
-    free = results.psutil.virtual_memory()._replace(available=400_000)
-    monkeypatch.setattr(results.psutil, "virtual_memory", lambda: free)
+    free = space_check.psutil.virtual_memory()._replace(available=400_000)
+    monkeypatch.setattr(space_check.psutil, "virtual_memory", lambda: free)
     assert not widget.update_plan()
     assert "1 MB are free. Choose a smaller tile size" in widget.plan_panel.sentence.text()
     assert widget.plan_panel.sentence.property("role") == "error"

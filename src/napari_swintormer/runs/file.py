@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_swintormer.errors import OutputError, SettingsError
@@ -13,14 +12,13 @@ from napari_swintormer.events import Notice
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.writing import (
     TIFF_SUFFIXES,
-    ZARR_SUFFIX,
     Compression,
     check_fits,
     check_output,
 )
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.runs.job import prepare
-from napari_swintormer.runs.stores import DEVIATION, FileStores, check_deviation
+from napari_swintormer.runs.stores import FileStores, check_deviation, file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -159,11 +157,7 @@ class FileRun:
 
     def _check_space(self, job: Job) -> None:
         """Refuse a run whose result, uncompressed, is larger than the free space."""
-        itemsize = job.planes.dtype.itemsize + DEVIATION.itemsize * self.settings.uncertainty
-        size = prod(job.planes.data.shape) * itemsize
-        # with coarser levels; any other than a Zarr result is written a second time, into its
-        # format, and a TIFF keeps the level to come in a file meanwhile
-        needed = size * (4 if self.dst.suffix.lower() == ZARR_SUFFIX else 8) // 3
+        needed = file_bytes(job, self.dst)
         free = shutil.disk_usage(self.dst.absolute().parent).free
         if free < needed:
             raise OutputError(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging.formats.writing import PICTURE_SUFFIXES, check_fits, check_output
+from napari_swintormer.imaging.formats.writing import (
+    PICTURE_SUFFIXES,
+    ZARR_SUFFIX,
+    check_fits,
+    check_output,
+)
 from napari_swintormer.imaging.store.result import ResultStore
 
 if TYPE_CHECKING:
@@ -165,6 +171,22 @@ def check_deviation(dst: Path, src: Path | None, job: Job, *, overwrite: bool = 
     # an unfinished run may have put it in its place already
     check_output(path, src, overwrite or ResultStore.is_unfinished(dst))
     check_fits(path, job.planes.axes, job.planes.data.shape, DEVIATION)
+
+
+def result_bytes(job: Job) -> int:
+    """Give the bytes of the pixels of a result and its deviation."""
+    itemsize = job.planes.dtype.itemsize + DEVIATION.itemsize * job.settings.uncertainty
+    size: int = prod(job.planes.data.shape) * itemsize
+    return size
+
+
+def file_bytes(job: Job, dst: Path) -> int:
+    """Give the most bytes that a run takes on disk while it writes the file of its result.
+
+    The pixels are counted uncompressed. OME-Zarr has coarser levels. A file of another format is
+    written from a complete copy, and a TIFF needs one more file for its next level.
+    """
+    return result_bytes(job) * (4 if dst.suffix.lower() == ZARR_SUFFIX else 8) // 3
 
 
 def _is_placed(dst: Path, job: Job) -> bool:

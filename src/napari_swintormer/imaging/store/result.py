@@ -81,7 +81,7 @@ class ResultStore:
         self._pixel_size: dict[str, float] = own["pixel_size"]
         self._unit: dict[str, str] = own["unit"]
         finest = self._levels.arrays[0]
-        self.array = _ResultArray(finest, disk_order(self._axes), self._axes, destination)
+        self.array = StoredArray(finest, disk_order(self._axes), self._axes, destination)
         self.damaged = 0
 
     @classmethod
@@ -309,7 +309,7 @@ class ResultStore:
 
 
 @dataclass(frozen=True, eq=False)
-class _ResultArray(Ordered):
+class StoredArray(Ordered):
     """The array of a store, in the image's own order of axes."""
 
     destination: Path

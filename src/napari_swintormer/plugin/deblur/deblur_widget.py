@@ -25,7 +25,7 @@ from napari_swintormer.plugin.deblur.scripts import run_record
 from napari_swintormer.plugin.deblur.try_panel import TryPanel
 from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
 from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
-from napari_swintormer.plugin.layers.results import shortage
+from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.view import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.form_area import FormArea

@@ -18,9 +18,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swintormer.events import Progress
-from napari_swintormer.plugin.layers.results import file_bytes, fits_in_memory
+from napari_swintormer.plugin.layers.space_check import fits_in_memory
 from napari_swintormer.plugin.shared.style import set_role, text_label
 from napari_swintormer.runs.job import Job
+from napari_swintormer.runs.stores import file_bytes
 from napari_swintormer.tiling.plan import duration_text, size_text
 
 _PROGRESS_PARTS = 1000

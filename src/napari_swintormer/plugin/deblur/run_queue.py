@@ -18,7 +18,7 @@ from napari_swintormer.plugin.deblur.run_panel import clock
 from napari_swintormer.plugin.layers.deviation_layer import deviation_layer
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
-from napari_swintormer.plugin.layers.results import Result
+from napari_swintormer.plugin.layers.layer_result import LayerResult
 from napari_swintormer.plugin.shared.wiring import attach, show_error
 from napari_swintormer.plugin.shared.worker import DeblurWorker, Outcome
 from napari_swintormer.runs.job import Job
@@ -46,7 +46,7 @@ class Run:
     job: Job
     record: dict[str, Any]
     destination: Path | None = None
-    result: Result | FileResult | None = None
+    result: LayerResult | FileResult | None = None
     layer: Image | None = None
 
 
@@ -168,7 +168,7 @@ class Runs(QObject):
             self._add_layer(run, outcome.result, outcome.provenance)
 
     def _add_layer(
-        self, run: Run, result: Result | FileResult, provenance: Mapping[str, Any]
+        self, run: Run, result: LayerResult | FileResult, provenance: Mapping[str, Any]
     ) -> None:
         made = dict(provenance) | {"run": run.record, "complete": result.complete}
         run.layer = run.source.result_layer(result.shown, made)

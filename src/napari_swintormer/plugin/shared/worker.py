@@ -17,7 +17,7 @@ from napari_swintormer.engine.speed import recall_speed, remember_speed
 from napari_swintormer.events import ChunkFinished, Event, Notice, Progress
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
-from napari_swintormer.plugin.layers.results import Result
+from napari_swintormer.plugin.layers.layer_result import LayerResult, make_result
 from napari_swintormer.runs.job import Job, planned_speed_key
 from napari_swintormer.tiling.grid import Region
 
@@ -44,7 +44,7 @@ class Outcome:
         How long it took.
     """
 
-    result: Result | FileResult
+    result: LayerResult | FileResult
     provenance: dict[str, Any]
     seconds: float
 
@@ -142,7 +142,7 @@ class DeblurWorker(JobWorker[Outcome]):
         self,
         job: Job,
         source: LayerSource,
-        result: Result | FileResult | None = None,
+        result: LayerResult | FileResult | None = None,
         destination: Path | None = None,
     ) -> None:
         super().__init__(job)
@@ -160,34 +160,31 @@ class DeblurWorker(JobWorker[Outcome]):
         finally:
             if isinstance(result, FileResult):
                 result.discard_if_empty()
-            else:
-                result.catch_up()
         if self._result is None:  # else the tiles of the run that was stopped are counted, too
             self._remember_first_speed()
         made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
         return Outcome(result, provenance | made, time.monotonic() - start)
 
-    def _make_room(self) -> Result | FileResult:
+    def _make_room(self) -> LayerResult | FileResult:
         if self._destination is None:
-            return Result(self._job, self._source.coarser)
+            return make_result(self._job, self._source.coarser)
         result = FileResult(self._job, self._source, self._destination)
-        if result.notice is not None:
-            self.noticed.emit(result.notice)
+        if result.damage is not None:
+            self.noticed.emit(result.damage)
         return result
 
-    def _fill(self, result: Result | FileResult) -> None:
+    def _fill(self, result: LayerResult | FileResult) -> None:
         """Run until the result is complete, or the run is stopped."""
         work = self._job.run(result.array, result, deviation=result.deviation)
         with closing(work) as events:
             for event in events:
                 if isinstance(event, ChunkFinished):
-                    result.take(event)
                     self._tell_filled()
                 if self.abort_requested:
                     return
                 self._report(event)
         if isinstance(result, FileResult):
-            with closing(result.finishing()) as events:
+            with closing(result.put_in_place()) as events:
                 for event in events:
                     if self.abort_requested:
                         return
