@@ -20,7 +20,7 @@ from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 from napari_swintormer.models.network.wiener import WienerBank
 from napari_swintormer.training.data.listing import list_pairs
-from napari_swintormer.training.data.pairs import sharp_scenes
+from napari_swintormer.training.data.pairs import sharp_planes
 from napari_swintormer.training.data.patches import PatchSampler
 
 SIDE, BORDER = 256, 26
@@ -59,7 +59,7 @@ def main() -> None:
 
 def patches(folder: Path, kind: str, name: str, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs (blurred, sharp) of patches that are blurred."""
-    scenes = [s for pair in list_pairs([folder], kinds=[kind])[0] for s in sharp_scenes(pair, 3)]
+    scenes = [s for pair in list_pairs([folder], kinds=[kind])[0] for s in sharp_planes(pair, 3)]
     sampler = PatchSampler(scenes, SIDE, 3, IntensityConvention(), 1, name)
     drawn = (sampler.draw(0, k) for k in range(number))
     return [(b, s) for b, s in drawn if np.square(b - s).mean() > 1e-6]

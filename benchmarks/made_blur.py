@@ -21,7 +21,7 @@ from napari_swintormer.evaluation.metrics import affine_fit
 from napari_swintormer.evaluation.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.training.data.listing import list_pairs
-from napari_swintormer.training.data.pairs import sharp_scenes
+from napari_swintormer.training.data.pairs import sharp_planes
 from napari_swintormer.training.data.patches import PatchSampler
 
 SIDE = 128
@@ -56,7 +56,7 @@ def made(options: argparse.Namespace) -> dict[str, list[tuple[np.ndarray, np.nda
     convention, sets = IntensityConvention(), {}
     for folder, kind in ((options.photo, "photo"), (options.microscopy, "microscopy")):
         listed = list_pairs([folder], kinds=[kind])[0]
-        scenes = [scene for pair in listed for scene in sharp_scenes(pair, 3)]
+        scenes = [scene for pair in listed for scene in sharp_planes(pair, 3)]
         for name in ("defocus", "optics", "motion"):
             if (kind, name) == ("microscopy", "motion"):
                 continue

@@ -14,7 +14,7 @@ from napari_swintormer.models.network.network_settings import DeconvolutionSetti
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.network.wiener import WienerBank, wiener_kernels
 from napari_swintormer.optics import psf
-from napari_swintormer.training.loop.begin import with_deconvolution
+from napari_swintormer.training.loop.initial_model import with_deconvolution
 
 SETTINGS = DeconvolutionSettings()
 

@@ -8,7 +8,7 @@ import pytest
 from napari_swintormer.training.degradations.camera import (
     MARGIN,
     Camera,
-    Noise,
+    SensorNoise,
     draw_noise,
     through_mosaic,
 )
@@ -27,7 +27,7 @@ def even(light, side=SIDE + 2 * MARGIN):
 
 @pytest.mark.parametrize("width", [0.0, 0.8])
 def test_noise_is_as_strong_as_it_says(rng, width):
-    noise = Noise(read=0.01, shot=0.05, width=width)
+    noise = SensorNoise(read=0.01, shot=0.05, width=width)
     for light in (0.0, 0.5):
         added = noise.add(even(light, 128), rng) - light
         assert added.std() == pytest.approx(np.hypot(0.01, 0.05 * light**0.5), rel=0.05)

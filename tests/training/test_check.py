@@ -15,7 +15,7 @@ from napari_swintormer.errors import TrainingError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.training.data.check import iter_reports, refuse_bad
 from napari_swintormer.training.data.listing import list_pairs
-from napari_swintormer.training.data.pairs import array_pairs, sharp_scenes
+from napari_swintormer.training.data.pairs import array_pairs, sharp_planes
 from napari_swintormer.training.data.patches import PatchSampler
 
 
@@ -53,7 +53,7 @@ def test_a_good_pair_has_no_findings():
     report, found = findings(BLURRED, SHARP)
     assert not found
     assert not report.bad
-    assert report.scene is not None
+    assert report.usable is not None
     assert report.comparison.gain == pytest.approx(1, abs=0.05)
     assert report.comparison.detail > 1.3
 
@@ -77,7 +77,7 @@ def test_a_bad_pair_is_named_and_refused(kind):
     blurred, sharp, message = BAD[kind]
     report, found = findings(blurred, sharp)
     assert report.bad
-    assert report.scene is None
+    assert report.usable is None
     assert found[kind].bad
     with pytest.raises(TrainingError, match=f"1 of 1 pairs .*; the first: .*{message}"):
         refuse_bad([report])
@@ -122,7 +122,7 @@ def test_pairs_of_one_sharp_image_are_never_in_both_halves():
         [BLURRED, blur(SHARP, 3), blur(other), BLURRED], [SHARP, SHARP, other, SHARP]
     )
     reports = list(iter_reports(pairs))
-    assert [report.scene.source for report in reports] == [
+    assert [report.usable.source for report in reports] == [
         "arrays/sharp 0",
         "arrays/sharp 0",
         "arrays/sharp 2",
@@ -149,11 +149,11 @@ def test_a_registered_pair_lies_on_itself():
     pairs = array_pairs(large[30:-30, 30:-30], moved[30:-30, 30:-30])
     report = next(iter_reports(pairs, register=True))
     assert "it is moved back" in report.findings[0].message
-    (top, bottom), (left, right) = report.scene.region
+    (top, bottom), (left, right) = report.usable.region
     assert (top, bottom) == (0, 240 - 4)
     assert left == 6
     assert right == 260
-    sampler = PatchSampler([report.scene], 64, 1, IntensityConvention(), seed=0)
+    sampler = PatchSampler([report.usable], 64, 1, IntensityConvention(), seed=0)
     for step in range(8):
         seen, sharp = sampler.draw(step, 0)
         inside = (seen > 0) & (seen < 1)
@@ -167,7 +167,7 @@ def test_intensities_are_matched_where_asked():
     _, found = findings(BLURRED, darker, match_intensity=True)
     assert not found["intensity"].bad
     report = next(iter_reports(array_pairs(BLURRED, darker), match_intensity=True))
-    sampler = PatchSampler([report.scene], 64, 1, IntensityConvention(), seed=0)
+    sampler = PatchSampler([report.usable], 64, 1, IntensityConvention(), seed=0)
     seen, sharp = sampler.draw(0, 0)
     assert sharp.mean() == pytest.approx(seen.mean(), abs=0.02)
     coarse = [ndimage.gaussian_filter(patch[0], 4).std() for patch in (sharp, seen)]
@@ -186,7 +186,7 @@ def test_annotations_must_lie_on_the_image():
 def test_annotations_of_sharp_images_alone_must_lie_on_them_too():
     (pair,) = array_pairs(None, SHARP, np.ones((5, 5), np.uint8))
     with pytest.raises(TrainingError, match="must have the size of the image"):
-        sharp_scenes(pair, 1)
+        sharp_planes(pair, 1)
 
 
 def test_images_that_show_something_in_different_places_are_unrelated():

@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.training.data.listing import list_pairs
 from napari_swintormer.training.data.pairs import (
-    Scene,
+    PlanePair,
     array_pairs,
     drawing_weights,
     fingerprint,
-    sharp_scenes,
-    split_scenes,
+    sharp_planes,
+    split_validation,
 )
 
 
-def scene(name: str, folder: str = "a") -> Scene:
+def scene(name: str, folder: str = "a") -> PlanePair:
     file = Path(folder) / name
     group, source = name.split("_")[0], name.rsplit("_t", 1)[0]
-    return Scene(file, None, 0, (9, 9), "photo", f"{folder}/{group}", f"{folder}/{source}")
+    return PlanePair(file, None, 0, (9, 9), "photo", f"{folder}/{group}", f"{folder}/{source}")
 
 
-def find_scenes(folder: Path, kind: str = "auto", channels: int = 3) -> list[Scene]:
+def find_plane_pairs(folder: Path, kind: str = "auto", channels: int = 3) -> list[PlanePair]:
     pairs, _ = list_pairs([folder], kinds=[kind])
-    return [scene for pair in pairs for scene in sharp_scenes(pair, channels)]
+    return [scene for pair in pairs for scene in sharp_planes(pair, channels)]
 
 
 def test_pairs_are_matched_by_name(write_images):
@@ -49,7 +49,7 @@ def test_pairs_are_matched_by_name(write_images):
 
 def test_every_plane_of_a_stack_is_a_scene(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 20, 30), np.uint16))
-    scenes = find_scenes(tmp_path)
+    scenes = find_plane_pairs(tmp_path)
     assert [s.plane for s in scenes] == [0, 1, 2, 3, 4]
     assert {s.source for s in scenes} == {f"{tmp_path}/stack"}
     assert {s.kind for s in scenes} == {"microscopy"}
@@ -58,7 +58,7 @@ def test_every_plane_of_a_stack_is_a_scene(tmp_path):
 def test_kinds_are_guessed_only_where_asked(write_images):
     colour, grey = write_images("colour", ["a.png"]), write_images("grey", ["a.png"], (48, 56))
     cases = [(colour, "auto"), (grey, "auto"), (colour, "microscopy")]
-    found = [find_scenes(folder, kind)[0].kind for folder, kind in cases]
+    found = [find_plane_pairs(folder, kind)[0].kind for folder, kind in cases]
     assert found == ["photo", "microscopy", "microscopy"]
 
 
@@ -86,22 +86,22 @@ def test_every_array_needs_its_partner():
 
 def test_folders_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(TrainingError, match=r"There is no folder .*nowhere"):
-        find_scenes(tmp_path / "nowhere")
+        find_plane_pairs(tmp_path / "nowhere")
     with pytest.raises(TrainingError, match="has no images"):
-        find_scenes(tmp_path)
+        find_plane_pairs(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(TrainingError, match=r"Training cannot use .*broken\.png"):
-        find_scenes(tmp_path)
+        find_plane_pairs(tmp_path)
 
 
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=30), st.just(0.0) | st.floats(0.25, 0.99))
 def test_crops_of_one_source_stay_together(crops, share):
     scenes = [scene(f"x_{i}_t{k}.png") for i, n in enumerate(crops) for k in range(n)]
-    train, held_out = split_scenes(scenes, share, 8)
+    train, held_out = split_validation(scenes, share, 8)
     assert Counter(train + held_out) == Counter(scenes)
     assert train
     assert not {s.source for s in train} & {s.source for s in held_out}
-    assert split_scenes(scenes, share, 8) == (train, held_out)
+    assert split_validation(scenes, share, 8) == (train, held_out)
     assert len({s.source for s in held_out}) == min(
         int(np.ceil(share * len(crops))), len(crops) - 1
     )
@@ -109,8 +109,8 @@ def test_crops_of_one_source_stay_together(crops, share):
 
 @given(st.integers(8, 90), st.integers(8, 90), st.floats(0.01, 0.9))
 def test_of_one_image_a_part_is_held_out_that_no_patch_reaches(height, width, share):
-    one = Scene(Path("a"), None, 0, (height, width), "photo", "a/a", "a/a")
-    train, held_out = split_scenes([one], share, 16)
+    one = PlanePair(Path("a"), None, 0, (height, width), "photo", "a/a", "a/a")
+    train, held_out = split_validation([one], share, 16)
     if max(height, width) < 32:
         assert (train, held_out) == ([one], [])
         return

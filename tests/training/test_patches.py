@@ -11,7 +11,7 @@ from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.training.data.annotations import Marks
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.listing import list_pairs
-from napari_swintormer.training.data.pairs import array_pairs, scenes_of, sharp_scenes
+from napari_swintormer.training.data.pairs import array_pairs, plane_pairs, sharp_planes
 from napari_swintormer.training.data.patches import PatchSampler, batches
 from napari_swintormer.training.data.sources import open_planes
 
@@ -19,7 +19,7 @@ CONVENTION = IntensityConvention()
 
 
 def sharp_only(folder):
-    return [scene for pair in list_pairs([folder])[0] for scene in sharp_scenes(pair, 3)]
+    return [scene for pair in list_pairs([folder])[0] for scene in sharp_planes(pair, 3)]
 
 
 def scenes(pairs):
@@ -27,7 +27,7 @@ def scenes(pairs):
     found = []
     for pair in pairs:
         with open_planes(pair.sharp, 3) as planes:
-            found += scenes_of(pair, planes)
+            found += plane_pairs(pair, planes)
     return found
 
 

@@ -16,7 +16,7 @@ from napari_swintormer.errors import SettingsError, TrainingError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.files.weights import read_card
 from napari_swintormer.training.data.listing import list_dual_pixel
-from napari_swintormer.training.data.pairs import Scene
+from napari_swintormer.training.data.pairs import PlanePair
 from napari_swintormer.training.data.patches import PatchSampler
 from napari_swintormer.training.loop.train import iter_train
 
@@ -85,7 +85,7 @@ def test_mirrored_views_change_places(tmp_path):
     for name, shift in (("target", 0), ("right", 3), ("left", -3)):
         files.append(tmp_path / f"{name}.tif")
         tifffile.imwrite(files[-1], np.roll(sharp, shift, axis=1))
-    scene = Scene(files[0], files[1], 0, (64, 64), "microscopy", "g", "s", second=files[2])
+    scene = PlanePair(files[0], files[1], 0, (64, 64), "microscopy", "g", "s", second=files[2])
     # of the whole image: a patch that is shrunk is moved by less
     sampler = PatchSampler([scene], 64, 1, IntensityConvention(scope="image"), seed=0)
     for step in range(12):

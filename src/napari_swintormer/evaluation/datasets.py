@@ -17,7 +17,7 @@ import numpy as np
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.optics import motion, psf
-from napari_swintormer.training.degradations.light import Depth
+from napari_swintormer.training.degradations.image_formation import DepthOptics
 from napari_swintormer.training.degradations.simple import Degradation, Kind, from_light, to_light
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def _degrade(
     margin = max(len(kernel) // 2 for kernel in kernels)
     padded = np.pad(planes, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
     if blur == "layers":
-        light, _ = Depth(kernels).form(to_light(padded, gamma), rng)
+        light, _ = DepthOptics(kernels).form(to_light(padded, gamma), rng)
         padded = from_light(light, gamma)
     blurred = degradation.apply(padded, rng)
     blurred = np.moveaxis(blurred, 0, 2) if "S" in axes else blurred[0]

@@ -36,7 +36,7 @@ NETWORKS = {
 }
 """Networks to train from scratch: 1.3 M parameters for any computer, 25.2 M for a GPU."""
 
-Stage = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
+StageName = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
 
 Synthesis = Literal["defocus", "optics", "motion", "all"]
 
@@ -180,7 +180,7 @@ class TrainSettings:
     network: SwintormerSettings | None = None
     from_model: str | None = None
     deconvolution: DeconvolutionSettings | None = None
-    stage: Stage = "network"
+    stage: StageName = "network"
     prior: CompactPriorSettings | None = None
     resume: bool = False
     held_out: float = 0.05
@@ -219,10 +219,10 @@ class TrainSettings:
                 f"larger_patches must grow from patch_size on (got patch_size={self.patch_size}, "
                 f"larger_patches={self.larger_patches})."
             )
-        if self.stage not in get_args(Stage):
+        if self.stage not in get_args(StageName):
             raise TrainingError(
                 f"There is no such stage (got stage={self.stage!r}). "
-                f"Use one of {', '.join(map(repr, get_args(Stage)))}."
+                f"Use one of {', '.join(map(repr, get_args(StageName)))}."
             )
         if self.deconvolution is not None and self.from_model is None:
             raise TrainingError(

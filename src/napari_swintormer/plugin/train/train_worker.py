@@ -37,7 +37,7 @@ class CheckWorker(WorkerBase[None]):
     def work(self) -> None:
         """Report every pair of planes."""
         from napari_swintormer.training.data.check import iter_reports
-        from napari_swintormer.training.loop.begin import list_images_of
+        from napari_swintormer.training.loop.initial_model import list_images_of
 
         settings = self._settings
         pairs, unmatched = list(settings.pairs), list[str]()

@@ -23,7 +23,7 @@ from napari_swintormer.training.data.findings import (
     relation_findings,
 )
 from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
-from napari_swintormer.training.data.pairs import are_arrays, array_pairs, scenes_of
+from napari_swintormer.training.data.pairs import are_arrays, array_pairs, plane_pairs
 from napari_swintormer.training.data.sources import open_planes
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.planes import Planes
-    from napari_swintormer.training.data.pairs import ImagePair, Scene
+    from napari_swintormer.training.data.pairs import ImagePair, PlanePair
 
 _VIEWS = {1: ("blurred image",), 2: ("right view", "left view")}
 
@@ -49,7 +49,7 @@ class PairReport:
         Worst first; empty for a good pair.
     comparison
         What was measured, or None if the images could not be compared.
-    scene
+    usable
         What training uses of the pair, or None if the pair is bad.
     thumbnail
         ``(Y, X)`` uint8, the middle of the blurred image beside that of the sharp one; None if
@@ -59,7 +59,7 @@ class PairReport:
     name: str
     findings: tuple[Finding, ...] = ()
     comparison: Comparison | None = None
-    scene: Scene | None = field(default=None, repr=False)
+    usable: PlanePair | None = field(default=None, repr=False)
     thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -167,7 +167,7 @@ def iter_reports(
                     yield PairReport(pair.name, (problem,))
                     continue
                 duplicate = seen.add(pair, views[0], sharp)
-                for scene in scenes_of(pair, sharp):
+                for scene in plane_pairs(pair, sharp):
                     report = _check_plane(
                         scene, views, sharp, register=register, match=match_intensity
                     )
@@ -214,18 +214,18 @@ class _Seen:
         return None
 
     def mark(self, report: PairReport, duplicate: Finding | None) -> PairReport:
-        scene = report.scene
+        scene = report.usable
         if scene is not None:
             # one sharp image for several blurred ones: never in both halves of the data
             scene = dataclasses.replace(
                 scene, source=self._sources.setdefault(self._last, scene.source)
             )
         findings = report.findings if duplicate is None else (*report.findings, duplicate)
-        return dataclasses.replace(report, scene=scene, findings=findings)
+        return dataclasses.replace(report, usable=scene, findings=findings)
 
 
 def _check_plane(
-    scene: Scene, views: Sequence[Planes], sharp: Planes, *, register: bool, match: bool
+    scene: PlanePair, views: Sequence[Planes], sharp: Planes, *, register: bool, match: bool
 ) -> PairReport:
     assert scene.blurred is not None
     blurred = views[0]
@@ -266,7 +266,7 @@ def _check_plane(
     return PairReport(name, tuple(findings), comparison, None if bad else scene, thumbnail)
 
 
-def _adapted(scene: Scene, found: Comparison, register: bool, match: bool) -> Scene:
+def _adapted(scene: PlanePair, found: Comparison, register: bool, match: bool) -> PlanePair:
     """Tell a scene what registration and intensity matching found."""
     if register and np.hypot(*found.shift) > 0:
         y, x = (

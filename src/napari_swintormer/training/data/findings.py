@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.training.data.comparison import Comparison
-    from napari_swintormer.training.data.pairs import ImagePair, Scene
+    from napari_swintormer.training.data.pairs import ImagePair, PlanePair
     from napari_swintormer.training.data.sources import Source
 
 # The limits stand between what 31 real pairs of five instruments show and what their swapped or
@@ -77,7 +77,7 @@ def _compare_size(
     )
 
 
-def annotation_findings(scene: Scene, n_planes: int) -> Iterator[Finding]:
+def annotation_findings(scene: PlanePair, n_planes: int) -> Iterator[Finding]:
     """Look whether annotations lie on the image and leave something over."""
     if scene.annotations is None:
         return

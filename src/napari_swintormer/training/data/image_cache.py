@@ -101,7 +101,7 @@ class ImageCache:
         """Read a region of an image of `shape` that is moved back by `shift` pixels.
 
         Between pixels cubic splines are taken; whole pixels are read as they are. The moved region
-        lies inside the image, see `napari_swintormer.training.data.pairs.Scene.region`.
+        lies inside the image, see `napari_swintormer.training.data.pairs.PlanePair.region`.
         """
         if shift == (0.0, 0.0):
             return self.read(source, plane, y, x)

@@ -62,7 +62,7 @@ class ImagePair:
 
 
 @dataclass(frozen=True)
-class Scene:
+class PlanePair:
     """A sharp plane, and its blurred partner unless the blur is synthesized.
 
     Attributes
@@ -159,7 +159,7 @@ def array_pairs(
     ]
 
 
-def sharp_scenes(pair: ImagePair, channels: int) -> list[Scene]:
+def sharp_planes(pair: ImagePair, channels: int) -> list[PlanePair]:
     """List the planes of an image whose blur is synthesized.
 
     Raises
@@ -171,10 +171,10 @@ def sharp_scenes(pair: ImagePair, channels: int) -> list[Scene]:
         if pair.annotations is not None:
             with open_planes(pair.annotations, 1) as mask:
                 check_mask(pair.annotations.name, mask, len(planes), planes.shape)
-        return list(scenes_of(pair, planes))
+        return list(plane_pairs(pair, planes))
 
 
-def scenes_of(pair: ImagePair, planes: Planes) -> list[Scene]:
+def plane_pairs(pair: ImagePair, planes: Planes) -> list[PlanePair]:
     """List the planes of a pair of images as they are; `planes` are those of the sharp one."""
     kind = pair.kind
     if kind == "auto":
@@ -182,7 +182,7 @@ def scenes_of(pair: ImagePair, planes: Planes) -> list[Scene]:
     file = pair.sharp
     stem = _CROP.sub("", file.stem if isinstance(file, Path) else file.name)
     return [
-        Scene(
+        PlanePair(
             pair.sharp,
             pair.blurred,
             plane,
@@ -197,9 +197,9 @@ def scenes_of(pair: ImagePair, planes: Planes) -> list[Scene]:
     ]
 
 
-def split_scenes(
-    scenes: Sequence[Scene], held_out: float, patch_size: int
-) -> tuple[list[Scene], list[Scene]]:
+def split_validation(
+    scenes: Sequence[PlanePair], held_out: float, patch_size: int
+) -> tuple[list[PlanePair], list[PlanePair]]:
     """Split scenes into those to train on and those held out for validation.
 
     The split is by source and depends on the names alone, so that a resumed or repeated training
@@ -226,8 +226,8 @@ def split_scenes(
 
 
 def _split_planes(
-    scenes: Sequence[Scene], held_out: float, patch_size: int
-) -> tuple[list[Scene], list[Scene]]:
+    scenes: Sequence[PlanePair], held_out: float, patch_size: int
+) -> tuple[list[PlanePair], list[PlanePair]]:
     train, rest = [], []
     for scene in scenes:
         (top, bottom), (left, right) = scene.bounds
@@ -247,7 +247,7 @@ def _split_planes(
     return train, rest
 
 
-def drawing_weights(scenes: Sequence[Scene]) -> list[float]:
+def drawing_weights(scenes: Sequence[PlanePair]) -> list[float]:
     """Probability of drawing each scene: folders alike, groups by the root of their size."""
     folders = [s.group.rpartition("/")[0] for s in scenes]
     sizes = {g: len(list(m)) for g, m in itertools.groupby(sorted(s.group for s in scenes))}
@@ -258,7 +258,7 @@ def drawing_weights(scenes: Sequence[Scene]) -> list[float]:
     return [w / totals[f] / len(totals) for f, w in zip(folders, raw, strict=True)]
 
 
-def fingerprint(scenes: Iterable[Scene]) -> str:
+def fingerprint(scenes: Iterable[PlanePair]) -> str:
     """Name a list of scenes, so that a resumed training can tell that it is the same.
 
     Files are known by their paths, arrays by what is in them.

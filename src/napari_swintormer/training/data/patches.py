@@ -18,7 +18,7 @@ from napari_swintormer.training.data.annotations import LEAVE_OUT, Marks, plane_
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.pairs import drawing_weights
 from napari_swintormer.training.data.sources import open_planes
-from napari_swintormer.training.degradations.figures import draw_figure
+from napari_swintormer.training.degradations.patterns import draw_pattern
 from napari_swintormer.training.degradations.realistic import DEGRADATIONS
 from napari_swintormer.training.degradations.simple import draw_range
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.intensity import IntensityConvention
-    from napari_swintormer.training.data.pairs import Scene
+    from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.degradations.realistic import Modality
 
     FloatArray = NDArray[np.float32]
@@ -69,7 +69,7 @@ class PatchSampler:
 
     def __init__(
         self,
-        scenes: Sequence[Scene],
+        scenes: Sequence[PlanePair],
         patch_size: int,
         channels: int,
         convention: IntensityConvention,
@@ -110,7 +110,9 @@ class PatchSampler:
             pairs.append(self._patch(scene, rng, self._patch_size, unblurred=0.0))
         return np.stack([b for b, _ in pairs]), np.stack([s for _, s in pairs])
 
-    def _patch(self, scene: Scene, rng: np.random.Generator, side: int, **share: float) -> Patch:
+    def _patch(
+        self, scene: PlanePair, rng: np.random.Generator, side: int, **share: float
+    ) -> Patch:
         if scene.blurred is None:
             assert self._degrade is not None
             figure = not share and rng.random() < _FIGURES
@@ -122,7 +124,7 @@ class PatchSampler:
             if scene.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
                 sharp = sharp.mean(axis=0, keepdims=True)
             if figure:
-                sharp = draw_figure(sharp.shape, rng)
+                sharp = draw_pattern(sharp.shape, rng)
             elif rng.random() < _SOFT:
                 sharp = _enlarged(sharp, rng)
             blurred, sharp = degradation.degrade(sharp, rng)
@@ -143,13 +145,13 @@ class PatchSampler:
             sharp, *seen = (np.repeat(p, self._channels, axis=0) for p in (sharp, *seen))
         return np.concatenate(seen).astype(np.float32), sharp.astype(np.float32)
 
-    def _modality(self, scene: Scene) -> Modality:
+    def _modality(self, scene: PlanePair) -> Modality:
         if scene.kind == "photo":
             return "photo"
         dark = self._images.is_dark(scene.sharp, scene.plane, scene.bounds)
         return "fluorescence" if dark else "brightfield"
 
-    def _place(self, scene: Scene, side: int, rng: np.random.Generator) -> _Place:
+    def _place(self, scene: PlanePair, side: int, rng: np.random.Generator) -> _Place:
         """Draw where a patch is cut that has `side` pixels with its margin, and how it is turned.
 
         Some patches come from the image at a smaller size.
@@ -176,13 +178,13 @@ class PatchSampler:
             turns = turns // 2 * 2
         return _Place(y, x, read, side, turns, mirror)
 
-    def _draw_centre(self, scene: Scene, rng: np.random.Generator) -> tuple[int, int]:
+    def _draw_centre(self, scene: PlanePair, rng: np.random.Generator) -> tuple[int, int]:
         marks, plane = self._marks[scene]
         assert scene.annotations is not None
         mask = scene.annotations
         return marks.draw(rng, lambda y, x: self._images.read(mask, plane, y, x, 1)[0])
 
-    def _cut(self, scene: Scene, place: _Place) -> list[FloatArray]:
+    def _cut(self, scene: PlanePair, place: _Place) -> list[FloatArray]:
         """Cut a patch from the images of a scene, sharp one first, in unit range.
 
         All share the range of the blurred one, which is all that a restorer knows later. What the
@@ -203,7 +205,7 @@ class PatchSampler:
             patches.append(place.turn(intensity.to_unit(raw)))
         return patches
 
-    def _left_out(self, scene: Scene, place: _Place) -> NDArray[np.bool_]:
+    def _left_out(self, scene: PlanePair, place: _Place) -> NDArray[np.bool_]:
         assert scene.annotations is not None
         labels = self._images.read(
             scene.annotations, self._marks[scene][1], place.y, place.x, channels=1
@@ -250,12 +252,12 @@ class _Place:
         return np.ascontiguousarray(patch[:, :, ::-1] if self.mirror else patch)
 
 
-def with_marks(scenes: Sequence[Scene], channels: int) -> list[Scene]:
+def with_marks(scenes: Sequence[PlanePair], channels: int) -> list[PlanePair]:
     """Leave out scenes whose annotations allow no patch in their region."""
     return [s for s in scenes if s.annotations is None or _marks(s, channels)[0].total]
 
 
-def _marks(scene: Scene, channels: int) -> tuple[Marks, int]:
+def _marks(scene: PlanePair, channels: int) -> tuple[Marks, int]:
     """Where patches of a scene are centred, and the plane of its mask."""
     assert scene.annotations is not None
     with open_planes(scene.sharp, channels) as planes:

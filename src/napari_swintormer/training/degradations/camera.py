@@ -27,7 +27,7 @@ _SQUARE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
 
 
 @dataclass(frozen=True)
-class Noise:
+class SensorNoise:
     """Of a sensor, relative to the unit range.
 
     Attributes
@@ -79,7 +79,7 @@ class Camera:
     """
 
     gamma: float = 1.0
-    noise: Noise = Noise()
+    noise: SensorNoise = SensorNoise()
     mosaic: bool = False
     sharpening: float = 0.0
     sharpening_width: float = 1.0
@@ -135,17 +135,17 @@ def through_mosaic(light: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 def draw_noise(
     read: tuple[float, float], shot: tuple[float, float], rng: np.random.Generator
-) -> Noise:
+) -> SensorNoise:
     """Draw noise evenly over the logarithms of two ranges, and none for a tenth.
 
     Parameters
     ----------
     read, shot
-        Least and largest of the fields of `Noise`.
+        Least and largest of the fields of `SensorNoise`.
     rng
         Draws the noise.
     """
     if rng.random() < 0.1:
-        return Noise()
+        return SensorNoise()
     drawn = [math.exp(rng.uniform(*np.log(ends))) for ends in (read, shot)]
-    return Noise(drawn[0], drawn[1], rng.uniform(0.4, 0.9) if rng.random() < 0.3 else 0.0)
+    return SensorNoise(drawn[0], drawn[1], rng.uniform(0.4, 0.9) if rng.random() < 0.3 else 0.0)

@@ -17,8 +17,13 @@ import numpy as np
 from napari_swintormer.optics import motion, psf
 from napari_swintormer.optics.microscope import Microscope
 from napari_swintormer.training.degradations import camera
-from napari_swintormer.training.degradations.camera import Camera, Noise, draw_noise
-from napari_swintormer.training.degradations.light import Depth, Moving, Optics, Plane
+from napari_swintormer.training.degradations.camera import Camera, SensorNoise, draw_noise
+from napari_swintormer.training.degradations.image_formation import (
+    DepthOptics,
+    FlatOptics,
+    MotionOptics,
+    Optics,
+)
 from napari_swintormer.training.degradations.simple import (
     UNBLURRED,
     Degradation,
@@ -150,7 +155,7 @@ def draw_motion(
             paths = motion.corner_paths(path, motion.camera_roll(rng.uniform(0, 0.5) * extent, rng))
         corners = [motion.motion_psf(p) for p in paths]
     moved = motion.motion_psf(motion.object_motion(_draw_extent(rng), rng)) if moves else None
-    return Recording(Moving(tuple(corners), moved), taken)
+    return Recording(MotionOptics(tuple(corners), moved), taken)
 
 
 def draw_all(
@@ -212,7 +217,7 @@ def draw_aperture(rng: np.random.Generator) -> Callable[[float], FloatArray]:
     return kernel
 
 
-def _draw_lens(rng: np.random.Generator) -> Depth:
+def _draw_lens(rng: np.random.Generator) -> DepthOptics:
     """Blur that grows with the distance from the depth in focus, or is even."""
     aperture, radius = draw_aperture(rng), draw_wide_radius(rng)
     if rng.random() < 0.45:
@@ -224,10 +229,10 @@ def _draw_lens(rng: np.random.Generator) -> Depth:
     if rng.random() < 0.25:
         front = aperture(draw_wide_radius(rng) if rng.random() < 0.5 else 0.0)
     glare = rng.uniform(1, 8) if rng.random() < 0.15 else 1.0
-    return Depth(tuple(aperture(r) for r in radii), front, glare)
+    return DepthOptics(tuple(aperture(r) for r in radii), front, glare)
 
 
-def _draw_microscope(modality: Modality, rng: np.random.Generator) -> Plane:
+def _draw_microscope(modality: Modality, rng: np.random.Generator) -> FlatOptics:
     """Wave optics of a random objective for most, the simple figures of blur for the others."""
     radius = draw_wide_radius(rng)
     haze, haze_kernel = 0.0, None
@@ -238,7 +243,7 @@ def _draw_microscope(modality: Modality, rng: np.random.Generator) -> Plane:
         radii.append(0.0 if rng.random() < 0.5 else draw_wide_radius(rng))
     if rng.random() < 0.4:
         kernels = tuple(_moved(draw_psf("microscopy", r, rng), rng) for r in radii)
-        return Plane(kernels, None, haze, haze_kernel)
+        return FlatOptics(kernels, None, haze, haze_kernel)
     aperture, index = _OBJECTIVES[rng.integers(len(_OBJECTIVES))]
     wavelength, cutoff = rng.uniform(0.45, 0.68), rng.uniform(0.3, 1.1)
     spherical, astigmatism = rng.normal(0, 0.08, 2)
@@ -261,7 +266,7 @@ def _draw_microscope(modality: Modality, rng: np.random.Generator) -> Plane:
         phase = rng.normal(0, 1.5) if rng.random() < 0.6 else 0.0
         form = partial(microscope.transmission, condenser=rng.uniform(0.1, 1.0), phase=phase)
     kernels = tuple(_moved(form(depth), rng) for depth in depths)
-    return Plane(kernels, form(0.0), haze, haze_kernel)
+    return FlatOptics(kernels, form(0.0), haze, haze_kernel)
 
 
 def _draw_camera(
@@ -269,7 +274,7 @@ def _draw_camera(
     *,
     linear: float = 0.0,
     processed: float = 1.0,
-    noise: Noise | None = None,
+    noise: SensorNoise | None = None,
 ) -> Camera:
     """Draw a camera whose files look good.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.events import Trained
     from napari_swintormer.models.files.card import ModelCard
-    from napari_swintormer.training.data.pairs import Scene
+    from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.train_settings import TrainSettings
 
 # Of a whole training: share of the steps, learning rate as a multiple of that of the network's own
@@ -62,7 +62,7 @@ def stages_of_prior(settings: TrainSettings) -> list[TrainSettings]:
     return stages
 
 
-def check_complete(scenes: Sequence[Scene]) -> None:
+def check_complete(scenes: Sequence[PlanePair]) -> None:
     """Refuse annotations: of an image with holes there is no latent."""
     if any(scene.annotations is not None for scene in scenes):
         raise TrainingError(
@@ -81,7 +81,7 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
         train something else than it does.
     """
     from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
-    from napari_swintormer.training.loop.begin import start_model
+    from napari_swintormer.training.loop.initial_model import start_model
 
     if settings.from_model is None:
         raise TrainingError(

@@ -86,7 +86,7 @@ class Processes:
         return bool(wanted.item())
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def join_processes(device: torch.device) -> Iterator[tuple[Processes, torch.devi
     """
     told = [os.environ.get(name) for name in _TOLD]
     if None in told or os.environ["WORLD_SIZE"] == "1":
-        yield ALONE, device
+        yield SINGLE_PROCESS, device
         return
     import torch
     from torch import distributed

@@ -16,7 +16,7 @@ from napari_swintormer.training.loop.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from napari_swintormer.training.loop.processes import ALONE
+from napari_swintormer.training.loop.processes import SINGLE_PROCESS
 from napari_swintormer.training.loop.stage import Batch, network_stage, trained_parameters
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class TrainingState:
         stage: Stage,
         settings: TrainSettings,
         precision: torch.dtype,
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         self.network = network
         self.ema = copy.deepcopy(network).eval().requires_grad_(False)
@@ -85,7 +85,7 @@ class TrainingState:
         device: torch.device,
         precision: torch.dtype,
         stage: Stage | None = None,
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ) -> Self:
         """Build the network of `card` with the weights of a model, or with random ones.
 

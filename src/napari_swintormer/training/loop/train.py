@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.models.network.network_settings import SwintormerSettings
     from napari_swintormer.training.loop.processes import Processes
-    from napari_swintormer.training.loop.trainer import Course
+    from napari_swintormer.training.loop.trainer import Trainer
     from napari_swintormer.training.train_settings import Synthesis
 
 _REPORT_EVERY = 50  # steps between two lines of the log
@@ -160,17 +160,17 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
         return
     from napari_swintormer.engine.devices import resolve_device
     from napari_swintormer.training.loop.processes import join_processes
-    from napari_swintormer.training.loop.trainer import Course
+    from napari_swintormer.training.loop.trainer import Trainer
 
     with join_processes(resolve_device(settings.device)) as (processes, device):
-        course = Course(settings, device, processes)
-        steps = _iter_steps(course, processes)
+        trainer = Trainer(settings, device, processes)
+        steps = _iter_steps(trainer, processes)
         if processes.writes:
-            with closing(course.log):
+            with closing(trainer.log):
                 yield from steps
-                last = course.report(learning_rate(course.step, settings))
-            course.write_last(last)
-            course.finish()
+                last = trainer.report(learning_rate(trainer.step, settings))
+            trainer.write_last(last)
+            trainer.finish()
             yield last
         else:
             for _ in steps:
@@ -178,21 +178,21 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
         processes.agree(True, device)  # the weights are written when any process returns
 
 
-def _iter_steps(course: Course, processes: Processes) -> Generator[Event]:
+def _iter_steps(trainer: Trainer, processes: Processes) -> Generator[Event]:
     """Make the steps; reporting and writing are left out in all processes but one."""
-    settings, first_step = course.settings, course.step
-    yield from course.notices
-    source = course.batches()
-    rate = learning_rate(course.step, settings)
+    settings, first_step = trainer.settings, trainer.step
+    yield from trainer.notices
+    source = trainer.batches()
+    rate = learning_rate(trainer.step, settings)
     try:
-        fresh = settings.from_model is not None and course.step == 0
-        if fresh and course.validates and processes.writes:
-            yield course.report(rate)  # what training has to be better than
+        fresh = settings.from_model is not None and trainer.step == 0
+        if fresh and trainer.validates and processes.writes:
+            yield trainer.report(rate)  # what training has to be better than
         began = time.perf_counter()
         for blurred, sharp in source:
-            rate = learning_rate(course.step, settings)
-            notice = course.update(blurred, sharp, rate)
-            step = course.step
+            rate = learning_rate(trainer.step, settings)
+            notice = trainer.update(blurred, sharp, rate)
+            step = trainer.step
             elapsed = time.perf_counter() - began
             eta = elapsed / (step - first_step) * (settings.steps - step)
             if notice is not None:
@@ -203,18 +203,18 @@ def _iter_steps(course: Course, processes: Processes) -> Generator[Event]:
             validate = step % settings.validate_every == 0
             if processes.writes:
                 if step % settings.checkpoint_every == 0 or step == settings.steps:
-                    course.save()
+                    trainer.save()
                 if step < settings.steps and (validate or step % _REPORT_EVERY == 0):
-                    yield course.report(rate, validate=validate)
+                    yield trainer.report(rate, validate=validate)
             if validate and settings.patience:
-                vain = course.log.since_best if processes.writes else 0
-                if processes.agree(vain >= settings.patience, course.state.device):
+                vain = trainer.log.since_best if processes.writes else 0
+                if processes.agree(vain >= settings.patience, trainer.state.device):
                     yield Notice(f"Stopped early: none of the last {vain} validations was better.")
                     break
     except GeneratorExit:
         if processes.writes:
-            course.save()
-            course.write_last()
+            trainer.save()
+            trainer.write_last()
         raise
     finally:
         source.close()
@@ -223,7 +223,7 @@ def _iter_steps(course: Course, processes: Processes) -> Generator[Event]:
 def _iter_stages(settings: TrainSettings) -> Generator[Event]:
     """Train stage after stage, each from the model that the one before has made."""
     from napari_swintormer.engine.devices import resolve_device
-    from napari_swintormer.training.loop.begin import check_nothing_there
+    from napari_swintormer.training.loop.initial_model import check_nothing_there
     from napari_swintormer.training.loop.prior_stages import stages_of_prior
     from napari_swintormer.training.loop.processes import join_processes
 

@@ -13,10 +13,10 @@ from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Notice, Trained
 from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.training.data.patches import PatchSampler, batches
-from napari_swintormer.training.loop.begin import (
+from napari_swintormer.training.loop.initial_model import (
     check_nothing_there,
     concerns_prior,
-    find_scenes,
+    find_plane_pairs,
     start_model,
 )
 from napari_swintormer.training.loop.log import TrainingLog
@@ -43,7 +43,7 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 _FINISHING_PATCHES = 48  # what the latent of an autoencoder is measured on
 
 
-class Course:
+class Trainer:
     """Everything that a training holds beside its loop.
 
     Parameters
@@ -73,7 +73,7 @@ class Course:
         self._earlier = earlier_metrics(settings) if self._with_prior else {}
         if not settings.resume:
             check_nothing_there(settings)
-        scenes, held_out, images, notices = find_scenes(settings, self.card)
+        scenes, held_out, images, notices = find_plane_pairs(settings, self.card)
         self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
         if self._with_prior:
             check_complete(scenes)

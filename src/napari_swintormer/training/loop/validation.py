@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_swintormer.models.files.card import ModelCard
-    from napari_swintormer.training.data.pairs import Scene
+    from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.loop.state import TrainingState
 
 _PATCHES = 48
@@ -45,7 +45,7 @@ class Validation:
 
     def __init__(
         self,
-        held_out: Sequence[Scene],
+        held_out: Sequence[PlanePair],
         patch_size: int,
         batch_size: int,
         card: ModelCard,

@@ -37,7 +37,7 @@ class Optics(Protocol):
 
 
 @dataclass(frozen=True)
-class Plane:
+class FlatOptics:
     """A flat scene, in one depth or slowly changing between two.
 
     Attributes
@@ -82,7 +82,7 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Depth:
+class DepthOptics:
     """A scene with depth before a lens.
 
     Attributes
@@ -120,7 +120,7 @@ class Depth:
 
 
 @dataclass(frozen=True)
-class Moving:
+class MotionOptics:
     """A scene before a camera that shakes, with a thing that moves by itself.
 
     Attributes

@@ -10,9 +10,9 @@ from PIL import Image
 
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.training.data.listing import list_pairs
-from napari_swintormer.training.data.pairs import sharp_scenes
+from napari_swintormer.training.data.pairs import sharp_planes
 from napari_swintormer.training.data.patches import PatchSampler
-from napari_swintormer.training.degradations.figures import draw_figure
+from napari_swintormer.training.degradations.patterns import draw_pattern
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def test_figures_have_two_colours(channels):
     spans = []
     for seed in range(60):
-        figure = draw_figure((channels, 50, 41), np.random.default_rng(seed))
+        figure = draw_pattern((channels, 50, 41), np.random.default_rng(seed))
         assert (figure.shape, figure.dtype) == ((channels, 50, 41), np.float32)
         assert figure.min() >= 0
         assert figure.max() <= 1
@@ -34,7 +34,7 @@ def test_some_patches_are_drawn_and_most_of_them_stay_as_they_are(tmp_path: Path
     # what an even image shows is noise; a figure has more contrast
     Image.new("RGB", (64, 64), (120, 130, 140)).save(tmp_path / "even.png")
     (pair,) = list_pairs([tmp_path], kinds=["photo"])[0]
-    scenes = sharp_scenes(pair, 3)
+    scenes = sharp_planes(pair, 3)
     sampler = PatchSampler(scenes, 32, 3, IntensityConvention(), 0, "defocus")
     patches = [sampler.draw(step, 0) for step in range(400)]
     drawn = [(blurred, sharp) for blurred, sharp in patches if sharp.std(axis=(1, 2)).max() > 0.1]

@@ -9,7 +9,7 @@ from napari_swintormer.errors import OutputError, TrainingError
 from napari_swintormer.events import Notice
 from napari_swintormer.training.data.check import iter_reports, refuse_bad
 from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
-from napari_swintormer.training.data.pairs import fingerprint, sharp_scenes, split_scenes
+from napari_swintormer.training.data.pairs import fingerprint, sharp_planes, split_validation
 from napari_swintormer.training.data.patches import with_marks
 from napari_swintormer.training.loop.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.train_settings import NETWORKS
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.models.network.network_settings import DeconvolutionSettings
     from napari_swintormer.training.data.check import PairReport
-    from napari_swintormer.training.data.pairs import ImagePair, Scene
+    from napari_swintormer.training.data.pairs import ImagePair, PlanePair
     from napari_swintormer.training.train_settings import TrainSettings
 
 _TILE_SIZE = (
@@ -142,9 +142,9 @@ def with_deconvolution(
     return card.model_copy(update={"network": network}), state | weights
 
 
-def find_scenes(
+def find_plane_pairs(
     settings: TrainSettings, card: ModelCard
-) -> tuple[list[Scene], list[Scene], str, list[Notice]]:
+) -> tuple[list[PlanePair], list[PlanePair], str, list[Notice]]:
     """Find what to learn from; no bad pair is among it.
 
     Returns
@@ -164,10 +164,10 @@ def find_scenes(
         pairs, unmatched = list_images_of(settings)
     notices: list[Notice] = []
     if settings.synthesize is not None:
-        scenes = [scene for pair in pairs for scene in sharp_scenes(pair, channels)]
+        scenes = [scene for pair in pairs for scene in sharp_planes(pair, channels)]
     else:
         scenes, notices = _checked_scenes(settings, pairs, unmatched, channels)
-    halves = split_scenes(scenes, settings.held_out, settings.largest_patch)
+    halves = split_validation(scenes, settings.held_out, settings.largest_patch)
     train, held_out = (with_marks(half, channels) for half in halves)
     if not train:  # all the marks lie in what was held out
         train, held_out = scenes, []
@@ -191,7 +191,7 @@ def _checked_scenes(
     pairs: Sequence[ImagePair],
     unmatched: Sequence[str],
     channels: int,
-) -> tuple[list[Scene], list[Notice]]:
+) -> tuple[list[PlanePair], list[Notice]]:
     reports = list(
         iter_reports(
             pairs,
@@ -203,7 +203,7 @@ def _checked_scenes(
     )
     if not settings.skip_bad:
         refuse_bad(reports)
-    scenes = [report.scene for report in reports if report.scene is not None]
+    scenes = [report.usable for report in reports if report.usable is not None]
     if not scenes:
         refuse_bad(reports)
     return scenes, _notices(reports)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LETTERS = string.ascii_letters + string.digits + string.punctuation + 12 * " "
 
 
-def draw_figure(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+def draw_pattern(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Draw a figure in two colours.
 
     Parameters
