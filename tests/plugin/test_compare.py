@@ -98,7 +98,7 @@ def test_the_residual_is_what_the_result_does_not_explain(deblur_alone, qtbot):
     layers = deblur_alone.viewer.layers
     compare = deblur_alone.widget.compare
     qtbot.mouseClick(compare.residual, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not compare._residual.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not compare.residual_work.running, timeout=60_000)
     wanted = residual_map(photo, result.data).mean(axis=-1)
     np.testing.assert_allclose(layers["photo deblurred, residual"].data, wanted, atol=1e-3)
 

@@ -15,10 +15,10 @@ from napari_swintormer.engine.region import RestoredRegion
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.layers import space_check
 from napari_swintormer.plugin.layers.layer_result import MemoryResult
-from napari_swintormer.plugin.shared.worker import DeblurWorker, PreviewWorker
+from napari_swintormer.plugin.shared.work import Worker
 
 pytestmark = pytest.mark.gui
-_LIVE = (Image, Restorer, MemoryResult, RestoredRegion, DeblurWorker, PreviewWorker)
+_LIVE = (Image, Restorer, MemoryResult, RestoredRegion, Worker)
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 

@@ -100,7 +100,7 @@ def test_a_folder_asks_for_that_of_the_second_views(
     )
     deblur_alone.form.model.value = "dual"
     folder = deblur_alone.widget.folder
-    with qtbot.waitSignal(folder.ended, timeout=60_000) as ended:
+    with qtbot.waitSignal(folder.work.ended, timeout=60_000) as ended:
         folder.choose.click()
     assert ended.args == [True]
     assert "left views" in asked[1]

@@ -27,9 +27,9 @@ def noise(*shape, dtype="uint16"):
 def try_out(deblur, qtbot, button):
     trying = deblur.widget.trying
     shown = {}
-    trying.variants.made.connect(lambda number, pixels: shown.update({number: pixels}))
+    trying.made.connect(lambda number, pixels: shown.update({number: pixels}))
     deblur.widget.update_plan()
-    with qtbot.waitSignal(trying.variants.ended, timeout=PATIENCE):
+    with qtbot.waitSignal(trying.work.ended, timeout=PATIENCE):
         qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
     return [shown[number] for number in sorted(shown)]
 
@@ -121,7 +121,7 @@ def test_the_blur_of_the_view_is_told_and_laid_over_it(deblur_alone, qtbot):
     layer = viewer.add_image(image.astype("float32"), scale=(1, 2, 0.5), translate=(0, 5, 7))
     viewer._canvas_size = (4000, 4000)
 
-    with qtbot.waitSignal(blur.ended, timeout=PATIENCE) as found:
+    with qtbot.waitSignal(blur.work.ended, timeout=PATIENCE) as found:
         qtbot.mouseClick(blur.map, Qt.MouseButton.LeftButton)
 
     assert deblur_alone.widget.run_panel.message.text() == found.args[0].describe()
@@ -143,7 +143,7 @@ def test_a_folder_is_deblurred_from_the_widget(deblur_alone, qtbot, tmp_path, mo
     folders = [str(src), str(dst)]
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: folders.pop(0))
     panel = deblur_alone.widget.folder
-    with qtbot.waitSignal(panel.ended, timeout=PATIENCE) as done:
+    with qtbot.waitSignal(panel.work.ended, timeout=PATIENCE) as done:
         qtbot.mouseClick(panel.choose, Qt.MouseButton.LeftButton)
         assert not panel.choose.isEnabled()
         assert deblur_alone.widget.run_panel.cancel.isVisibleTo(deblur_alone.widget)

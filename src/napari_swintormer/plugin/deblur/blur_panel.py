@@ -1,101 +1,86 @@
-"""Buttons that tell how blurred the view is, in words and as a map."""
+"""Buttons that measure the blur of the view: one sentence, or a map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import napari
 import numpy as np
 from napari.layers import Image
-from napari.qt.threading import FunctionWorker, create_worker
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.plugin.layers.view import InView
-from napari_swintormer.plugin.shared.wiring import show_error
+from napari_swintormer.plugin.shared.style import button, button_row
+from napari_swintormer.plugin.shared.work import Work
 
 if TYPE_CHECKING:
     from napari_swintormer.optics.blurriness import Blurriness
 
-_REGION = 64  # pixels, side of the regions of the map
+_REGION = 64  # pixels, side of a region of the map
 
 
 class BlurPanel(QWidget):
-    """Estimates the blur of what is on the screen, see `napari_swintormer.optics.blurriness`.
+    """Estimates the blur of what is on the screen, with `napari_swintormer.optics.blurriness`.
 
     Parameters
     ----------
     viewer
         Gets the map.
     in_view
-        Gives what is on the screen; raises a `SwintormerError` where that is no plane.
-    """
+        Returns what is on the screen; raises a `SwintormerError` if that is no plane.
 
-    said = Signal(str, bool)
-    ended = Signal(object)
-    """The `Blurriness` that was found, or None after an error."""
+    Attributes
+    ----------
+    work
+        The estimate; `Work.ended` sends a `Blurriness`.
+    """
 
     def __init__(self, viewer: napari.Viewer, in_view: Callable[[], InView]) -> None:
         super().__init__()
         self._viewer, self._in_view = viewer, in_view
-        self._worker: FunctionWorker[Blurriness] | None = None
-        self._found: Blurriness | None = None
-        self.tell = QPushButton("Is it blurred?")
-        self.tell.setToolTip(
-            "Say how wide the edges on the screen are, and whether the blur looks like defocus\n"
-            "or like motion. Of a view larger than 1024 pixels the middle is looked at."
+        self.work = Work(self)
+        self.tell = button(
+            "Is it blurred?",
+            "Measure how wide the edges on the screen are, and whether the blur looks like\n"
+            "defocus or motion. Only the middle 1024 pixels of a larger view are used.",
+            lambda: self._estimate(as_layer=False),
         )
-        self.map = QPushButton("Map")
-        self.map.setToolTip(
-            "Also add a layer of the width of the edges by region, in pixels: dark is sharp,\n"
-            "bright is blurred. Regions without edges are clear."
+        self.map = button(
+            "Map",
+            "Add a layer with the width of the edges in each region, in pixels: dark is sharp,\n"
+            "bright is blurred. Regions without edges are transparent.",
+            lambda: self._estimate(as_layer=True),
         )
-        self.tell.clicked.connect(lambda: self._estimate(as_layer=False))
-        self.map.clicked.connect(lambda: self._estimate(as_layer=True))
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        layout.addWidget(self.tell)
-        layout.addWidget(self.map)
+        button_row(self, self.tell, self.map)
+        self.work.changed.connect(self._enable)
 
     def _estimate(self, *, as_layer: bool) -> None:
         try:
             view = self._in_view()
         except SwintormerError as error:
-            self.said.emit(str(error), True)
+            self.work.said.emit(str(error), True)
             return
-        self._found = None
-        self._worker = worker = create_worker(
-            _estimate, view, _start_thread=False, _ignore_errors=True
-        )
-        worker.returned.connect(lambda blur: self._show(blur, view, as_layer))
-        worker.errored.connect(lambda error: show_error(error, self.said.emit))
-        worker.finished.connect(self._reset)
-        self._enable()
-        worker.start()
+        self.work.begin(partial(_estimate, view), take=partial(self._show, view, as_layer))
 
-    def _show(self, blur: Blurriness, view: InView, as_layer: bool) -> None:
-        self._found = blur
-        self.said.emit(blur.describe(), False)
+    def _show(self, view: InView, as_layer: bool, blur: Blurriness) -> Blurriness:
+        self.work.said.emit(blur.describe(), False)
         if as_layer and blur.width is not None:
             self._viewer.add_layer(_map(blur, view))
-
-    def _reset(self) -> None:
-        self._worker = None
-        self._enable()
-        self.ended.emit(self._found)
+        return blur
 
     def _enable(self) -> None:
-        for button in (self.tell, self.map):
-            button.setEnabled(self._worker is None)
+        for each in (self.tell, self.map):
+            each.setEnabled(not self.work.running)
 
 
-def _estimate(view: InView) -> Blurriness:
+def _estimate(view: InView) -> Generator[None, None, Blurriness]:
     from napari_swintormer.optics.blurriness import measure_blurriness
 
+    yield from ()  # one step: there is nothing to report on the way
     part = view.source
     planes = Planes(part.data, part.axes, channels=3)
     number = planes.numbers_at(view.position).start
@@ -103,16 +88,16 @@ def _estimate(view: InView) -> Blurriness:
 
 
 def _map(blur: Blurriness, view: InView) -> Image:
-    """Lay the widths over the region that was looked at, one pixel per region."""
+    """Make a layer of the edge widths that covers the view, with one pixel per region."""
     source = view.source
-    # a pixel of the map is as large as a region: its centre is the middle of that
-    offset = (blur.region_size - 1) / 2
-    place = {**view.position, "Y": view.region.y0 + offset, "X": view.region.x0 + offset}
+    # the centre of the first pixel lies in the middle of the first region
+    middle = (blur.region_size - 1) / 2
+    origin = {**view.position, "Y": view.region.y0 + middle, "X": view.region.x0 + middle}
     spatial = [axis for axis in source.axes if axis != "S"]
     rows, columns = blur.regions.shape
     regions = blur.regions if spatial.index("Y") < spatial.index("X") else blur.regions.T
     data = regions.reshape([{"Y": rows, "X": columns}.get(axis, 1) for axis in spatial])
-    look = source.part_at(place, data).look
+    look = source.part_at(origin, data).look
     kept = ("translate", "rotate", "shear", "affine", "units", "axis_labels")
     sides = [blur.region_size if axis in "YX" else 1 for axis in spatial]
     return Image(

@@ -1,4 +1,4 @@
-"""Before and after: a swipe line, a key that toggles, difference and residual as layers."""
+"""Buttons that compare before and after: swipe line, toggle key, difference, residual."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.plugin.layers.layer_data import LayerSource, as_dask
-from napari_swintormer.plugin.layers.residual_layer import Residual
+from napari_swintormer.plugin.layers.residual_layer import ResidualWork
 from napari_swintormer.plugin.layers.swipe import Swipe
+from napari_swintormer.plugin.shared.style import button, button_row
 
 TOGGLE_KEY = "B"
-_SAMPLE = 1_000_000  # pixels, of which the contrast limits of a difference are measured
+_SAMPLE = 1_000_000  # pixels that the contrast limits of a difference are measured on
+_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _DARKER_BRIGHTER = Colormap(
     [[0.25, 0.6, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0], [1.0, 0.65, 0.15, 1.0]],
     name="darker-brighter",
@@ -43,33 +45,35 @@ class ComparePanel(QWidget):
         self._sources: WeakKeyDictionary[Image, LayerSource] = WeakKeyDictionary()
         self._last: Image | None = None
         self._swipe = Swipe(viewer, self)
-        self.swipe = _button(
-            "Swipe", "Draw a line over the image: blurred on its left, deblurred on its right."
+        self.residual_work = ResidualWork(self)
+        self.swipe = button(
+            "Swipe",
+            "Draw a line over the image: blurred on its left, deblurred on its right.",
+            checkable=True,
         )
-        self.before = _button(
-            "Before", f"Hide the deblurred layer. The key {TOGGLE_KEY} does the same."
+        self.before = button(
+            "Before",
+            f"Hide the deblurred layer. The key {TOGGLE_KEY} does the same.",
+            checkable=True,
         )
-        self.difference = QPushButton("Difference")
-        self.difference.setToolTip(
-            "Add a layer of what has changed: orange where brighter, blue where darker."
+        self.difference = button(
+            "Difference",
+            "Add a layer of the change: orange is brighter in the result, blue is darker.",
+            self.add_difference,
         )
-        self.residual = QPushButton("Residual")
-        self.residual.setToolTip(
-            "Blur the result again as it fits best, place by place, and add a layer of what is\n"
-            "left of the image: grain where the result explains it, structure where it does not."
+        self.residual = button(
+            "Residual",
+            "Blur the result again with the blur that fits each place best, and subtract it\n"
+            "from the image. Grain is left where the result explains the image, structure\n"
+            "where it does not.",
+            self._start_residual,
         )
-        self._residual = Residual(self)
-        layout = QGridLayout(self)  # four in a row would make the panel wide
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        for number, button in enumerate((self.swipe, self.before, self.difference, self.residual)):
-            layout.addWidget(button, number // 2, number % 2)
+        self._buttons = (self.swipe, self.before, self.difference, self.residual)
+        button_row(self, *self._buttons, columns=2)  # four in a row would widen the panel
         self.swipe.toggled.connect(self._swipe_or_not)
         self.before.toggled.connect(self._hide_or_show)
-        self.difference.clicked.connect(self.add_difference)
-        self.residual.clicked.connect(self._start_residual)
-        self._residual.said.connect(self.said)
-        self._residual.made.connect(self._add_residual)
+        self.residual_work.said.connect(self.said)
+        self.residual_work.made.connect(self._add_residual)
         self._swipe.stopped.connect(lambda: self.swipe.setChecked(False))
         viewer.layers.events.removed.connect(self._forget_layer)
         viewer.layers.selection.events.active.connect(self._enable)
@@ -78,19 +82,19 @@ class ComparePanel(QWidget):
 
     @property
     def layer(self) -> Image | None:
-        """The layer that is compared: the active one if it is a result, else the last result."""
-        active = self._viewer.layers.selection.active  # wrapped by napari: equal, not the same
+        """The compared layer: the active one if it is a result, else the last result."""
+        active = self._viewer.layers.selection.active  # a wrapper: equal, but not identical
         return next((known for known in self._sources if known == active), self._last)
 
     def add(self, layer: Image, source: LayerSource) -> None:
-        """Make a result, or a preview, known.
+        """Register a result or a preview that is in the viewer.
 
         Parameters
         ----------
         layer
-            In the viewer.
+            The result.
         source
-            What it was made from, in the same place and shape.
+            The blurred image, with the shape and the transform of the result.
         """
         self._sources[layer] = source
         self._last = layer
@@ -101,23 +105,21 @@ class ComparePanel(QWidget):
         self._enable()
 
     def add_difference(self) -> None:
-        """Add a layer of the result minus the blurred image; lazy where these are."""
+        """Add a layer of the result minus the blurred image; lazy if one of them is lazy."""
         layer = self.layer
-        if layer is None:
-            return
-        self._add_signed(layer, _difference(layer, self._sources[layer]), "difference")
+        if layer is not None:
+            self._add_signed(layer, _difference(layer, self._sources[layer]), "difference")
 
     def _start_residual(self) -> None:
         if self.layer is not None:
-            self._residual.start(self.layer, self._sources[self.layer])
+            self.residual_work.start(self.layer, self._sources[self.layer])
 
     def _add_residual(self, layer: Image, residual: Any) -> None:
         self._add_signed(layer, [residual.mean(axis=-1) if layer.rgb else residual], "residual")
 
     def _add_signed(self, layer: Image, levels: list[Any], kind: str) -> None:
-        """Add a layer of what is above and below zero, in the place of another."""
+        """Add a layer of positive and negative values with the transform of another layer."""
         limit = _largest(levels[-1])
-        look = {key: getattr(layer, key) for key in _PLACE}
         self._viewer.add_image(
             levels if len(levels) > 1 else levels[0],
             name=f"{layer.name}, {kind}",
@@ -125,13 +127,13 @@ class ComparePanel(QWidget):
             colormap=_DARKER_BRIGHTER,
             contrast_limits=(-limit, limit),
             cache=False,
-            **look,
+            **{key: getattr(layer, key) for key in _TRANSFORM},
         )
 
     def close_comparison(self) -> None:
-        """Leave the viewer as it would be without this panel."""
+        """Remove the swipe line and the key from the viewer."""
         self._swipe.stop()
-        self._residual.stop()
+        self.residual_work.cancel()
         self._viewer.bind_key(TOGGLE_KEY, None, overwrite=True)
 
     def _swipe_or_not(self, on: bool) -> None:
@@ -139,12 +141,10 @@ class ComparePanel(QWidget):
         if not on or layer is None:
             self._swipe.stop()
             return
-        if (
-            self._viewer.dims.ndisplay != 2
-            or getattr(self._viewer, "canvas", self._viewer).grid.enabled
-        ):
+        grid = getattr(self._viewer, "canvas", self._viewer).grid
+        if self._viewer.dims.ndisplay != 2 or grid.enabled:
             self.swipe.setChecked(False)
-            self.said.emit("The swipe line needs the view in two dimensions, without grid.", False)
+            self.said.emit("The swipe line needs a 2D view without grid.", False)
             return
         layer.visible = True
         self._swipe.start(layer)
@@ -166,8 +166,8 @@ class ComparePanel(QWidget):
 
     def _enable(self, *_: Any) -> None:
         layer = self.layer
-        for button in (self.swipe, self.before, self.difference, self.residual):
-            button.setEnabled(layer is not None)
+        for each in self._buttons:
+            each.setEnabled(layer is not None)
         if self._swipe.layer is not None and layer is not None and layer is not self._swipe.layer:
             self._swipe.start(layer)
         self.before.blockSignals(True)
@@ -175,24 +175,14 @@ class ComparePanel(QWidget):
         self.before.blockSignals(False)
 
 
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setCheckable(True)
-    button.setToolTip(tooltip)
-    return button
-
-
 def _difference(layer: Image, source: LayerSource) -> list[Any]:
-    """Give the levels of the result minus those of the image, colours averaged."""
+    """Return the result minus the image, level by level, averaged over the colours."""
     after = list(layer.data) if layer.multiscale else [layer.data]
     before = [source.data, *source.coarser]
     levels = []
     for level in after:
         fitting = [b for b in before if b.shape == level.shape]
-        if not fitting:  # every second, fourth … pixel of the image
+        if not fitting:  # take every second, fourth … pixel of the image
             steps = [round(n / m) for n, m in zip(source.data.shape, level.shape, strict=True)]
             sparse = as_dask(source.data)[tuple(slice(None, None, step) for step in steps)]
             fitting = [sparse[tuple(slice(0, n) for n in level.shape)]]
@@ -204,7 +194,7 @@ def _difference(layer: Image, source: LayerSource) -> list[Any]:
 
 
 def _largest(change: Any) -> float:
-    """Size of nearly the largest change, of a sample."""
+    """Return the 99.5th percentile of the absolute change, from a sample."""
     step = max(1, round((prod(change.shape) / _SAMPLE) ** 0.5))
     sample = np.abs(np.asarray(change[..., ::step, ::step]))
     sample = sample[np.isfinite(sample)]

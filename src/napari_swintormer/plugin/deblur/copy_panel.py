@@ -1,4 +1,4 @@
-"""Buttons that put a run into the clipboard, as Python or as a command line."""
+"""Buttons that copy a run to the clipboard, as Python or as a command line."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python
+from napari_swintormer.plugin.shared.style import button, button_row
 
 
 class CopyPanel(QWidget):
@@ -19,7 +20,7 @@ class CopyPanel(QWidget):
     Parameters
     ----------
     record
-        Gives what `napari_swintormer.plugin.deblur.scripts.run_record` wrote down of the run.
+        Returns a run as `napari_swintormer.plugin.deblur.scripts.run_record` does.
     """
 
     said = Signal(str, bool)
@@ -27,21 +28,18 @@ class CopyPanel(QWidget):
     def __init__(self, record: Callable[[], dict[str, Any]]) -> None:
         super().__init__()
         self._record = record
-        self.python = QPushButton("Python")
-        self.python.setToolTip(
-            "Copy the run of the active result, or of the fields above, as Python for the console."
+        self.python = button(
+            "Python",
+            "Copy the run as Python for the console: the run of the selected result, or of the\n"
+            "fields above.",
+            lambda: self._copy(as_python, "Python for the console of napari"),
         )
-        self.command = QPushButton("Command line")
-        self.command.setToolTip("Copy it as a command line; the image must lie in a file.")
-        self.python.clicked.connect(
-            lambda: self._copy(as_python, "Python for the console of napari")
+        self.command = button(
+            "Command line",
+            "Copy the run as a command line. The image must come from a file.",
+            lambda: self._copy(as_command, "a command line"),
         )
-        self.command.clicked.connect(lambda: self._copy(as_command, "a command line"))
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        layout.addWidget(self.python)
-        layout.addWidget(self.command)
+        button_row(self, self.python, self.command)
 
     def _copy(self, write: Callable[[dict[str, Any]], str], what: str) -> None:
         try:

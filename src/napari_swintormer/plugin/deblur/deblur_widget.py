@@ -76,7 +76,7 @@ class DeblurWidget(QWidget):
         self.blur = BlurPanel(napari_viewer, self.in_view)
         self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
         self.copying = CopyPanel(self._active_record)
-        self._works = (self.runs, self.preview, self.trying.variants, self.folder)
+        self._works = (self.runs, self.preview, self.trying.work, self.folder.work)
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
         self._lay_out()
         self._choose_active_layer()
@@ -114,7 +114,7 @@ class DeblurWidget(QWidget):
         except SwintormerError as error:
             self.plan_panel.show_sentence(str(error), error=True)
         self._name_run_button()
-        self.run_panel.run.setEnabled(possible and not self.folder.running)
+        self.run_panel.run.setEnabled(possible and not self.folder.work.running)
         self.folder.choose.setEnabled(not self._busy)
         self.run_panel.preview.setEnabled(possible and not self._busy)
         self.trying.enable(possible and not self._busy)
@@ -366,7 +366,7 @@ class DeblurWidget(QWidget):
             work.changed.connect(self._show_state)
             work.progressed.connect(self.run_panel.show_progress)
             work.said.connect(self.run_panel.show_message)
-        for panel in (self.compare, self.trying, self.blur, self.copying):
+        for panel in (self.compare, self.trying, self.blur.work, self.copying):
             panel.said.connect(self.run_panel.show_message)
         self.runs.opened.connect(self._compare_run)
         self.runs.ended.connect(self.finished)

@@ -200,6 +200,8 @@ class RunPanel(QWidget):
 
     def show_progress(self, event: Progress) -> None:
         """Show how many tiles are done and how long the rest takes."""
+        if event.unit == "images":
+            return  # the message names the image of a folder
         self.progress.setRange(0, _PROGRESS_PARTS)
         self.progress.setValue(round(_PROGRESS_PARTS * event.share))
         self.progress_text.setText(progress_line(event))

@@ -1,10 +1,10 @@
-"""The runs of a widget: one at a time, the others wait; one that was stopped can go on."""
+"""The runs of a widget: one at a time, others wait, and a stopped one can continue."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ from napari.layers import Image
 from napari.utils import progress
 from qtpy.QtCore import QObject, Signal
 
-from napari_swintormer.events import Progress
+from napari_swintormer.events import ChunkFinished, Progress
+from napari_swintormer.plugin.deblur.deblur_events import Outcome, iter_run
 from napari_swintormer.plugin.deblur.run_panel import clock
 from napari_swintormer.plugin.layers.deviation_layer import deviation_layer
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.plugin.layers.layer_result import LayerResult
-from napari_swintormer.plugin.shared.wiring import attach, show_error
-from napari_swintormer.plugin.shared.worker import DeblurWorker, Outcome
+from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.job import Job
+
+_DEVICES = {"cpu": "the CPU", "cuda": "the NVIDIA GPU", "mps": "the Apple GPU"}
 
 
 @dataclass(eq=False)
@@ -31,15 +33,15 @@ class Run:
     Attributes
     ----------
     source, job
-        What is deblurred, and how.
+        The image and the planned run.
     record
-        Of `napari_swintormer.plugin.deblur.scripts.run_record`.
+        As `napari_swintormer.plugin.deblur.scripts.run_record` returns it.
     destination
-        File that the result goes to; None for a layer that is kept in memory or in the cache.
+        File of the result; None for a layer in memory or in the cache.
     result
-        Once the run has begun.
+        Result, from when the run has begun.
     layer
-        Shows the result; that of a file is there when the file is.
+        Layer of the result. The layer of a file is added when the file is complete.
     """
 
     source: LayerSource
@@ -49,8 +51,17 @@ class Run:
     result: LayerResult | FileResult | None = None
     layer: Image | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether the whole result is finished."""
+        return self.result is not None and self.result.complete
 
-class Runs(QObject):
+    def metadata(self, provenance: dict[str, Any]) -> dict[str, Any]:
+        """Return ``metadata["swintormer"]`` of the layer."""
+        return provenance | {"run": self.record, "complete": self.complete}
+
+
+class Runs(Work):
     """Starts runs one after the other, and shows each result while it fills in.
 
     Parameters
@@ -60,74 +71,65 @@ class Runs(QObject):
 
     Attributes
     ----------
+    ended
+        Signal: a run has ended, with the layer if it is complete, else None.
     stopped
-        The run that `resume` goes on with, or None.
+        The run that `resume` continues, or None.
     paused
-        Whether that run was paused: then those that wait go on waiting.
+        Whether that run was paused. Waiting runs do not start during a pause.
     """
 
-    changed = Signal()
-    """Another run is going on, or none, or the one that was stopped has gone."""
     opened = Signal(object)
-    """The layer of a `Run` is there and begins to fill in."""
-    progressed = Signal(object)
-    said = Signal(str, bool)
-    """Something to tell the user; whether it is an error."""
-    ended = Signal(object)
-    """A run has ended: the layer that is complete, or None."""
+    """The layer of a `Run` is in the viewer and begins to fill in."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._waiting: deque[Run] = deque()
         self._current: Run | None = None
-        self._worker: DeblurWorker | None = None
         self._activity: progress | None = None
         self.stopped: Run | None = None
         self.paused = False
+        self.progressed.connect(self._show_activity)
         viewer.layers.events.removed.connect(self._forget_layer)
 
     @property
-    def running(self) -> bool:
-        """Whether a run goes on."""
-        return self._worker is not None
-
-    @property
     def n_waiting(self) -> int:
-        """How many runs wait for the one that goes on."""
+        """Number of runs that wait for the current one."""
         return len(self._waiting)
 
     def start(self, run: Run) -> None:
-        """Begin a run, or let it wait for the one that goes on or is paused."""
-        if self._worker is None and not self.paused:
-            self._begin(run)
+        """Begin a run, or let it wait while another is running or paused."""
+        if not self.running and not self.paused:
+            self._begin_run(run)
             return
         self._waiting.append(run)
-        other = "the run that is paused" if self._worker is None else "the run that goes on"
-        self.said.emit(f"{run.source.name} waits for {other} (waiting: {self.n_waiting}).", False)
+        other = "current" if self.running else "paused"
+        self.said.emit(
+            f"{run.source.name} waits for the {other} run (waiting: {self.n_waiting}).", False
+        )
         self.changed.emit()
 
     def resume(self) -> None:
-        """Go on with the run that was stopped."""
-        run, self.stopped = self.stopped, None
-        self.paused = False
+        """Continue the run that was stopped."""
+        run, self.stopped, self.paused = self.stopped, None, False
         if run is not None:
             self.start(run)
 
     def pause(self) -> None:
-        """Stop after the batch of tiles at hand and free the device; what waits goes on waiting."""
-        if self._worker is not None:
+        """Stop after the current batch of tiles and free the device; waiting runs keep waiting."""
+        if self.running:
             self.paused = True
-            self._worker.quit()
-            self.said.emit("Pausing after the tiles at hand …", False)
+            super().cancel()
+            self.said.emit("Pausing after the current tiles …", False)
 
     def cancel(self) -> None:
-        """Stop after the batch of tiles at hand; what waits is dropped, what is finished stays."""
+        """Stop after the current batch of tiles, drop the waiting runs, keep what is finished."""
         self._waiting.clear()
         paused, self.paused = self.paused, False
-        if self._worker is not None:
-            self._worker.quit()
-            self.said.emit("Stopping after the tiles at hand …", False)
+        if self.running:
+            super().cancel()
+            self.said.emit("Stopping after the current tiles …", False)
         elif paused and self.stopped is not None:
             run, self.stopped = self.stopped, None
             self._keep_or_remove(run)
@@ -135,136 +137,103 @@ class Runs(QObject):
             self.changed.emit()
             self.ended.emit(None)
 
-    def _begin(self, run: Run) -> None:
+    def _begin_run(self, run: Run) -> None:
         self._current, self.stopped = run, None
         self._activity = progress(total=run.job.plan.n_tiles, desc=f"Deblurring {run.source.name}")
-        self._worker = worker = DeblurWorker(run.job, run.source, run.result, run.destination)
-        worker.progressed.connect(self._show_progress)
-        worker.noticed.connect(self._say)
-        worker.opened.connect(self._show_layer)
-        worker.filled.connect(self._refresh)
-        worker.returned.connect(self._take_outcome)
-        attach(worker, self, self._show_error, self._reset)
-        self.said.emit("", False)
-        self.changed.emit()
-        worker.start()
+        self.begin(
+            partial(iter_run, run.job, run.source, run.result, run.destination),
+            take=partial(self._show_outcome, run),
+            hear=partial(self._show_event, run),
+        )
 
-    # ---- what the worker tells ---------------------------------------------------------------
+    # ---- during a run ------------------------------------------------------------------------
 
-    def _show_progress(self, event: Progress) -> None:
+    def _show_activity(self, event: Progress) -> None:
         if self._activity is not None and event.unit == "tiles":
             self._activity.update(event.done - self._activity.n)
-        self.progressed.emit(event)
 
-    def _show_layer(self, outcome: Outcome) -> None:
-        run = self._current
-        if run is None or self._worker is None or self._worker.abort_requested:
-            return
-        run.result = outcome.result
-        settings = outcome.provenance["settings"]
-        device = {"cpu": "the CPU", "cuda": "the NVIDIA GPU", "mps": "the Apple GPU"}
-        self._say(f"{run.source.name}: on {device[settings['device']]}, {settings['precision']}.")
-        if run.layer is None and run.destination is None:
-            self._add_layer(run, outcome.result, outcome.provenance)
+    def _show_event(self, run: Run, event: Outcome | ChunkFinished) -> None:
+        if isinstance(event, ChunkFinished):
+            if run.layer is not None:
+                run.layer.refresh(extent=False, highlight=False)
+        elif not self.stopping:
+            run.result = event.result
+            settings = event.provenance["settings"]
+            device = _DEVICES[settings["device"]]
+            self.said.emit(f"{run.source.name}: on {device}, {settings['precision']}.", False)
+            if run.layer is None and run.destination is None:
+                self._add_layer(run, event)
 
-    def _add_layer(
-        self, run: Run, result: LayerResult | FileResult, provenance: Mapping[str, Any]
-    ) -> None:
-        made = dict(provenance) | {"run": run.record, "complete": result.complete}
-        run.layer = run.source.result_layer(result.shown, made)
+    def _add_layer(self, run: Run, outcome: Outcome) -> None:
+        made = run.metadata(outcome.provenance)
+        run.layer = run.source.result_layer(outcome.result.shown, made)
         self._viewer.add_layer(run.layer)
         self.opened.emit(run)
 
-    def _add_deviation(self, run: Run, outcome: Outcome) -> None:
-        """Add what the samples differ by; the result stays the layer in hand."""
-        data = outcome.result.shown_deviation
-        if data is None:
+    # ---- at the end of a run -----------------------------------------------------------------
+
+    def _show_outcome(self, run: Run, outcome: Outcome) -> None:
+        """Show the complete result."""
+        if run.destination is not None:
+            self._add_layer(run, outcome)
+        if run.layer is None:
             return
-        made = outcome.provenance | {"run": run.record}
-        self._viewer.add_layer(deviation_layer(run.source, data, made))
-        if run.layer is not None:
-            self._viewer.layers.selection.active = run.layer
-
-    def _say(self, sentence: str) -> None:
-        self.said.emit(sentence, False)
-
-    def _refresh(self) -> None:
-        if self._current is not None and self._current.layer is not None:
-            self._current.layer.refresh(extent=False, highlight=False)
-
-    def _take_outcome(self, outcome: Outcome) -> None:
-        """Show the complete result, or what is finished of it."""
-        run = self._current
-        if run is not None and run.destination is not None and outcome.result.complete:
-            self._add_layer(run, outcome.result, outcome.provenance)
-        if run is not None and outcome.result.complete:
+        if outcome.result.shown_deviation is not None:
             self._add_deviation(run, outcome)
-        if run is None or run.layer is None:
-            return
-        made = outcome.provenance | {"run": run.record, "complete": outcome.result.complete}
-        run.layer.metadata = run.layer.metadata | {"swintormer": made}
+        run.layer.metadata = run.layer.metadata | {"swintormer": run.metadata(outcome.provenance)}
         run.layer.refresh()
-        if outcome.result.complete:
-            where = run.layer.name if run.destination is None else run.destination.name
-            text = f"Done in {clock(outcome.seconds)}: {where}"
-            self.said.emit(text, False)
+        where = run.layer.name if run.destination is None else run.destination.name
+        self.said.emit(f"Done in {clock(outcome.seconds)}: {where}", False)
 
-    def _show_error(self, error: Exception) -> None:
-        show_error(error, self.said.emit)
+    def _add_deviation(self, run: Run, outcome: Outcome) -> None:
+        """Add the layer of the deviation; the result stays the active layer."""
+        made = outcome.provenance | {"run": run.record}
+        layer = deviation_layer(run.source, outcome.result.shown_deviation, made)
+        self._viewer.add_layer(layer)
+        self._viewer.layers.selection.active = run.layer
 
-    def _reset(self) -> None:
-        worker, run = self._worker, self._current
-        if worker is None or run is None:
-            return
-        self.destroyed.disconnect(worker.quit)
-        self._worker = self._current = None
+    def _end(self, made: Any, *, aborted: bool) -> None:
+        run, self._current = self._current, None
+        assert run is not None
         if self._activity is not None:
             self._activity.close()
             self._activity = None
-        if self.paused and worker.abort_requested and self._hold(run):
-            self.said.emit("The memory of the device is free; Resume goes on.", False)
+        if self.paused and aborted and self._hold(run):
+            self.said.emit("The memory of the device is free. Resume continues the run.", False)
             self.changed.emit()
             return
         self.paused = False
         layer = run.layer
-        if run.result is not None and not run.result.complete:
+        if run.result is not None and not run.complete:
             self._keep_or_remove(run)
             layer = None
-        if worker.abort_requested:
+        if aborted:
             self._say_what_is_kept()
         if self._waiting:
-            self._begin(self._waiting.popleft())
+            self._begin_run(self._waiting.popleft())
         else:
             self.changed.emit()
         self.ended.emit(layer)
 
     def _say_what_is_kept(self) -> None:
-        kept = self.stopped is not None
-        self.said.emit(
-            "What is finished is kept; Resume goes on to the same result."
-            if kept
-            else "Cancelled. The layers are as they were.",
-            False,
-        )
+        text = "What is finished is kept. Resume continues to the same result."
+        if self.stopped is None:
+            text = "Cancelled. The layers are as they were."
+        self.said.emit(text, False)
 
     def _hold(self, run: Run) -> bool:
-        """Keep a run for `resume`, also where nothing of it is finished; say whether it is wanted.
-
-        It is not where its layer was removed, or it has just become complete.
-        """
-        if run.result is not None and run.result.complete:
-            return False
-        if run.layer is not None and run.layer not in self._viewer.layers:
+        """Keep a paused run for `resume`, unless it is complete or its layer was removed."""
+        if run.complete or self._removed(run):
             return False
         if isinstance(run.result, FileResult) and not run.result.finished():
-            run.result = None  # its file has been removed; the next begins anew
+            run.result = None  # its empty file is gone, and `resume` starts a new one
         self.stopped = run
         return True
 
     def _keep_or_remove(self, run: Run) -> None:
-        """Keep what an unfinished run has made, or remove the layer where that is nothing."""
-        if run.layer is not None and run.layer not in self._viewer.layers:
-            return  # removed by the user
+        """Keep an unfinished run for `resume`; remove its layer if no part is finished."""
+        if self._removed(run):
+            return
         kept = run.result is not None and bool(run.result.finished())
         if kept:
             self.stopped = run
@@ -274,21 +243,17 @@ class Runs(QObject):
             else:
                 self._viewer.layers.remove(run.layer)
 
+    def _removed(self, run: Run) -> bool:
+        """Whether the user removed the layer of a run."""
+        return run.layer is not None and run.layer not in self._viewer.layers
+
     def _forget_layer(self, event: Any) -> None:
-        """Stop a run whose result is not wanted any more."""
-        if (
-            self.stopped is not None
-            and self.stopped.layer is not None
-            and event.value == self.stopped.layer
-        ):
-            self.stopped, paused = None, self.paused
-            self.paused = False
+        """Stop a run when its layer is removed."""
+        stopped, current = self.stopped, self._current
+        if stopped is not None and stopped.layer is not None and event.value == stopped.layer:
+            paused, self.stopped, self.paused = self.paused, None, False
             if paused and self._waiting:
-                self._begin(self._waiting.popleft())
+                self._begin_run(self._waiting.popleft())
             self.changed.emit()
-        if (
-            self._worker is not None
-            and self._current is not None
-            and event.value == self._current.layer
-        ):
-            self._worker.quit()
+        if current is not None and event.value == current.layer:
+            super().cancel()

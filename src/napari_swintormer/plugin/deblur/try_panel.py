@@ -1,4 +1,4 @@
-"""Buttons that try settings on the view, and the row of small results below the image."""
+"""Buttons that compare settings on the view, with a row of small results below the image."""
 
 from __future__ import annotations
 
@@ -12,129 +12,127 @@ from typing import Any
 import napari
 from numpy.typing import NDArray
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
 from napari_swintormer.plugin.deblur.variant_row import VariantRow
 from napari_swintormer.plugin.deblur.variants import (
+    PlanJob,
     Variant,
-    Variants,
+    iter_variants,
     middle,
     of_models,
     of_steps,
     of_strength,
 )
 from napari_swintormer.plugin.layers.view import InView
-from napari_swintormer.plugin.shared.style import style_sheet
-from napari_swintormer.runs.job import Job
+from napari_swintormer.plugin.shared.style import button, button_row, style_sheet
+from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 class TryPanel(QWidget):
-    """Tries strengths, models or steps of a prior on the middle of the view; a click takes one.
+    """Compares strengths, models or steps of a prior on the middle of the view.
 
     Parameters
     ----------
     viewer
-        Shows the row of results, below the image.
+        Shows the row of results below the image.
     form
         The fields that a click changes.
     in_view
-        Gives what is on the screen; raises a `SwintormerError` where that cannot be deblurred.
+        Returns what is on the screen; raises a `SwintormerError` if it cannot be deblurred.
 
     Attributes
     ----------
-    variants
-        Makes them.
+    work
+        Restores the variants.
     row
-        Shows them; None before the first.
+        Shows the variants; None before the first.
     """
 
     said = Signal(str, bool)
+    made = Signal(int, object)
+    """Number of a variant, and its pixels in the axes of the image."""
 
     def __init__(
         self, viewer: napari.Viewer, form: DeblurForm, in_view: Callable[[], InView]
     ) -> None:
         super().__init__()
         self._viewer, self._form, self._in_view = viewer, form, in_view
-        self.variants = Variants(self)
+        self.work = Work(self)
         self.row: VariantRow | None = None
-        self.strengths = QPushButton("Strengths")
-        self.strengths.setToolTip(
-            "Show the middle of the view at several strengths side by side, below the image.\n"
-            "A click on one takes it over."
+        self.strengths = button(
+            "Strengths",
+            "Show the middle of the view at several strengths, side by side below the image.\n"
+            "Click one to use it.",
+            lambda: self._try(of_strength),
         )
-        self.models = QPushButton("Models")
-        self.models.setToolTip(
-            "Show what each model makes of the middle of the view, side by side, below the image.\n"
-            "A click on one takes it over."
+        self.models = button(
+            "Models",
+            "Show the middle of the view as each model restores it, side by side below the\n"
+            "image. Click one to use it.",
+            lambda: self._try(partial(of_models, models=list_models())),
         )
-        self.steps = QPushButton("Steps")
-        self.steps.setToolTip(
-            "Show the middle of the view without prior, and with one of more and more steps,\n"
-            "side by side, below the image. A click on one takes it over."
+        self.steps = button(
+            "Steps",
+            "Show the middle of the view without the prior and with more and more steps of it,\n"
+            "side by side below the image. Click one to use it.",
+            lambda: self._try(of_steps),
         )
         self.steps.hide()
-        self.strengths.clicked.connect(lambda: self._try(of_strength))
-        self.models.clicked.connect(lambda: self._try(partial(of_models, models=list_models())))
-        self.steps.clicked.connect(lambda: self._try(of_steps))
-        self.variants.made.connect(self._show_result)
-        self.variants.said.connect(self.said)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        layout.addWidget(self.strengths)
-        layout.addWidget(self.models)
-        layout.addWidget(self.steps)
+        self.work.said.connect(self.said)
+        self.made.connect(self._show_result)
+        button_row(self, self.strengths, self.models, self.steps)
 
     def enable(self, possible: bool) -> None:
-        """Offer to try settings, or not: while something else is being made."""
-        for button in (self.strengths, self.models, self.steps):
-            button.setEnabled(possible)
+        """Enable the buttons; hide the one for steps if the model has no prior."""
+        for each in (self.strengths, self.models, self.steps):
+            each.setEnabled(possible)
         self.steps.setHidden(self._form.prior.isHidden())
 
     def close_row(self) -> None:
-        """Take the row out of the window."""
-        self.variants.cancel()
+        """Remove the row from the window."""
+        self.work.cancel()
         if self.row is not None and hasattr(self._viewer, "window"):
             with suppress(LookupError):  # the user has closed it
                 self._viewer.window.remove_dock_widget(self.row)
         self.row = None
 
-    def _try(
-        self,
-        vary: Callable[[DeblurSettings, Callable[[DeblurSettings], Job]], list[Variant]],
-    ) -> None:
+    def _try(self, vary: Callable[[DeblurSettings, PlanJob], list[Variant]]) -> None:
         try:
             view = self._in_view()
             settings = replace(self._form.settings(), axes=view.source.axes)
-            variants = vary(settings, lambda changed: view.source.plan(changed))
+            variants = vary(settings, view.source.plan)
             if not variants:
-                raise ImageError("No model fits this image; the Models widget says what each is.")
+                raise ImageError("No model fits this image. The Models widget describes each one.")
         except SwintormerError as error:
             self.said.emit(str(error), True)
             return
         self._show_row(variants, view)
-        self.variants.start(variants, view.position, middle(view.region))
+        self.work.begin(
+            partial(iter_variants, variants, view.position, middle(view.region)),
+            hear=lambda made: self.made.emit(*made),
+        )
 
     def _show_row(self, variants: list[Variant], view: InView) -> None:
         self.close_row()
         self.row = VariantRow(variants, view.source.axes, view.source.look)
         self.row.setStyleSheet(style_sheet(self._viewer.theme))
-        self.row.chosen.connect(self._take_over)
-        for variant, button in zip(variants, self.row.buttons, strict=True):
+        self.row.chosen.connect(self._use)
+        for variant, picture in zip(variants, self.row.buttons, strict=True):
             chosen = (attrgetter(name)(self._form).value == v for name, v in variant.choice.items())
-            button.setChecked(all(chosen))
-        if hasattr(self._viewer, "window"):  # not so a viewer without one, in scripts
+            picture.setChecked(all(chosen))
+        if hasattr(self._viewer, "window"):  # a ViewerModel in a script has none
             self._viewer.window.add_dock_widget(self.row, name="Try on the view", area="bottom")
 
     def _show_result(self, number: int, pixels: NDArray[Any]) -> None:
         if self.row is not None:
             self.row.show_result(number, pixels)
 
-    def _take_over(self, variant: Variant) -> None:
+    def _use(self, variant: Variant) -> None:
         for name, value in variant.choice.items():
             attrgetter(name)(self._form).value = value
-        self.said.emit(f"Taken over: {variant.label}.", False)
+        self.said.emit(f"Set: {variant.label}.", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from magicgui.widgets.bases import ValueWidget
@@ -11,9 +12,11 @@ from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QLayout,
+    QPushButton,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -64,6 +67,31 @@ def add_row(
         line = cell
     form.addRow(label, line)
     return label
+
+
+def button(
+    text: str,
+    tooltip: str,
+    clicked: Callable[[], object] | None = None,
+    *,
+    checkable: bool = False,
+) -> QPushButton:
+    """Make a button with an explanation."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.setCheckable(checkable)
+    if clicked is not None:
+        made.clicked.connect(lambda *_: clicked())
+    return made
+
+
+def button_row(parent: QWidget, *buttons: QPushButton, columns: int = 3) -> None:
+    """Lay out the buttons of a panel in rows."""
+    layout = QGridLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(6)
+    for number, each in enumerate(buttons):
+        layout.addWidget(each, number // columns, number % columns)
 
 
 def text_label(role: str) -> QLabel:

@@ -1,0 +1,116 @@
+"""The events of a run, as `napari_swintormer.plugin.shared.work.Work` takes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from napari_swintormer.engine.speed import recall_speed, remember_speed
+from napari_swintormer.events import Event, Notice, Progress
+from napari_swintormer.plugin.layers.file_result import FileResult
+from napari_swintormer.plugin.layers.layer_data import LayerSource
+from napari_swintormer.plugin.layers.layer_result import LayerResult, make_result
+from napari_swintormer.runs.job import Job, planned_speed_key
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a run: complete, or just opened and still showing the input.
+
+    Attributes
+    ----------
+    result
+        Holds the deblurred image.
+    provenance
+        How it was made, for the metadata of the layer.
+    seconds
+        Duration of the run; 0 while it is going on.
+    """
+
+    result: LayerResult | FileResult
+    provenance: dict[str, Any]
+    seconds: float = 0.0
+
+
+def iter_run(
+    job: Job,
+    source: LayerSource,
+    result: LayerResult | FileResult | None = None,
+    destination: Path | None = None,
+) -> Generator[Event | Outcome, None, Outcome]:
+    """Run a job. Closing the generator keeps the finished part of the result.
+
+    Parameters
+    ----------
+    job
+        The planned run. The model is loaded here.
+    source
+        The image.
+    result
+        Result of a run that was stopped; the run continues it. None starts a new run.
+    destination
+        File of the result; None for a layer.
+
+    Yields
+    ------
+    Event or Outcome
+        An `Outcome` when the result is open, then the events of `Job.run`.
+    """
+    start = time.monotonic()
+    if result is None and destination is None:
+        result = make_result(job, source.coarser)
+    elif result is None:
+        assert destination is not None
+        result = FileResult(job, source, destination)
+    try:
+        if isinstance(result, FileResult) and result.damage is not None:
+            yield Notice(result.damage)
+        provenance = job.provenance()
+        yield Outcome(result, provenance)
+        yield from _fill(job, result)
+    finally:
+        if isinstance(result, FileResult):
+            result.discard_if_empty()
+    made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+    return Outcome(result, provenance | made, time.monotonic() - start)
+
+
+def _fill(job: Job, result: LayerResult | FileResult) -> Generator[Event, None, None]:
+    """Run until the result is complete."""
+    events = job.run(result.array, result, deviation=result.deviation)
+    if not result.finished():  # the tiles of an earlier run would count as well
+        events = keep_first_speed(job, events)
+    yield from events
+    if isinstance(result, FileResult):
+        yield from result.put_in_place()
+
+
+def keep_first_speed(job: Job, events: Generator[Event, None, T]) -> Generator[Event, None, T]:
+    """Pass events on, and store the speed if none is known, so that the plan shows a time.
+
+    The engine stores the speed of a run without its first batch. A preview or a run of one batch
+    has only this speed, which is too low rather than too high.
+    """
+    last: Progress | None = None
+    try:
+        with closing(events):
+            while True:
+                event = next(events)
+                if isinstance(event, Progress) and not event.steps:
+                    last = event
+                yield event
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        key = planned_speed_key(job.weights_sha256, job.settings)
+        if last is not None and last.elapsed > 0 and recall_speed(key) is None:
+            height, width = job.plan.grid.tile_shape
+            remember_speed(key, last.done * job.plan.samples * height * width / last.elapsed)
