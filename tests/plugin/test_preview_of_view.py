@@ -84,7 +84,7 @@ def test_only_so_much_of_a_view_and_none_from_the_side(deblur_alone, monkeypatch
     with pytest.raises(ImageError, match="along Z"):
         view.visible_region(viewer, layer, source)
     viewer.dims.ndisplay = 3
-    with pytest.raises(ImageError, match="two dimensions"):
+    with pytest.raises(ImageError, match="2D view"):
         view.visible_region(viewer, layer, source)
 
 

@@ -150,7 +150,7 @@ class DeblurWidget(QWidget):
                 raise ImageError(
                     f"{layer.name} is chosen for both views; choose the other image of the scene."
                 )
-            source = source.beside(second)
+            source = source.with_second_view(second)
         if self._one_plane_of(source):
             source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
         elif self.form.plane_range is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -61,3 +63,12 @@ class EveryNth:
             else:
                 finer.append(part * step)
         return np.asarray(self.data[tuple(finer)])
+
+
+def chunk_regions(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Give the regions of an array that its chunks cover, in C order."""
+    along = [
+        [slice(start, min(start + side, n)) for start in range(0, n, side)]
+        for n, side in zip(shape, chunks, strict=True)
+    ]
+    return product(*along)

@@ -13,15 +13,15 @@ _BRIGHTEST = 99.9  # percentile of the deviation that is drawn brightest
 
 
 def deviation_layer(source: LayerSource, data: Any, provenance: dict[str, Any]) -> Image:
-    """Build the layer of a deviation; it lies where the result lies.
+    """Build the layer of a deviation, in the place of the result.
 
     Parameters
     ----------
     source
-        What was deblurred.
+        The image that was deblurred.
     data
         Standard deviation of the samples in the units of the image, of its shape and axes, or its
-        levels, finest first. That of colours is shown as one: the root of their mean square.
+        levels, finest first. The layer shows the root mean square over the colours of a pixel.
     provenance
         Becomes ``metadata["swintormer"]``.
     """

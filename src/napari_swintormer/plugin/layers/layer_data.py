@@ -18,43 +18,25 @@ from napari_swintormer.imaging.part import format_planes
 from napari_swintormer.runs.job import Job, prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
-# What the result layer takes over from the input layer as it is.
-_KEPT = (
-    "affine",
-    "attenuation",
-    "axis_labels",
-    "blending",
-    "colormap",
-    "contrast_limits",
-    "depiction",
-    "gamma",
-    "interpolation2d",
-    "interpolation3d",
-    "iso_threshold",
-    "opacity",
-    "projection_mode",
-    "rendering",
-    "rgb",
-    "rotate",
-    "scale",
-    "shear",
-    "translate",
-    "units",
-)
+_TRANSFORM = ("affine", "axis_labels", "rotate", "scale", "shear", "translate", "units")
+_COLOURS = ("blending", "colormap", "contrast_limits", "gamma", "opacity", "rgb")
+_VIEW = ("attenuation", "depiction", "interpolation2d", "interpolation3d", "iso_threshold")
+_TAKEN_OVER = (*_TRANSFORM, *_COLOURS, *_VIEW, "projection_mode", "rendering")
+"""Properties that a result layer has from its input layer."""
 
 
 @dataclass(frozen=True)
 class LayerSource:
-    """What a run needs to know of a layer, copied on the GUI thread when the run begins.
+    """A copy of what a run needs from a layer, taken on the GUI thread when the run begins.
 
-    The layer may change, or be deleted, while the run goes on.
+    The user may change or delete the layer while the run goes on.
 
     Attributes
     ----------
     name
         Name of the layer.
     data
-        The image, or the plane of it that is worked on; as lazy as the data of the layer.
+        The image, or the planes of it to deblur; lazy if the data of the layer are lazy.
     axes
         One letter of ``TCZYXS`` per dimension of `data`.
     look
@@ -62,12 +44,12 @@ class LayerSource:
     contrast_limits_range
         Ends of the slider of the contrast limits.
     coarser
-        Coarser levels of `data`, finest first, where the layer has them.
+        Coarser levels of `data`, finest first, if the layer has them.
     whole, spans
-        The whole image, and what `data` is of it: first plane and the one after the last, along
-        axes where not all planes are meant.
+        The whole image, and the planes of it that `data` holds: first plane and the one after the
+        last, along every axis that is cut.
     second, second_name
-        For a model of two views the whole image of the second, and the name of its layer.
+        Whole image and layer name of the second view, for a model of two views.
     """
 
     name: str
@@ -90,17 +72,17 @@ class LayerSource:
         layer
             The input layer.
         axes
-            One letter of ``TCZYXS`` per dimension of the layer's data.
+            One letter of ``TCZYXS`` per dimension of the layer's data; empty to guess them.
 
         Raises
         ------
         ImageError
-            When the image is none, or `axes` do not fit it.
+            The layer holds no image, or `axes` do not fit it.
         """
         data = full_resolution(layer)
         axes = resolve_axes(data.shape, data.dtype, axes or None)
         state = layer.as_layer_data_tuple()[1]
-        look = {key: state[key] for key in _KEPT if key in state}
+        look = {key: state[key] for key in _TAKEN_OVER if key in state}
         low, high = layer.contrast_limits_range
         stack = [i for i, axis in enumerate(axes) if axis not in "YX"]
         coarser = tuple(
@@ -110,12 +92,12 @@ class LayerSource:
         )
         return cls(layer.name, data, axes, look, (float(low), float(high)), coarser, data)
 
-    def beside(self, layer: Image) -> LayerSource:
-        """Take the whole image of another layer as the second view of the scene."""
+    def with_second_view(self, layer: Image) -> LayerSource:
+        """Add the whole image of another layer as the second view of the scene."""
         return replace(self, second=full_resolution(layer), second_name=layer.name)
 
     def plan(self, settings: DeblurSettings) -> Job:
-        """Plan a run over what is worked on; as a part of the whole image it is the same there."""
+        """Plan a run over `data`; its pixels equal those of a run over the whole image."""
         return prepare(self.whole, self.complete(settings), second_view=self.second)
 
     def complete(self, settings: DeblurSettings) -> DeblurSettings:
@@ -123,23 +105,17 @@ class LayerSource:
         return replace(settings, axes=self.axes, planes=format_planes(self.spans))
 
     def plane_at(self, position: tuple[float, ...]) -> LayerSource:
-        """Keep only the plane at a position; every other axis shrinks to the size 1.
+        """Keep the plane at a position; `data` is lazy, with size 1 along T, C and Z.
 
         Parameters
         ----------
         position
-            Index along every dimension of the layer (not the samples), not rounded, for example
-            ``layer.world_to_data(viewer.dims.point)``.
-
-        Returns
-        -------
-        LayerSource
-            Its `data` is lazy; its result lies where the plane lies.
+            As in `position`.
         """
         return self._cut({axis: (i, i + 1) for axis, i in self.position(position).items()})
 
     def planes_along(self, axis: str, first: int, last: int) -> LayerSource:
-        """Keep only a range of planes.
+        """Keep a range of planes; `data` is lazy.
 
         Parameters
         ----------
@@ -148,72 +124,62 @@ class LayerSource:
         first, last
             Index of the first and of the last plane that stays.
 
-        Returns
-        -------
-        LayerSource
-            Its `data` is lazy; its result lies where the planes lie.
-
         Raises
         ------
         ImageError
-            When the image has no such planes.
+            The image has no such planes.
         """
         length = dict(zip(self.axes, self.data.shape, strict=True)).get(axis, 0)
         if not 0 <= first <= last < length:
-            there = f"its planes are 0 to {length - 1}" if length else "it has no such axis"
+            planes = f"planes 0 to {length - 1}" if length else "no such axis"
             raise ImageError(
-                f"{self.name} has no planes {first} to {last} along {axis} ({there}); "
-                "choose others."
+                f"{self.name} has no planes {first} to {last} along {axis}; it has {planes}. "
+                "Choose other planes."
             )
         return self._cut({axis: (first, last + 1)})
 
     def _cut(self, spans: Mapping[str, tuple[int, int]]) -> LayerSource:
         """Keep a span ``(start, stop)`` along some axes."""
-        region = tuple(
-            slice(*spans[letter]) if letter in spans else slice(None) for letter in self.axes
-        )
-        levels = [
+        region = tuple(slice(*spans.get(letter, (None, None))) for letter in self.axes)
+        data, *coarser = (
             (level if isinstance(level, np.ndarray) else as_dask(level))[region]
             for level in (self.data, *self.coarser)
-        ]
-        place = {axis: start for axis, (start, _) in spans.items()}
-        return replace(self.part_at(place, levels[0], levels[1:]), spans=spans)
+        )
+        origin = {axis: start for axis, (start, _) in spans.items()}
+        return replace(self.part_at(origin, data, coarser), spans=spans)
 
     def part_at(
-        self, place: Mapping[str, float], data: Any, coarser: Sequence[Any] = ()
+        self, origin: Mapping[str, float], data: Any, coarser: Sequence[Any] = ()
     ) -> LayerSource:
-        """Put a part of the image in the place of the image, and lay it where the part lies.
+        """Replace the image by a part of it; its layer lies where the part lies.
 
         Parameters
         ----------
-        place
-            Where its first pixel lies along the axes where that is not 0, in pixels.
+        origin
+            Index of the first pixel of the part along each axis; axes with index 0 may be absent.
         data, coarser
-            The part.
+            The part, and its coarser levels.
         """
-        placed = Affine(
-            scale=self.look["scale"],
-            translate=self.look["translate"],
-            rotate=self.look["rotate"],
-            shear=self.look["shear"],
-        )
+        look = self.look
+        transform = Affine(**{key: look[key] for key in ("scale", "translate", "rotate", "shear")})
         # napari counts no dimension for the samples
-        offset = np.array([place.get(axis, 0) for axis in self.axes if axis != "S"], float)
-        look = {**self.look, "translate": np.asarray(placed(offset))}
+        offset = np.array([origin.get(axis, 0) for axis in self.axes if axis != "S"], float)
+        look = look | {"translate": np.asarray(transform(offset))}
         return replace(self, data=data, look=look, coarser=tuple(coarser))
 
     def position(self, position: tuple[float, ...]) -> dict[str, int]:
-        """Give the index along each of T, C and Z; inside the image, wherever the slider stands.
+        """Give the index of the nearest plane along each of T, C and Z.
 
         Parameters
         ----------
         position
-            As in `plane_at`.
+            Unrounded index along every dimension of the layer but the samples, such as
+            ``layer.world_to_data(viewer.dims.point)``; it may lie outside the image.
         """
         dimensions = [axis for axis, letter in enumerate(self.axes) if letter != "S"]
         return {
-            self.axes[axis]: int(np.clip(round(where), 0, self.data.shape[axis] - 1))
-            for axis, where in zip(dimensions, position, strict=True)  # none for the samples
+            self.axes[axis]: int(np.clip(round(index), 0, self.data.shape[axis] - 1))
+            for axis, index in zip(dimensions, position, strict=True)
             if self.axes[axis] not in "YX"
         }
 
@@ -225,9 +191,9 @@ class LayerSource:
         Parameters
         ----------
         data
-            The result, of the same shape and axes as `data`, or its levels, finest first.
+            The result, of the shape and axes of the source, or its levels, finest first.
         provenance
-            Becomes ``metadata["swintormer"]``, where it is not None.
+            Becomes ``metadata["swintormer"]`` unless it is None.
         kind
             Second word of the layer's name.
         """
@@ -245,21 +211,21 @@ class LayerSource:
 
 
 def full_resolution(layer: Image) -> Any:
-    """Array of a layer, of a multiscale layer the finest level."""
+    """Give the array of a layer; of a multiscale layer the finest level."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
 def pixel_sizes(
     axes: str, scale: Sequence[float], units: Sequence[Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Give what files say of the size of a pixel: size and unit by axis, where both are known.
+    """Give size and unit of a pixel by axis, for the axes whose unit files can hold.
 
     Parameters
     ----------
     axes
         One letter of ``TCZYXS`` per dimension.
     scale, units
-        Of the layer: one per dimension without the samples.
+        Of the layer: one value per dimension but the samples.
     """
     pixel_size, unit = {}, {}
     dimensions = [axis for axis in axes if axis != "S"]
@@ -276,13 +242,7 @@ def as_dask(data: Any) -> da.Array:
 
 
 def guess_axes(layer: Image) -> str:
-    """Guess the axes of a layer from its colours, its axis labels and its number of dimensions.
-
-    Returns
-    -------
-    str
-        One letter of ``TCZYXS`` per dimension of the layer's data; empty if they cannot be guessed.
-    """
+    """Guess the axes of a layer; empty if they cannot be guessed."""
     data = full_resolution(layer)
     labels = [str(label) for label in layer.axis_labels]
     try:
@@ -292,21 +252,26 @@ def guess_axes(layer: Image) -> str:
 
 
 def guess_axes_of(shape: Sequence[int], dtype: Any, labels: Sequence[str], *, rgb: bool) -> str:
-    """Guess the axes of an image, see `guess_axes`.
+    """Guess the axes of an image from labels, colours and the number of dimensions.
 
     Parameters
     ----------
     shape, dtype
         Of the image, with its samples.
     labels
-        Of the dimensions without the samples.
+        One label per dimension but the samples.
     rgb
         Whether the last dimension holds the colours of a pixel.
+
+    Returns
+    -------
+    str
+        One letter of ``TCZYXS`` per dimension.
 
     Raises
     ------
     ImageError
-        They cannot be guessed.
+        The axes cannot be guessed.
     """
     letters = [label.strip().upper()[:1] for label in labels]
     named = [*letters, "S"] if rgb else letters

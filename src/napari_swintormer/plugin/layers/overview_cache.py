@@ -14,7 +14,6 @@ import tempfile
 import time
 import weakref
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -32,6 +31,7 @@ from napari_swintormer.imaging.store.pyramid import (
     halve,
     renew_levels,
 )
+from napari_swintormer.plugin.layers.array_views import chunk_regions
 from napari_swintormer.settings.preferences import cache_folder
 
 LIMIT = 4 * 2**30  # bytes on disk, of all files together
@@ -123,7 +123,7 @@ def _make(
 ) -> None:
     """Make all levels, chunk by chunk of the finest, until `stop` is set."""
     try:
-        for region in _chunks(arrays[0]):
+        for region in chunk_regions(arrays[0].shape, arrays[0].chunks):
             if stop.is_set():
                 break
             finer = tuple(
@@ -164,14 +164,6 @@ def _open(folder: Path) -> list[Any]:
     group = zarr.open_group(folder, mode="r")
     numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
     return [group[str(number)] for number in numbers]
-
-
-def _chunks(array: Any) -> list[tuple[slice, ...]]:
-    along = [
-        [slice(start, min(start + side, n)) for start in range(0, n, side)]
-        for n, side in zip(array.shape, array.chunks, strict=True)
-    ]
-    return list(product(*along))
 
 
 def _fingerprint(image: Image) -> str:

@@ -13,25 +13,25 @@ from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygo
 from qtpy.QtWidgets import QWidget
 from vispy.visuals.filters.clipping_planes import PlanesClipper
 
-_GRIP = 26  # pixels, width of what can be gripped
+_GRIP = 26  # pixels, width of what the mouse can grip
 
 
 class Swipe(QObject):
-    """Hides a layer on the left of a line that can be dragged.
+    """Hides a layer on the left of a line that the user can drag.
 
-    What is hidden is decided by the pixel of the canvas, so that the line stays where it is while
-    the view moves, zooms, or goes to another plane or another level of a pyramid.
+    The line has its position on the canvas. It stays there while the view moves, zooms, or goes to
+    another plane or another level of a pyramid.
 
     Parameters
     ----------
     viewer
         Shows the layer.
     parent
-        Stands in the window of the viewer.
+        A widget in the window of the viewer.
     """
 
     stopped = Signal()
-    """The line has gone by itself: no layer, or no place for it."""
+    """The line was removed because its layer was, or because the view has no place for it."""
 
     def __init__(self, viewer: napari.Viewer, parent: QWidget) -> None:
         super().__init__(parent)
@@ -51,7 +51,7 @@ class Swipe(QObject):
 
     @property
     def x(self) -> int:
-        """Where the line stands, in pixels of the canvas."""
+        """Position of the line, in pixels of the canvas."""
         return 0 if self._line is None else self._line.position
 
     def start(self, layer: Image) -> None:
@@ -60,7 +60,7 @@ class Swipe(QObject):
         Parameters
         ----------
         layer
-            Of the viewer, shown in two dimensions.
+            A layer of the viewer, shown in two dimensions.
         """
         position = None if self._line is None else self._line.position
         self.stop()
@@ -75,9 +75,9 @@ class Swipe(QObject):
         self._line.show()
 
     def stop(self) -> None:
-        """Remove the line; the layer is whole again."""
+        """Remove the line, and show the whole layer again."""
         if self._line is not None:
-            self._line.moved.disconnect(self._clip_at)  # it is there until Qt deletes it
+            self._line.moved.disconnect(self._clip_at)  # Qt deletes it later
             self._line.hide()
             self._line.deleteLater()
             self._line = None
@@ -102,16 +102,16 @@ class Swipe(QObject):
 
 
 def canvas_of(widget: QWidget) -> Any:
-    """Find the canvas of the window that a widget stands in; None where it stands in none.
+    """Find the canvas of the window that holds a widget; None if there is no window.
 
-    Through the widgets of Qt: to plugins, napari gives no way from the viewer to its canvas.
+    napari gives plugins no way from the viewer to its canvas, so this searches the widgets of Qt.
     """
     viewers = widget.window().findChildren(QtViewer)
     return viewers[0].canvas if viewers else None
 
 
 class _Line(QWidget):
-    """The line with its grip, over the canvas."""
+    """Shows the line with its grip over the canvas."""
 
     moved = Signal(int)
 
@@ -135,11 +135,11 @@ class _Line(QWidget):
             self._move_to(round(self.mapToParent(event.position().toPoint()).x()))
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802 (Qt's name)
-        """Take the event: it is none for the canvas below."""
+        """Keep the event from the canvas below."""
         event.accept()
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 (Qt's name)
-        """Draw a bright line with a dark border, seen on any image, and the grip."""
+        """Draw the grip, and a bright line with a dark border that shows on any image."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         x, y = self.width() // 2, self.height() // 2

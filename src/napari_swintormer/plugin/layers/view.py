@@ -1,4 +1,4 @@
-"""What part of a layer the viewer shows, and at which position of a stack."""
+"""Finds the part of a layer that the viewer shows."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from napari_swintormer.errors import ImageError
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.tiling.grid import Region
 
-# More than this takes too long to be a preview: 25 tiles of 256 pixels and the usual overlap.
 LARGEST_PREVIEW = 1024
+"""Longest side of a preview in pixels: 25 tiles of 256 pixels with the usual overlap."""
 
 
 @dataclass(frozen=True)
 class InView:
-    """What is on the screen of what is to be deblurred.
+    """The part of an image that is on the screen.
 
     Attributes
     ----------
     source
-        All that is to be deblurred.
+        The whole image.
     position
-        Index of the plane in view along each of T, C and Z that `source` has.
+        Index of the plane on the screen along each of T, C and Z that the image has.
     region
-        Of that plane, in pixels of full resolution.
+        The part of that plane, in pixels of full resolution.
     """
 
     source: LayerSource
@@ -39,33 +39,33 @@ class InView:
 
 
 def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Region:
-    """Find the part of a layer that is to be previewed, in pixels of full resolution.
+    """Find the part of a layer for a preview.
 
-    That is the rectangle around the shapes that are selected in the active layer, where that is a
-    Shapes layer; else what is on the screen.
+    If the active layer is a Shapes layer with selected shapes, the part is the rectangle around
+    them. Otherwise it is what the screen shows.
 
     Parameters
     ----------
     viewer
         Shows the layer in two dimensions.
     layer
-        Single-scale or multiscale, in any place, also rotated.
+        The layer, with any transform.
     source
-        Of the layer, with its axes.
+        The image of the layer.
 
     Returns
     -------
     Region
-        The middle of that part where it is more than 1024 pixels along a side.
+        In pixels of full resolution; cut to the middle 1024 pixels along a longer side.
 
     Raises
     ------
     ImageError
-        When the layer is not on the screen, or not seen from above Y and X, or the shapes lie
-        outside of it.
+        The layer is not on the screen, the screen does not show Y and X, or the shapes lie outside
+        the layer.
     """
     if viewer.dims.ndisplay != 2:
-        raise ImageError("A preview needs the view in two dimensions; switch it at the lower left.")
+        raise ImageError("A preview needs the 2D view; switch to it at the lower left.")
     shapes = selected_shapes(viewer)
     in_world = _corners_in_world(viewer) if shapes is None else _shapes_in_world(viewer, shapes)
     corners = np.array([layer.world_to_data(corner) for corner in in_world])
@@ -74,7 +74,7 @@ def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Re
     for axis, letter in enumerate(letters):
         if letter not in "YX" and np.ptp(corners[:, axis]) > 1:
             raise ImageError(
-                f"A preview needs Y and X on the screen (got a view along {letter}); turn the axes "
+                f"A preview needs Y and X on the screen (got a view along {letter}). Turn the axes "
                 "back at the lower left, or correct the axes above."
             )
     for letter in "YX":
@@ -84,22 +84,22 @@ def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Re
     if y0 == y1 or x0 == x1:
         if shapes is not None:
             raise ImageError(
-                f"The selected shape lies outside {source.name}; move it onto the image, or select "
+                f"The selected shape lies outside {source.name}. Move it onto the image, or select "
                 "no shape to preview what is on the screen."
             )
-        raise ImageError(f"{source.name} is not on the screen; move the view to where it is.")
+        raise ImageError(f"{source.name} is not on the screen. Move the view to it.")
     return Region(y0, y1, x0, x1)
 
 
 def selected_shapes(viewer: ViewerModel) -> Shapes | None:
-    """Give the active layer if it has shapes that are selected."""
+    """Give the active layer if it is a Shapes layer with selected shapes."""
     active = viewer.layers.selection.active
     return active if isinstance(active, Shapes) and active.selected_data else None
 
 
 def _span(along: NDArray[np.float64], length: int) -> tuple[int, int]:
-    """Give first and last pixel (exclusive) of an extent, inside the image and not too many."""
-    # a pixel reaches half its side to both sides of its centre
+    """Cut an extent to pixels inside the image, and to the middle `LARGEST_PREVIEW` of them."""
+    # the centre of a pixel has an integer coordinate, so its borders lie at halves
     start, stop = np.floor(along.min() + 0.5), np.ceil(along.max() + 0.5)
     start, stop = int(np.clip(start, 0, length)), int(np.clip(stop, 0, length))
     if stop - start > LARGEST_PREVIEW:
@@ -109,19 +109,19 @@ def _span(along: NDArray[np.float64], length: int) -> tuple[int, int]:
 
 
 def _shapes_in_world(viewer: ViewerModel, shapes: Shapes) -> list[tuple[float, ...]]:
-    """Corners of the selected shapes, in the world's coordinates."""
+    """Give the corners of the selected shapes in world coordinates."""
     points = []
     for number in shapes.selected_data:
         for corner in shapes.data[number]:
-            place = shapes.data_to_world(corner)
-            # a Shapes layer of fewer dimensions than the viewer has the last ones
-            points.append((*viewer.dims.point[: len(viewer.dims.point) - len(place)], *place))
+            point = shapes.data_to_world(corner)
+            # a Shapes layer with fewer dimensions than the viewer has the last ones
+            points.append((*viewer.dims.point[: len(viewer.dims.point) - len(point)], *point))
     return points
 
 
 def _corners_in_world(viewer: ViewerModel) -> list[tuple[float, ...]]:
-    """Corners of the canvas, in the world's coordinates."""
-    new = hasattr(viewer, "scene")  # napari before 0.9 keeps camera and canvas elsewhere
+    """Give the corners of the canvas in world coordinates."""
+    new = hasattr(viewer, "scene")  # in napari before 0.9 the viewer has camera and canvas size
     camera = viewer.scene.camera if new else viewer.camera
     size = np.array(viewer.canvas.size if new else viewer._canvas_size, float)
     half = size / 2 / camera.zoom

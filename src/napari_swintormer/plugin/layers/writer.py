@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,27 @@ from napari_swintormer.imaging.formats.writing import (
     write_image,
 )
 from napari_swintormer.imaging.store.result import ResultStore
+from napari_swintormer.plugin.layers.array_views import chunk_regions
 from napari_swintormer.plugin.layers.layer_data import guess_axes_of, pixel_sizes
 
 _CHUNK = 1024  # pixels, side of what is in memory at once, and of the chunks of OME-Zarr
 
 
 def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write one image layer; of a multiscale layer the finest level, OME-Zarr with a pyramid.
+    """Write one image layer at full resolution; an OME-Zarr image gets a pyramid.
 
     Parameters
     ----------
     path
-        ``.ome.tif``, ``.ome.tiff`` or ``.ome.zarr``; replaced if it exists, napari has asked.
+        File that ends in ``.ome.tif``, ``.ome.tiff`` or ``.ome.zarr``. An existing file is
+        replaced: napari has asked the user.
     data, meta
-        Of the layer, as napari gives them.
+        Data and properties of the layer, as napari gives them.
 
     Returns
     -------
     list of str
-        What was written.
+        The file that was written.
 
     Raises
     ------
@@ -61,23 +62,16 @@ def _write_zarr(
         path, image.shape, dtype, axes, _CHUNK, {},
         pixel_size=pixel_size, unit=unit, overwrite=True,
     )  # fmt: skip
-    steps = [
-        {"Y": _CHUNK, "X": _CHUNK, "S": n}.get(axis, 1)
-        for axis, n in zip(axes, image.shape, strict=True)
-    ]
-    starts = [range(0, n, step) for n, step in zip(image.shape, steps, strict=True)]
-    stack = [i for i, axis in enumerate(axes) if axis in "TCZ"]
-    y, x = axes.index("Y"), axes.index("X")
+    size = dict(zip(axes, image.shape, strict=True))
+    side = {"Y": _CHUNK, "X": _CHUNK, "S": size.get("S", 1)}
+    stack = [axis for axis in axes if axis in "TCZ"]
     try:
-        for corner in product(*starts):
-            region = tuple(
-                slice(start, min(start + step, n))
-                for start, step, n in zip(corner, steps, image.shape, strict=True)
-            )
+        for region in chunk_regions(image.shape, [side.get(axis, 1) for axis in axes]):
             store.array[region] = np.asarray(image[region])
-            place = tuple(corner[i] for i in stack)
-            plane = np.ravel_multi_index(place, [image.shape[i] for i in stack]) if stack else 0
-            store.mark(int(plane), corner[y] // _CHUNK, corner[x] // _CHUNK)
+            start = {axis: part.start for axis, part in zip(axes, region, strict=True)}
+            index, shape = [start[a] for a in stack], [size[a] for a in stack]
+            plane = int(np.ravel_multi_index(index, shape)) if stack else 0
+            store.mark(plane, start["Y"] // _CHUNK, start["X"] // _CHUNK)
         store.finish(overwrite=True)
     finally:
         store.discard()
