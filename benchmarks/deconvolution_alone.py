@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_swintormer.evaluation.datasets import GAMMA, SUFFIXES
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.data.synthetic import GAMMA, SUFFIXES
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.weights import load_weights

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 from napari_swintormer.models.network.wiener import WienerBank

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.metrics.similarity import affine_fit, intensity_span, psnr
+from napari_swintormer.evaluation.reports.pages import markdown_table
 
 SIDE, SAMPLES = 13, 12_000  # pixels; equations of an image
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="table of real pairs")
     options = parser.parse_args()
     sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for pair in datasets.real_pairs(options.pairs):
+    for pair in synthetic.real_pairs(options.pairs):
         halves = standard(pair.blurred), standard(pair.sharp)
         sets.setdefault(pair.set, []).append(halves)
     rows = []

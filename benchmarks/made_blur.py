@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.metrics import affine_fit
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.metrics.similarity import affine_fit
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.training.data.listing import list_pairs
 from napari_swintormer.training.data.pairs import sharp_planes
@@ -75,7 +75,7 @@ def made(options: argparse.Namespace) -> dict[str, list[tuple[np.ndarray, np.nda
 def real(table: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """The most detailed patches of real pairs, in the range of the sharp half."""
     sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for pair in datasets.real_pairs(table):
+    for pair in synthetic.real_pairs(table):
         low, high = np.percentile(pair.sharp, (0.1, 99.9))
         sharp = np.atleast_3d((pair.sharp - low) / (high - low))
         blurred = np.atleast_3d(affine_fit(pair.blurred, pair.sharp) - low) / (high - low)

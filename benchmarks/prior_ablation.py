@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from napari_swintormer import load_model
-from napari_swintormer.evaluation.cost import count
-from napari_swintormer.evaluation.methods import BLURRED, Model, parse_method
-from napari_swintormer.evaluation.pages import markdown_table, write_report
-from napari_swintormer.evaluation.run import Evaluation, find_source
+from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
+from napari_swintormer.evaluation.methods.cost import count
+from napari_swintormer.evaluation.methods.methods import BLURRED, ModelMethod, parse_method
+from napari_swintormer.evaluation.reports.pages import markdown_table, write_report
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.terminal import finish
@@ -31,7 +31,7 @@ from napari_swintormer.terminal import finish
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_swintormer.evaluation.run import Row
+    from napari_swintormer.evaluation.evaluation import Row
 
 
 TILE = 512  # pixels, as of the shipped models
@@ -68,10 +68,10 @@ def main() -> None:
     right = load_model(options.model)
     wrong = WrongPrior(right.card, right.network.state_dict(), right.sha256)
     evaluation = Evaluation(
-        tuple(map(find_source, options.data)),
+        tuple(map(find_data_set, options.data)),
         (
             *(parse_method(name, settings) for name, _ in variants.values()),
-            Model(WRONG, replace(settings, model=options.model), restorer=wrong),
+            ModelMethod(WRONG, replace(settings, model=options.model), restorer=wrong),
         ),
         options.out,
         centre=options.centre,

@@ -22,9 +22,9 @@ from scipy.ndimage import gaussian_gradient_magnitude
 from scipy.stats import spearmanr
 
 from napari_swintormer import deblur, load_model
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.metrics import intensity_span
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.metrics.similarity import intensity_span
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.evaluation.residual import residual_map
 
 CLASSES, SQUARE = 20, 8
@@ -43,7 +43,7 @@ def main() -> None:
         folder = getattr(options, kind)
         if folder is None:
             continue
-        pairs = list(islice(datasets.blurred_pairs(folder, kind), options.images))
+        pairs = list(islice(synthetic.blurred_pairs(folder, kind), options.images))
         maps = [measure(pair, restorer, options) for pair in pairs]
         plot = options.out.with_name(f"{options.out.stem}-{kind}.svg")
         deviation, error = classes(maps)
@@ -56,7 +56,7 @@ def main() -> None:
     print("\n".join(text))
 
 
-def measure(pair: datasets.Pair, restorer, options) -> dict[str, np.ndarray]:
+def measure(pair: synthetic.SyntheticPair, restorer, options) -> dict[str, np.ndarray]:
     """Give maps (Y, X) of the error and of the guesses, in shares of the image's span."""
     result, deviation = deblur(
         pair.blurred,

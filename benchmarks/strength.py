@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer import deblur
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.metrics import affine_fit, psnr
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.metrics.similarity import affine_fit, psnr
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, STRENGTHS
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="table of real pairs")
     parser.add_argument("--draws", type=int, default=2, help="ways to put each image out of focus")
     options = parser.parse_args()
-    sources: list[Iterator[datasets.Pair]] = []
+    sources: list[Iterator[synthetic.SyntheticPair]] = []
     for kind in ("photo", "microscopy"):
         if folder := getattr(options, kind):
-            sources.append(datasets.blurred_pairs(folder, kind, draws=options.draws))
+            sources.append(synthetic.blurred_pairs(folder, kind, draws=options.draws))
     if options.pairs:
-        sources.append(datasets.real_pairs(options.pairs))
+        sources.append(synthetic.real_pairs(options.pairs))
     sets: dict[str, list[list[float]]] = {}
     for pair in chain.from_iterable(sources):
         sets.setdefault(pair.set, []).append(gains(pair, options.model))
@@ -55,16 +55,16 @@ def main() -> None:
     print(markdown_table(["set", "images", *(f"{s:g}" for s in STRENGTHS), "best of these"], rows))
 
 
-def gains(pair: datasets.Pair, model: str) -> list[float]:
+def gains(pair: synthetic.SyntheticPair, model: str) -> list[float]:
     """PSNR over the blurred image at every strength, in dB."""
-    blurred, sharp = datasets.centre(pair.blurred, CROP), datasets.centre(pair.sharp, CROP)
+    blurred, sharp = synthetic.centre(pair.blurred, CROP), synthetic.centre(pair.sharp, CROP)
     restored = deblur(blurred, model, axes=pair.axes)
     change = restored.astype(np.float64) - blurred
     limits = np.iinfo(blurred.dtype)
     errors = []
     for strength in (0.0, *STRENGTHS):
         image = np.clip(np.rint(blurred + strength * change), limits.min, limits.max)
-        image, wanted = datasets.centre(image, SCORED), datasets.centre(sharp, SCORED)
+        image, wanted = synthetic.centre(image, SCORED), synthetic.centre(sharp, SCORED)
         if pair.fit_intensity:
             image = affine_fit(image, wanted)
         errors.append(psnr(image, wanted, data_range=1))

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.methods import parse_method
-from napari_swintormer.evaluation.pages import write_report
-from napari_swintormer.evaluation.run import Evaluation, find_source
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
+from napari_swintormer.evaluation.methods.methods import parse_method
+from napari_swintormer.evaluation.reports.pages import write_report
 from napari_swintormer.optics import psf
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.terminal import finish
@@ -32,8 +32,8 @@ from napari_swintormer.training.degradations.simple import Degradation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_swintormer.evaluation.methods import Method
-    from napari_swintormer.evaluation.pictures import Pictures
+    from napari_swintormer.evaluation.data.pair_images import PairImages
+    from napari_swintormer.evaluation.methods.methods import Method
 
 RADII = (0.0, 3.0, 6.0, 10.0, 16.0)  # pixels
 CROP = 256  # the centre that is restored and scored, in pixels
@@ -52,7 +52,7 @@ class CoarseToFine:
     def identity(self) -> str:
         return f"{self.coarse.identity}, then {self.fine.identity}"
 
-    def restore(self, pictures: Pictures) -> Any:
+    def restore(self, pictures: PairImages) -> Any:
         return self.fine.restore(replace(pictures, blurred=self.coarse.restore(pictures)))
 
 
@@ -78,13 +78,13 @@ def main() -> None:
     names = options.model, f"{options.model}:scale=2", f"{options.model}:scale=4"
     full, half, quarter = (parse_method(name, DeblurSettings()) for name in names)
     methods = full, half, quarter, CoarseToFine("1/2, then full size", half, full)
-    evaluation = Evaluation(tuple(map(find_source, data)), methods, options.out, centre=CROP)
+    evaluation = Evaluation(tuple(map(find_data_set, data)), methods, options.out, centre=CROP)
     finish(evaluation.events(resume=True), "Evaluating", show=True)
     for path in write_report(options.out, "Wide blur", evaluation.rows):
         print(path)
 
 
-def save(folder: Path, pair: datasets.Pair) -> None:
+def save(folder: Path, pair: synthetic.SyntheticPair) -> None:
     """Write a pair into the folders of a set; an image that is there already stays as it is."""
     for name, image in (("blurred", pair.blurred), ("sharp", pair.sharp)):
         file = folder / name / f"{pair.name}.tif"
@@ -94,12 +94,12 @@ def save(folder: Path, pair: datasets.Pair) -> None:
 
 
 def blurred_by_disk(
-    folder: Path, kind: datasets.Kind, radius: float, images: int
-) -> Iterator[datasets.Pair]:
+    folder: Path, kind: synthetic.Kind, radius: float, images: int
+) -> Iterator[synthetic.SyntheticPair]:
     """Blur some images of a folder by a disk of `radius` pixels, the same at every call."""
-    for pair in list(datasets.blurred_pairs(folder, kind))[:: max(1, 24 // images)]:
-        rng = np.random.default_rng([datasets.SEED, zlib.crc32(pair.name.encode())])
-        gamma = datasets.GAMMA if kind == "photo" else 1.0
+    for pair in list(synthetic.blurred_pairs(folder, kind))[:: max(1, 24 // images)]:
+        rng = np.random.default_rng([synthetic.SEED, zlib.crc32(pair.name.encode())])
+        gamma = synthetic.GAMMA if kind == "photo" else 1.0
         degradation = Degradation((psf.disk(radius),), gamma, read_noise=NOISE)
         low, high = (0.0, 255.0) if kind == "photo" else np.percentile(pair.sharp, (0.1, 99.9))
         planes = np.atleast_3d((pair.sharp - low) / (high - low)).astype(np.float32)
@@ -108,7 +108,7 @@ def blurred_by_disk(
         blurred = np.moveaxis(degradation.apply(padded, rng), 0, 2).reshape(pair.sharp.shape)
         limits = np.iinfo(pair.sharp.dtype)
         counts = np.clip(np.rint(blurred * (high - low) + low), limits.min, limits.max)
-        yield datasets.Pair(
+        yield synthetic.SyntheticPair(
             f"{kind}, radius {radius:g}",
             pair.name,
             pair.axes,

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer import deblur, load_model
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.harmless import Harmless, harmless_images
-from napari_swintormer.evaluation.metrics import intensity_span, psnr
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.data.harmless import Harmless, harmless_images
+from napari_swintormer.evaluation.metrics.similarity import intensity_span, psnr
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def sharp_images(options: argparse.Namespace) -> Iterator[Harmless]:
     for kind in ("photo", "microscopy"):
         folder = getattr(options, kind)
         if folder is not None:
-            for pair in datasets.blurred_pairs(folder, kind):
+            for pair in synthetic.blurred_pairs(folder, kind):
                 yield Harmless("sharp", pair.name, pair.axes, pair.sharp)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_swintormer import deblur, train
-from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr, ssim
+from napari_swintormer.evaluation.metrics.similarity import affine_fit, intensity_span, psnr, ssim
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL

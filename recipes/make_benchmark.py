@@ -23,16 +23,16 @@ import tifffile
 from PIL import Image
 
 from napari_swintormer import __version__
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.scenes import ABOUT
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.data.pair_files import ABOUT
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photo", type=Path, help="folder of sharp photos")
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
-    parser.add_argument("--seed", type=int, default=datasets.SEED)
-    parser.add_argument("--side", type=int, default=datasets.CROP, help="of the centre, in pixels")
+    parser.add_argument("--seed", type=int, default=synthetic.SEED)
+    parser.add_argument("--side", type=int, default=synthetic.CROP, help="of the centre, in pixels")
     parser.add_argument("--draws", type=int, default=1, help="ways to put each image out of focus")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sets")
     options = parser.parse_args()
@@ -44,22 +44,22 @@ def main() -> None:
         if folder is not None:
             for blur in ("defocus", "layers", "motion") if kind == "photo" else ("defocus",):
                 draws = options.draws if blur == "defocus" else 1
-                pairs = datasets.blurred_pairs(folder, kind, blur=blur, draws=draws, **shared)
+                pairs = synthetic.blurred_pairs(folder, kind, blur=blur, draws=draws, **shared)
                 name = kind if blur == "defocus" else f"{kind}-{blur}"
                 make(options.out / name, pairs, kind, options.seed)
-            sharp = (as_it_is(p) for p in datasets.blurred_pairs(folder, kind, **shared))
+            sharp = (as_it_is(p) for p in synthetic.blurred_pairs(folder, kind, **shared))
             make(options.out / f"sharp-{kind}", sharp, kind, options.seed)
     fields = (
-        datasets.Pair("blank", field.name, "YX", field.image, field.clean, False)
-        for field in datasets.blank_fields(seed=options.seed)
+        synthetic.SyntheticPair("blank", field.name, "YX", field.image, field.clean, False)
+        for field in synthetic.blank_fields(seed=options.seed)
         if np.ptp(field.image)  # a constant has no error to be measured by
     )
     make(options.out / "blank", fields, "microscopy", options.seed)
 
 
-def as_it_is(pair: datasets.Pair) -> datasets.Pair:
+def as_it_is(pair: synthetic.SyntheticPair) -> synthetic.SyntheticPair:
     """Pair of a sharp image with itself: a method should leave it alone."""
-    return datasets.Pair(pair.set, pair.name, pair.axes, pair.sharp, pair.sharp, False)
+    return synthetic.SyntheticPair(pair.set, pair.name, pair.axes, pair.sharp, pair.sharp, False)
 
 
 def make(folder: Path, pairs, kind: str, seed: int) -> None:
@@ -74,7 +74,7 @@ def make(folder: Path, pairs, kind: str, seed: int) -> None:
                 save(folder / part / pair.name.replace(" ", "-").replace(",", ""), image)
         names += 1
     about = {
-        "gamma": datasets.GAMMA if kind == "photo" else 1.0,
+        "gamma": synthetic.GAMMA if kind == "photo" else 1.0,
         "images": names,
         "seed": seed,
         "made_with": f"napari-swintormer {__version__}",

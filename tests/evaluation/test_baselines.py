@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_swintormer.evaluation.baselines import BASELINES, SIGMA, gaussian_psf
-from napari_swintormer.evaluation.metrics import psnr
+from napari_swintormer.evaluation.methods.classical import BASELINES, SIGMA, gaussian_psf
+from napari_swintormer.evaluation.metrics.similarity import psnr
 
 
 def _sharp(shape=(72, 90)):

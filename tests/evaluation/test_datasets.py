@@ -8,8 +8,8 @@ from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
 from napari_swintormer.errors import FileError
-from napari_swintormer.evaluation import datasets
-from napari_swintormer.evaluation.metrics import psnr
+from napari_swintormer.evaluation.data import synthetic
+from napari_swintormer.evaluation.metrics.similarity import psnr
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def test_the_blur_of_an_image_depends_on_seed_and_name_alone(photos, tmp_path):
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(photos / "b.png", alone)
-    among = {p.name: p for p in datasets.blurred_pairs(photos, "photo")}
-    (only,) = datasets.blurred_pairs(alone, "photo")
+    among = {p.name: p for p in synthetic.blurred_pairs(photos, "photo")}
+    (only,) = synthetic.blurred_pairs(alone, "photo")
     np.testing.assert_array_equal(among["b"].blurred, only.blurred)
-    (reseeded,) = datasets.blurred_pairs(alone, "photo", seed=1)
-    first, second = datasets.blurred_pairs(alone, "photo", draws=2)
+    (reseeded,) = synthetic.blurred_pairs(alone, "photo", seed=1)
+    first, second = synthetic.blurred_pairs(alone, "photo", draws=2)
     assert (first.name, second.name) == (only.name, f"{only.name}-draw-2")
     np.testing.assert_array_equal(first.blurred, only.blurred)
     assert not np.array_equal(second.blurred, only.blurred)
@@ -40,7 +40,7 @@ def test_the_blur_of_an_image_depends_on_seed_and_name_alone(photos, tmp_path):
 
 @pytest.mark.parametrize("kind", ["photo", "microscopy"])
 def test_blurred_pairs_are_moderately_blurred_and_stay_in_place(photos, kind):
-    for pair in datasets.blurred_pairs(photos, kind):
+    for pair in synthetic.blurred_pairs(photos, kind):
         assert pair.blurred.dtype == pair.sharp.dtype == np.uint8
         assert pair.axes == "YXS"
         unchanged = psnr(pair.blurred, pair.sharp, data_range=255)
@@ -56,8 +56,8 @@ def test_blurred_pairs_are_moderately_blurred_and_stay_in_place(photos, kind):
 def test_photos_are_blurred_in_linear_light(tmp_path):
     board = np.kron(np.indices((20, 20)).sum(0) % 2, np.ones((2, 2))).astype(np.uint8) * 255
     Image.fromarray(board).save(tmp_path / "board.png")
-    (photo,) = datasets.blurred_pairs(tmp_path, "photo")
-    (micrograph,) = datasets.blurred_pairs(tmp_path, "microscopy")
+    (photo,) = synthetic.blurred_pairs(tmp_path, "photo")
+    (micrograph,) = synthetic.blurred_pairs(tmp_path, "microscopy")
     half_the_light = 255 * 0.5 ** (1 / 2.2)
     assert np.median(photo.blurred) == pytest.approx(half_the_light, abs=12)
     assert np.median(micrograph.blurred) == pytest.approx(127.5, abs=12)
@@ -67,10 +67,10 @@ def test_large_images_are_cut_to_their_centre(tmp_path):
     image = np.zeros((530, 520), np.uint8)
     image[265, 260] = 255
     Image.fromarray(image).save(tmp_path / "dot.png")
-    (pair,) = datasets.blurred_pairs(tmp_path, "photo")
+    (pair,) = synthetic.blurred_pairs(tmp_path, "photo")
     assert pair.sharp.shape == (512, 512)
     assert pair.sharp[256, 256] == 255
-    (larger,) = datasets.blurred_pairs(tmp_path, "photo", side=525)
+    (larger,) = synthetic.blurred_pairs(tmp_path, "photo", side=525)
     assert larger.sharp.shape == (525, 520)
     assert np.array_equal(larger.blurred[7:519, 4:516], pair.blurred)
 
@@ -79,26 +79,26 @@ def test_real_pairs_come_from_their_table(photos):
     table = photos / "pairs.csv"
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([["blurred", "sharp", "set"], ["a.png", "b.png", "leaves"]])
-    (pair,) = datasets.real_pairs(table)
+    (pair,) = synthetic.real_pairs(table)
     assert (pair.set, pair.name, pair.axes, pair.fit_intensity) == ("leaves", "a", "YXS", True)
     np.testing.assert_array_equal(pair.sharp, np.asarray(Image.open(photos / "b.png")))
 
 
 def test_bad_input_is_named(photos, tmp_path):
     with pytest.raises(FileError, match=r"There is no image in .*\.tif"):
-        next(datasets.blurred_pairs(tmp_path / "nothing", "photo"))
+        next(synthetic.blurred_pairs(tmp_path / "nothing", "photo"))
     table = tmp_path / "pairs.csv"
     table.write_text("blurred,reference,set\n")
     with pytest.raises(FileError, match=r"no column 'sharp' \(got \['blurred', 'reference'"):
-        next(datasets.real_pairs(table))
+        next(synthetic.real_pairs(table))
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "small.png")
     table.write_text(f"blurred,sharp,set\n{photos / 'a.png'},small.png,leaves\n")
     with pytest.raises(FileError, match=r"same shape \(got \(40, 60, 3\) and \(9, 9\)\)"):
-        next(datasets.real_pairs(table))
+        next(synthetic.real_pairs(table))
 
 
 def test_blank_fields_hold_the_noise_that_they_claim():
-    fields = {f.name: f for f in datasets.blank_fields()}
+    fields = {f.name: f for f in synthetic.blank_fields()}
     noise = [np.std(f.image - f.clean) for f in fields.values()]
     assert noise[0] == 0
     assert noise[1] == pytest.approx(18, rel=0.02)
@@ -107,8 +107,8 @@ def test_blank_fields_hold_the_noise_that_they_claim():
 
 def test_motion_has_one_psf_and_a_scene_in_depth_one_for_each_layer(photos):
     for blur in ("motion", "layers"):
-        first, *_ = datasets.blurred_pairs(photos, "photo", blur=blur)
-        again, *_ = datasets.blurred_pairs(photos, "photo", blur=blur)
+        first, *_ = synthetic.blurred_pairs(photos, "photo", blur=blur)
+        again, *_ = synthetic.blurred_pairs(photos, "photo", blur=blur)
         np.testing.assert_array_equal(first.blurred, again.blurred)
         assert first.blurred.shape == first.sharp.shape
         assert 10 < psnr(first.blurred, first.sharp, data_range=255) < 40
@@ -123,7 +123,7 @@ def test_motion_has_one_psf_and_a_scene_in_depth_one_for_each_layer(photos):
 
 
 def test_the_blur_of_a_pair_is_that_of_its_psf(photos):
-    for pair in datasets.blurred_pairs(photos, "microscopy"):
+    for pair in synthetic.blurred_pairs(photos, "microscopy"):
         again = np.stack(
             [convolve(c, pair.psf) for c in np.moveaxis(pair.sharp.astype(float), 2, 0)], axis=2
         )

@@ -20,16 +20,23 @@ from helpers.tiny import tiny_card, tiny_prior_card
 from napari_swintormer.api import deblur
 from napari_swintormer.cli import app
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.evaluation import evaluator, pages, scoring
-from napari_swintormer.evaluation.cost import count
-from napari_swintormer.evaluation.frc import resolution
-from napari_swintormer.evaluation.methods import ABLATION_TILES, BEST_SIGMA, ablation, parse_method
-from napari_swintormer.evaluation.metrics import psnr, ssim
-from napari_swintormer.evaluation.pictures import Pictures, most_detailed, opened
-from napari_swintormer.evaluation.protocols import PROTOCOLS
-from napari_swintormer.evaluation.run import Evaluation, find_source
-from napari_swintormer.evaluation.statistics import bootstrap, paired_difference
-from napari_swintormer.evaluation.structure import gmsd, ms_ssim
+from napari_swintormer.evaluation.data.pair_images import PairImages, most_detailed, open_pair
+from napari_swintormer.evaluation.data.protocols import PROTOCOLS
+from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
+from napari_swintormer.evaluation.methods import evaluator
+from napari_swintormer.evaluation.methods.cost import count
+from napari_swintormer.evaluation.methods.methods import (
+    ABLATION_TILES,
+    BEST_SIGMA,
+    ablation,
+    parse_method,
+)
+from napari_swintormer.evaluation.metrics import scoring
+from napari_swintormer.evaluation.metrics.frc import resolution
+from napari_swintormer.evaluation.metrics.similarity import psnr, ssim
+from napari_swintormer.evaluation.metrics.structure import gmsd, ms_ssim
+from napari_swintormer.evaluation.reports import pages
+from napari_swintormer.evaluation.reports.intervals import bootstrap, paired_difference
 from napari_swintormer.imaging import intensity
 from napari_swintormer.imaging.ordered import expand_index
 from napari_swintormer.models.catalogue import load_model
@@ -65,7 +72,7 @@ def pairs(tmp_path):
 
 def _evaluate(pairs, out, *methods, resume=False):
     chosen = tuple(parse_method(text, DeblurSettings(device="cpu")) for text in methods)
-    evaluation = Evaluation((find_source(f"folders={pairs}"),), chosen, out, ())
+    evaluation = Evaluation((find_data_set(f"folders={pairs}"),), chosen, out, ())
     events = list(evaluation.events(resume=resume))
     assert events[-1].done == events[-1].total
     return evaluation.rows
@@ -90,7 +97,7 @@ def test_doing_nothing_gains_nothing_and_knowing_the_blur_gains_most(pairs, tmp_
 def test_a_stopped_evaluation_goes_on_with_what_is_missing(pairs, tmp_path, monkeypatch):
     whole = _evaluate(pairs, tmp_path / "whole", "unsharp-mask")
     chosen = (parse_method("unsharp-mask", DeblurSettings()),)
-    stopped = Evaluation((find_source(f"folders={pairs}"),), chosen, tmp_path / "out", ())
+    stopped = Evaluation((find_data_set(f"folders={pairs}"),), chosen, tmp_path / "out", ())
     events = stopped.events()
     for _ in range(3):
         next(events)
@@ -129,9 +136,9 @@ def test_models_run_at_any_tiles_and_in_all_orientations(pairs, tmp_path, tiny_w
     )
     found = {r.method: r.scores["psnr"] for r in rows if r.image == "one"}
     assert len(set(found.values())) == 4
-    source = find_source(f"folders={pairs}")
+    source = find_data_set(f"folders={pairs}")
     eight = parse_method(f"{tiny_weights}:ensemble=8", DeblurSettings(device="cpu"))
-    with opened(source.scenes[0], source.protocol) as pictures:
+    with open_pair(source.scenes[0], source.protocol) as pictures:
         restored = eight.restore(pictures).astype(int)
         turned = pictures.__class__(
             "YX", np.asarray(pictures.blurred).T.copy(), pictures.sharp, source.protocol
@@ -182,7 +189,7 @@ class Darker(IdentityRestorer):
 def test_large_images_are_restored_and_scored_from_disk(monkeypatch):
     """Neither the images nor the result are ever held, but parts of them."""
     side, settings = 1600, DeblurSettings(device="cpu", precision="fp32")
-    whole = Pictures("YX", Textured(400, 9), Textured(400, 8), PROTOCOLS["folders"])
+    whole = PairImages("YX", Textured(400, 9), Textured(400, 8), PROTOCOLS["folders"])
     for name in ("_SMALLEST_BLOCK", "_BLOCK_MULTIPLE"):
         monkeypatch.setattr(grid, name, 64)
     monkeypatch.setattr(intensity, "_REGIONS", 1)  # the sample for ranges is of one size for all
@@ -370,9 +377,9 @@ def test_samples_of_a_prior_are_averaged(pairs, tmp_path):
         parameter.data += 0.1 * torch.randn_like(parameter)
     file = tmp_path / "sampled.safetensors"
     save_weights(file, network.state_dict(), card)
-    source = find_source(f"folders={pairs}")
+    source = find_data_set(f"folders={pairs}")
     settings = DeblurSettings(device="cpu", precision="fp32")
-    with opened(source.scenes[0], source.protocol) as pictures:
+    with open_pair(source.scenes[0], source.protocol) as pictures:
         one, both = (
             parse_method(f"{file}:{options}", settings).restore(pictures)
             for options in ("seed=0", "samples=2")

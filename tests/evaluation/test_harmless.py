@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_swintormer.evaluation.harmless import harmless_images
-from napari_swintormer.evaluation.metrics import intensity_span
+from napari_swintormer.evaluation.data.harmless import harmless_images
+from napari_swintormer.evaluation.metrics.similarity import intensity_span
 
 
 def test_they_are_the_same_at_every_call_and_all_different():

@@ -13,15 +13,15 @@ from torch import nn
 from typer.testing import CliRunner
 
 from napari_swintormer.cli import app
-from napari_swintormer.evaluation import lpips_metric
-from napari_swintormer.evaluation.lpips_metric import lpips, missing_lpips
+from napari_swintormer.evaluation.metrics import lpips as lpips_module
+from napari_swintormer.evaluation.metrics.lpips import lpips, missing_lpips
 
 
 @pytest.fixture(autouse=True)
 def _nothing_kept():
-    lpips_metric._distance.cache_clear()
+    lpips_module._distance.cache_clear()
     yield
-    lpips_metric._distance.cache_clear()
+    lpips_module._distance.cache_clear()
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def parameters(monkeypatch):
     }
     content["alexnet"]["classifier.1.bias"] = torch.zeros(9)
     for key, state in content.items():
-        file = lpips_metric._published(key).file
+        file = lpips_module._published(key).file
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, file)
-        name, url, _, size = lpips_metric._FILES[key]
+        name, url, _, size = lpips_module._FILES[key]
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        monkeypatch.setitem(lpips_metric._FILES, key, (name, url, sha256, size))
+        monkeypatch.setitem(lpips_module._FILES, key, (name, url, sha256, size))
     return layers, weights
 
 
@@ -105,10 +105,10 @@ def test_the_evaluation_has_a_column_for_it(pair):
 
 
 def test_without_its_parameters_it_is_left_out_in_a_sentence(pair, monkeypatch):
-    _, _, *rest = lpips_metric._FILES["alexnet"]
+    _, _, *rest = lpips_module._FILES["alexnet"]
     monkeypatch.setenv("NO_PROXY", "*")
     url = "http://127.0.0.1:9/alexnet.pth"  # where nobody serves
-    monkeypatch.setitem(lpips_metric._FILES, "alexnet", ("AlexNet", url, *rest))
+    monkeypatch.setitem(lpips_module._FILES, "alexnet", ("AlexNet", url, *rest))
     result = _evaluate(pair)
     assert result.exit_code == 0
     said = " ".join(result.stderr.split())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from napari_swintormer.errors import ImageError
-from napari_swintormer.evaluation.metrics import affine_fit, intensity_span, psnr, ssim
+from napari_swintormer.evaluation.metrics.similarity import affine_fit, intensity_span, psnr, ssim
 
 
 def _image(shape=(40, 52), seed=0):

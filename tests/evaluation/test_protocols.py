@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from helpers.tiny import tiny_card
 from napari_swintormer.cli import app
-from napari_swintormer.evaluation.baselines import unsharp_mask
-from napari_swintormer.evaluation.protocols import PROTOCOLS
-from napari_swintormer.evaluation.scenes import Scene, split_dpdd
+from napari_swintormer.evaluation.data.pair_files import PairFiles, split_dpdd
+from napari_swintormer.evaluation.data.protocols import PROTOCOLS
+from napari_swintormer.evaluation.methods.classical import unsharp_mask
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.models.network.swintormer import Swintormer
@@ -309,7 +309,7 @@ def test_pairs_of_any_folder_in_their_own_units(tmp_path, protocol):
 
 
 def test_dpdd_has_37_images_indoors_and_39_outdoors(tmp_path):
-    scenes = [Scene("dpdd", str(i), tmp_path, tmp_path) for i in range(76)]
+    scenes = [PairFiles("dpdd", str(i), tmp_path, tmp_path) for i in range(76)]
     splits = [scene.split for scene in split_dpdd(scenes)]
     assert (splits.count("indoor"), splits.count("outdoor")) == (37, 39)
     assert (splits[0], splits[8], splits[75]) == ("outdoor", "indoor", "indoor")

@@ -52,7 +52,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Compare methods on data sets, by the protocols of the field; writes a report."""
-    from napari_swintormer.evaluation.protocols import PROTOCOLS
+    from napari_swintormer.evaluation.data.protocols import PROTOCOLS
 
     if protocols:
         for protocol in PROTOCOLS.values():
@@ -62,7 +62,7 @@ def evaluate(
     settings = DeblurSettings(device=device, precision=precision)  # type: ignore[arg-type]
     chosen = method or [settings.model or "swintormer-small"]
     if table == "ablation":
-        from napari_swintormer.evaluation.methods import ablation
+        from napari_swintormer.evaluation.methods.methods import ablation
 
         chosen = [variant for text in chosen for variant in ablation(text)]
     elif table is not None:
@@ -99,9 +99,9 @@ def _evaluate(
     overwrite: bool,
 ) -> None:
     from napari_swintormer.errors import SettingsError
-    from napari_swintormer.evaluation.methods import parse_method
-    from napari_swintormer.evaluation.pages import write_report
-    from napari_swintormer.evaluation.run import Evaluation, find_source
+    from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
+    from napari_swintormer.evaluation.methods.methods import parse_method
+    from napari_swintormer.evaluation.reports.pages import write_report
     from napari_swintormer.terminal import finish
 
     if not data:
@@ -112,7 +112,7 @@ def _evaluate(
     if centre is not None and centre < 1:
         raise SettingsError(f"centre must be at least 1 pixel (got centre={centre}).")
     evaluation = Evaluation(
-        tuple(find_source(text) for text in data),
+        tuple(find_data_set(text) for text in data),
         tuple(parse_method(text, settings) for text in dict.fromkeys(methods)),
         out,
         None if metrics is None else tuple(metrics),

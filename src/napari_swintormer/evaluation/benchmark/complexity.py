@@ -16,8 +16,8 @@ import torch
 from napari_swintormer.evaluation.benchmark.measures import PAPER_TILES
 from napari_swintormer.evaluation.benchmark.timing import LiveBytes, seconds
 from napari_swintormer.evaluation.benchmark.transcription import Transcription
-from napari_swintormer.evaluation.cost import count
-from napari_swintormer.evaluation.pages import markdown_table
+from napari_swintormer.evaluation.methods.cost import count
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.models.files.card import ForeignCard
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.network.swintormer import Swintormer

@@ -26,7 +26,7 @@ _DPDD_INDOOR = Path(__file__).with_name("dpdd_indoor.csv")
 
 
 @dataclass(frozen=True)
-class Scene:
+class PairFiles:
     """A blurred image and its sharp reference, with what else is known of them.
 
     Attributes
@@ -74,7 +74,7 @@ class Layout:
     views: tuple[str, str] | None = None
     under: tuple[str, ...] = ("",)
 
-    def scenes(self, root: Path, name: str) -> list[Scene]:
+    def scenes(self, root: Path, name: str) -> list[PairFiles]:
         """List the scenes, in natural order; none if the folders are not there.
 
         Raises
@@ -96,9 +96,9 @@ class Layout:
                     )
             rows = zip(blurred, *others, strict=True)
             return [
-                Scene(name, _label(b, self.blurred), b, sharp, views=(views[0], views[1]))
+                PairFiles(name, _label(b, self.blurred), b, sharp, views=(views[0], views[1]))
                 if views
-                else Scene(name, _label(b, self.blurred), b, sharp)
+                else PairFiles(name, _label(b, self.blurred), b, sharp)
                 for b, sharp, *views in rows
             ]
         return []
@@ -107,7 +107,7 @@ class Layout:
         return ", ".join([self.blurred, self.sharp, *(self.views or ())])
 
 
-def published(root: Path, name: str, layouts: Sequence[Layout]) -> list[Scene]:
+def published(root: Path, name: str, layouts: Sequence[Layout]) -> list[PairFiles]:
     """List the scenes of a published data set in whichever of its layouts lies under `root`.
 
     Raises
@@ -122,7 +122,7 @@ def published(root: Path, name: str, layouts: Sequence[Layout]) -> list[Scene]:
     raise FileError(f"{root} is not laid out as {name} is. It must hold the folders {known}.")
 
 
-def split_dpdd(scenes: Sequence[Scene]) -> list[Scene]:
+def split_dpdd(scenes: Sequence[PairFiles]) -> list[PairFiles]:
     """Mark the test images of DPDD as indoor (37) or outdoor (39); other numbers stay unmarked."""
     if len(scenes) != DPDD_TEST_IMAGES:
         return list(scenes)
@@ -134,7 +134,7 @@ def split_dpdd(scenes: Sequence[Scene]) -> list[Scene]:
     ]
 
 
-def realblur(root: Path, name: str) -> list[Scene] | None:
+def realblur(root: Path, name: str) -> list[PairFiles] | None:
     """List the scenes of RealBlur's own lists of test images; None where there is no list.
 
     Raises
@@ -155,11 +155,13 @@ def realblur(root: Path, name: str) -> list[Scene] | None:
                 )
             sharp, blurred = files
             label = f"{blurred.parent.parent.name}_{blurred.stem}"
-            scenes.append(Scene(table.name.removesuffix("_test_list.txt"), label, blurred, sharp))
+            scenes.append(
+                PairFiles(table.name.removesuffix("_test_list.txt"), label, blurred, sharp)
+            )
     return scenes or None
 
 
-def paired(root: Path, name: str) -> list[Scene]:
+def paired(root: Path, name: str) -> list[PairFiles]:
     """List pairs of a CSV file, or of folders ``blurred`` and ``sharp`` with files of equal names.
 
     The folders lie in `root`, or in its folders: each of these is then a set. A folder ``psf`` with
@@ -195,7 +197,7 @@ def _is_set(folder: Path) -> bool:
     return (folder / "blurred").is_dir() and (folder / "sharp").is_dir()
 
 
-def _by_name(folder: Path, name: str) -> list[Scene]:
+def _by_name(folder: Path, name: str) -> list[PairFiles]:
     blurred, sharp, psfs = (
         {file.stem.removesuffix(".ome"): file for file in _files(folder / part)}
         for part in ("blurred", "sharp", "psf")
@@ -208,12 +210,12 @@ def _by_name(folder: Path, name: str) -> list[Scene]:
     about = folder / ABOUT
     gamma = json.loads(about.read_text("utf-8")).get("gamma", 1.0) if about.is_file() else 1.0
     return [
-        Scene(name, stem, blurred[stem], sharp[stem], psf=psfs.get(stem), gamma=float(gamma))
+        PairFiles(name, stem, blurred[stem], sharp[stem], psf=psfs.get(stem), gamma=float(gamma))
         for stem in sorted(blurred, key=_natural)
     ]
 
 
-def _listed(table: Path) -> list[Scene]:
+def _listed(table: Path) -> list[PairFiles]:
     if not table.is_file():
         raise FileError(f"{table} does not exist.")
     with table.open(newline="", encoding="utf-8") as file:
@@ -225,7 +227,7 @@ def _listed(table: Path) -> list[Scene]:
                 "The first line must name the columns blurred, sharp and set."
             )
         return [
-            Scene(
+            PairFiles(
                 row["set"],
                 Path(row["blurred"]).stem.removesuffix("_blurred"),
                 table.parent / row["blurred"],

@@ -10,13 +10,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_swintormer.evaluation.evaluator import plan, restore
+from napari_swintormer.evaluation.methods.evaluator import plan, restore
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from napari_swintormer.evaluation.pictures import Pictures
+    from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _SIDE = 64  # pixels, at least, of the piece that is counted
@@ -31,7 +31,7 @@ def count(work: Callable[[], object]) -> int:
 
 
 def macs_per_pixel(
-    pictures: Pictures, settings: DeblurSettings, restorer: Any, ensemble: int
+    pictures: PairImages, settings: DeblurSettings, restorer: Any, ensemble: int
 ) -> float | None:
     """Count what a pixel of an image takes, in all the tiles that it lies in.
 
@@ -42,7 +42,7 @@ def macs_per_pixel(
     Parameters
     ----------
     pictures, settings, restorer, ensemble
-        As for `napari_swintormer.evaluation.evaluator.restore`.
+        As for `napari_swintormer.evaluation.methods.evaluator.restore`.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from napari_swintormer.imaging.intensity import IntensityRange, measure_ranges
 from napari_swintormer.runs.job import prepare
 
 if TYPE_CHECKING:
-    from napari_swintormer.evaluation.pictures import Pictures
+    from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.models.restorer import Restorer
     from napari_swintormer.runs.job import Job
     from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -25,7 +25,7 @@ _FULL = IntensityRange(0.0, 1.0, -np.inf, np.inf)
 
 
 def restore(
-    pictures: Pictures, settings: DeblurSettings, restorer: Restorer, ensemble: int
+    pictures: PairImages, settings: DeblurSettings, restorer: Restorer, ensemble: int
 ) -> Any | None:
     """Restore the images of a scene.
 
@@ -66,7 +66,7 @@ def restore(
     return (np.rint(mean) if image.dtype.kind in "iu" else mean).astype(image.dtype)
 
 
-def plan(pictures: Pictures, settings: DeblurSettings, restorer: Restorer) -> Job | None:
+def plan(pictures: PairImages, settings: DeblurSettings, restorer: Restorer) -> Job | None:
     """Plan what `restore` does; None where the network wants views that the scene does not have."""
     settings = replace(settings, axes=pictures.axes)
     second = restorer.card.second_view
@@ -79,7 +79,7 @@ def plan(pictures: Pictures, settings: DeblurSettings, restorer: Restorer) -> Jo
     return prepare(views[0], settings, restorer, views[1])
 
 
-def _run(job: Job, pictures: Pictures) -> Any:
+def _run(job: Job, pictures: PairImages) -> Any:
     strength = job.settings.strength
     full_scale = pictures.protocol.full_scale is not None
     if full_scale and job.convention.whole:

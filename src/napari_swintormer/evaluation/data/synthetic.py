@@ -38,7 +38,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Pair:
+class SyntheticPair:
     """A blurred image and its sharp reference.
 
     Attributes
@@ -66,7 +66,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Field:
+class BlankField:
     """An image without detail, to see whether a model invents some.
 
     Attributes
@@ -90,7 +90,7 @@ def blurred_pairs(
     blur: Blur = "defocus",
     side: int = CROP,
     draws: int = 1,
-) -> Iterator[Pair]:
+) -> Iterator[SyntheticPair]:
     """Blur every sharp image of a folder, the same at every call.
 
     ``"defocus"`` is moderate: disk, Gaussian, polygon or wave-optics point-spread function of
@@ -135,10 +135,10 @@ def blurred_pairs(
             blurred, kernel = _degrade(sharp, axes, kind, rng, blur)
             kept = centre(blurred, side), centre(sharp, side)
             name = f"{file.stem}-draw-{draw + 1}" if draw else file.stem
-            yield Pair(kind, name, axes, *kept, False, kernel)
+            yield SyntheticPair(kind, name, axes, *kept, False, kernel)
 
 
-def real_pairs(table: Path) -> Iterator[Pair]:
+def real_pairs(table: Path) -> Iterator[SyntheticPair]:
     """Read the centres of real blurred and sharp images.
 
     Parameters
@@ -170,10 +170,10 @@ def real_pairs(table: Path) -> Iterator[Pair]:
                     f"{blurred.shape} and {sharp.shape}). Register and crop them first."
                 )
             name = Path(row["blurred"]).stem.removesuffix("_blurred")
-            yield Pair(row["set"], name, axes, centre(blurred), centre(sharp), True)
+            yield SyntheticPair(row["set"], name, axes, centre(blurred), centre(sharp), True)
 
 
-def blank_fields(side: int = 256, seed: int = SEED) -> Iterator[Field]:
+def blank_fields(side: int = 256, seed: int = SEED) -> Iterator[BlankField]:
     """Yield a constant, an uneven illumination with noise, and nothing but noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
@@ -186,7 +186,7 @@ def blank_fields(side: int = 256, seed: int = SEED) -> Iterator[Field]:
         ("dark frame, noise only", dark, 5.0),
     ]:
         image = clean + noise * rng.standard_normal(clean.shape)
-        yield Field(name, np.rint(image).astype(np.uint16), clean)
+        yield BlankField(name, np.rint(image).astype(np.uint16), clean)
 
 
 def _read(file: Path) -> tuple[NDArray[Any], str]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swintormer.evaluation import frc
-from napari_swintormer.evaluation.alignment import aligned_scores
-from napari_swintormer.evaluation.lpips_metric import lpips
-from napari_swintormer.evaluation.metrics import intensity_span, ssim, ssim3d, ssim_reach
-from napari_swintormer.evaluation.structure import gmsd, ms_ssim
+from napari_swintormer.evaluation.metrics import frc
+from napari_swintormer.evaluation.metrics.alignment import aligned_scores
+from napari_swintormer.evaluation.metrics.lpips import lpips
+from napari_swintormer.evaluation.metrics.similarity import intensity_span, ssim, ssim3d, ssim_reach
+from napari_swintormer.evaluation.metrics.structure import gmsd, ms_ssim
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import sample_regions
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.evaluation.protocols import Protocol
+    from napari_swintormer.evaluation.data.protocols import Protocol
 
 ALWAYS = ("psnr", "ssim", "mae")
 OPTIONAL = ("ssim3d", "ms_ssim", "gmsd", "lpips", "frc")

@@ -11,18 +11,23 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_swintormer import __version__
-from napari_swintormer.evaluation.methods import BLURRED
-from napari_swintormer.evaluation.pictures import CROP
-from napari_swintormer.evaluation.protocols import PROTOCOLS
-from napari_swintormer.evaluation.run import JOURNAL, write_scores
-from napari_swintormer.evaluation.statistics import LEVEL, RESAMPLES, bootstrap, paired_difference
+from napari_swintormer.evaluation.data.pair_images import CROP
+from napari_swintormer.evaluation.data.protocols import PROTOCOLS
+from napari_swintormer.evaluation.evaluation import JOURNAL, write_scores
+from napari_swintormer.evaluation.methods.methods import BLURRED
+from napari_swintormer.evaluation.reports.intervals import (
+    LEVEL,
+    RESAMPLES,
+    bootstrap,
+    paired_difference,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from napari_swintormer.evaluation.run import Row
-    from napari_swintormer.evaluation.statistics import Mean
+    from napari_swintormer.evaluation.evaluation import Row
+    from napari_swintormer.evaluation.reports.intervals import Mean
 
 ZOOM = 2
 _LINE = 20  # pixels of text above a crop

@@ -18,20 +18,20 @@ import numpy as np
 
 from napari_swintormer import __version__
 from napari_swintormer.errors import OutputError, SettingsError
-from napari_swintormer.evaluation.lpips_metric import missing_lpips
-from napari_swintormer.evaluation.methods import BLURRED, Model, Unchanged
-from napari_swintormer.evaluation.pictures import display, most_detailed, opened
-from napari_swintormer.evaluation.protocols import find_protocol
-from napari_swintormer.evaluation.scoring import ALWAYS, OPTIONAL, Scale, score
+from napari_swintormer.evaluation.data.pair_images import display, most_detailed, open_pair
+from napari_swintormer.evaluation.data.protocols import find_protocol
+from napari_swintormer.evaluation.methods.methods import BLURRED, ModelMethod, Unchanged
+from napari_swintormer.evaluation.metrics.lpips import missing_lpips
+from napari_swintormer.evaluation.metrics.scoring import ALWAYS, OPTIONAL, Scale, score
 from napari_swintormer.events import Clock, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from napari_swintormer.evaluation.methods import Method
-    from napari_swintormer.evaluation.pictures import Pictures
-    from napari_swintormer.evaluation.protocols import Protocol
-    from napari_swintormer.evaluation.scenes import Scene
+    from napari_swintormer.evaluation.data.pair_files import PairFiles
+    from napari_swintormer.evaluation.data.pair_images import PairImages
+    from napari_swintormer.evaluation.data.protocols import Protocol
+    from napari_swintormer.evaluation.methods.methods import Method
     from napari_swintormer.events import Event
 
 JOURNAL = ".evaluation"
@@ -39,14 +39,14 @@ SHARP = "sharp"
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSet:
     """A data set and the protocol that it is scored by."""
 
     protocol: Protocol
-    scenes: tuple[Scene, ...]
+    scenes: tuple[PairFiles, ...]
 
 
-def find_source(text: str) -> Source:
+def find_data_set(text: str) -> DataSet:
     """Find a data set named as ``PROTOCOL=PATH``.
 
     Raises
@@ -62,7 +62,7 @@ def find_source(text: str) -> Source:
             f"A data set is named as PROTOCOL=PATH (got {text!r}), such as folders=path/to/pairs."
         )
     protocol = find_protocol(name)
-    return Source(protocol, tuple(protocol.scenes(Path(path).expanduser())))
+    return DataSet(protocol, tuple(protocol.scenes(Path(path).expanduser())))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Evaluation:
         Side of the middle that is scored, in pixels; None takes whole images.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[DataSet, ...]
     methods: tuple[Method, ...]
     folder: Path
     metrics: tuple[str, ...] | None = None
@@ -159,7 +159,9 @@ class Evaluation:
         for source in self.sources:
             metrics = tuple(n for n in self._wanted(source) if n not in left_out)
             for scene in source.scenes:
-                work = _Work(source.protocol, scene, metrics, self.centre, self.folder / JOURNAL)
+                work = _PairRows(
+                    source.protocol, scene, metrics, self.centre, self.folder / JOURNAL
+                )
                 for row in work.rows(methods, known):
                     if row is not None:
                         self.rows.append(row)
@@ -167,7 +169,7 @@ class Evaluation:
                             _append(journal, row)
                     yield clock.after(1)
 
-    def _wanted(self, source: Source) -> tuple[str, ...]:
+    def _wanted(self, source: DataSet) -> tuple[str, ...]:
         return source.protocol.metrics if self.metrics is None else self.metrics
 
     def _open_journal(self, *, resume: bool, overwrite: bool) -> Path:
@@ -193,11 +195,11 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _PairRows:
     """All methods on one scene; images are read when the first row is to be made."""
 
     protocol: Protocol
-    scene: Scene
+    scene: PairFiles
     metrics: tuple[str, ...]
     centre: int | None
     folder: Path
@@ -210,7 +212,7 @@ class _Work:
         if all(key in known for key in keys):
             yield from (known[key] for key in keys)
             return
-        with opened(self.scene, self.protocol, self.centre) as pictures:
+        with open_pair(self.scene, self.protocol, self.centre) as pictures:
             scale = Scale.of(pictures.sharp, self.protocol)
             place = most_detailed(pictures.sharp)
             self._save_crop(self._key(None), pictures.sharp[place], scale)
@@ -221,7 +223,7 @@ class _Work:
         self,
         key: str,
         method: Method,
-        pictures: Pictures,
+        pictures: PairImages,
         scale: Scale,
         place: tuple[slice, slice],
     ) -> Row | None:
@@ -243,7 +245,7 @@ class _Work:
             seconds,
             key,
             self._key(None),
-            method.macs_per_pixel(pictures) if isinstance(method, Model) else None,
+            method.macs_per_pixel(pictures) if isinstance(method, ModelMethod) else None,
         )
 
     def _save_crop(self, key: str, crop: Any, scale: Scale) -> None:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.evaluation.protocols import Protocol
-    from napari_swintormer.evaluation.scenes import Scene
+    from napari_swintormer.evaluation.data.pair_files import PairFiles
+    from napari_swintormer.evaluation.data.protocols import Protocol
 
 CROP = 128  # pixels of the image in one field of a picture
 _SEARCHED = 2048  # side of the middle in which the crop is looked for
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PairImages:
     """The images of a scene, as a protocol reads them.
 
     Attributes
@@ -56,13 +56,15 @@ class Pictures:
 
 
 @contextmanager
-def opened(scene: Scene, protocol: Protocol, centre: int | None = None) -> Iterator[Pictures]:
+def open_pair(
+    scene: PairFiles, protocol: Protocol, centre: int | None = None
+) -> Iterator[PairImages]:
     """Open the images of a scene; they are closed when the block ends.
 
     Parameters
     ----------
     scene
-        From `napari_swintormer.evaluation.protocols.Protocol.scenes`.
+        From `napari_swintormer.evaluation.data.protocols.Protocol.scenes`.
     protocol
         Says how values are read and images cropped.
     centre
@@ -97,7 +99,7 @@ def opened(scene: Scene, protocol: Protocol, centre: int | None = None) -> Itera
                     f"{sharp.shape}). Register and crop them first."
                 )
         psf = None if scene.psf is None else _read_psf(scene.psf)
-        yield Pictures(axes, blurred, sharp, protocol, views, psf, scene.gamma)
+        yield PairImages(axes, blurred, sharp, protocol, views, psf, scene.gamma)
 
 
 def _scaled(data: Any, file: Path, protocol: Protocol) -> Any:

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.evaluation import baselines
-from napari_swintormer.evaluation.scoring import Scale, score
+from napari_swintormer.evaluation.methods import classical
+from napari_swintormer.evaluation.metrics.scoring import Scale, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.evaluation.pictures import Pictures
+    from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 BLURRED = "blurred"
@@ -65,7 +65,7 @@ class Method(Protocol):
     def identity(self) -> str:
         """Name, settings and weights."""
 
-    def restore(self, pictures: Pictures) -> Any | None:
+    def restore(self, pictures: PairImages) -> Any | None:
         """Restore; None where the method cannot work on these images."""
 
 
@@ -76,14 +76,14 @@ class Unchanged:
     name: str = BLURRED
     identity: str = BLURRED
 
-    def restore(self, pictures: Pictures) -> Any:
+    def restore(self, pictures: PairImages) -> Any:
         """Return the blurred image."""
         return pictures.blurred
 
 
 @dataclass(frozen=True)
-class Classical:
-    """A method of `napari_swintormer.evaluation.baselines`.
+class ClassicalMethod:
+    """A method of `napari_swintormer.evaluation.methods.classical`.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Classical:
         """Name and options; the code is that of the package's version."""
         return self.name
 
-    def restore(self, pictures: Pictures) -> NDArray[Any] | None:
+    def restore(self, pictures: PairImages) -> NDArray[Any] | None:
         """Restore; None without a point-spread function for a method that needs it."""
         image = np.asarray(pictures.blurred)
         if not self.with_psf:
@@ -116,7 +116,7 @@ class Classical:
 
 @dataclass(frozen=True)
 class BestSigma:
-    """A classical method with the σ of `baselines.ORACLE_SIGMAS` that is best on this very image.
+    """A classical method with the σ of `classical.ORACLE_SIGMAS` that is best on this very image.
 
     No user can choose so well: it bounds what the method could give.
 
@@ -133,22 +133,22 @@ class BestSigma:
         """The name; the code is that of the package's version."""
         return self.name
 
-    def restore(self, pictures: Pictures) -> NDArray[Any]:
+    def restore(self, pictures: PairImages) -> NDArray[Any]:
         """Restore with every σ and keep the result of the highest PSNR."""
         image, scale = np.asarray(pictures.blurred), Scale.of(pictures.sharp, pictures.protocol)
 
         def psnr(restored: NDArray[Any]) -> float:
             return score(pictures.protocol, restored, pictures.sharp, scale, ())["psnr"]
 
-        method: Callable[..., NDArray[Any]] = baselines.BASELINES[BEST_SIGMA[self.name]]
+        method: Callable[..., NDArray[Any]] = classical.BASELINES[BEST_SIGMA[self.name]]
         candidates = [
-            method(image, pictures.axes, sigma=sigma) for sigma in baselines.ORACLE_SIGMAS
+            method(image, pictures.axes, sigma=sigma) for sigma in classical.ORACLE_SIGMAS
         ]
         return max(candidates, key=psnr)
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelMethod:
     """A model of the catalogue or a file, through the tile engine.
 
     Attributes
@@ -175,15 +175,15 @@ class Model:
         weights = getattr(self.restorer, "sha256", "")
         return f"{self.name} {weights} {chosen} {self.ensemble}"
 
-    def restore(self, pictures: Pictures) -> Any | None:
+    def restore(self, pictures: PairImages) -> Any | None:
         """Restore; None for a network of several views where there are none."""
-        from napari_swintormer.evaluation.evaluator import restore
+        from napari_swintormer.evaluation.methods.evaluator import restore
 
         return restore(pictures, self.settings, self.restorer, self.ensemble)
 
-    def macs_per_pixel(self, pictures: Pictures) -> float | None:
+    def macs_per_pixel(self, pictures: PairImages) -> float | None:
         """Multiply-accumulates for a pixel of these images; None where they cannot be counted."""
-        from napari_swintormer.evaluation.cost import macs_per_pixel
+        from napari_swintormer.evaluation.methods.cost import macs_per_pixel
 
         return macs_per_pixel(pictures, self.settings, self.restorer, self.ensemble)
 
@@ -210,16 +210,16 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
     name, options = _split(text)
     if name == BLURRED and not options:
         return Unchanged()
-    if name in baselines.BASELINES:
+    if name in classical.BASELINES:
         known = {"sigma": float, "iterations": int}
         chosen = _options(text, options, known if name == "richardson-lucy" else {"sigma": float})
-        return Classical(text, partial(baselines.BASELINES[name], **chosen))
+        return ClassicalMethod(text, partial(classical.BASELINES[name], **chosen))
     if text in BEST_SIGMA:
         return BestSigma(text)
-    if name in baselines.WITH_PSF:
+    if name in classical.WITH_PSF:
         known = {"iterations": int} if name.startswith("rich") else {"balance": float}
         chosen = _options(text, options, known)
-        return Classical(text, partial(baselines.WITH_PSF[name], **chosen), with_psf=True)
+        return ClassicalMethod(text, partial(classical.WITH_PSF[name], **chosen), with_psf=True)
     chosen = _options(text, options, _SETTINGS | {"ensemble": int})
     ensemble = chosen.pop("ensemble", 1)
     if ensemble not in (1, 8):
@@ -232,7 +232,7 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
             f"No camera sees two views turned or mirrored (got ensemble={ensemble} in {text!r}). "
             "Leave ensemble out for a model of two views."
         )
-    return Model(text, replace(settings, model=name, **chosen), ensemble, restorer)
+    return ModelMethod(text, replace(settings, model=name, **chosen), ensemble, restorer)
 
 
 ABLATION_TILES = (

@@ -1,7 +1,7 @@
 """Images that no model should change: sharp ones, noise, flat fields, text, stars.
 
 All are made here from a fixed seed, so that figures of different models can be compared; sharp
-images come from folders besides (`napari_swintormer.evaluation.datasets`).
+images come from folders besides (`napari_swintormer.evaluation.data.synthetic`).
 """
 
 from __future__ import annotations

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.evaluation.scenes import Layout, paired, published, realblur, split_dpdd
+from napari_swintormer.evaluation.data.pair_files import (
+    Layout,
+    paired,
+    published,
+    realblur,
+    split_dpdd,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_swintormer.evaluation.scenes import Scene
+    from napari_swintormer.evaluation.data.pair_files import PairFiles
 
 Match = Literal["affine", "realblur"]
 Window = Literal["uniform", "gaussian"]
@@ -87,7 +93,7 @@ class Protocol:
         """Whether methods are given a left and a right image."""
         return any(layout.views for layout in self.layouts)
 
-    def scenes(self, root: Path, name: str | None = None) -> list[Scene]:
+    def scenes(self, root: Path, name: str | None = None) -> list[PairFiles]:
         """List the images of a data set; opens none.
 
         Parameters

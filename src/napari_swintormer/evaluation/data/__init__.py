@@ -1,0 +1,1 @@
+"""The images of data sets: which files belong together, how they are read, and images made here."""

@@ -1,0 +1,1 @@
+"""What is compared: models, classical methods, and the blurred images themselves."""

@@ -1,0 +1,1 @@
+"""Tables, intervals and pages of an evaluation."""
