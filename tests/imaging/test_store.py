@@ -16,8 +16,9 @@ from skimage.measure import block_reduce
 
 from helpers.store import BLOCK, PIXEL_SIZE, RUN, UNIT, begin, copy_chunks, image_of
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging.formats import bitmap
-from napari_swintormer.imaging.formats.reading import open_image, write_image
+from napari_swintormer.imaging.formats import npy
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.formats.writing import write_image
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import identify
 from napari_swintormer.imaging.store import pyramid, sharding
@@ -125,7 +126,7 @@ def test_finishing_tells_its_progress_and_can_be_stopped(tmp_path, name, monkeyp
     monkeypatch.setattr(sharding, "_SIDE", 1)
     monkeypatch.setattr(sharding, "_CHUNKS", 1)
     monkeypatch.setattr(pyramid, "_COARSEST", 20)
-    monkeypatch.setattr(bitmap, "_BAND_BYTES", 4000)
+    monkeypatch.setattr(npy, "_BAND_BYTES", 4000)
     image = image_of("ZYXS", "uint8")
     at_once, stopped = tmp_path / "at once", tmp_path / "stopped"
     for folder in (at_once, stopped):
@@ -240,6 +241,58 @@ def test_packing_that_is_killed_anywhere_goes_on_to_the_same_bytes(two, monkeypa
                 kills += 1
     assert kills > 20
     assert files_of(killed) == files_of(whole)
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.ome.tif"])
+def test_a_finish_that_fails_anywhere_is_finished_by_resuming(tmp_path, monkeypatch, name):
+    """The n-th step on the disk fails, for n = 1, 2, 3, … until a finish passes without failure."""
+    in_blocks_of(16, monkeypatch)
+    in_shards(monkeypatch, side=2, chunks=4)
+    image = np.random.default_rng(0).integers(0, 255, (30, 40)).astype("uint8")
+    made = tmp_path / "made" / name
+    made.parent.mkdir()
+    copy_chunks(image, "YX", begin(made, image))
+    steps = n = 0
+
+    def failing(work):
+        def step(*args, **kwargs):
+            nonlocal steps
+            steps += 1
+            if steps == n:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return work(*args, **kwargs)
+
+        return step
+
+    def result_of_failing_at(number):
+        nonlocal steps, n
+        steps, n = 0, number
+        destination = tmp_path / str(number) / name
+        shutil.copytree(made.parent, destination.parent)
+        for replaced in (destination, destination.with_name(f".{name}.old")):  # by a killed run
+            replaced.mkdir() if name == "a.zarr" else replaced.touch()
+        with monkeypatch.context() as disk:
+            disk.setattr(shutil, "copyfileobj", failing(shutil.copyfileobj))
+            for step in ("replace", "unlink", "rmdir", "fsync"):
+                disk.setattr(os, step, failing(getattr(os, step)))
+            store = ResultStore(destination)
+            try:
+                store.finish(overwrite=True)
+            except OutputError:
+                n = 0
+                assert destination.exists()
+                assert ResultStore.is_unfinished(destination)
+                store = ResultStore.resume(destination, RUN)
+                assert (len(store.finished()), store.damaged) == (6, 0)
+                store.finish(overwrite=True)
+        assert not ResultStore.is_unfinished(destination)
+        return files_of(destination) if destination.is_dir() else destination.read_bytes()
+
+    expected, failures = result_of_failing_at(0), 0
+    while failures == 0 or n == 0 or steps >= n:
+        failures += 1
+        assert result_of_failing_at(failures) == expected
+    assert failures > (20 if name == "a.zarr" else 2)
 
 
 @pytest.mark.parametrize("when", ["in the run", "while it is packed"])

@@ -10,13 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging.formats import bitmap, tiff_writing
-from napari_swintormer.imaging.formats.reading import (
-    check_fits,
-    check_output,
-    open_image,
-    write_image,
-)
+from napari_swintormer.imaging.formats import npy, tiff_writing
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.formats.writing import check_fits, check_output, write_image
 from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.imaging.store import pyramid
 
@@ -100,7 +96,7 @@ class Watched:
 def test_large_planes_are_streamed_in_bands(tmp_path, monkeypatch, axes, suffix):
     monkeypatch.setattr(tiff_writing, "_WHOLE_PLANE_BYTES", 1000)
     monkeypatch.setattr(tiff_writing, "_TILE", 16)
-    monkeypatch.setattr(bitmap, "_BAND_BYTES", 1000)
+    monkeypatch.setattr(npy, "_BAND_BYTES", 1000)
     image = Watched(image_of(axes))
     path = tmp_path / f"a{suffix}"
     write_image(path, image, axes)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 AXES = "TCZYXS"
 
-_KINDS_REFUSED = {
+_ADVICE_BY_KIND = {
     "b": "a mask of True and False has no blur to remove; convert it to numbers first",
     "c": "take its absolute value, or its real and imaginary part, first",
 }
 
 
 def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
-    """Refuse what is not an image of real numbers.
+    """Refuse what is not an image of real numbers, with an `ImageError`.
 
     Parameters
     ----------
@@ -30,15 +30,10 @@ def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
         Two to six sizes, none of them zero.
     dtype
         Signed or unsigned integers, or floats of 16, 32 or 64 bits, in any byte order.
-
-    Raises
-    ------
-    ImageError
-        For everything else: one sentence with the reason.
     """
     dtype = np.dtype(dtype)
     if dtype.kind not in "uif" or dtype.itemsize > 8:
-        advice = _KINDS_REFUSED.get(
+        advice = _ADVICE_BY_KIND.get(
             dtype.kind, "use integers, or floats of 16, 32 or 64 bits, instead"
         )
         raise ImageError(f"An image of data type {dtype} cannot be deblurred: {advice}.")
@@ -59,13 +54,13 @@ def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
 def resolve_axes(shape: Sequence[int], dtype: DTypeLike, axes: str | None = None) -> str:
     """Check the given axes, or guess them from the shape.
 
-    The guess is ``YX``; ``YXS`` or ``ZYX``; ``ZYXS`` or ``TZYX``: a last dimension of 3 or 4 in an
-    unsigned or float image is taken for the samples of a colour. Five dimensions are never guessed.
+    The guess is ``YX``; ``YXS`` or ``ZYX``; ``ZYXS`` or ``TZYX``. A last dimension of 3 or 4 in an
+    unsigned or float image counts as the samples of a colour. Five dimensions are never guessed.
 
     Parameters
     ----------
     shape, dtype
-        Of the image, see `check_image`.
+        Sizes and data type of an image that `check_image` accepts.
     axes
         Letters of ``TCZYXS`` in any order and case, Y and X among them; S has the size 1 to 4.
 
@@ -77,7 +72,7 @@ def resolve_axes(shape: Sequence[int], dtype: DTypeLike, axes: str | None = None
     Raises
     ------
     ImageError
-        When the image is none (`check_image`) or the axes do not fit it.
+        `check_image` refuses the image, or the axes do not fit it.
 
     Examples
     --------

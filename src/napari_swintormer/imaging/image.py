@@ -1,4 +1,4 @@
-"""What an opened file is to the rest: a lazy array with axes, pixel sizes and units."""
+"""An opened image file: a lazy array with axes, pixel sizes and units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Names as OME-Zarr has them (and pint, which napari uses), with the symbols met in files.
+# Names as OME-Zarr and pint write them, with the symbols that files use.
 _SYMBOLS = {
     "angstrom": ("Å", "\u212b"),
     "nanometer": ("nm",),
@@ -24,54 +24,29 @@ _SYMBOLS = {
     "minute": ("min",),
     "hour": ("h",),
 }
-
-
-def unreadable(path: Path, reason: object) -> FileError:
-    """Make the error for a file that could be opened and can no longer be read."""
-    return FileError(
-        f"{path} cannot be read any more ({reason}). Connect its disk again: a run into a file "
-        "then goes on where it stopped."
-    )
-
-
-def unit_name(text: str) -> str | None:
-    """Give the name of a unit of length or time by name or symbol; None for an unknown one.
-
-    >>> unit_name("um")
-    'micrometer'
-    """
-    text = text.strip()
-    for name, symbols in _SYMBOLS.items():
-        if text == name or text in symbols:
-            return name
-    return None
-
-
-def unit_symbol(name: str) -> str:
-    """Give the symbol of a unit by its name, as OME-XML has it."""
-    return _SYMBOLS[name][0]
+_DOUBLE_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff")
 
 
 @dataclass
 class Image:
-    """An opened image; a context manager that closes the file.
+    """An image on its way from or to a file; a context manager that closes the file.
 
     Attributes
     ----------
     data
-        Array-like with `shape`, `dtype`, `ndim` and slicing by integers and slices. Nothing is read
-        before it is asked for, except from PNG and JPEG; threads may read at the same time.
+        Array-like with `shape`, `dtype`, `ndim` and slicing by integers and slices. Pixels are read
+        when it is indexed, except from PNG and JPEG; threads may read at the same time.
     axes
         One letter of ``TCZYXS`` per dimension.
-    pixel_size
-        Size of a step along an axis, in `unit`; axes without a known size are absent.
-    unit
-        Name of the unit of an axis, such as ``"micrometer"`` or ``"second"``; where `pixel_size`
-        has an axis that is absent here, the unit is unknown.
     path
-        The file or folder.
+        File or folder that the image comes from, or goes to.
+    pixel_size
+        Size of a step along an axis, in `unit`; axes of unknown size are absent.
+    unit
+        Name of the unit of an axis, such as ``"micrometer"`` or ``"second"``; an axis with a pixel
+        size but without a unit has an unknown unit.
     levels
-        Where the file has a pyramid: arrays like `data` of its coarser levels, finest first.
+        Arrays like `data` of the coarser levels of a pyramid, finest first.
     """
 
     data: Any
@@ -85,14 +60,10 @@ class Image:
     @property
     def name(self) -> str:
         """Name of the file without folder and suffixes."""
-        name = self.path.name
-        for suffix in (".ome.tif", ".ome.tiff", ".ome.zarr"):
-            if name.lower().endswith(suffix):
-                return name[: -len(suffix)]
-        return self.path.stem
+        return split_suffix(self.path)[0]
 
     def close(self) -> None:
-        """Close the file; `data` is not to be used any more."""
+        """Close the file; `data` must not be used after that."""
         if self._close is not None:
             self._close()
             self._close = None
@@ -102,3 +73,37 @@ class Image:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def split_suffix(path: Path) -> tuple[str, str]:
+    """Split the name of a file into stem and suffix; ``.ome.tif`` and the like are one suffix."""
+    for suffix in _DOUBLE_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)], path.name[-len(suffix) :]
+    return path.stem, path.suffix
+
+
+def unit_name(text: str) -> str | None:
+    """Name a unit of length or time, given by name or symbol; None for an unknown unit.
+
+    >>> unit_name("um")
+    'micrometer'
+    """
+    text = text.strip()
+    for name, symbols in _SYMBOLS.items():
+        if text == name or text in symbols:
+            return name
+    return None
+
+
+def unit_symbol(name: str) -> str:
+    """Return the symbol of a unit, as OME-XML writes it."""
+    return _SYMBOLS[name][0]
+
+
+def unreadable(path: Path, reason: object) -> FileError:
+    """Make the error for an opened file that can no longer be read."""
+    return FileError(
+        f"{path} cannot be read any more ({reason}). Connect its disk again: a run into a file "
+        "then goes on where it stopped."
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import ImageError
-from napari_swintormer.imaging.ordered import expand_index
+from napari_swintormer.imaging.lazy import LazyArray, expand_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,23 +17,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Spans = dict[str, tuple[int, int]]
-"""First plane and the one after the last, along those of T, C and Z where not all are meant."""
+"""First index and the one after the last along T, C or Z; axes without a span are whole."""
 
 
 def parse_planes(text: str, axes: str, shape: Sequence[int]) -> Spans:
-    """Read which planes are meant.
+    """Read the user's choice of planes.
 
     Parameters
     ----------
     text
         ``"Z=2:5"`` or ``"T=0, Z=3:"``: indices, or ranges as Python writes them, along T, C or Z.
     axes, shape
-        Of the image.
-
-    Raises
-    ------
-    ImageError
-        The text is no such list, or the image has no such planes.
+        Letters and sizes of the image's axes.
 
     Examples
     --------
@@ -78,7 +73,7 @@ def format_planes(spans: Mapping[str, tuple[int, int]]) -> str | None:
 
 
 def cut_planes(data: Any, axes: str, spans: Mapping[str, tuple[int, int]]) -> Any:
-    """See the planes of some spans as an image; nothing is read."""
+    """View the planes of some spans as an image; nothing is read."""
     region = tuple(slice(*spans[axis]) if axis in spans else slice(None) for axis in axes)
     if isinstance(data, np.ndarray) or hasattr(data, "dask"):
         return data[region]
@@ -89,15 +84,15 @@ def cut_planes(data: Any, axes: str, spans: Mapping[str, tuple[int, int]]) -> An
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """A view of a region of an array-like, which is read when asked for.
+class Part(LazyArray):
+    """A view of a region of an array-like.
 
     Attributes
     ----------
     data
         Array-like with `shape`, `dtype` and slicing.
     starts, shape
-        Of the region.
+        First index and size of the region along every dimension.
     """
 
     data: Any
@@ -106,14 +101,9 @@ class Part:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the array."""
+        """Data type of the array."""
         dtype: np.dtype[Any] = np.dtype(self.data.dtype)
         return dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         inner: list[int | slice] = []
@@ -125,6 +115,3 @@ class Part:
             else:
                 inner.append(first + range(length)[chosen])
         return np.asarray(self.data[tuple(inner)])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype)

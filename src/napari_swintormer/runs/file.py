@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.events import Notice
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.formats.registry import format_of
 from napari_swintormer.imaging.formats.writing import (
-    TIFF_SUFFIXES,
     Compression,
     check_fits,
     check_output,
@@ -94,7 +94,7 @@ class FileRun:
             yield from job.run(stores.array, stores, deviation=stores.deviation)
             return
         from napari_swintormer.engine import cluster
-        from napari_swintormer.imaging.formats.shared import as_dask
+        from napari_swintormer.imaging.formats.dask_file import as_dask
 
         planes = job.see(*(as_dask(view, job.plan.grid.block_size) for view in views))
         with cluster.connected(self.scheduler) as client:
@@ -132,7 +132,8 @@ class FileRun:
                 f"There is no such compression (got compression={self.compression!r}). "
                 f"Use one of {', '.join(map(repr, get_args(Compression)))}."
             )
-        if self.dst.suffix.lower() not in TIFF_SUFFIXES:
+        form = format_of(self.dst)
+        if form is None or not form.compressions:
             raise SettingsError(
                 f"Only a TIFF takes a compression (got compression={self.compression!r} for "
                 f"{self.dst.name}). Leave it out; OME-Zarr is always compressed."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError, ImageError, OutputError
 from napari_swintormer.events import Clock, Notice
+from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES
 from napari_swintormer.models.catalogue import describe_model
 from napari_swintormer.runs.file import FileRun
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from napari_swintormer.events import Event
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
-# What a result is called: the suffix of its image where that loses nothing, else another.
-_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".btf": ".tif"} | {
-    suffix: suffix for suffix in (".tif", ".tiff", ".png", ".npy", ".zarr")
-}
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -77,7 +74,7 @@ class FolderRun:
         images = [
             path
             for path in inside
-            if path.suffix.lower() in _SUFFIXES and not is_folder_of_images(path)
+            if path.suffix.lower() in RESULT_SUFFIXES and not is_folder_of_images(path)
         ]
         if not images:
             raise FileError(f"{self.src} holds no TIFF, Zarr, NPY, PNG or JPEG image.")
@@ -143,7 +140,7 @@ class FolderRun:
 
 def _result_name(image: Path, taken: set[str]) -> str:
     """Name a result; two images that differ in the suffix alone do not share it."""
-    suffix = _SUFFIXES[image.suffix.lower()]
+    suffix = RESULT_SUFFIXES[image.suffix.lower()]
     if suffix == image.suffix.lower():
         return image.name
     name = image.stem + suffix

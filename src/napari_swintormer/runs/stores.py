@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import OutputError
+from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
+from napari_swintormer.imaging.formats.registry import format_of
 from napari_swintormer.imaging.formats.writing import (
-    PICTURE_SUFFIXES,
-    ZARR_SUFFIX,
     check_fits,
     check_output,
 )
+from napari_swintormer.imaging.image import split_suffix
 from napari_swintormer.imaging.store.result import ResultStore
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from napari_swintormer.runs.job import Job
 
 DEVIATION = np.dtype(np.float32)
-_DOUBLE_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff")
 
 
 def deviation_path(dst: Path) -> Path:
@@ -37,9 +37,9 @@ def deviation_path(dst: Path) -> Path:
     >>> deviation_path(Path("sharp.ome.zarr")).name, deviation_path(Path("sharp.png")).name
     ('sharp-deviation.ome.zarr', 'sharp-deviation.tif')
     """
-    suffix = next((s for s in _DOUBLE_SUFFIXES if dst.name.lower().endswith(s)), dst.suffix)
-    stem, own = dst.name[: len(dst.name) - len(suffix)], dst.name[len(dst.name) - len(suffix) :]
-    own = ".tif" if suffix.lower() in PICTURE_SUFFIXES else own
+    stem, suffix = split_suffix(dst)
+    form = format_of(dst)
+    own = suffix if form is None or form.holds_floats else ".tif"
     return dst.with_name(f"{stem}-deviation{own}")
 
 

@@ -1,1 +1,1 @@
-"""Image files: one module for each format, opened lazily and written band by band."""
+"""File formats, one module each, listed in `registry`; opening and writing of any of them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_swintormer.imaging.image import unreadable
-from napari_swintormer.imaging.ordered import expand_index
+from napari_swintormer.imaging.lazy import LazyArray, expand_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,27 +17,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Of a file that are mapped at once for a read of rows that lie far apart.
-_MAPPED_BYTES = 128 * 2**20
+_MAPPED_BYTES = 128 * 2**20  # of a file that are mapped at once for rows that lie far apart
 
 
 @dataclass(frozen=True, eq=False)
-class FlatArray:
-    """An image whose pages lie in a file as they are, each at its own offset.
+class FlatArray(LazyArray):
+    """An image whose pages lie uncompressed in a file, each at its own offset.
 
-    Every read maps the file anew and copies what was asked for: a mapping that stays open counts as
-    memory of this process until the whole file is in it. Threads and processes may share one.
+    Every read maps the file anew and copies the pixels. An open mapping would count as memory of
+    this process until it holds the whole file. Threads and processes may share one array.
 
     Attributes
     ----------
     path
         The file.
     dtype
-        Of the pixels, with their byte order.
+        Data type of the pixels, with their byte order.
     offsets
-        Byte at which each page begins; the leading dimensions of the image.
+        Byte at which each page begins, in the shape of the leading dimensions.
     page_shape
-        The other dimensions.
+        Shape of a page: the other dimensions.
     order
         ``"F"`` for pages in Fortran order.
     """
@@ -50,13 +49,8 @@ class FlatArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the image."""
+        """Shape of the image."""
         return self.offsets.shape + self.page_shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         index = expand_index(index, self.ndim)
@@ -65,9 +59,6 @@ class FlatArray:
         pages = [self._read(int(offset), index[leading:]) for offset in offsets.flat]
         page_shape = pages[0].shape if pages else self._read(0, index[leading:]).shape
         return np.array(pages, self.dtype).reshape(offsets.shape + page_shape)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype)
 
     def _read(self, offset: int, index: tuple[int | slice, ...]) -> NDArray[Any]:
         parts = []
@@ -83,7 +74,7 @@ class FlatArray:
             raise unreadable(self.path, getattr(error, "strerror", None) or error) from error
 
     def _bands(self, rows: int | slice) -> Iterator[int | slice]:
-        """Cut rows that lie far apart in the file: what is read at once counts as memory."""
+        """Cut rows that lie far apart in the file into bands of limited memory."""
         if not isinstance(rows, slice) or self.order == "F":
             yield rows
             return

@@ -1,4 +1,4 @@
-"""Zarr arrays and OME-Zarr images: their metadata, read and written."""
+"""Zarr arrays and OME-Zarr images: reading them, and the metadata of writing them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swintormer.errors import FileError, ImageError
+from napari_swintormer.errors import FileError, ImageError, OutputError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
+from napari_swintormer.imaging.formats.format import Format
 from napari_swintormer.imaging.image import Image, unit_name, unreadable
+from napari_swintormer.imaging.lazy import LazyArray
 from napari_swintormer.imaging.ordered import Ordered
 
 if TYPE_CHECKING:
@@ -18,57 +20,73 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# The attribute that keeps what OME-Zarr has no word for: the axes of the image it was made from.
+ZARR_SUFFIX = ".zarr"
+# The attribute for what OME-Zarr has no word for: the axes of the image that was deblurred.
 OWN_ATTRIBUTE = "swintormer"
 
 
-def open_zarr(path: Path, axes: str | None = None) -> Image:
-    """Open a Zarr array, or level 0 of an OME-Zarr image of version 0.4 or 0.5."""
-    import zarr
-    import zarr.errors
+class OmeZarr(Format):
+    """OME-Zarr images of version 0.4 or 0.5, and plain Zarr arrays; written by `ResultStore`."""
 
-    try:
-        node = zarr.open(path, mode="r")
-    except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
-        raise FileError(f"{path} is a folder without a Zarr array or OME-Zarr image.") from error
-    if isinstance(node, zarr.Array):
-        axes = resolve_axes(node.shape, node.dtype, axes or _named_axes(node))
-        return Image(_StoredArray(node, path), axes, path)
-    try:
-        return _open_multiscale(path, node, axes)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ImageError):
+    name = "OME-Zarr"
+    suffixes = (ZARR_SUFFIX,)
+
+    def detect(self, path: Path, start: bytes) -> bool:
+        """Take every folder for Zarr."""
+        return path.is_dir()
+
+    def open(self, path: Path, axes: str | None) -> Image:
+        """Open a Zarr array, or level 0 of an OME-Zarr image."""
+        import zarr
+        import zarr.errors
+
+        try:
+            node = zarr.open(path, mode="r")
+        except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
+            raise FileError(
+                f"{path} is a folder without a Zarr array or OME-Zarr image."
+            ) from error
+        if isinstance(node, zarr.Array):
+            axes = resolve_axes(node.shape, node.dtype, axes or _named_axes(node))
+            return Image(_ZarrPixels(node, path), axes, path)
+        try:
+            return _open_multiscale(path, node, axes)
+        except ImageError:
             raise
-        raise FileError(
-            f"{path} is a Zarr group, but no OME-Zarr image of version 0.4 or 0.5."
-        ) from error
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise FileError(
+                f"{path} is a Zarr group, but no OME-Zarr image of version 0.4 or 0.5."
+            ) from error
+
+    def write(self, file: Path, image: Image, compression: str | None) -> None:
+        """Refuse: a store fills an OME-Zarr image chunk by chunk."""
+        raise OutputError(f"{image.path} is written by a ResultStore, not as one file.")
 
 
-class _StoredArray:
-    """A zarr array to read, whose damaged or vanished chunks are told in one sentence."""
+class _ZarrPixels(LazyArray):
+    """A zarr array whose damaged or vanished chunks raise one sentence."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     def __init__(self, array: Any, path: Path) -> None:
         self._array, self._path = array, path
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.shape, self.dtype = array.shape, array.dtype
         self.chunks: tuple[int, ...] = array.chunks
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         try:
             pixels = np.asarray(self._array[index])
-        # whatever the codecs raise
-        except (RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:
+        except (RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:  # of the codecs
             if isinstance(error, OSError) and error.errno is not None:
                 raise unreadable(self._path, error.strerror) from error
             raise FileError(
                 f"{self._path} has a damaged chunk ({error}); copy the image again from where it "
                 "came from."
             ) from error
-        if not self._path.exists():  # to zarr, chunks on a disk that is gone are empty ones
+        if not self._path.exists():  # zarr takes the chunks of a vanished disk for empty ones
             raise unreadable(self._path, "it is gone")
         return pixels
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype)
 
 
 def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
@@ -76,10 +94,11 @@ def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
         group = group["0"]  # a collection of images
     attributes: dict[str, Any] = dict(group.attrs)
     multiscale = attributes.get("ome", attributes)["multiscales"][0]
-    dataset, *coarser = multiscale["datasets"]
-    data: Any = _StoredArray(group[dataset["path"]], path)
-    levels: list[Any] = [_StoredArray(group[level["path"]], path) for level in coarser]
-    # The earliest versions had no axes, they were always these.
+    dataset = multiscale["datasets"][0]
+    levels: list[Any] = [
+        _ZarrPixels(group[level["path"]], path) for level in multiscale["datasets"]
+    ]
+    # The earliest versions have no axes: they always are these.
     described = multiscale.get("axes", list("tczyx"))
     described = [axis if isinstance(axis, dict) else {"name": axis} for axis in described]
     letters = "".join(str(axis["name"]).upper() for axis in described)
@@ -93,11 +112,12 @@ def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
                 unit[letter] = name
     if own := attributes.get(OWN_ATTRIBUTE):
         letters = str(own["axes"])
-        data, *levels = (Ordered(d, disk_order(letters), letters) for d in (data, *levels))
+        levels = [Ordered(level, disk_order(letters), letters) for level in levels]
+    data, *coarser = levels
     axes = resolve_axes(data.shape, data.dtype, axes or letters)
     pixel_size = {a: pixel_size[a] for a in axes if a in pixel_size}
     unit = {a: unit[a] for a in pixel_size if a in unit}
-    return Image(data, axes, path, pixel_size, unit, levels=tuple(levels))
+    return Image(data, axes, path, pixel_size, unit, levels=tuple(coarser))
 
 
 def _named_axes(array: Any) -> str | None:
@@ -108,7 +128,7 @@ def _named_axes(array: Any) -> str | None:
 
 
 def _scale(multiscale: dict[str, Any], dataset: dict[str, Any]) -> list[float]:
-    """Scale of a level, times that of the whole image."""
+    """Scale of a level, times the scale of the whole image."""
     steps = [
         *multiscale.get("coordinateTransformations", ()),
         *dataset["coordinateTransformations"],
@@ -118,11 +138,13 @@ def _scale(multiscale: dict[str, Any], dataset: dict[str, Any]) -> list[float]:
 
 
 def disk_order(axes: str) -> str:
-    """Order the axes of an image as OME-Zarr wants them: time, channel, space.
-
-    Colour samples S count as channels there.
-    """
+    """Order axes as OME-Zarr wants them: time, channel, space; colour samples S are channels."""
     return "".join(a for a in "TCSZYX" if a in axes)
+
+
+def axis_names(axes: str) -> list[str]:
+    """Name axes as OME-Zarr does: colour samples are the channels of a colour image."""
+    return ["c" if a == "S" and "C" not in axes else a.lower() for a in axes]
 
 
 def describe(
@@ -137,11 +159,11 @@ def describe(
     Parameters
     ----------
     name
-        Of the image.
+        Name of the image.
     axes
         Letters in `disk_order`.
     pixel_size, unit
-        Of level 0; 1 without a unit stands for an unknown size.
+        Sizes and units of level 0; 1 without a unit stands for an unknown size.
     levels
         How many pixels of level 0 one pixel of each level covers, per axis.
     """
@@ -155,7 +177,7 @@ def describe(
     datasets = []
     for level, factors in enumerate(levels):
         scale = [s * f for s, f in zip(size, factors, strict=True)]
-        # The centre of the first pixel lies between those of the pixels that it covers.
+        # The centre of the first pixel lies between the centres of the pixels that it covers.
         offset = [s * (f - 1) / 2 for s, f in zip(size, factors, strict=True)]
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
         if any(offset):
@@ -163,8 +185,3 @@ def describe(
         datasets.append({"path": str(level), "coordinateTransformations": steps})
     multiscale = {"name": name, "type": "mean", "axes": described, "datasets": datasets}
     return {"version": "0.5", "multiscales": [multiscale]}
-
-
-def axis_names(axes: str) -> list[str]:
-    """Give the names of axes in OME-Zarr: colour samples are the channels of a colour image."""
-    return ["c" if a == "S" and "C" not in axes else a.lower() for a in axes]

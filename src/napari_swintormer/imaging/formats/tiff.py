@@ -1,4 +1,4 @@
-"""Reading TIFF files: plain, BigTIFF, OME-TIFF, ImageJ; flat, tiled, compressed."""
+"""TIFF files: plain, BigTIFF, OME-TIFF, ImageJ; flat, tiled, compressed."""
 
 from __future__ import annotations
 
@@ -15,37 +15,61 @@ import numpy as np
 from napari_swintormer.errors import FileError, SwintormerError
 from napari_swintormer.imaging.axes import AXES, check_image, resolve_axes
 from napari_swintormer.imaging.formats.flat import FlatArray
+from napari_swintormer.imaging.formats.format import Format
+from napari_swintormer.imaging.formats.tiff_writing import NOT_IN_OME, is_ome, write_tiff
 from napari_swintormer.imaging.image import Image, unit_name, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from zarr.abc.store import Store
 
-# Decoded strips and tiles kept for the neighbouring reads; a single larger one is kept, too.
+# Decoded strips and tiles stay in memory for neighbouring reads, and always the last one.
 _CACHE_BYTES = 256 * 2**20
-# A strip or tile that grows on decoding by more than this, to more than that, is an attack.
+# A strip or tile that decodes to more than this, and to this many times its size, is an attack.
 _BOMB_RATIO, _BOMB_BYTES = 5000, 2**30
 
 
-def open_tiff(path: Path, axes: str | None = None) -> Image:
-    """Open the largest image of a TIFF file; see `formats.reading.open_image`."""
-    import tifffile
+class Tiff(Format):
+    """TIFF of any kind; reading stands here, writing in `tiff_writing`."""
 
-    with ExitStack() as opened:
-        with _complaints_are_errors(path):
-            tiff = opened.enter_context(tifffile.TiffFile(path))
-            series = max(tiff.series, key=lambda s: s.size)
-            check_image(series.shape, series.dtype or object)
-            _check_complete(path, tiff, series)
-            axes = resolve_axes(series.shape, series.dtype, axes or _axes(series))
-            pixel_size, unit = _pixel_size(tiff, series, axes)
-            flat = _flat_array(path, tiff, series)
-            data = _segmented(path, series) if flat is None else flat
-            levels = tuple(_coarser_levels(path, tiff, series))
-        close = opened.pop_all().close if flat is None or levels else None
-        return Image(data, axes, path, pixel_size, unit, close, levels)
+    name = "TIFF"
+    suffixes = (".tif", ".tiff")
+    read_suffixes = (".btf",)
+    compressions = ("deflate", "zstd")
+
+    def detect(self, path: Path, start: bytes) -> bool:
+        """Recognise classic and BigTIFF in both byte orders."""
+        return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+    def open(self, path: Path, axes: str | None) -> Image:
+        """Open the largest image of a file."""
+        import tifffile
+
+        with ExitStack() as opened:
+            with _complaints_are_errors(path):
+                tiff = opened.enter_context(tifffile.TiffFile(path))
+                series = max(tiff.series, key=lambda s: s.size)
+                check_image(series.shape, series.dtype or object)
+                _check_complete(path, tiff, series)
+                axes = resolve_axes(series.shape, series.dtype, axes or _axes(series))
+                pixel_size, unit = _pixel_size(tiff, series, axes)
+                flat = _flat_array(path, tiff, series)
+                data = _segmented(path, series) if flat is None else flat
+                levels = tuple(_coarser_levels(path, tiff, series))
+            close = opened.pop_all().close if flat is None or levels else None
+            return Image(data, axes, path, pixel_size, unit, close, levels)
+
+    def limit(self, path: Path, axes: str, shape: Sequence[int], dtype: np.dtype) -> str | None:
+        """Refuse data types that OME-XML has no word for, in an OME-TIFF."""
+        return (
+            f"has no data type {dtype.name}" if is_ome(path) and dtype.name in NOT_IN_OME else None
+        )
+
+    def write(self, file: Path, image: Image, compression: str | None) -> None:
+        """Write an image band by band."""
+        write_tiff(file, image, compression)
 
 
 @contextmanager
@@ -75,7 +99,7 @@ def _complaints_are_errors(path: Path) -> Iterator[None]:
 
 
 def _check_complete(path: Path, tiff: Any, series: Any) -> None:
-    """Refuse files that lack pixels, so that no zeros take their place later."""
+    """Refuse files that lack pixels: zeros would take their place later."""
     from tifffile import PHOTOMETRIC
 
     page = series.keyframe
@@ -96,14 +120,13 @@ def _check_complete(path: Path, tiff: Any, series: Any) -> None:
                 f"{path} lacks the pixels of page {number}, or they are in other files."
             )
         offsets, counts = frame.dataoffsets, frame.databytecounts
-        if len(offsets) < expected or len(counts) < expected:
+        # Nothing stored at all means zeros, as in sparse files.
+        stored_bits, all_bits = 8 * sum(counts), prod(page.shape) * page.bitspersample
+        too_short = uncompressed and all(counts) and stored_bits < all_bits
+        if len(offsets) < expected or len(counts) < expected or too_short:
             raise FileError(f"{path} is damaged: page {number} lacks some of its pixels.")
         if any(o + n > size for o, n in zip(offsets, counts, strict=False)):
             raise FileError(f"{path} is truncated: pixels of page {number} are missing.")
-        # Nothing stored at all means zeros, as in sparse files.
-        stored_bits, all_bits = 8 * sum(counts), prod(page.shape) * page.bitspersample
-        if uncompressed and all(counts) and stored_bits < all_bits:
-            raise FileError(f"{path} is damaged: page {number} lacks some of its pixels.")
     chunk_bytes = prod(page.chunks) * series.dtype.itemsize
     if chunk_bytes > _BOMB_BYTES and chunk_bytes > _BOMB_RATIO * max(page.databytecounts):
         raise FileError(f"{path} is damaged: a few bytes claim to hold {chunk_bytes} of pixels.")
@@ -120,7 +143,7 @@ def _axes(series: Any) -> str:
     axes = list(series.axes)
     if "S" in axes and "C" not in axes and not (colour and page.samplesperpixel <= 4):
         axes[axes.index("S")] = "C"
-    # Pages without a name are slices of a stack, the guess of `resolve_axes`.
+    # Pages without a name are slices of a stack, as `resolve_axes` guesses.
     free = [a for a in "CTZ" if a not in axes]
     for i in reversed(range(len(axes))):
         if axes[i] not in AXES and free:
@@ -129,7 +152,7 @@ def _axes(series: Any) -> str:
 
 
 def _flat_array(path: Path, tiff: Any, series: Any) -> FlatArray | None:
-    """Give the pixels in place, when they lie uncompressed and page by page in the file."""
+    """Give the pixels in place, if they lie uncompressed and page by page in the file."""
     page = series.keyframe
     page_shape = tuple(page.shape)
     leading = series.shape[: series.ndim - len(page_shape)]
@@ -147,7 +170,7 @@ def _flat_array(path: Path, tiff: Any, series: Any) -> FlatArray | None:
 
 
 def _segmented(path: Path, series: Any) -> Any:
-    """Give the pixels as a zarr array that decodes strips and tiles as they are asked for."""
+    """Give the pixels as a zarr array that decodes strips and tiles when they are read."""
     import zarr
 
     return zarr.open_array(_decoded_segments(path, series.aszarr(level=0)), mode="r", zarr_format=2)
@@ -172,17 +195,17 @@ def _decoded_segments(path: Path, store: Any) -> Store:
     from zarr.storage import WrapperStore
 
     class DecodedSegments(WrapperStore[Any]):
-        """Keeps decoded strips and tiles for neighbouring reads; damage becomes a `FileError`."""
+        """Caches decoded strips and tiles for neighbouring reads; damage raises a `FileError`."""
 
         def __init__(self, store: Any) -> None:
             super().__init__(store)
-            self._kept: OrderedDict[str, Any] = OrderedDict()
-            self._kept_bytes = 0
+            self._cache: OrderedDict[str, Any] = OrderedDict()
+            self._cached_bytes = 0
 
         async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
             try:
                 segment = await super().get(key, prototype, byte_range)
             except (RuntimeError, ValueError, OSError) as error:
@@ -191,11 +214,11 @@ def _decoded_segments(path: Path, store: Any) -> Store:
                 raise FileError(
                     f"{path} is damaged: its pixels do not decode ({error})."
                 ) from error
-            if segment is not None and key not in self._kept:
-                self._kept[key] = segment
-                self._kept_bytes += len(segment)
-                while len(self._kept) > 1 and self._kept_bytes > _CACHE_BYTES:
-                    self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+            if segment is not None and key not in self._cache:
+                self._cache[key] = segment
+                self._cached_bytes += len(segment)
+                while len(self._cache) > 1 and self._cached_bytes > _CACHE_BYTES:
+                    self._cached_bytes -= len(self._cache.popitem(last=False)[1])
             return segment
 
     return DecodedSegments(store)
@@ -204,7 +227,7 @@ def _decoded_segments(path: Path, store: Any) -> Store:
 def _pixel_size(tiff: Any, series: Any, axes: str) -> tuple[dict[str, float], dict[str, str]]:
     """Pixel sizes and units from OME-XML, ImageJ metadata or the resolution in centimetres.
 
-    A resolution in inches is a print size, no property of the object, and is ignored.
+    A resolution in inches is a print size and says nothing about the object.
     """
     if tiff.is_ome and series.kind == "ome":
         sizes = _ome_pixel_sizes(tiff.ome_metadata, tiff.series.index(series))
@@ -217,11 +240,9 @@ def _pixel_size(tiff: Any, series: Any, axes: str) -> tuple[dict[str, float], di
             sizes = {a: (1 / n, length) for a, n in pixels_per_unit.items() if n > 0}
             sizes["Z"] = (metadata.get("spacing", 0), length)
         sizes["T"] = (metadata.get("finterval", 0), str(metadata.get("tunit", "s")))
-    named = {a: (float(size), unit_name(unit)) for a, (size, unit) in sizes.items() if a in axes}
-    known = {a: (size, unit) for a, (size, unit) in named.items() if 0 < size < np.inf and unit}
-    return {a: known[a][0] for a in axes if a in known}, {
-        a: known[a][1] for a in axes if a in known
-    }
+    named = {a: (float(size), unit_name(unit)) for a, (size, unit) in sizes.items()}
+    known = {a: named[a] for a in axes if a in named and 0 < named[a][0] < np.inf and named[a][1]}
+    return {a: size for a, (size, _) in known.items()}, {a: str(u) for a, (_, u) in known.items()}
 
 
 def _ome_pixel_sizes(xml: str, image: int) -> dict[str, tuple[float, str]]:

@@ -1,1 +1,1 @@
-"""The result of a run on disk: journal, levels, pyramid and shards."""
+"""Results on disk while a run fills them: journal, levels, shards."""

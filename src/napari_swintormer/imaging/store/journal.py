@@ -1,4 +1,4 @@
-"""The journal of a run on disk: which files are written for good, and how each is known again."""
+"""The journal of a run on disk: which chunk files are complete, and their checksums."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _READ_BYTES = 2**20
 
 
 class Journal:
-    """A text file of lines, each appended when what it tells of is on disk.
+    """A text file with one line per complete chunk file.
 
-    Every line is handed to the operating system at once, so that a killed process loses nothing;
-    a last line that was cut off is none. The lines::
+    A line is appended when its chunk is on disk, and handed to the operating system at once: a
+    killed process loses nothing. A last line that was cut off does not count. The lines::
 
         batch_size 4                      tiles at once
         planes_per_chunk 3                colours that are restored one by one
@@ -29,16 +29,16 @@ class Journal:
     Parameters
     ----------
     path
-        Of the file, which exists; it lies in the folder that its names begin in.
+        An existing file in the folder that the names begin in.
 
     Attributes
     ----------
     numbers
-        What the lines of one number say, by their word.
+        Numbers by their word.
     checksums
-        CRC-32 of files by their names; of a file that was written again, the last.
+        Last CRC-32 of files by their names.
     marks
-        Name of the file of every finished chunk.
+        File name of every finished chunk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,20 +61,20 @@ class Journal:
         """Note that the file `name` holds a chunk of a coarser level."""
         self._append(f"level {self._checksum(name):08x} {name}")
 
-    def is_whole(self, name: str) -> bool:
-        """Say whether a file is what it was when it was noted."""
+    def is_intact(self, name: str) -> bool:
+        """Say whether a file still has the checksum of its line."""
         try:
             return self._checksum(name) == self.checksums.get(name)
         except FileNotFoundError:
             return False
 
     def forget(self, names: set[str]) -> None:
-        """Take files for unwritten; their next line counts again."""
+        """Count files as unwritten, until a new line notes them again."""
         self.checksums = {n: crc for n, crc in self.checksums.items() if n not in names}
         self.marks = {mark: n for mark, n in self.marks.items() if n not in names}
 
     def _append(self, line: str) -> None:
-        # not created here: on a disk that is gone it would begin again, in another place
+        # "r+b" creates no file: a new journal on another disk would begin empty
         with self._path.open("r+b", 0) as journal:
             journal.seek(0, os.SEEK_END)
             journal.write(f"{line}\n".encode("ascii"))
@@ -93,7 +93,7 @@ class Journal:
 
     def _lines(self) -> list[str]:
         whole, _, torn = self._path.read_bytes().rpartition(b"\n")
-        if torn:  # or the next line would continue it
+        if torn:  # the next line would continue it
             os.truncate(self._path, len(whole) + 1 if whole else 0)
         return whole.decode("ascii").splitlines()
 

@@ -1,4 +1,4 @@
-"""The levels of a result on disk: which of their chunks are there, made, and packed in the end."""
+"""The levels of a result on disk: which of their chunks exist, how they are made and packed."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ PLANES = "planes_per_chunk"
 class Levels:
     """The arrays of a group, finest first, with the journal of their chunks.
 
-    A chunk of a coarser level is made as soon as all that it covers is marked.
+    A chunk of a coarser level is made as soon as all chunks that it covers are marked.
 
     Parameters
     ----------
     group
-        Writable zarr group with the arrays ``"0"``, ``"1"``, …, and nothing else under a number.
+        Writable zarr group with the arrays ``"0"``, ``"1"``, …
     folder
-        Where it lies, with a journal that knows the number `PLANES`.
+        Folder of the group, with a journal that knows the number `PLANES`.
     axes
-        Of the image, in its own order.
+        Letters of the image's axes, in its own order.
 
     Attributes
     ----------
     arrays
         The levels.
     journal, pyramid
-        What is there of them.
+        What exists of them.
     """
 
     def __init__(self, group: Any, folder: Path, axes: str) -> None:
@@ -54,22 +54,22 @@ class Levels:
         self.arrays: list[Any] = [group[str(number)] for number in numbers]
         self.journal = Journal(folder / JOURNAL)
         self.pyramid = Pyramid(self.arrays, self._order)
-        self._each = self.journal.numbers[PLANES]
+        self._planes_per_chunk = self.journal.numbers[PLANES]
 
     def mark(self, plane: int, row: int, column: int) -> None:
-        """Note that the chunk of a plane is written, and make what it completes."""
+        """Note that the chunk of a plane is written, and make the coarser chunks it completes."""
         chunk = self._chunk(plane, row, column)
         self.journal.note_chunk(self._name(0, chunk), (plane, row, column))
         if self._is_complete(plane, row, column):
             self._note(self.pyramid.grow(chunk))
 
     def take_up(self) -> int:
-        """Compare the files with the journal and take what is there for made; count the others."""
+        """Compare the files with the journal; count the files to be made again."""
         packings = self._packings()
         damaged = {
             name
             for name in self.journal.checksums
-            if not packings[_level_of(name)].has(name) and not self.journal.is_whole(name)
+            if not packings[_level_of(name)].has(name) and not self.journal.is_intact(name)
         }
         self.journal.forget(damaged)
         for mark in self.journal.marks:
@@ -81,19 +81,10 @@ class Levels:
         return len(damaged)
 
     def finishing(self) -> Generator[Progress, None, None]:
-        """Make what is missing of the coarser levels, and pack all where chunks are many.
+        """Make the missing chunks of the coarser levels, and pack all where chunks are many.
 
-        Can be stopped, or killed, and begun again.
-
-        Yields
-        ------
-        Progress
-            After every chunk and every shard.
-
-        Raises
-        ------
-        OutputError
-            When a file is not what it was when it was marked.
+        It can be stopped or killed, and begun again. It yields `Progress` after every chunk and
+        every shard, and raises an `OutputError` for a file that is damaged since it was marked.
         """
         missing, packings = self.pyramid.missing(), list[Packing]()
         if is_many(self.arrays[0]):
@@ -103,25 +94,27 @@ class Levels:
         for made in self.pyramid.make(missing):
             self._note([made])
             yield clock.after(1)
-        # the coarsest first: while a level is packed, the one that it is made from is whole
+        # the coarsest first: a level stays whole until the next coarser one is packed
         for packing in reversed(packings):
             for _ in packing.run(self._check):
                 yield clock.after(1)
-        for loose in self._folder.glob("*.loose"):  # killed between packing and removing
+        for loose in self._folder.glob("*.loose"):  # left by a killed run
             shutil.rmtree(loose)
 
     def _chunk(self, plane: int, row: int, column: int) -> ChunkIndex:
         """Give the number of a chunk of the finest level along every axis."""
         sizes = dict(zip(self._order, self.arrays[0].shape, strict=True))
         stack = [axis for axis in self._axes if axis in "TCZ"]
-        place = np.unravel_index(plane // self._each, [sizes[axis] for axis in stack] or [1])
-        along = {"Y": row, "X": column} | dict(zip(stack, map(int, place), strict=False))
+        position = np.unravel_index(
+            plane // self._planes_per_chunk, [sizes[axis] for axis in stack] or [1]
+        )
+        along = {"Y": row, "X": column} | dict(zip(stack, map(int, position), strict=False))
         return tuple(along.get(axis, 0) for axis in self._order)
 
     def _is_complete(self, plane: int, row: int, column: int) -> bool:
-        """Say whether all colours of a chunk are there."""
-        first = plane // self._each * self._each
-        colours = range(first, first + self._each)
+        """Say whether all colours of a chunk are marked."""
+        first = plane - plane % self._planes_per_chunk
+        colours = range(first, first + self._planes_per_chunk)
         return all((colour, row, column) in self.journal.marks for colour in colours)
 
     def _name(self, level: int, chunk: ChunkIndex) -> str:
@@ -137,7 +130,7 @@ class Levels:
         return [Packing(self._group, self._folder, level, self._order) for level in levels]
 
     def _check(self, name: str) -> None:
-        if not self.journal.is_whole(name):
+        if not self.journal.is_intact(name):
             raise OutputError(
                 f"A chunk of the unfinished run is damaged on disk (got {self._folder / name}). "
                 "Resume the run: the chunk is made again."

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 ChunkIndex = tuple[int, ...]
 """Number of a chunk along every axis of its array."""
 
-# The coarsest level is no longer than this along Y and X.
+# The coarsest level is no longer than this along Y and X, in pixels.
 _COARSEST = 1024
 
 
 class Pyramid:
-    """The levels of an image, the coarser ones made as soon as all that a chunk covers is there.
+    """The levels of an image; a coarser chunk is made as soon as all that it covers exists.
 
     Every pixel is the mean of the 2 x 2 pixels of the next finer level that it covers, or of those
     that exist at the lower and right border. Two chunks are in memory at a time. Chunks may come in
@@ -39,44 +39,44 @@ class Pyramid:
     def __init__(self, levels: Sequence[Any], axes: str) -> None:
         self.levels = levels
         self._axes = axes
-        self._there: list[set[ChunkIndex]] = [set() for _ in levels]
+        self._existing: list[set[ChunkIndex]] = [set() for _ in levels]
 
     def add(self, level: int, chunk: ChunkIndex) -> None:
-        """Take note of a chunk that is there, by its number along every axis."""
-        self._there[level].add(chunk)
+        """Take note of an existing chunk."""
+        self._existing[level].add(chunk)
 
     def grow(self, chunk: ChunkIndex) -> Iterator[tuple[int, ChunkIndex]]:
         """Make the coarser chunks that a new chunk of the finest level completes.
 
-        Yields
-        ------
-        tuple
-            Level and number of each, when it is written.
+        Yields level and number of each chunk when it is written.
         """
         self.add(0, chunk)
         for level, fine in enumerate(self.levels[:-1]):
             region = _region(fine.shape, fine.chunks, chunk)
             coarse = self.levels[level + 1]
             chunk = tuple(
-                (part.start // 2 if axis in "YX" else part.start) // side
-                for part, axis, side in zip(region, self._axes, coarse.chunks, strict=True)
+                half.start // side
+                for half, side in zip(_halved(region, self._axes), coarse.chunks, strict=True)
             )
-            if chunk in self._there[level + 1] or not self._can_make(level + 1, chunk):
+            existing = self._existing[level]
+            if chunk in self._existing[level + 1] or any(
+                part not in existing for part in self._covered(level + 1, chunk)
+            ):
                 return
             self._make(level + 1, chunk)
             yield level + 1, chunk
 
     def missing(self) -> list[tuple[int, ChunkIndex]]:
-        """List the coarser chunks that are not there, each after those that it is made from."""
+        """List the missing coarser chunks, each after the chunks that it is made from."""
         return [
             (number, chunk)
             for number, level in enumerate(self.levels)
             for chunk in product(*map(range, chunk_counts(level)))
-            if number > 0 and chunk not in self._there[number]
+            if number > 0 and chunk not in self._existing[number]
         ]
 
     def make(self, chunks: Sequence[tuple[int, ChunkIndex]]) -> Iterator[tuple[int, ChunkIndex]]:
-        """Make chunks of which `missing` told; yields each when it is written."""
+        """Make chunks from the list of `missing`; yields each when it is written."""
         for level, chunk in chunks:
             self._make(level, chunk)
             yield level, chunk
@@ -85,50 +85,40 @@ class Pyramid:
         """How many pixels of the finest level one pixel of each level covers, per axis."""
         return [[2**n if a in "YX" else 1 for a in self._axes] for n in range(len(self.levels))]
 
-    def _can_make(self, level: int, chunk: ChunkIndex) -> bool:
-        """Say whether all chunks that a chunk covers are there."""
-        return all(part in self._there[level - 1] for part in self._covered(level, chunk))
-
     def _make(self, level: int, chunk: ChunkIndex) -> None:
-        """Make a chunk from those that it covers, one after the other: they take memory."""
+        """Make a chunk from the chunks that it covers, one at a time to save memory."""
         coarse, fine = self.levels[level], self.levels[level - 1]
         region = _region(coarse.shape, coarse.chunks, chunk)
         pixels = np.empty([part.stop - part.start for part in region], coarse.dtype)
         for covered in self._covered(level, chunk):
             finer = _region(fine.shape, fine.chunks, covered)
-            place = tuple(
-                slice(f.start // 2 - r.start, -(-f.stop // 2) - r.start)
-                if axis in "YX"
-                else slice(f.start - r.start, f.stop - r.start)
-                for f, r, axis in zip(finer, region, self._axes, strict=True)
+            inside = tuple(
+                slice(h.start - r.start, h.stop - r.start)
+                for h, r in zip(_halved(finer, self._axes), region, strict=True)
             )
-            pixels[place] = halve(np.asarray(fine[finer]), self._axes)
+            pixels[inside] = halve(np.asarray(fine[finer]), self._axes)
         coarse[region] = pixels
         self.add(level, chunk)
 
     def _covered(self, level: int, chunk: ChunkIndex) -> Iterator[ChunkIndex]:
         """Give the chunks of the next finer level that a chunk covers."""
         coarse, fine = self.levels[level], self.levels[level - 1]
-        parts = []
-        for part, axis, n, side in zip(
-            _region(coarse.shape, coarse.chunks, chunk),
-            self._axes,
-            fine.shape,
-            fine.chunks,
-            strict=True,
-        ):
-            factor = 2 if axis in "YX" else 1
-            parts.append(range(factor * part.start // side, -(-min(factor * part.stop, n) // side)))
-        return product(*parts)
+        region = _region(coarse.shape, coarse.chunks, chunk)
+        finer = _doubled(region, self._axes, fine.shape)
+        return product(
+            *(range(r.start // c, -(-r.stop // c)) for r, c in zip(finer, fine.chunks, strict=True))
+        )
 
 
 def create_coarser_levels(group: Any, axes: str) -> list[Any]:
-    """Add the levels 1, 2, … to the group of an image, empty; `renew_levels` fills them.
+    """Add the levels 1, 2, … to the group of an image, empty.
 
     Parameters
     ----------
-    group, axes
-        Writable zarr group with level 0 in the array ``"0"``, and the letters of its axes.
+    group
+        Writable zarr group with level 0 in the array ``"0"``.
+    axes
+        Letters of its axes.
 
     Returns
     -------
@@ -157,19 +147,12 @@ def renew_levels(levels: Sequence[Any], axes: str, region: tuple[slice, ...]) ->
         A slice with start and stop for every dimension of the finest.
     """
     for fine, coarse in pairwise(levels):
-        region = tuple(
-            slice(r.start // 2, -(-r.stop // 2)) if a in "YX" else r
-            for r, a in zip(region, axes, strict=True)
-        )
-        finer = tuple(
-            slice(2 * r.start, min(2 * r.stop, n)) if a in "YX" else r
-            for r, a, n in zip(region, axes, fine.shape, strict=True)
-        )
-        coarse[region] = halve(np.asarray(fine[finer]), axes)
+        region = _halved(region, axes)
+        coarse[region] = halve(np.asarray(fine[_doubled(region, axes, fine.shape)]), axes)
 
 
 def coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int, ...]]:
-    """Give the shapes of the levels 1, 2, …, the last no longer than 1024 where it is halved."""
+    """Give the shapes of the levels 1, 2, …, the last at most 1024 long where it is halved."""
     shapes = []
     while max(n for n, h in zip(shape, halved, strict=True) if h) > _COARSEST:
         shape = tuple(-(-n // 2) if h else n for n, h in zip(shape, halved, strict=True))
@@ -190,7 +173,7 @@ def create_level(
     chunks: tuple[int, ...],
     axes: str,
 ) -> Any:
-    """Create the empty zarr array of one level; the same bytes for the same pixels, always."""
+    """Create the empty zarr array of one level; equal pixels become equal bytes."""
     chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
     return create_array(group, str(level), shape, dtype, chunks, axes)
 
@@ -204,7 +187,7 @@ def create_array(
     axes: str,
     shards: tuple[int, ...] | None = None,
 ) -> Any:
-    """Create an empty zarr array, compressed as all levels are; `shards` in pixels."""
+    """Create an empty zarr array with the compression of all levels; `shards` in pixels."""
     from zarr.codecs import ZstdCodec
 
     return group.create_array(
@@ -215,18 +198,9 @@ def create_array(
         shards=shards,
         compressors=ZstdCodec(level=1),
         dimension_names=axis_names(axes),
-        # A chunk of -0.0 would count as empty, and come back as 0.0.
+        # else a chunk of -0.0 counts as empty, and comes back as 0.0
         config={"write_empty_chunks": True},
         overwrite=True,
-    )
-
-
-def _region(
-    shape: tuple[int, ...], chunks: tuple[int, ...], chunk: ChunkIndex
-) -> tuple[slice, ...]:
-    """Give the pixels of a chunk."""
-    return tuple(
-        slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(chunk, chunks, shape, strict=True)
     )
 
 
@@ -241,3 +215,28 @@ def halve(pixels: NDArray[Any], axes: str) -> NDArray[Any]:
         with np.errstate(over="ignore", invalid="ignore"):
             mean = (first + second) / 2
     return (mean if pixels.dtype.kind == "f" else np.rint(mean)).astype(pixels.dtype)
+
+
+def _region(
+    shape: tuple[int, ...], chunks: tuple[int, ...], chunk: ChunkIndex
+) -> tuple[slice, ...]:
+    """Give the pixels of a chunk."""
+    return tuple(
+        slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(chunk, chunks, shape, strict=True)
+    )
+
+
+def _halved(region: tuple[slice, ...], axes: str) -> tuple[slice, ...]:
+    """Region of the next coarser level that covers a region."""
+    return tuple(
+        slice(r.start // 2, -(-r.stop // 2)) if a in "YX" else r
+        for r, a in zip(region, axes, strict=True)
+    )
+
+
+def _doubled(region: tuple[slice, ...], axes: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Region of the next finer level, of this shape, that a region covers."""
+    return tuple(
+        slice(2 * r.start, min(2 * r.stop, n)) if a in "YX" else r
+        for r, a, n in zip(region, axes, shape, strict=True)
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from napari_swintormer.errors import OutputError
 from napari_swintormer.events import Clock
-from napari_swintormer.imaging.formats.ome_zarr import OWN_ATTRIBUTE, describe, disk_order
-from napari_swintormer.imaging.formats.watching import watch_reads
-from napari_swintormer.imaging.formats.writing import (
+from napari_swintormer.imaging.formats.ome_zarr import (
+    OWN_ATTRIBUTE,
     ZARR_SUFFIX,
-    check_output,
-    disk_errors,
-    write_image,
+    describe,
+    disk_order,
 )
+from napari_swintormer.imaging.formats.writing import check_output, disk_errors, write_image
 from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.imaging.store.journal import Journal
 from napari_swintormer.imaging.store.levels import JOURNAL, PLANES, Levels
@@ -29,6 +28,7 @@ from napari_swintormer.imaging.store.pyramid import (
     create_level,
 )
 from napari_swintormer.imaging.store.sharding import settle
+from napari_swintormer.imaging.store.watching import watch_reads
 
 if TYPE_CHECKING:
     import os
@@ -48,21 +48,19 @@ class ResultStore:
     """A Zarr array that a run fills chunk by chunk, with a journal of the finished chunks.
 
     It lies in the folder ``.<name>.partial`` beside the destination and is an OME-Zarr image at any
-    time. A chunk that the journal does not know, or whose file is not what it was when it was
-    marked, is made again. Chunks of the coarser levels of a Zarr result are made as soon as all
-    that they cover is marked. Equal runs leave equal bytes.
-
-    Made by `create` or `resume`.
+    time. A chunk that the journal does not know, or whose file has changed since it was marked, is
+    made again. Chunks of the coarser levels of a Zarr result are made as soon as all that they
+    cover is marked. Equal runs leave equal bytes. `create` and `resume` make a store.
 
     Attributes
     ----------
     destination
         File or folder that `finish` leaves.
     array
-        The result: array-like of the image's shape, dtype and axes, to be written chunk by chunk,
-        by one thread at a time. Writing raises `OutputError` when the disk is full.
+        The result: array-like of the image's shape, dtype and axes. One thread at a time writes it,
+        chunk by chunk. Writing raises an `OutputError` when the disk is full.
     damaged
-        How many files of the run that goes on were not what they were when they were marked.
+        Number of files of a resumed run that have changed since they were marked.
     """
 
     def __init__(self, destination: Path) -> None:
@@ -71,7 +69,9 @@ class ResultStore:
         self.destination = destination
         self._folder = partial_folder(destination)
         settle(self._folder)
-        # Without this, a chunk of -0.0 would count as empty, and come back as 0.0.
+        if _journal_aside(destination).exists():  # the last step of `finishing` failed
+            _journal_aside(destination).replace(self._folder / JOURNAL)
+        # Without this, a chunk of -0.0 counts as empty, and comes back as 0.0.
         with zarr.config.set({"array.write_empty_chunks": True}):
             self._group = zarr.open_group(self._folder, mode="r+")
             own: Any = self._group.attrs[OWN_ATTRIBUTE]
@@ -104,57 +104,36 @@ class ResultStore:
         Parameters
         ----------
         destination
-            File or folder to leave in the end, checked by `writing.check_output` before.
+            File or folder to leave in the end, which `writing.check_output` has accepted.
         shape, dtype, axes
-            Of the image.
+            Sizes, data type and letters of the image's axes.
         block_size
             Side of a chunk in pixels; chunks have the size 1 along T, C and Z.
         run
-            What decides the result and describes it: settings, model and input; a JSON object. It
-            is kept with a Zarr result.
+            What decides the result and describes it: settings, model and input, as a JSON object. A
+            Zarr result keeps it.
         pixel_size, unit
-            As in `napari_swintormer.imaging.image.Image`.
+            Size of a step along an axis, and the name of its unit; both may lack axes.
         planes_per_position
-            As in `napari_swintormer.imaging.planes.Planes`: so many marks make a chunk complete.
+            Marks that complete a chunk: 3 for colours that are restored one by one.
         overwrite
             Whether an unfinished run of this destination may be thrown away.
-
-        Raises
-        ------
-        OutputError
-            When an unfinished run exists, or the folder cannot be written.
         """
-        import zarr
-
         destination = Path(destination)
         if cls.is_unfinished(destination) and not overwrite:
             raise OutputError(
                 f"An unfinished run of {destination} exists; resume it, or overwrite it on purpose."
             )
-        folder = partial_folder(destination)
-        order = disk_order(axes)
-        sizes = dict(zip(axes, shape, strict=True))
-        chunks = [
-            {"Y": block_size, "X": block_size, "S": sizes.get("S", 1)}.get(a, 1) for a in order
-        ]
         own: dict[str, Any] = {
             "axes": axes,
             "pixel_size": dict(pixel_size or {}),
             "unit": dict(unit or {}),
             "run": dict(run),
         }
+        sizes = {a: int(n) for a, n in zip(axes, shape, strict=True)}
         with disk_errors(destination):
-            if folder.exists():
-                shutil.rmtree(folder)
-            group = zarr.open_group(folder, mode="w", zarr_format=3)
-            stored_shape = tuple(int(sizes[a]) for a in order)
-            create_level(group, 0, stored_shape, dtype.newbyteorder("="), tuple(chunks), order)
-            described = describe(
-                _name(destination), order, own["pixel_size"], own["unit"], [[1] * len(order)]
-            )
-            group.attrs.put({"ome": described, OWN_ATTRIBUTE: own})
-            if _is_zarr(destination):
-                create_coarser_levels(group, order)
+            _create_folder(destination, sizes, dtype, block_size, own)
+            folder = partial_folder(destination)
             (folder / JOURNAL).touch()
             Journal(folder / JOURNAL).note_number(PLANES, planes_per_position)
         return cls(destination)
@@ -163,20 +142,14 @@ class ResultStore:
     def resume(cls, destination: str | os.PathLike[str], run: Mapping[str, Any]) -> Self:
         """Go on with an unfinished result.
 
-        Parameters
-        ----------
-        destination, run
-            As given to `create`.
-
-        Raises
-        ------
-        OutputError
-            When there is none, or its run differs; the sentence names what differs.
+        Raises an `OutputError` when there is none, or when its `run` differs from the one given to
+        `create`; the message names the difference.
         """
         destination = Path(destination)
         if not cls.is_unfinished(destination):
             raise OutputError(f"There is no unfinished run of {destination} to resume.")
-        store = cls(destination)
+        with disk_errors(destination):
+            store = cls(destination)
         before, now = _flat(store._run), _flat(json.loads(json.dumps(dict(run))))
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
@@ -192,8 +165,10 @@ class ResultStore:
     @staticmethod
     def is_unfinished(destination: str | os.PathLike[str]) -> bool:
         """Say whether an unfinished run of this destination can be resumed."""
-        journal = partial_folder(Path(destination)) / JOURNAL
-        return journal.is_file() and journal.stat().st_size > 0
+        folder, aside = partial_folder(Path(destination)), _journal_aside(Path(destination))
+        journal = folder / JOURNAL
+        complete = folder.is_dir() and aside.is_file()
+        return complete or (journal.is_file() and journal.stat().st_size > 0)
 
     def describe_damage(self) -> str:
         """Say in one sentence what `damaged` counts."""
@@ -214,19 +189,19 @@ class ResultStore:
             self._levels.journal.note_number(_BATCH, n_tiles)
 
     def finished(self) -> set[Mark]:
-        """Give the marks ``(plane, row, column)``."""
+        """Return the marks ``(plane, row, column)`` of all finished chunks."""
         return set(self._levels.journal.marks)
 
     def mark(self, plane: int, row: int, column: int) -> None:
         """Note that the chunk in a row and column of blocks of a plane is written.
 
-        Of a Zarr result, the chunks of coarser levels are made that it completes.
+        In a Zarr result this makes the chunks of coarser levels that it completes.
         """
         with disk_errors(self.destination):
             self._levels.mark(plane, row, column)
 
     def finish(self, *, compression: Compression | None = None, overwrite: bool = False) -> None:
-        """Put the complete result in its place; see `finishing`, which tells how far it is."""
+        """Put the complete result in its place; `finishing` does it step by step."""
         for _ in self.finishing(compression=compression, overwrite=overwrite):
             pass
 
@@ -235,28 +210,23 @@ class ResultStore:
     ) -> Generator[Progress, None, None]:
         """Put the complete result in its place, chunk by chunk, and remove the journal.
 
-        A Zarr destination becomes an OME-Zarr image of version 0.5: what is missing of its coarser
-        levels is made, and many chunks are packed into shards. Any other is streamed into its
-        format. Nothing happens before the first event is asked for. Closing the generator stops
-        after the chunk at hand; the unfinished run stays, and can be resumed.
+        A Zarr destination becomes an OME-Zarr image of version 0.5: missing chunks of its coarser
+        levels are made, and many chunks are packed into shards. Any other is streamed into its
+        format. Nothing happens before the first event is asked for. When the generator is closed,
+        or an `OutputError` says why the result cannot be written, `resume` still goes on.
 
         Parameters
         ----------
         compression
-            Of a TIFF, see `napari_swintormer.imaging.formats.writing.write_image`.
+            Lossless compression of a TIFF.
         overwrite
             Whether an existing destination may be replaced.
 
         Yields
         ------
         Progress
-            In chunks of coarser levels and shards that are written; or in chunks that are read, to
-            be streamed. None, where nothing is left to do.
-
-        Raises
-        ------
-        OutputError
-            When it cannot be written; the unfinished run stays, and can be resumed.
+            In chunks of coarser levels and shards that are written, or in chunks that are read.
+            None, where nothing is left to do.
         """
         check_output(self.destination, overwrite=overwrite)
         if _is_zarr(self.destination):
@@ -273,8 +243,12 @@ class ResultStore:
             self._group.attrs["ome"] = described
             for stray in self._folder.rglob("*.partial"):  # of zarr, after a killed run
                 stray.unlink()
-            (self._folder / JOURNAL).unlink()
+            # The journal goes only after the folder has its final name.
+            aside = _journal_aside(self.destination)
+            (self._folder / JOURNAL).replace(aside)
             _replace_folder(self._folder, self.destination)
+            with suppress(OSError):
+                aside.unlink()
 
     def _finish_file(
         self, compression: Compression | None, overwrite: bool
@@ -290,7 +264,7 @@ class ResultStore:
                 overwrite=overwrite,
             )
 
-        # Writers read bands of rows: what they have read is told in chunks.
+        # Writers read bands of rows; progress counts them in chunks.
         level: Any = self._group["0"]
         total, done, pixels = prod(chunk_counts(level)), 0, 0
         clock = Clock(total, "chunks")
@@ -305,6 +279,8 @@ class ResultStore:
 
     def discard(self) -> None:
         """Remove the unfinished run."""
+        with suppress(OSError):  # the journal first: what is left cannot be resumed
+            (self._folder / JOURNAL).unlink()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -320,20 +296,64 @@ class StoredArray(Ordered):
 
 
 def partial_folder(destination: Path) -> Path:
-    """Give the folder of an unfinished run, beside its destination."""
+    """Return the folder of an unfinished run, beside its destination."""
     return destination.with_name(f".{destination.name}.partial")
 
 
+def _journal_aside(destination: Path) -> Path:
+    """Where the journal lies while a complete folder gets its final name."""
+    return destination.with_name(f".{destination.name}.journal")
+
+
+def _create_folder(
+    destination: Path,
+    sizes: Mapping[str, int],
+    dtype: np.dtype[Any],
+    block_size: int,
+    own: dict[str, Any],
+) -> None:
+    """Create the folder of an unfinished run, with its empty levels, in place of any other."""
+    import zarr
+
+    folder, order = partial_folder(destination), disk_order(own["axes"])
+    _journal_aside(destination).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    group = zarr.open_group(folder, mode="w", zarr_format=3)
+    shape = tuple(sizes[a] for a in order)
+    sides = {"Y": block_size, "X": block_size, "S": sizes.get("S", 1)}
+    chunks = tuple(sides.get(a, 1) for a in order)
+    create_level(group, 0, shape, dtype.newbyteorder("="), chunks, order)
+    name, scales = _name(destination), [[1] * len(order)]
+    described = describe(name, order, own["pixel_size"], own["unit"], scales)
+    group.attrs.put({"ome": described, OWN_ATTRIBUTE: own})
+    if _is_zarr(destination):
+        create_coarser_levels(group, order)
+
+
 def _replace_folder(folder: Path, destination: Path) -> None:
-    """Rename a folder; what is replaced goes only after that."""
+    """Rename a folder to its destination; what it replaces is removed only after that."""
     old = destination.with_name(f".{destination.name}.old")
-    if destination.exists():
+    replaces = destination.exists()
+    if replaces:
+        _remove(old)  # left by a killed run
         destination.replace(old)
-    folder.replace(destination)
-    if old.is_dir():
-        shutil.rmtree(old)
+    try:
+        folder.replace(destination)
+    except OSError:
+        if replaces:
+            old.replace(destination)
+        raise
+    with suppress(OSError):  # the result is in its place, even if a viewer holds the old files
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        old.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _is_zarr(destination: Path) -> bool:
@@ -345,7 +365,7 @@ def _name(destination: Path) -> str:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write nested settings out as ``outer.inner``."""
+    """Write nested settings as ``outer.inner``."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):

@@ -1,9 +1,9 @@
 """Many chunks of a finished result packed into few files: the shards of Zarr.
 
-A run writes every chunk into a file of its own, so that no two writers share one. When all are
-there, the files of neighbouring chunks are put one after the other, as they are: nothing is
-decoded, and a part of one is in memory at a time. A shard gets its name when it is complete and on
-disk, and only then do its chunks go: packing can be killed at any time, and goes on where it was.
+A run writes every chunk into a file of its own, so that no two writers share a file. When all
+chunks exist, the files of neighbouring chunks are joined as they are: nothing is decoded. A shard
+gets its name when it is complete and on disk, and only then its chunks are removed. Packing can be
+killed at any time, and goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# From so many chunks on, a result is packed: before, its files are few enough for any disk.
+# A result of this many chunks is packed; any disk takes fewer files.
 _MANY_CHUNKS = 1024
 _SIDE = 8  # chunks of a shard along Y and X, where there are as many
 _CHUNKS = _SIDE * _SIDE  # of a shard in all; smaller planes share one
 _PACKED = ".packed"
-_MISSING = 2**64 - 1  # offset and length of a chunk that a shard has not
+_MISSING = 2**64 - 1  # offset and length of a chunk that a shard does not have
 
 
 def is_many(level: Any) -> bool:
-    """Say whether the chunks of the finest level are to be packed, and with them all others."""
+    """Say whether all levels are to be packed, by the chunks of the finest level."""
     return prod(chunk_counts(level)) >= _MANY_CHUNKS
 
 
 def settle(folder: Path) -> None:
     """Put packed levels in their place, if packing was killed just before."""
     for packed in folder.glob(f"*{_PACKED}"):
-        place = packed.with_suffix("")
-        if not place.exists():
-            packed.replace(place)
+        destination = packed.with_suffix("")
+        if not destination.exists():
+            packed.replace(destination)
 
 
 class Packing:
@@ -49,10 +49,8 @@ class Packing:
 
     Parameters
     ----------
-    group
-        Writable zarr group.
-    folder
-        Where it lies.
+    group, folder
+        Writable zarr group, and its folder.
     level
         Number of the level.
     axes
@@ -63,7 +61,7 @@ class Packing:
     done
         Whether all chunks lie in shards.
     n_shards
-        How many there are, or will be.
+        Number of shards, existing or not.
     """
 
     def __init__(self, group: Any, folder: Path, level: int, axes: str) -> None:
@@ -82,17 +80,9 @@ class Packing:
         return self.done or self._path(shard).exists()
 
     def run(self, check: Callable[[str], None]) -> Iterator[None]:
-        """Pack, shard by shard.
+        """Pack shard by shard; yields after every shard, including existing ones.
 
-        Parameters
-        ----------
-        check
-            Told the name of every file of a chunk, in the group, before it is packed; may refuse.
-
-        Yields
-        ------
-        None
-            After every shard, also those that were there.
+        `check` is called with the name of every chunk file before it is packed, and may raise.
         """
         if self.done:
             return
@@ -105,10 +95,10 @@ class Packing:
             for name in filter(None, chunks):
                 (self._folder / name).unlink(missing_ok=True)
             yield
-        loose, away = self._folder / str(self._level), self._folder / f"{self._level}.loose"
-        loose.replace(away)
-        self._packed.replace(loose)  # when killed before this, `settle` does it
-        shutil.rmtree(away)
+        level, loose = self._folder / str(self._level), self._folder / f"{self._level}.loose"
+        level.replace(loose)
+        self._packed.replace(level)  # after a kill before this, `settle` does it
+        shutil.rmtree(loose)
         self.done = True
 
     def _create(self) -> None:
@@ -117,7 +107,7 @@ class Packing:
         create_array(self._group, name, array.shape, array.dtype, array.chunks, self._axes, shards)
 
     def _chunks_of(self, shard: ChunkIndex) -> list[str | None]:
-        """Names of the files of a shard's chunks, in its order; None outside the image."""
+        """File names of a shard's chunks, in its order; None outside the image."""
         along = [range(i * m, (i + 1) * m) for i, m in zip(shard, self._in_shard, strict=True)]
         return [
             chunk_name(self._level, self._array, chunk)
@@ -142,7 +132,7 @@ class Packing:
             table = struct.pack(f"<{len(index)}Q", *index)
             file.write(table + struct.pack("<I", google_crc32c.value(table)))
             file.flush()
-            os.fsync(file.fileno())  # its chunks are about to go
+            os.fsync(file.fileno())  # its chunks are removed next
         partial.replace(path)
 
     def _path(self, shard: ChunkIndex) -> Path:
@@ -150,17 +140,17 @@ class Packing:
 
 
 def chunk_name(level: int, array: Any, chunk: ChunkIndex) -> str:
-    """Name of the file of a chunk in the group of a level's array."""
+    """Name the file of a chunk of a level's array, relative to the group."""
     return f"{level}/{array.metadata.encode_chunk_key(chunk)}"
 
 
 def chunk_of(name: str) -> ChunkIndex:
-    """Give the number of the chunk in a file along every axis."""
+    """Read the number of a chunk along every axis from its file name."""
     return tuple(map(int, name.split("/")[2:]))
 
 
 def _chunks_in_shard(counts: tuple[int, ...], axes: str) -> tuple[int, ...]:
-    """Chunks of a shard along every axis: a square of a plane, and planes where these are small."""
+    """Chunks of a shard along every axis: a square of a plane, or several small planes."""
     along = {axis: min(_SIDE, counts[axes.index(axis)]) for axis in "YX"}
     room = _CHUNKS // prod(along.values())
     for axis in (a for a in "ZTC" if a in axes):

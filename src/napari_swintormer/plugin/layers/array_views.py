@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_swintormer.imaging.ordered import Ordered, expand_index
+from napari_swintormer.imaging.lazy import expand_index
+from napari_swintormer.imaging.ordered import Ordered
 
 
 @dataclass(frozen=True, eq=False)

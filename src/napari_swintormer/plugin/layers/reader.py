@@ -14,7 +14,8 @@ import numpy as np
 from napari.types import FullLayerData
 
 from napari_swintormer.imaging.formats.flat import FlatArray
-from napari_swintormer.imaging.formats.reading import Image, open_image
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.image import Image
 from napari_swintormer.plugin.layers.array_views import EveryNth, OwnedArray
 from napari_swintormer.plugin.layers.overview_cache import (
     OverviewLevels,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.writing import (
-    ZARR_SUFFIX,
     check_fits,
     check_output,
     write_image,

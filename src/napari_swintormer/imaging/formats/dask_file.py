@@ -1,4 +1,4 @@
-"""An image file as a dask array: every process opens the file for itself."""
+"""An image file as a dask array, which every process opens for itself."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.lazy import LazyArray
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,28 +32,23 @@ def as_dask(image: Image, chunk_size: int) -> da.Array:
     """
     import dask.array as da
 
-    pixels = _SharedPixels(
+    pixels = _FilePixels(
         image.path.absolute(), image.axes, tuple(image.data.shape), np.dtype(image.data.dtype)
     )
     sizes = {"Y": chunk_size, "X": chunk_size, "S": -1}
     chunks = tuple(sizes.get(axis, 1) for axis in image.axes)
-    meta = np.empty((0,) * pixels.ndim, pixels.dtype)
-    array: da.Array = da.from_array(pixels, chunks, meta=meta)
+    array: da.Array = da.from_array(pixels, chunks, meta=np.empty((0,) * pixels.ndim, pixels.dtype))
     return array
 
 
 @dataclass(frozen=True)
-class _SharedPixels:
-    """Pixels of a file, read by whichever process asks for them."""
+class _FilePixels(LazyArray):
+    """Pixels of a file, read by the process that asks for them."""
 
     path: Path
     axes: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         return np.asarray(_open(self.path, self.axes).data[index])

@@ -1,4 +1,4 @@
-"""Tell how far a writer has come, and stop it, although it knows of neither."""
+"""Report how far a writer has come, and stop it, although it knows of neither."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_swintormer.imaging.lazy import LazyArray
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -16,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def watch_reads(work: Callable[[Any], None], array: Any) -> Generator[int, None, None]:
-    """Do work that reads an array once, part by part, and tell of every part.
+    """Run work that reads an array once, part by part, and report every part.
 
-    The work has a thread of its own, which waits while the generator does: libraries that write
-    files call for pixels, and cannot be left in the middle otherwise. Closing the generator makes
-    the next read fail, so that the work cleans up, and returns when it has.
+    The work runs in a thread, which waits while the generator waits: libraries that write files
+    call for pixels, and cannot be left in the middle otherwise. When the generator is closed, the
+    next read raises, so that the work cleans up. What `work` raises comes out of the generator.
 
     Parameters
     ----------
@@ -33,22 +35,17 @@ def watch_reads(work: Callable[[Any], None], array: Any) -> Generator[int, None,
     ------
     int
         Number of pixels of a part, when it has been read.
-
-    Raises
-    ------
-    Exception
-        What `work` raises.
     """
     read: SimpleQueue[int | None] = SimpleQueue()  # pixels of a part; None: the work has ended
     go_on: SimpleQueue[bool] = SimpleQueue()
 
-    def tell(n: int) -> None:
+    def report(n: int) -> None:
         read.put(n)
         if not go_on.get():
             raise _StoppedError
 
     with ThreadPoolExecutor(1, thread_name_prefix="swintormer-writer") as thread:
-        future = thread.submit(work, _WatchedArray(array, tell))
+        future = thread.submit(work, _WatchedArray(array, report))
         future.add_done_callback(lambda _: read.put(None))
         try:
             while (n := read.get()) is not None:
@@ -64,11 +61,11 @@ class _StoppedError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class _WatchedArray:
-    """An array-like that tells how many pixels each read gave."""
+class _WatchedArray(LazyArray):
+    """An array-like that reports how many pixels each read gave."""
 
     array: Any
-    tell: Callable[[int], None]
+    report: Callable[[int], None]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,11 +77,7 @@ class _WatchedArray:
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
     def __getitem__(self, index: Any) -> NDArray[Any]:
         part = np.asarray(self.array[index])
-        self.tell(part.size)
+        self.report(part.size)
         return part

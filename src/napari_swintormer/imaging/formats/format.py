@@ -1,0 +1,67 @@
+"""What a file format is to the rest of the package."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from napari_swintormer.imaging.image import Image
+
+
+class Format(ABC):
+    """One file format. A new one is a subclass in a module of its own and a line in `registry`.
+
+    Attributes
+    ----------
+    name
+        Name in messages.
+    suffixes
+        Suffixes of its files, in lower case.
+    read_suffixes
+        More suffixes, which it reads and does not write.
+    result_suffix
+        Suffix of another format for the results of a folder run; None where this one loses nothing.
+    holds_floats
+        Whether it can hold float images.
+    compressions
+        Names of the compressions to choose from when it is written.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    read_suffixes: ClassVar[tuple[str, ...]] = ()
+    result_suffix: ClassVar[str | None] = None
+    holds_floats: ClassVar[bool] = True
+    compressions: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def detect(self, path: Path, start: bytes) -> bool:
+        """Say whether a file that starts with these 8 bytes, or a folder, has this format."""
+
+    @abstractmethod
+    def open(self, path: Path, axes: str | None) -> Image:
+        """Open an image; `axes` overrules the axes that the file tells."""
+
+    def limit(self, path: Path, axes: str, shape: Sequence[int], dtype: np.dtype) -> str | None:
+        """Say why a file of this name cannot hold an image, or None: "holds …", "has no …"."""
+        return None
+
+    @abstractmethod
+    def write(self, file: Path, image: Image, compression: str | None) -> None:
+        """Write an image that `limit` allows.
+
+        Parameters
+        ----------
+        file
+            Where to write; a working name beside ``image.path``, which tells the final name.
+        image
+            Data, axes, pixel sizes and units.
+        compression
+            One of `compressions`, or None.
+        """

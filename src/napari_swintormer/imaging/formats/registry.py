@@ -1,0 +1,46 @@
+"""The list of all file formats. A new format joins here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_swintormer.errors import FileError
+from napari_swintormer.imaging.formats.jpeg import Jpeg
+from napari_swintormer.imaging.formats.npy import Npy
+from napari_swintormer.imaging.formats.ome_zarr import OmeZarr
+from napari_swintormer.imaging.formats.png import Png
+from napari_swintormer.imaging.formats.tiff import Tiff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_swintormer.imaging.formats.format import Format
+
+FORMATS: tuple[Format, ...] = (Tiff(), Png(), Jpeg(), Npy(), OmeZarr())
+SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
+RESULT_SUFFIXES = {
+    suffix: form.result_suffix or (suffix if suffix in form.suffixes else form.suffixes[0])
+    for form in FORMATS
+    for suffix in form.suffixes + form.read_suffixes
+}
+"""Suffix of an image, and of its result in a folder run."""
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format that is written under a name, or None for an unknown suffix."""
+    suffix = path.suffix.lower()
+    return next((form for form in FORMATS if suffix in form.suffixes), None)
+
+
+def detect_format(path: Path) -> Format:
+    """Return the format of a file by its content, whatever its suffix."""
+    start = b""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            start = file.read(8)
+    for form in FORMATS:
+        if form.detect(path, start):
+            return form
+    *names, last = (form.name for form in FORMATS)
+    problem = "is of an unknown format" if start else "is empty"
+    raise FileError(f"{path} {problem}; {', '.join(names)} and {last} can be opened.")
