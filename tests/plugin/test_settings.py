@@ -1,16 +1,19 @@
-"""The Settings widget and napari's own page of Preferences."""
+"""The Settings panel and the page in napari's Preferences."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from napari.components import ViewerModel
 
+import napari_swintormer
 from napari_swintormer.plugin.settings.settings_page import preferences_page
 from napari_swintormer.plugin.settings.settings_widget import SettingsWidget
 from napari_swintormer.settings.deblur_settings import Precision
+from napari_swintormer.settings.options import options_of
 from napari_swintormer.settings.preferences import Preferences, change_preferences, preferences
 
 pytestmark = pytest.mark.gui
@@ -24,14 +27,20 @@ def page(plugin_settings, npe2pm):
     return preferences_page()
 
 
-def test_the_page_has_the_settings_with_their_defaults_and_choices(page):
-    shown = {name: getattr(page, name) for name in asdict(Preferences())}
-    assert shown == asdict(Preferences())
+def test_the_page_has_the_words_and_limits_of_the_preferences(page):
+    manifest = yaml.safe_load((Path(napari_swintormer.__file__).parent / "napari.yaml").read_text())
+    rows = manifest["contributions"]["configurations"]["settings"]["properties"]
+    for name, option in options_of(Preferences).items():
+        assert rows[name]["title"] == option.label
+        assert rows[name]["description"] == option.help
+        assert getattr(page, name) == rows[name]["default"] == option.default
+        assert (rows[name].get("minimum"), rows[name].get("maximum")) == (option.low, option.high)
+    assert set(rows["precision"]["enum"]) == set(get_args(Precision))
     for precision in get_args(Precision):
         page.precision = precision
 
 
-def test_widget_page_and_file_are_one(page, model, qtbot):
+def test_panel_page_and_file_agree(page, model, qtbot):
     page.device = "cpu"  # before any widget of ours is open
     change_preferences(precision="fp32")  # on the command line
 
@@ -50,7 +59,7 @@ def test_widget_page_and_file_are_one(page, model, qtbot):
     assert "no folder /no/such/folder" in widget.message.text()
 
 
-def test_the_deblur_widget_takes_the_settings(model, deblur_alone, tmp_path):
+def test_the_deblur_panel_uses_the_settings(model, deblur_alone, tmp_path):
     change_preferences(precision="bf16")
     form = deblur_alone.form
     form.precision.value = "auto"

@@ -4,44 +4,76 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import platformdirs
 
 from napari_swintormer.errors import OutputError, SettingsError
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, Device, Precision
-
-if TYPE_CHECKING:
-    from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.deblur_settings import (
+    AUTOMATIC_MODEL,
+    DeblurSettings,
+    Device,
+    Precision,
+)
+from napari_swintormer.settings.options import about, options_of
 
 MEMORY_SHARES = (0.1, 0.95)
+_DEBLUR = options_of(DeblurSettings)
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """What a user sets once for a computer; the API does not read it.
+    """What a user sets once for a computer; the API does not read it."""
 
-    Attributes
-    ----------
-    model
-        Name or path of the model that is proposed; ``"auto"`` proposes one for each image.
-    device, precision
-        What ``"auto"`` stands for; ``"auto"`` leaves that to the computer.
-    memory_share
-        Share of the GPU's free memory that a run may plan with, 0.1 to 0.95.
-    cache_folder
-        Where results of large images and other things that can be lost are kept; empty for the
-        usual place.
-    """
-
-    model: str = AUTOMATIC_MODEL
-    device: Device = "auto"
-    precision: Precision = "auto"
-    memory_share: float = 0.85
-    cache_folder: str = ""
+    model: str = field(
+        default=AUTOMATIC_MODEL,
+        metadata=about(
+            "Model that the Deblur panel and the command line use by default.",
+            "auto chooses a built-in model for each image: 8-bit RGB may be a photo or a "
+            "micrograph, and any other image is taken for a micrograph.",
+            label="Model",
+        ),
+    )
+    device: Device = field(
+        default="auto",
+        metadata=about(
+            "Device that is used where the device is automatic: auto, cpu, cuda, cuda:1 or mps.",
+            _DEBLUR["device"].details,
+            label="Device",
+            choices=_DEBLUR["device"].choices,
+        ),
+    )
+    precision: Precision = field(
+        default="auto",
+        metadata=about(
+            "Precision that is used where the precision is automatic.",
+            _DEBLUR["precision"].details,
+            label="Precision",
+            choices=_DEBLUR["precision"].choices,
+        ),
+    )
+    memory_share: float = field(
+        default=0.85,
+        metadata=about(
+            "Share of the GPU's free memory that a run may use, from 0.1 to 0.95.",
+            "A smaller share leaves more memory to other programs.",
+            label="Share of GPU memory",
+            low=MEMORY_SHARES[0],
+            high=MEMORY_SHARES[1],
+        ),
+    )
+    cache_folder: str = field(
+        default="",
+        metadata=about(
+            "Folder for large results and for overviews of large files.",
+            "A large result is stored there until its layer is removed. Empty means the usual "
+            "cache folder of this computer.",
+            label="Cache folder",
+        ),
+    )
 
 
 def preferences() -> Preferences:
@@ -132,7 +164,7 @@ def change_preferences(**changes: Any) -> Preferences:
 
 
 def _checked(name: str, value: Any) -> Any:
-    known = [field.name for field in fields(Preferences)]
+    known = [each.name for each in fields(Preferences)]
     if name not in known:
         raise SettingsError(f"There is no setting {name!r}. Use one of {', '.join(known)}.")
     if name == "memory_share":

@@ -1,8 +1,8 @@
-"""The page of napari's Preferences (napari 0.9 and later) and our own settings kept as one.
+"""Keeps the page in napari's Preferences (napari 0.9 and later) and our preferences the same.
 
-napari keeps its page in a file of its own, and tells of changes only while it runs; the command
-line knows our file alone. So both are brought together when a widget opens, value by value: one
-that was changed on the page since the last time goes into our file, any other comes from there.
+napari stores its page in its own file and reports changes only while it runs. The command line
+knows our file alone. So this module compares both when a panel opens, value by value: a value that
+the user has changed on the page since then goes into our file, any other comes from our file.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ def preferences_page() -> Any:
 
 
 class JoinedPage(QObject):
-    """Brings page and settings together, and keeps the settings up to date as long as it lives.
+    """Brings the page and our preferences together, and takes changes of the page while it lives.
 
     Parameters
     ----------
     parent
-        The widget that is open.
+        The panel that is open.
 
     Attributes
     ----------
     page
-        Of `preferences_page`; with None nothing happens.
+        The page of `preferences_page`, or None.
     """
 
     said = Signal(str, bool)
-    """Why a value cannot be taken; always an error."""
+    """Why a value of the page cannot be used; True, for an error."""
     changed = Signal()
-    """A value of the page has been taken."""
+    """A value of the page went into our preferences."""
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -56,16 +56,14 @@ class JoinedPage(QObject):
         seen = recall(_FILE, _KEY)
         before = seen if isinstance(seen, dict) else asdict(Preferences())
         for name, value in asdict(preferences()).items():
-            shown = getattr(self.page, name)
-            if shown != before.get(name, value):
-                self._take(name)
-            elif shown != value:
-                setattr(self.page, name, value)
+            if getattr(self.page, name) != before.get(name, value):
+                self._store(name)
+        self.show_settings()
         self._remember()
-        self.page.events.connect(self._take_change)  # keeps no reference to this object
+        self.page.events.connect(self._take_change)  # napari keeps a weak reference
 
     def show_settings(self) -> None:
-        """Show the settings on the page after they were changed elsewhere."""
+        """Show our preferences on the page."""
         if self.page is not None:
             for name, value in asdict(preferences()).items():
                 if getattr(self.page, name) != value:
@@ -76,12 +74,12 @@ class JoinedPage(QObject):
         if name not in asdict(Preferences()):
             return
         if getattr(self.page, name) != getattr(preferences(), name):
-            self._take(name)
+            self._store(name)
             self.changed.emit()
         self._remember()
 
-    def _take(self, name: str) -> None:
-        """Take a value from the page; what cannot be is put back."""
+    def _store(self, name: str) -> None:
+        """Store a value of the page; reset a value that cannot be used."""
         try:
             change_preferences(**{name: getattr(self.page, name)})
         except SwintormerError as error:
