@@ -41,3 +41,8 @@ class WeightsError(SwintormerError, ValueError):
 
 class TrainingError(SwintormerError, ValueError):
     """Training data or a checkpoint cannot be used."""
+
+
+def one_line(message: object) -> str:
+    """Shorten a message of another library so that it fits into a sentence."""
+    return " ".join(str(message).split())[:200].rstrip(".")

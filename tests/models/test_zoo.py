@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from helpers.foreign import network_of
 from napari_swintormer import deblur, list_models, load_model
 from napari_swintormer.cli import app
-from napari_swintormer.errors import SettingsError, WeightsError
+from napari_swintormer.errors import OutputError, SettingsError, WeightsError
 from napari_swintormer.models.catalogue import describe_model, export_model, import_model
+from napari_swintormer.settings.preferences import models_folder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:torch.meshgrid"),  # in spandrel
@@ -130,6 +131,21 @@ def test_programs_run_only_after_an_explicit_yes(tmp_path, kind):
     assert np.abs(restored - np.rint(expected * 255))[unsaturated].max() <= 1
     path.write_bytes(path.read_bytes() + b"\0")  # another file under that name is not trusted
     with pytest.raises((SettingsError, WeightsError)):
+        load_model(path)
+
+
+def test_a_program_whose_copy_failed_is_neither_kept_nor_trusted(tmp_path, monkeypatch):
+    _, path, _ = _programs(tmp_path)
+
+    def copy_half(_file, target):
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", copy_half)
+    with pytest.raises(OutputError, match="The disk is full"):
+        import_model(path, run_code=True)
+    assert list(models_folder().iterdir()) == []
+    with pytest.raises(SettingsError, match="--run-code"):
         load_model(path)
 
 

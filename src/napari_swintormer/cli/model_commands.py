@@ -1,4 +1,4 @@
-"""Commands about models and files: ``models`` and its own commands, and ``info``."""
+"""The commands ``models``, its subcommands, and ``info``."""
 
 from __future__ import annotations
 
@@ -47,14 +47,17 @@ def show_model(name: Annotated[str, typer.Argument(help="Name or path of a model
 
 @models_app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="Weights file, also .pth of the released code.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Weights file, also .pth of the released code, or a program of torch."),
+    ],
     overwrite: Overwrite = False,
     run_code: Annotated[
         bool,
-        typer.Option("--run-code", help="I trust whoever made this program: run its code."),
+        typer.Option("--run-code", help="I trust the author of this program: run its code."),
     ] = False,
 ) -> None:
-    """Check a weights file and copy it into the folder of your models."""
+    """Check a model file and copy it into the folder of your models."""
     from napari_swintormer.models.catalogue import import_model
 
     typer.echo(str(import_model(file, overwrite=overwrite, run_code=run_code)))
@@ -93,7 +96,7 @@ def delete(
     name: Annotated[str, typer.Argument(help="Name of one of your models.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete one of your models, after a question."""
+    """Delete one of your models; asks first."""
     from napari_swintormer.models.catalogue import delete_model
 
     if not yes:
@@ -101,12 +104,12 @@ def delete(
     typer.echo(str(delete_model(name)))
 
 
-def info(file: Annotated[Path, typer.Argument(help="Image or weights file.")]) -> None:
-    """Tell what an image or a weights file holds."""
+def info(file: Annotated[Path, typer.Argument(help="Image or model file.")]) -> None:
+    """Show what an image or a model file holds."""
     from napari_swintormer.imaging.formats.reading import open_image
-    from napari_swintormer.models.files.weights import RELEASED_SUFFIXES
+    from napari_swintormer.models.files.kinds import has_model_suffix
 
-    if file.suffix.lower() in (".safetensors", *RELEASED_SUFFIXES):
+    if has_model_suffix(file):
         show_model(str(file))
         return
     with open_image(file) as image:
@@ -121,7 +124,7 @@ def info(file: Annotated[Path, typer.Argument(help="Image or weights file.")]) -
 
 
 def _echo(facts: Mapping[str, Any], indent: str = "") -> None:
-    """Print facts one a line; those of facts indented below them."""
+    """Print one fact a line, nested facts indented."""
     for name, fact in facts.items():
         title = f"{indent}{name.replace('_', ' ')}"
         if isinstance(fact, Mapping) and fact:

@@ -1,7 +1,7 @@
 """The catalogue: which models there are, and how a name or a path becomes a restorer.
 
-Built-in models come with the package; a file copied into the user's folder is a model at once,
-under the name of the file. Listing reads the headers of the files and imports no torch.
+Built-in models come with the package. A file in the user's folder is a model too, under the name of
+the file. Listing reads the headers of the files and imports no torch.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from napari_swintormer.errors import (
     SettingsError,
     WeightsError,
 )
-from napari_swintormer.imaging.formats.writing import disk_errors
 from napari_swintormer.models.files.card import ForeignCard
-from napari_swintormer.models.files.kinds import card_of, is_foreign
+from napari_swintormer.models.files.kinds import Kind, detect, has_model_suffix
 from napari_swintormer.models.files.weights import (
-    RELEASED_SUFFIXES,
     file_sha256,
     load_weights,
     read_card,
     read_tensors,
     save_weights,
+    written_beside,
 )
-from napari_swintormer.models.foreign import zoo
+from napari_swintormer.models.foreign import programs, spandrel_networks
 from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DEFAULT_MODEL
 from napari_swintormer.settings.preferences import models_folder
 
@@ -54,12 +53,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that can be chosen, or a file in the user's folder that cannot and why.
+    """A model of the catalogue, or a file in the user's folder that cannot be used.
 
     Attributes
     ----------
     name
-        Name to choose it by: the file's name without its suffix.
+        Name to choose the model by: the file's name without its suffix.
     path
         The weights file.
     source
@@ -80,9 +79,8 @@ class ModelInfo:
 def list_models() -> list[ModelInfo]:
     """List the built-in models and those in the user's folder, sorted by name.
 
-    A model in the user's folder hides a built-in one of the same name: who puts a file there
-    under that name wants it. A damaged file does not break the list: it has a `problem`, and
-    hides nothing.
+    A model in the user's folder hides a built-in model of the same name. A damaged file has a
+    `problem`, and hides nothing.
 
     Examples
     --------
@@ -100,20 +98,20 @@ def list_models() -> list[ModelInfo]:
 def recommended_model(
     models: Sequence[ModelInfo], kinds: Sequence[ImageKind]
 ) -> tuple[str, float] | None:
-    """Choose the model that was measured to gain most on images of some kinds.
+    """Choose the model whose card states the largest gain on some kinds of images.
 
     Parameters
     ----------
     models
-        Of `list_models`; those that cannot deblur a single image are left out.
+        Candidates; models that cannot deblur a single image are left out.
     kinds
-        What the image may be, see `image_kinds`.
+        Possible kinds of the image, from `image_kinds`.
 
     Returns
     -------
     (name, gain) or None
-        The gain over the blurred images in dB of PSNR, as its card says, the mean over the kinds;
-        None where no card says.
+        The gain over the blurred images in dB of PSNR, the mean over the kinds. None if no card
+        states it.
     """
     figures = [f"PSNR gain on {kind}, dB" for kind in kinds]
     gains = {
@@ -130,7 +128,7 @@ def recommended_model(
 
 
 def image_kinds(dtype: np.dtype[Any], *, rgb: bool) -> tuple[ImageKind, ...]:
-    """Guess what an image is: 8-bit RGB may be a photo or a micrograph, all else is microscopy."""
+    """List what an image may be: 8-bit RGB both kinds, everything else microscopy."""
     return ("photo", "microscopy") if rgb and dtype == "uint8" else ("microscopy",)
 
 
@@ -140,11 +138,10 @@ def choose_model(name_or_path: str | Path | None, kinds: Sequence[ImageKind]) ->
     Parameters
     ----------
     name_or_path
-        What the user named; None or ``"auto"`` for the built-in model that was measured to gain
-        most on images of these kinds. Models of the user are never chosen for him: what the cards
-        of strangers claim is not measured by us.
+        The user's choice. None or ``"auto"`` chooses the built-in model with the largest gain on
+        these kinds of images; the cards of other models may claim anything.
     kinds
-        What the image may be, see `image_kinds`.
+        Possible kinds of the image, from `image_kinds`.
     """
     if name_or_path is not None and name_or_path != AUTOMATIC_MODEL:
         return name_or_path
@@ -160,13 +157,12 @@ def find_model(name_or_path: str | Path | None = None) -> Path:
     ----------
     name_or_path
         A name in the catalogue or the path of a weights file; None or ``"auto"`` for the default
-        model, as no image is known here. A name in the catalogue wins over a file of that name in
-        the current folder.
+        model. A name in the catalogue wins over a file of that name in the current folder.
 
     Raises
     ------
     ModelNotFoundError
-        No model has this name and no file lies at this path; says the nearest names.
+        No model has this name and no file lies at this path; names the nearest.
     """
     wanted = DEFAULT_MODEL if name_or_path in (None, AUTOMATIC_MODEL) else name_or_path
     names = {info.name: info.path for info in list_models()}
@@ -185,17 +181,24 @@ def find_model(name_or_path: str | Path | None = None) -> Path:
 
 
 def describe_model(name_or_path: str | Path | None = None) -> ModelInfo:
-    """Find a model and read its card; imports torch only for a file of the released code.
+    """Find a model and read its card; imports torch only for weights without a card.
 
     Raises
     ------
     ModelNotFoundError
-        As `find_model`.
+        No model has this name and no file lies at this path.
     FileError, WeightsError
         The file cannot be read, or is not a model.
+    SettingsError
+        The file is a program that the user does not trust.
     """
     path = find_model(name_or_path)
-    return ModelInfo(path.stem, path, _folders().get(path.parent, "path"), card_of(path))
+    kind = detect(path)
+    if kind.is_recognised:
+        card: ModelCard = spandrel_networks.describe_tensors(path, file_sha256(path))
+    else:
+        card = load_weights(path)[0] if kind.is_pickle else _stored_card(path, kind)
+    return ModelInfo(path.stem, path, _folders().get(path.parent, "path"), card)
 
 
 def load_model(name_or_path: str | Path | None = None) -> Restorer:
@@ -204,39 +207,40 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     Parameters
     ----------
     name_or_path
-        A name in the catalogue or the path of a weights file, also of a ``.pth`` file of the
-        authors' released code; None for the default model.
+        A name in the catalogue or the path of a weights file, also of the authors' released code
+        or of a network of others; None for the default model.
 
     Raises
     ------
     ModelNotFoundError
-        As `find_model`.
+        No model has this name and no file lies at this path.
     FileError, WeightsError
         The file cannot be read, or is not a model.
     SettingsError
-        The model needs a prior that its card does not describe.
+        The model needs a prior that its card does not describe, or is a program that the user does
+        not trust.
     """
     from napari_swintormer.models.foreign.adapter import ForeignRestorer
     from napari_swintormer.models.restorer import Restorer
 
     path = find_model(name_or_path)
-    sha256 = file_sha256(path)
-    if zoo.is_program(path):
-        trusted = zoo.trusted_card(path, sha256)
-        return ForeignRestorer(trusted, zoo.open_program(path), sha256)
-    if is_foreign(path):
-        return ForeignRestorer(*zoo.recognise(path, read_tensors(path)), sha256)
+    kind, sha256 = detect(path), file_sha256(path)
+    if kind.is_program:
+        trusted = programs.trusted_card(path, sha256)
+        return ForeignRestorer(trusted, programs.open_program(path), sha256)
+    if kind.is_recognised:
+        return ForeignRestorer(*spandrel_networks.recognise(path, read_tensors(path)), sha256)
     card, state_dict = load_weights(path)
     if isinstance(card, ForeignCard):
-        return ForeignRestorer(card, zoo.recognise(path, state_dict)[1], sha256)
+        return ForeignRestorer(card, spandrel_networks.recognise(path, state_dict)[1], sha256)
     return Restorer(card, state_dict, sha256)
 
 
 def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = False) -> Path:
-    """Check a weights file and copy it into the user's folder, under its own name.
+    """Check a model file and copy it into the user's folder, under its own name.
 
-    A file of the released code is converted to ``.safetensors`` on the way, and so are weights of
-    other networks that spandrel recognises.
+    Weights of the released code and of networks that spandrel recognises are converted to
+    ``.safetensors``.
 
     Parameters
     ----------
@@ -245,7 +249,8 @@ def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = 
     overwrite
         Replace a model of this name.
     run_code
-        Whether you trust whoever made the program: it is run now, and whenever the model is used.
+        Whether the user trusts the author of a program. Its code runs now, and whenever the model
+        is used.
 
     Returns
     -------
@@ -256,36 +261,37 @@ def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = 
     ------
     FileError, WeightsError
         The file cannot be read, or is not a model.
+    SettingsError
+        The file is a program, and `run_code` is false.
     OutputError
         The folder has a model of this name and `overwrite` is false.
     """
     file = Path(file).expanduser()
-    program = zoo.is_program(file)
-    if program and not run_code:
-        zoo.trusted_card(file, file_sha256(file))
-    target = models_folder() / (file.name if program else f"{file.stem}.safetensors")
+    kind = detect(file)
+    if kind.is_program and not run_code:
+        programs.trusted_card(file, file_sha256(file))
+    target = models_folder() / (file.name if kind.is_program else f"{file.stem}.safetensors")
     if target.exists() and not overwrite:
         raise OutputError(
             f"There is a model {file.stem!r} already, at {target}. Rename the file or use "
             "--overwrite."
         )
-    if program:
-        zoo.trust(file, file_sha256(file))
-        with disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-        return target
-    if is_foreign(file):
-        state_dict = read_tensors(file)
-        card: ModelCard = zoo.recognise(file, state_dict)[0]
+    if kind.is_program:
+        sha256, card = file_sha256(file), programs.probe_program(file)
+        with written_beside(target) as partial:
+            shutil.copyfile(file, partial)
+        programs.trust(card, sha256)
+    elif kind.is_recognised:
+        tensors = read_tensors(file)
+        save_weights(target, tensors, spandrel_networks.recognise(file, tensors)[0])
     else:
-        card, state_dict = load_weights(file)
-    save_weights(target, state_dict, card)
+        weights_card, state_dict = load_weights(file)
+        save_weights(target, state_dict, weights_card)
     return target
 
 
 def rename_model(name: str, new_name: str) -> Path:
-    """Give a model in the user's folder another name; what is in the file stays as it is.
+    """Rename a model in the user's folder; the content of the file does not change.
 
     Returns
     -------
@@ -297,7 +303,7 @@ def rename_model(name: str, new_name: str) -> Path:
     ModelNotFoundError
         No model has this name.
     OutputError
-        The model is built in, the new name is taken or none, or the file cannot be moved.
+        The model is built in, the new name is taken or not allowed, or the file cannot be moved.
     """
     path = _own_file(name)
     if not _NAME.fullmatch(new_name):
@@ -307,7 +313,8 @@ def rename_model(name: str, new_name: str) -> Path:
         )
     target = path.with_name(new_name + path.suffix)
     others = {info.name for info in _read_folder(path.parent, "user")} - {name}
-    if new_name.casefold() in {other.casefold() for other in others}:  # one file on some disks
+    # some disks do not distinguish upper and lower case
+    if new_name.casefold() in {other.casefold() for other in others}:
         raise OutputError(f"There is a model {new_name!r} already. Choose another name.")
     try:
         path.rename(target)
@@ -340,7 +347,7 @@ def delete_model(name: str) -> Path:
 
 
 def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> Path:
-    """Copy the checked weights of a model, with its card, to where others can get at it.
+    """Copy the checked weights of a model, with its card, to a file for others.
 
     Parameters
     ----------
@@ -348,7 +355,9 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
         Name or path of a model.
     target
         File to write, ending in ``.safetensors``, or in ``.zip`` for the format of the BioImage
-        Model Zoo; or a folder to write it into under its name.
+        Model Zoo; or a folder, where the file gets the name of the model.
+    overwrite
+        Replace an existing file.
 
     Returns
     -------
@@ -369,24 +378,24 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
         advice = "another name" if overwrite else "another name, or use --overwrite"
         raise OutputError(f"{target} exists already. Write to {advice}.")
     card, state_dict = load_weights(source)
-    if isinstance(card, ForeignCard) and target.suffix == ".zip":
+    if target.suffix != ".zip":
+        save_weights(target, state_dict, card)
+        return target
+    if isinstance(card, ForeignCard):
         raise OutputError(
             f"{source.stem!r} is a network of others and cannot be written to {target.name}. Use "
             "the suffix .safetensors."
         )
-    if target.suffix == ".zip":
-        from napari_swintormer.models.foreign.bioimage import export_bioimage
+    from napari_swintormer.models.foreign.bioimage import export_bioimage
 
-        export_bioimage(card, state_dict, target)
-    else:
-        save_weights(target, state_dict, card)
+    export_bioimage(card, state_dict, target)
     return target
 
 
 def _own_file(name: str) -> Path:
-    """Weights file of this name in the user's folder, whether it can be used or not."""
+    """Find the file of this name in the user's folder, whether it can be used or not."""
     own = [info for info in _read_folder(models_folder(), "user") if info.name == name]
-    if own:  # of several, the one that is listed
+    if own:  # the one that `list_models` lists
         return ([info for info in own if info.problem is None] or own[:1])[-1].path
     path = find_model(name)
     raise OutputError(
@@ -404,25 +413,23 @@ def _read_folder(folder: Path, source: Source) -> list[ModelInfo]:
         files = sorted(folder.iterdir())
     except OSError:  # a folder that does not exist yet is an empty one
         return []
-    return [
-        _read_file(file, source)
-        for file in files
-        if file.suffix.lower() in (".safetensors", *RELEASED_SUFFIXES, *zoo.PROGRAM_SUFFIXES)
-        and not file.name.startswith(".")
-    ]
+    files = [file for file in files if has_model_suffix(file) and not file.name.startswith(".")]
+    return [_read_file(file, source) for file in files]
 
 
 def _read_file(file: Path, source: Source) -> ModelInfo:
-    if zoo.is_program(file):
-        try:
-            card = zoo.trusted_card(file, file_sha256(file))
-        except (FileError, SettingsError) as error:
-            return ModelInfo(file.stem, file, source, problem=str(error))
-        return ModelInfo(file.stem, file, source, card)
-    if file.suffix.lower() in RELEASED_SUFFIXES:
-        problem = f"Weights of the released code; run `swintormer models import {file}` once."
+    kind = detect(file)
+    if kind.is_pickle:
+        problem = f"Weights that are not imported; run `swintormer models import {file}` once."
         return ModelInfo(file.stem, file, source, problem=problem)
     try:
-        return ModelInfo(file.stem, file, source, read_card(file))
-    except (FileError, WeightsError) as error:
+        return ModelInfo(file.stem, file, source, _stored_card(file, kind))
+    except (FileError, SettingsError, WeightsError) as error:
         return ModelInfo(file.stem, file, source, problem=str(error))
+
+
+def _stored_card(path: Path, kind: Kind) -> ModelCard:
+    """Read the card of a file without torch: from its header, or from the record of its trust."""
+    if kind.is_program:
+        return programs.trusted_card(path, file_sha256(path))
+    return read_card(path)

@@ -1,8 +1,9 @@
-"""The model card: the whole description of a model, kept inside its weights file."""
+"""The model card: the description of a model, stored in the header of its weights file."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+import re
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
@@ -13,29 +14,22 @@ from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.prior.prior_settings import PriorSettings
 from napari_swintormer.settings.deblur_settings import Blend
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 FORMAT_VERSION: Final = 1
 
 DUAL_PIXEL: Final = ("right", "left")
-"""The views of a dual-pixel camera, in the order that networks take them."""
+"""The views of a dual-pixel camera, in the order of the network's input."""
 
-# A card is data from a stranger's file: every field has a bound.
+# A card is read from files of strangers: every field has a bound.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Line = Annotated[str, Field(max_length=300)]
 Text = Annotated[str, Field(max_length=5000)]
 
 
 class TrainingData(BaseModel):
-    """One source of training images.
-
-    Attributes
-    ----------
-    name
-        Where the images come from.
-    licence
-        Under which licence they may be used.
-    images
-        How many were used.
-    """
+    """One source of training images: its name, its licence, and how many images were used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,37 +39,37 @@ class TrainingData(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """What a weights file says about itself; one JSON in the header of the file.
+    """The description of a model; stored as JSON in the header of the weights file.
 
     Attributes
     ----------
     format_version
-        Version of this description; a newer one than ours is refused.
+        Version of this description; newer versions are refused.
     name
         Name in the catalogue: letters, digits, ``.``, ``_`` and ``-``.
     version
         Version of the weights.
     title, summary
-        What a user reads: one line, and what the model is good for and what not.
+        Text for users: one line, and what the model is good and not good for.
     architecture, network
         The network and its sizes.
     views
-        What the views of a network of several show, in the order of its input; the residual is
-        added to the first. None of two stands for `DUAL_PIXEL`, as in the authors' code.
+        What the views show, in the order of the network's input; the residual is added to the
+        first. None for two views means `DUAL_PIXEL`, as in the authors' code.
     prior
-        What is sampled for the network's prior channels, or None for a network without prior; only
-        of one view.
+        The prior for the network's prior channels, or None; only for networks of one view.
     tile_size, overlap
-        Side of the tiles that the model works best on and their overlap, in pixels.
+        Side and overlap of the tiles that the model works best on, in pixels.
     blend
-        Weights where tiles overlap, ``"smooth"`` or ``"uniform"``.
+        Weights where tiles overlap, as in
+        `napari_swintormer.settings.deblur_settings.DeblurSettings`.
     intensity
         How intensities of an image become the unit range that the model was trained on.
     clip_output
-        Whether restored tiles are cut to [0, 1]; the released models were trained so, ours
-        are not, and keep what is brighter than the range.
+        Whether restored tiles are clipped to [0, 1], as in the training of the released models.
+        Models without it keep what is brighter than the range.
     training_data
-        Where the training images come from.
+        Sources of the training images.
     licence
         Licence of the weights.
     metrics
@@ -136,22 +130,11 @@ class ModelCard(BaseModel):
 
     @property
     def second_view(self) -> str | None:
-        """What the second view of a network of two shows; None of other networks."""
+        """What the second of two views shows; None for networks of other numbers of views."""
         return (self.views or DUAL_PIXEL)[1] if self.network.views == 2 else None
 
     def check_views(self, n_views: int) -> None:
-        """Refuse a scene that has not the views that the network takes.
-
-        Parameters
-        ----------
-        n_views
-            1 for an image, 2 with a second view.
-
-        Raises
-        ------
-        SettingsError
-            The message says what would work.
-        """
+        """Raise `SettingsError` unless the network takes this number of views, 1 or 2."""
         if self.network.views > 2:
             raise SettingsError(
                 f"The model {self.name!r} restores a scene from {self.network.views} views at "
@@ -171,13 +154,7 @@ class ModelCard(BaseModel):
             )
 
     def check_described(self) -> None:
-        """Refuse a model that needs what its card does not describe.
-
-        Raises
-        ------
-        SettingsError
-            The network takes a prior that the card does not name.
-        """
+        """Raise `SettingsError` if the network takes a prior that the card does not describe."""
         if self.network.prior_channels and self.prior is None:
             raise SettingsError(
                 f"The model {self.name!r} needs a prior of {self.network.prior_channels} channels "
@@ -186,17 +163,13 @@ class ModelCard(BaseModel):
             )
 
     def check_prior(self, source: str | None, steps: int | None, seed: int) -> None:
-        """Refuse wishes for the prior that cannot be fulfilled; for models that have one.
+        """Raise `SettingsError` if the model's prior cannot be sampled like this.
 
         Parameters
         ----------
         source, steps, seed
-            See `napari_swintormer.models.restorer.PriorUse`.
-
-        Raises
-        ------
-        SettingsError
-            The message says what would work.
+            `source`, `num_inference_steps` and `seed` of
+            `napari_swintormer.models.restorer.PriorUse`.
         """
         assert self.prior is not None
         if source not in (None, "off") and self.prior.kind == "compact":
@@ -215,7 +188,7 @@ class ModelCard(BaseModel):
 
 
 class ForeignNetwork(BaseModel):
-    """A network of others: what the engine must know of it.
+    """What the engine must know about a network of others.
 
     Attributes
     ----------
@@ -225,14 +198,14 @@ class ForeignNetwork(BaseModel):
     architecture
         Its name, for people.
     channels
-        Of the image, 1 or 3.
+        Channels of the image, 1 or 3.
     multiple, minimum, square, largest
-        Tiles are enlarged to multiples, to at least the minimum, and to squares; they may be no
-        larger than the largest, which is None for any size.
+        Sizes of tiles: multiples of `multiple`, at least `minimum`, squares if `square`, at most
+        `largest`, which is None for any size.
     dim
-        Channels that memory is planned with; nobody knows before it runs.
+        Channels that memory is planned with; the true number is unknown.
     views, prior_channels
-        There are no others.
+        Always one view and no prior.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -250,7 +223,28 @@ class ForeignNetwork(BaseModel):
 
 
 class ForeignCard(ModelCard):
-    """Card of a network of others; its attributes mean what those of `ModelCard` do."""
+    """Card of a network of others."""
 
     architecture: Line = ""  # type: ignore[assignment]
     network: ForeignNetwork  # type: ignore[assignment]
+
+
+def card_name(path: Path, default: str) -> str:
+    """Make a name for the catalogue from the name of a file."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:64] or default
+
+
+def foreign_card(path: Path, network: ForeignNetwork) -> ForeignCard:
+    """Describe a network of others, whose file holds no description."""
+    tile = network.largest or max(512 // network.multiple, 1) * network.multiple
+    return ForeignCard(
+        name=card_name(path, "network"),
+        title=f"{network.architecture} ({path.name})"[:300],
+        summary="A network of others; works best on images like those it was trained on.",
+        architecture=network.architecture,
+        network=network,
+        tile_size=max(tile, 16),
+        overlap=max(tile, 16) // 8,
+        intensity=IntensityConvention(scope="image", low=0, high=100),
+        clip_output=True,
+    )

@@ -1,20 +1,27 @@
-"""Weights trained with the authors' released code: their names in ours, their sizes as settings."""
+"""Weights of the authors' released code: their parameters by our names, their sizes as settings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from math import ceil
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from napari_swintormer.errors import WeightsError
+from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.models.files.card import ModelCard, card_name
+from napari_swintormer.models.files.pickles import state_dict_in
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.network.swintormer import Swintormer
 
-# Our names as patterns, and what the released code calls the same; applied in turn to a whole key.
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Our names as patterns, and the released names; applied one after the other to a whole key.
 _Replacement = str | Callable[[re.Match[str]], str]
 _NAMES: list[tuple[str, _Replacement]] = [
     (r"^embed\.", "patch_embed.proj2."),
@@ -39,7 +46,7 @@ _ENCODER = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
 
 
 def released_name(name: str) -> str:
-    """Return what the released code calls a parameter of `Swintormer`."""
+    """Return the name that the released code gives a parameter of `Swintormer`."""
     for pattern, released in _NAMES:
         name = re.sub(pattern, released, name)
     return name
@@ -53,26 +60,25 @@ def convert_released(
     Parameters
     ----------
     content
-        A state dict, or what the released code saves: a state dict under ``params_ema`` (taken
-        first) or ``params``.
+        A state dict, also under ``params_ema`` or ``params``, as the released code saves it.
     source
-        What errors call the file.
+        Name of the file for messages.
     window_size
-        Side of the attention windows, which leaves no trace in the weights.
+        Side of the attention windows, which the weights do not show.
 
     Returns
     -------
     settings
-        Sizes as the shapes tell them; ``softmax`` is ``"released"``.
+        Sizes inferred from the shapes; ``softmax`` is ``"released"``.
     state
         Weights for ``Swintormer(settings).load_state_dict``, float32.
 
     Raises
     ------
     WeightsError
-        When a key is missing, unexpected or of the wrong shape; the message names it.
+        A key is missing, unexpected or of the wrong shape; the message names it.
     """
-    weights = _state_dict(content, source)
+    weights = state_dict_in(content, source)
     settings = _infer_settings(weights, source, window_size)
     with torch.device("meta"):  # shapes only
         expected = Swintormer(settings).state_dict()
@@ -80,7 +86,7 @@ def convert_released(
     for name, like in expected.items():
         key = released_name(name)
         weight = _take(weights, key, source)
-        # 1 × 1 convolutions and logit scales carry trailing axes of length 1 there
+        # the released 1 × 1 convolutions and logit scales have trailing axes of length 1
         if _squeezed(weight) != _squeezed(like):
             raise WeightsError(
                 f"{source} has shape {tuple(weight.shape)} at key {key!r}, where the other keys "
@@ -95,23 +101,20 @@ def convert_released(
     return settings, state
 
 
-def _state_dict(content: object, source: str) -> dict[str, Tensor]:
-    for key in ("params_ema", "params"):
-        if isinstance(content, Mapping) and key in content:
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise WeightsError(
-            f"{source} holds no state dict (got {type(content).__name__}). "
-            "Use a file that maps names to tensors, directly or under 'params' or 'params_ema'."
-        )
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise WeightsError(
-                f"{source} holds no tensor at key {key!r} (got {type(value).__name__}). "
-                "Use a file that maps names to tensors, directly or under 'params' or 'params_ema'."
-            )
-    return dict(content)
+def released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
+    """Describe released weights, whose file holds no description."""
+    return ModelCard(
+        name=card_name(path, "released"),
+        title=f"Weights of the released code ({path.name})",
+        summary="Trained with the authors' released code; works best on 8-bit RGB photographs.",
+        network=settings,
+        # the paper's best tiles: 512 with a stride of 220, uniform average
+        tile_size=512,
+        overlap=292,
+        blend="uniform",
+        intensity=IntensityConvention(scope="image", low=0, high=100),
+        clip_output=True,
+    )
 
 
 def _infer_settings(
@@ -147,7 +150,7 @@ def _infer_settings(
 
 
 def _infer_expansion(dim: int, hidden: list[int], source: str) -> float:
-    """Find the shortest decimal that gives all four hidden widths, ``int(dim * expansion)``."""
+    """Find the shortest decimal with ``int(dim * expansion)`` equal to all four hidden widths."""
     dims = [dim * 2**level for level in range(len(hidden))]
     least = max(width / d for width, d in zip(hidden, dims, strict=True) if d)
     for digits in range(8):
@@ -186,8 +189,3 @@ def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> in
 
 def _squeezed(weight: Tensor) -> list[int]:
     return [size for size in weight.shape if size != 1]
-
-
-def looks_released(weights: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is of the released network, whole or damaged, and of no other."""
-    return any(".attn.cpb_mlp." in key for key in weights) or "patch_embed.proj2.weight" in weights

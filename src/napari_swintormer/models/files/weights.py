@@ -1,8 +1,8 @@
 """Weights files: one ``.safetensors`` that holds the trained numbers and the model card.
 
-A weights file comes from anywhere, so it is data until it has been checked: its header is read
-with bounds, its tensors are compared with those of the network that its card describes, and
-whatever is wrong is said in one sentence with the file and the key.
+A weights file may come from anyone, so it is data until it is checked: the header is read with
+bounds, and the tensors are compared with the network that the card describes. An error names the
+file and the key.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from napari_swintormer.errors import FileError, OutputError, WeightsError
+from napari_swintormer.errors import OutputError, WeightsError, one_line
 from napari_swintormer.imaging.formats.writing import disk_errors
-from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.files.card import FORMAT_VERSION, ForeignCard, ModelCard
+from napari_swintormer.models.files.kinds import CARD_KEY, FOREIGN_KEY, Kind, detect, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -32,25 +33,18 @@ if TYPE_CHECKING:
 
     Shapes = Mapping[str, tuple[int, ...]]
 
-CARD_KEY = "swintormer"
-FOREIGN_KEY = "swintormer-foreign"
-"""Of the card of a network of others, see `napari_swintormer.models.foreign.zoo`."""
-RELEASED_SUFFIXES = (".pth", ".pt", ".ckpt")
-_HEADER_LIMIT = 16 * 2**20  # bytes; the header of a 25 M-parameter model has 60 kB
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], card: ModelCard) -> None:
-    """Write a weights file; equal input gives equal bytes.
-
-    The file appears under its name complete or not at all.
+    """Write a weights file, complete or not at all; equal input gives equal bytes.
 
     Parameters
     ----------
     path
         File to write or replace; its name ends in ``.safetensors``.
     state_dict
-        Parameters of the network that `card` describes, finite.
+        Finite parameters of the network that `card` describes.
     card
         Description of the model.
 
@@ -69,42 +63,57 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], card: Model
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
     if isinstance(card, ForeignCard):
         tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # some share memory
-        _write(path, save(tensors, {FOREIGN_KEY: card.model_dump_json(exclude_none=True)}))
-        return
-    _check_shapes(path, {key: tuple(t.shape) for key, t in tensors.items()}, card)
-    _check_finite(path, tensors)
-    # a model without prior keeps the card that earlier versions read
-    _write(path, save(tensors, {CARD_KEY: card.model_dump_json(exclude_none=True)}))
+    else:
+        _check_shapes(path, {key: tuple(t.shape) for key, t in tensors.items()}, card)
+        _check_finite(path, tensors)
+    key = FOREIGN_KEY if isinstance(card, ForeignCard) else CARD_KEY
+    # without the fields that are None, earlier versions can read the card
+    content = save(tensors, {key: card.model_dump_json(exclude_none=True)})
+    with written_beside(path) as partial, open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Read and check a weights file, ours or one of the authors' released code.
+    """Read and check a weights file of this package or of the authors' released code.
 
     Parameters
     ----------
     path
-        A ``.safetensors`` file written by `save_weights`, or a ``.pth``, ``.pt`` or ``.ckpt``
-        file of the released code; the card of the latter is made up from what the file shows.
+        A ``.safetensors`` file written by `save_weights`, or a ``.pth``, ``.pt`` or ``.ckpt`` file
+        of the released code, which gets a card for what its tensors show.
 
     Returns
     -------
     card, state_dict
-        float32 tensors on the CPU, exactly those of the network that the card describes.
+        Float32 tensors on the CPU, exactly those of the network that the card describes; those of
+        a network of others as they are.
 
     Raises
     ------
     FileError
         There is no such file, or it cannot be read.
     WeightsError
-        The file is damaged, incomplete or not a model of ours.
+        The file is damaged, incomplete, or no weights file of either.
     """
     import torch
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if path.suffix.lower() in RELEASED_SUFFIXES:
-        return _load_released(path)
-    header = _read_header(path)
+    kind = detect(path)
+    if kind.is_program or kind is Kind.PRIOR:
+        raise WeightsError(
+            f"{path} is {kind.value}. Use weights of a network that restores images."
+        )
+    if kind.is_pickle:
+        from napari_swintormer.models.files.pickles import read_pickle
+        from napari_swintormer.models.files.released import convert_released, released_card
+
+        settings, state = convert_released(read_pickle(path), str(path))
+        _check_finite(path, state)
+        return released_card(path, settings), state
+    header = read_header(path)
     card = _parse_card(path, header)
     if isinstance(card, ForeignCard):
         return card, read_tensors(path)
@@ -113,15 +122,13 @@ def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"The weights file {path} is damaged ({_one_line(error)}). Fetch or copy it again."
-        ) from error
+        raise _damaged(path, error) from error
     _check_finite(path, state)
     return card, state
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file as they are, whatever network they are of; nothing in it is run.
+    """Read the tensors of a file as they are, whatever network they belong to; runs nothing.
 
     Raises
     ------
@@ -130,40 +137,32 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     WeightsError
         The file is damaged, or holds more than plain tensors.
     """
-    if path.suffix.lower() in RELEASED_SUFFIXES:
-        from napari_swintormer.models.foreign.zoo import state_tensors
+    if detect(path).is_pickle:
+        from napari_swintormer.models.files.pickles import read_pickle, state_dict_in
 
-        return state_tensors(_load_pickle(path), path)
+        return state_dict_in(read_pickle(path), str(path))
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    _read_header(path)
+    read_header(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"The weights file {path} is damaged ({_one_line(error)}). Fetch or copy it again."
-        ) from error
-
-
-def has_card(path: Path) -> bool:
-    """Whether a ``.safetensors`` file names this package in its header."""
-    metadata = _read_header(path).get("__metadata__")
-    return isinstance(metadata, dict) and bool({CARD_KEY, FOREIGN_KEY} & metadata.keys())
+        raise _damaged(path, error) from error
 
 
 def read_card(path: str | Path) -> ModelCard:
-    """Read the card of a ``.safetensors`` weights file; only its header, and without torch.
+    """Read the card of a ``.safetensors`` weights file from its header, without torch.
 
     Raises
     ------
     FileError
         There is no such file, or it cannot be read.
     WeightsError
-        The header is damaged or holds no card of ours.
+        The header is damaged or holds no card of this package.
     """
     path = Path(path)
-    return _parse_card(path, _read_header(path))
+    return _parse_card(path, read_header(path))
 
 
 def file_sha256(path: str | Path) -> str:
@@ -178,39 +177,32 @@ def _file_sha256(path: str, _changed: int, _size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Give a file beside `path` to write to, and rename it to `path` at the end.
+
+    Readers see the old file or the new one, never a half.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.chmod(0o644)  # mkstemp lets nobody else read
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    """Parse the JSON at the head of a safetensors file: 8 bytes of length, then the text."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or not 2 <= length <= size - 8:
-                raise WeightsError(
-                    f"{path} is not a safetensors file, or it was cut short. Use a .safetensors "
-                    "file of this package, or a .pth file of the released code under that name."
-                )
-            if length > _HEADER_LIMIT:
-                raise WeightsError(
-                    f"The header of {path} is too large for a weights file "
-                    f"(got {length} bytes, at most {_HEADER_LIMIT})."
-                )
-            header = json.loads(file.read(length))
-    except FileNotFoundError as error:
-        raise FileError(f"There is no weights file {path}.") from error
-    except OSError as error:
-        raise FileError(f"The weights file {path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(
-            f"The header of {path} is not valid JSON; the file is damaged."
-        ) from error
-    if not isinstance(header, dict):
-        raise WeightsError(f"The header of {path} is not a JSON object; the file is damaged.")
-    return header
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"The weights file {path} is damaged ({one_line(error)}). Fetch or copy it again."
+    )
 
 
 def _parse_card(path: Path, header: Mapping[str, Any]) -> ModelCard:
@@ -237,7 +229,7 @@ def _parse_card(path: Path, header: Mapping[str, Any]) -> ModelCard:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "card"
         raise WeightsError(
-            f"The model card in {path} is not valid at key {key!r}: {_one_line(first['msg'])}."
+            f"The model card in {path} is not valid at key {key!r}: {one_line(first['msg'])}."
         ) from error
     except (json.JSONDecodeError, RecursionError) as error:
         raise WeightsError(f"The model card in {path} is not valid JSON.") from error
@@ -260,51 +252,11 @@ def _header_shapes(path: Path, header: Mapping[str, Any]) -> Shapes:
     return shapes
 
 
-def _load_released(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
-    from napari_swintormer.models.files.released import convert_released
-
-    content = _load_pickle(path)
-    settings, state = convert_released(content, str(path))
-    _check_finite(path, state)
-    return _released_card(path, settings), state
-
-
-def _load_pickle(path: Path) -> Any:
-    """Read a file of torch, of which nothing but plain tensors is taken."""
-    import torch
-
-    if not path.is_file():
-        raise FileError(f"There is no weights file {path}.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or truncated pickle can raise anything
-        raise WeightsError(
-            f"{path} is damaged, or holds more than plain weights and is not opened for safety. "
-            "Use a file of the released code that holds tensors only."
-        ) from error
-
-
-def _released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path.stem)
-    return ModelCard(
-        name=(name.lstrip("._-") or "released")[:64],
-        title=f"Weights of the released code ({path.name})",
-        summary="Trained with the authors' released code; works best on 8-bit RGB photographs.",
-        network=settings,
-        # The paper's best tiles: 512 with a stride of 220, uniform average.
-        tile_size=512,
-        overlap=292,
-        blend="uniform",
-        intensity=IntensityConvention(scope="image", low=0, high=100),
-        clip_output=True,
-    )
-
-
 # ---- checks ----------------------------------------------------------------------------------
 
 
 def _check_shapes(path: Path, found: Shapes, card: ModelCard) -> None:
-    """Compare the tensors of a file with those of its networks, which are built without memory."""
+    """Compare the tensors of a file with the network of its card."""
     expected = _expected_shapes(card.network, card.prior)
     missing = sorted(expected.keys() - found.keys())
     if missing:
@@ -331,7 +283,7 @@ def _expected_shapes(network: SwintormerSettings, prior: PriorSettings | None) -
 
     from napari_swintormer.models.prior.compact import build_network
 
-    with torch.device("meta"):
+    with torch.device("meta"):  # allocates nothing
         state = build_network(network, prior).state_dict()
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
@@ -344,27 +296,3 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
 
 def _and_others(keys: list[str]) -> str:
     return f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split()).rstrip(".")
-
-
-# ---- writing ---------------------------------------------------------------------------------
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one, never a half."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        beside = Path(name)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.chmod(0o644)  # mkstemp lets nobody else read
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A network of others at work: enlarged tiles, full precision, one tile at a time for programs."""
+"""Networks of others as restorers: in full precision, on tiles of the sizes that they take."""
 
 from __future__ import annotations
 
@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 
 
 class ForeignNetworkOnTiles(nn.Module):
-    """Gives a network of others the sizes and the precision that it asks for.
-
-    Parameters
-    ----------
-    card
-        Description of the network.
-    network
-        Maps ``(B, C, H, W)`` in [0, 1] to the same.
-    """
+    """Enlarges tiles to the sizes that a network of others takes, and runs it in float32."""
 
     def __init__(self, card: ForeignCard, network: Callable[..., Any]) -> None:
         super().__init__()
@@ -34,13 +26,7 @@ class ForeignNetworkOnTiles(nn.Module):
         self.network = network
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """Restore tiles whose sides are multiples already.
-
-        Raises
-        ------
-        SettingsError
-            The tiles are larger than the network takes.
-        """
+        """Restore ``(B, C, H, W)`` in [0, 1]; raises `SettingsError` if they are too large."""
         height, width = tiles.shape[2:]
         largest = self.rules.largest
         if largest is not None and max(height, width) > largest:
@@ -53,27 +39,17 @@ class ForeignNetworkOnTiles(nn.Module):
         if self.rules.square:
             sides = [max(sides)] * 2
         enlarged = enlarge(tiles, sides[0], sides[1])
-        with torch.autocast(tiles.device.type, enabled=False):  # nobody knows what it stands
+        with torch.autocast(tiles.device.type, enabled=False):  # half precision may overflow
             if self.rules.kind == "spandrel":
                 restored = self.network(enlarged)
-            else:  # traced programs may hold a batch of one
+            else:  # traced programs may be fixed to a batch of one
                 restored = torch.cat([self.network(tile[None]) for tile in enlarged])
         result: Tensor = restored[..., :height, :width]
         return result
 
 
 class ForeignRestorer(Restorer):
-    """A network of others under the contract of `Restorer`.
-
-    Parameters
-    ----------
-    card
-        Description of the network.
-    network
-        The network.
-    sha256
-        Of its file.
-    """
+    """A network of others with the interface of `Restorer`."""
 
     def __init__(self, card: ForeignCard, network: Callable[..., Any], sha256: str) -> None:
         nn.Module.__init__(self)

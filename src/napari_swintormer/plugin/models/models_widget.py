@@ -32,16 +32,14 @@ from napari_swintormer.models.catalogue import (
     list_models,
     rename_model,
 )
-from napari_swintormer.models.files.weights import RELEASED_SUFFIXES
-from napari_swintormer.models.foreign.zoo import PROGRAM_SUFFIXES, is_program
+from napari_swintormer.models.files.kinds import MODEL_SUFFIXES, detect, has_model_suffix
 from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.shared.form_area import FormArea
 from napari_swintormer.plugin.shared.style import set_role, style_sheet, text_label
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.preferences import models_folder
 
-_SUFFIXES = (".safetensors", *RELEASED_SUFFIXES, *PROGRAM_SUFFIXES)
-_KINDS = "Models (*.safetensors *.pth *.pt *.ckpt *.pt2 *.torchscript *.ts)"
+_KINDS = f"Models ({' '.join(f'*{suffix}' for suffix in MODEL_SUFFIXES)})"
 _OWN_KIND = "Weights (*.safetensors);;BioImage Model Zoo (*.zip)"
 
 
@@ -117,7 +115,7 @@ class ModelsWidget(QWidget):
             Weights of this package, of the released code or of a network of others; or a program,
             which is run only if the user says so.
         """
-        program = is_program(Path(file))
+        program = detect(Path(file)).is_program
         if program and not self._trusts(file):
             self._say("Not added: programs are run only if you trust them.", error=True)
             return
@@ -277,7 +275,7 @@ class ModelsWidget(QWidget):
 
 def _weights_files(data: QMimeData) -> list[Path]:
     files = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
-    return [file for file in files if file.suffix.lower() in _SUFFIXES]
+    return [file for file in files if has_model_suffix(file)]
 
 
 def _show_folder() -> None:

@@ -1,0 +1,64 @@
+"""Files of ``torch.save``, read as data: tensors and plain values, never code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from napari_swintormer.errors import FileError, WeightsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_pickle(path: Path) -> Any:
+    """Read the content of a file.
+
+    Raises
+    ------
+    FileError
+        There is no such file.
+    WeightsError
+        The file is damaged, or holds more than plain data.
+    """
+    if not path.is_file():
+        raise FileError(f"There is no weights file {path}.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a hostile or truncated pickle can raise anything
+        raise WeightsError(
+            f"{path} is damaged, or holds more than plain weights and is not opened for safety. "
+            "Use a file that holds tensors only."
+        ) from error
+
+
+def state_dict_in(content: object, source: str) -> dict[str, Tensor]:
+    """Find the state dict in the content of the file `source`.
+
+    It is the content itself or lies under ``params_ema``, ``params``, ``state_dict`` or ``model``,
+    the first of these that exists.
+
+    Raises
+    ------
+    WeightsError
+        There is none, or it holds other things than tensors.
+    """
+    advice = (
+        "Use a file that maps names to tensors, directly or under params_ema, params, state_dict "
+        "or model."
+    )
+    for key in ("params_ema", "params", "state_dict", "model"):
+        if isinstance(content, Mapping) and not isinstance(content.get(key), Tensor | None):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{source} holds no state dict (got {type(content).__name__}). {advice}")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{source} holds no tensor at key {key!r} (got {type(value).__name__}). {advice}"
+            )
+    return {key.removeprefix("module."): value for key, value in content.items()}
