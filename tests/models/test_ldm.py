@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.golden import ldm_denoiser, predicted_noise, read_golden, sampled
 from helpers.tiny import sample_prior
 from napari_swintormer.errors import FileError, WeightsError
 from napari_swintormer.models.prior.compvis import convert_compvis
@@ -21,7 +21,6 @@ from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 from napari_swintormer.models.stepwise import run_to_end
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "ldm_unet_small.safetensors"
 RELEASED = {
     "in_channels": 6,
     "out_channels": 3,
@@ -36,21 +35,18 @@ SETTINGS = LdmPriorSettings()
 
 @pytest.fixture(scope="module")
 def golden():
-    return load_file(GOLDEN)
+    """Return what the original code computed, and its weights under its names."""
+    return read_golden("ldm_unet_small")
 
 
 @pytest.fixture(scope="module")
 def weights(golden):
-    """Weights under the names of the original code."""
-    return {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}
+    return golden[1]
 
 
 @pytest.fixture(scope="module")
 def denoiser(weights):
-    config, state = convert_compvis(weights)
-    denoiser = build_denoiser(config)
-    denoiser.load_state_dict(state)
-    return denoiser.eval().requires_grad_(False)
+    return ldm_denoiser(weights)
 
 
 def relative(found, wanted):
@@ -58,16 +54,14 @@ def relative(found, wanted):
 
 
 def test_the_predicted_noise_is_the_recorded_one(golden, denoiser):
-    inputs = torch.cat([golden["x_T"], golden["condition"]], dim=1)
-    assert relative(denoiser(inputs, 37).sample, golden["eps_t37"]) < 1e-4
+    tensors, _ = golden
+    assert relative(predicted_noise(denoiser, tensors), tensors["eps_t37"]) < 1e-4
 
 
 @pytest.mark.parametrize("steps", [5, 20])
 def test_sampling_gives_the_recorded_results(golden, denoiser, steps):
-    prior = LdmPrior(denoiser, SETTINGS.model_copy(update={"eta": 0.0}))
-    images = (golden["condition"] + 1) / 2
-    z0 = sample_prior(prior, images, lambda _step, _like: golden["x_T"], steps)
-    assert relative(z0, golden[f"z0_ddim{steps}"]) < 1e-4
+    tensors, _ = golden
+    assert relative(sampled(denoiser, tensors, steps), tensors[f"z0_ddim{steps}"]) < 1e-4
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from napari_swintormer.models.files.released import convert_released, released_name
+from helpers.golden import read_golden, released_output
+from napari_swintormer.models.files.released import released_name
 from napari_swintormer.models.network.block import Block
 from napari_swintormer.models.network.network_settings import (
     DeconvolutionSettings,
@@ -19,7 +18,6 @@ from napari_swintormer.models.network.network_settings import (
 )
 from napari_swintormer.models.network.swintormer import Swintormer
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = SwintormerSettings(
     dim=8, num_blocks=(2, 2, 1, 2), num_heads=(1, 2, 2, 4), num_refinement_blocks=1, window_size=4
 )
@@ -31,18 +29,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def read_golden(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors and the weights of a golden file."""
-    with safe_open(GOLDEN / f"{name}.safetensors", "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    weights = {
-        key.removeprefix("weights."): tensors.pop(key)
-        for key in list(tensors)
-        if key.startswith("weights.")
-    }
-    return tensors, weights
 
 
 def make_network(settings: SwintormerSettings = TINY) -> Swintormer:
@@ -98,11 +84,7 @@ def test_block_agrees_with_released_code(shift, training):
 
 def test_network_agrees_with_released_code():
     tensors, weights = read_golden("swintormer_small")
-    settings, state = convert_released(weights, window_size=8)
-    network = Swintormer(settings).eval()
-    network.load_state_dict(state)
-    with torch.inference_mode():
-        output = network(tensors["input"])
+    output = released_output(weights, tensors["input"])
     change = tensors["output"] - tensors["input"][:, :3]
     assert relative_error(output - tensors["input"][:, :3], change) < 1e-5
 
