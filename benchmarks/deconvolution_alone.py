@@ -25,6 +25,7 @@ from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.optics import psf
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
+from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.simple import Degradation
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def gains(
     columns: dict[str, Callable[[Tensor], Tensor]], photos: list[np.ndarray], kernel: np.ndarray
 ) -> list[float]:
     """Mean gain in PSNR of each way to restore photos that are blurred by a kernel."""
-    degradation = Degradation((kernel,), GAMMA, NOISE / 2**0.5, NOISE**2 / 2, levels=256)
+    degradation = Degradation(
+        (kernel,), GAMMA, SensorNoise(NOISE / 2**0.5, NOISE**2 / 2), levels=256
+    )
     won = []
     for number, photo in enumerate(photos):
         margin = BORDER - degradation.margin

@@ -27,6 +27,7 @@ from napari_swintormer.evaluation.reports.pages import write_report
 from napari_swintormer.optics import psf
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.terminal import finish
+from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.simple import Degradation
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.evaluation.methods.methods import Method
+    from napari_swintormer.models.catalogue import ImageKind
 
 RADII = (0.0, 3.0, 6.0, 10.0, 16.0)  # pixels
 CROP = 256  # the centre that is restored and scored, in pixels
@@ -94,13 +96,13 @@ def save(folder: Path, pair: synthetic.SyntheticPair) -> None:
 
 
 def blurred_by_disk(
-    folder: Path, kind: synthetic.Kind, radius: float, images: int
+    folder: Path, kind: ImageKind, radius: float, images: int
 ) -> Iterator[synthetic.SyntheticPair]:
     """Blur some images of a folder by a disk of `radius` pixels, the same at every call."""
     for pair in list(synthetic.blurred_pairs(folder, kind))[:: max(1, 24 // images)]:
         rng = np.random.default_rng([synthetic.SEED, zlib.crc32(pair.name.encode())])
         gamma = synthetic.GAMMA if kind == "photo" else 1.0
-        degradation = Degradation((psf.disk(radius),), gamma, read_noise=NOISE)
+        degradation = Degradation((psf.disk(radius),), gamma, SensorNoise(NOISE))
         low, high = (0.0, 255.0) if kind == "photo" else np.percentile(pair.sharp, (0.1, 99.9))
         planes = np.atleast_3d((pair.sharp - low) / (high - low)).astype(np.float32)
         margin = degradation.margin

@@ -27,7 +27,7 @@ def even(light, side=SIDE + 2 * MARGIN):
 
 @pytest.mark.parametrize("width", [0.0, 0.8])
 def test_noise_is_as_strong_as_it_says(rng, width):
-    noise = SensorNoise(read=0.01, shot=0.05, width=width)
+    noise = SensorNoise(read=0.01, shot=0.05**2, width=width)
     for light in (0.0, 0.5):
         added = noise.add(even(light, 128), rng) - light
         assert added.std() == pytest.approx(np.hypot(0.01, 0.05 * light**0.5), rel=0.05)
@@ -40,7 +40,7 @@ def test_drawn_noise_is_within_its_ends(rng):
     noisy = [n for n in drawn if n.read]
     assert 0.04 < 1 - len(noisy) / len(drawn) < 0.18
     assert 0.001 <= min(n.read for n in noisy) <= max(n.read for n in noisy) <= 0.01
-    assert np.median([n.shot for n in noisy]) == pytest.approx(0.014, rel=0.3)
+    assert np.median([n.shot**0.5 for n in noisy]) == pytest.approx(0.014, rel=0.3)
 
 
 def test_a_mosaic_keeps_even_colours_and_blurs_small_ones(rng):

@@ -9,16 +9,19 @@ from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
 from napari_swintormer.optics import psf
-from napari_swintormer.training.degradations.simple import (
-    Degradation,
+from napari_swintormer.training.degradations.camera import SensorNoise
+from napari_swintormer.training.degradations.primitives import (
     blur,
-    draw_defocus,
-    draw_psf,
-    draw_range,
     from_light,
     smooth_mask,
     through_jpeg,
     to_light,
+)
+from napari_swintormer.training.degradations.simple import (
+    Degradation,
+    draw_defocus,
+    draw_psf,
+    draw_range,
 )
 
 SEEDS = st.integers(0, 2**32)
@@ -77,13 +80,13 @@ def test_the_mixture_has_what_a_model_must_see():
         "unblurred": np.mean([not d.psfs for d in drawn]),
         "varying": np.mean([len(d.psfs) == 2 for d in drawn]),
         "partly sharp": np.mean([any(len(p) == 1 for p in d.psfs) for d in drawn]),
-        "without noise": np.mean([d.read_noise == d.shot_noise == 0 for d in drawn]),
+        "without noise": np.mean([d.noise.read == d.noise.shot == 0 for d in drawn]),
         "JPEG": np.mean([d.jpeg_quality is not None for d in drawn]),
         "8 bits": np.mean([d.levels == 256 for d in drawn]),
     }
     assert shares["unblurred"] >= 0.15
     assert all(0.1 < share < 0.5 for share in shares.values()), shares
-    assert max(d.read_noise for d in drawn) <= 0.03
+    assert max(d.noise.read for d in drawn) <= 0.03
     dark = np.mean([draw_range(rng)[1] > 1.5 for _ in range(500)])
     assert 0.05 < dark < 0.2
 
@@ -101,9 +104,9 @@ def test_no_blur_is_one_pixel():
 def test_noise_has_the_strength_it_says():
     rng = np.random.default_rng(3)
     image = np.full((1, 200, 200), 0.5, np.float32)
-    noisy = Degradation(read_noise=0.01, shot_noise=0.0002).apply(image, rng)
+    noisy = Degradation(noise=SensorNoise(0.01, 0.0002)).apply(image, rng)
     assert np.std(noisy - image) == pytest.approx(np.sqrt(0.01**2 + 0.0002 * 0.5), rel=0.05)
-    dark = Degradation(shot_noise=0.0002).apply(np.zeros_like(image), rng)
+    dark = Degradation(noise=SensorNoise(shot=0.0002)).apply(np.zeros_like(image), rng)
     assert np.all(dark == 0)
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from napari_swintormer.optics import psf
 from napari_swintormer.training.degradations.occlusion import (
-    blur_in_depth,
+    blur_by_depth,
     blur_over,
-    depth_map,
-    thing,
+    draw_depth_map,
+    draw_occluder,
 )
-from napari_swintormer.training.degradations.simple import blur
+from napari_swintormer.training.degradations.primitives import blur
 
 POINT = np.ones((1, 1), np.float32)
 MARGIN = 6
@@ -51,15 +51,15 @@ def test_even_depths_have_the_kernels_of_their_ends(scene):
     kernels = [psf.disk(5), psf.disk(2), POINT]
     for depth, kernel in ((0.0, kernels[0]), (0.5, kernels[1]), (1.0, kernels[2])):
         level = np.full(scene.shape[1:], depth, np.float32)
-        seen = blur_in_depth(scene, level, kernels, MARGIN)
+        seen = blur_by_depth(scene, level, kernels, MARGIN)
         np.testing.assert_allclose(seen, blur(scene, kernel, MARGIN), atol=1e-4)
 
 
 def test_depths_and_things_fill_their_range(rng, scene):
-    depths = [depth_map(scene, rng) for _ in range(10)]
+    depths = [draw_depth_map(scene, rng) for _ in range(10)]
     assert all(d.shape == scene.shape[1:] and d.min() >= 0 and d.max() <= 1 for d in depths)
     assert np.mean([np.ptp(d) for d in depths]) > 0.9
-    things = [thing((64, 70), rng) for _ in range(20)]
+    things = [draw_occluder((64, 70), rng) for _ in range(20)]
     assert all(t.shape == (64, 70) and t.min() >= 0 and t.max() <= 1 for t in things)
     halves = np.mean([((t > 0.05) & (t < 0.95)).mean() for t in things])
     assert halves < 0.15  # borders are a pixel or so wide

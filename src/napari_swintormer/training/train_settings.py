@@ -16,11 +16,11 @@ from napari_swintormer.models.network.network_settings import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_swintormer.models.catalogue import ImageKind
     from napari_swintormer.models.files.card import TrainingData
     from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
     from napari_swintormer.settings.deblur_settings import Precision
     from napari_swintormer.training.data.pairs import ImagePair
-    from napari_swintormer.training.degradations.simple import Kind
 
 NETWORKS = {
     # Two blocks on every level: of one alone, the windows would never shift and their borders show.
@@ -164,7 +164,7 @@ class TrainSettings:
     match_intensity: bool = False
     skip_bad: bool = False
     synthesize: Synthesis | None = None
-    kinds: tuple[Kind | Literal["auto"], ...] = ("auto",)
+    kinds: tuple[ImageKind | Literal["auto"], ...] = ("auto",)
     steps: int = 10_000
     batch_size: int = 8
     patch_size: int = 128
@@ -294,7 +294,7 @@ class TrainSettings:
             )
 
     @property
-    def kind_of_folder(self) -> tuple[Kind | Literal["auto"], ...]:
+    def kind_of_folder(self) -> tuple[ImageKind | Literal["auto"], ...]:
         """`kinds`, one per folder in `sharp`."""
         return self.kinds * len(self.sharp) if len(self.kinds) == 1 else self.kinds
 

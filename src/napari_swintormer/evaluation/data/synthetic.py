@@ -17,13 +17,17 @@ import numpy as np
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.optics import motion, psf
+from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.image_formation import DepthOptics
-from napari_swintormer.training.degradations.simple import Degradation, Kind, from_light, to_light
+from napari_swintormer.training.degradations.primitives import from_light, to_light
+from napari_swintormer.training.degradations.simple import Degradation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from napari_swintormer.models.catalogue import ImageKind
 
 SEED = 20240107
 CROP = 512  # the centre that is scored, in pixels
@@ -84,7 +88,7 @@ class BlankField:
 
 def blurred_pairs(
     folder: Path,
-    kind: Kind,
+    kind: ImageKind,
     *,
     seed: int = SEED,
     blur: Blur = "defocus",
@@ -201,7 +205,7 @@ def centre(image: NDArray[Any], side: int = CROP) -> NDArray[Any]:
 
 
 def _degrade(
-    sharp: NDArray[Any], axes: str, kind: Kind, rng: np.random.Generator, blur: Blur
+    sharp: NDArray[Any], axes: str, kind: ImageKind, rng: np.random.Generator, blur: Blur
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Blur, noise and rounding of a whole image, in its own units and data type; and the PSF."""
     low, high = (0.0, 255.0) if kind == "photo" else np.percentile(sharp, (0.1, 99.9))
@@ -211,8 +215,7 @@ def _degrade(
     degradation = Degradation(
         psfs=() if blur == "layers" else kernels,
         gamma=gamma,
-        read_noise=noise / np.sqrt(2),
-        shot_noise=noise**2 / 2,
+        noise=SensorNoise(noise / np.sqrt(2), noise**2 / 2),
     )
     unit = ((sharp - low) / (high - low)).astype(np.float32)
     planes = np.moveaxis(unit, 2, 0) if "S" in axes else unit[None]

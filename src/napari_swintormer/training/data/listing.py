@@ -14,14 +14,14 @@ from napari_swintormer.training.data.pairs import ImagePair
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_swintormer.training.degradations.simple import Kind
+    from napari_swintormer.models.catalogue import ImageKind
 
 
 def list_pairs(
     sharp: Sequence[Path],
     blurred: Path | None = None,
     annotations: Path | None = None,
-    kinds: Sequence[Kind | Literal["auto"]] = ("auto",),
+    kinds: Sequence[ImageKind | Literal["auto"]] = ("auto",),
 ) -> tuple[list[ImagePair], list[str]]:
     """List the pairs of some folders, in a fixed order; opens no image.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from napari_swintormer.imaging.planes import Planes
-    from napari_swintormer.training.degradations.simple import Kind
+    from napari_swintormer.models.catalogue import ImageKind
 
 _CROP = re.compile(r"_t\d+$")
 
@@ -51,7 +51,7 @@ class ImagePair:
     sharp: Source
     blurred: Source | None = None
     annotations: Source | None = None
-    kind: Kind | Literal["auto"] = "auto"
+    kind: ImageKind | Literal["auto"] = "auto"
     folder: str = "arrays"
     second: Source | None = None
 
@@ -99,7 +99,7 @@ class PlanePair:
     blurred: Source | None
     plane: int
     shape: tuple[int, int]
-    kind: Kind
+    kind: ImageKind
     group: str
     source: str
     annotations: Source | None = None

@@ -1,1 +1,1 @@
-"""Synthetic blur and noise: what lenses, microscopes and cameras do to a sharp image."""
+"""Synthetic blur and noise, as lenses, microscopes and cameras make them."""

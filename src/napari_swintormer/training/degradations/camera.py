@@ -1,8 +1,4 @@
-"""What a camera makes of the light that reaches its sensor: noise, colours, a file.
-
-In this order, as in a real one: noise that grows with the light, one colour per pixel and the
-others interpolated, the intensity curve, sharpening, rounding or JPEG.
-"""
+"""A camera turns light into a file: sensor noise, colour mosaic, curve, sharpening, rounding."""
 
 from __future__ import annotations
 
@@ -13,14 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_swintormer.training.degradations.simple import from_light, through_jpeg
+from napari_swintormer.training.degradations.primitives import (
+    crop,
+    from_light,
+    round_to_levels,
+    through_jpeg,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float32]
 
-MARGIN = 8  # pixels that a camera needs around a patch; JPEG blocks begin anywhere in the first
+MARGIN = 8  # pixels that a camera needs around a patch: a JPEG block begins anywhere in the first 8
 
 _CROSS = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
 _SQUARE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
@@ -28,34 +29,41 @@ _SQUARE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
 
 @dataclass(frozen=True)
 class SensorNoise:
-    """Of a sensor, relative to the unit range.
+    """Noise of a sensor, for intensities in [0, 1].
 
     Attributes
     ----------
     read
         Standard deviation in the dark.
     shot
-        What the light adds at 1: the variance is ``read ** 2 + shot ** 2 * light``.
+        Variance that an intensity of 1 adds.
     width
-        Standard deviation in pixels of a Gaussian that smooths the noise, as denoising and
-        resampling do, 0 for none; the noise is as strong as is said when it is smooth.
+        Standard deviation in pixels of the Gaussian that smooths the noise, as demosaicing and
+        resampling do; 0 for none.
+    normalized
+        Whether smoothed noise is scaled back to its strength before smoothing.
     """
 
     read: float = 0.0
     shot: float = 0.0
     width: float = 0.0
+    normalized: bool = True
 
-    def add(self, light: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Draw the noise of ``(C, Y, X)`` and add it."""
+    def add(self, image: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draw noise for ``(C, Y, X)`` and add it."""
         if not (self.read or self.shot):
-            return light
-        noise = rng.standard_normal(light.shape, dtype=np.float32)
+            return image
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
         if self.width:
             noise = ndimage.gaussian_filter(noise, self.width, axes=(1, 2), mode="wrap")
-            noise /= noise.std()
-        variance = self.read**2 + self.shot**2 * np.clip(light, 0, 1)
-        noisy: FloatArray = light + np.sqrt(variance, dtype=np.float32) * noise
+            if self.normalized:
+                noise /= noise.std()
+        variance = self.read**2 + self.shot * np.clip(image, 0, 1)
+        noisy: FloatArray = image + np.sqrt(variance, dtype=np.float32) * noise
         return noisy
+
+
+NOISELESS = SensorNoise()
 
 
 @dataclass(frozen=True)
@@ -67,19 +75,19 @@ class Camera:
     gamma
         Exponent of the intensity curve: light is ``image ** gamma``.
     noise
-        Of the sensor.
+        Noise of the sensor.
     mosaic
-        Whether each pixel of a colour image sees one colour only.
+        Whether each pixel of a colour image records one colour only.
     sharpening, sharpening_width
-        Amount of unsharp masking, 0 for none, and its Gaussian's standard deviation in pixels.
+        Amount of unsharp masking, 0 for none, and the standard deviation of its Gaussian in pixels.
     levels
-        Grey levels of the file, or None for a file that rounds nothing.
+        Number of grey levels in the file; None leaves values unrounded.
     jpeg_quality
-        Quality of the JPEG, or None.
+        Quality of the JPEG file; None for another format.
     """
 
     gamma: float = 1.0
-    noise: SensorNoise = SensorNoise()
+    noise: SensorNoise = NOISELESS
     mosaic: bool = False
     sharpening: float = 0.0
     sharpening_width: float = 1.0
@@ -87,14 +95,14 @@ class Camera:
     jpeg_quality: int | None = None
 
     def develop(self, light: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Make an image from light.
+        """Turn light into an image.
 
         Parameters
         ----------
         light
-            ``(C, Y + 2 * MARGIN, X + 2 * MARGIN)``, 1 is what the sensor can just hold.
+            ``(C, Y + 2 * MARGIN, X + 2 * MARGIN)``; 1 saturates the sensor.
         rng
-            Draws the noise, and where the mosaic and the blocks of the JPEG begin.
+            Draws the noise, and where the mosaic and the JPEG blocks begin.
 
         Returns
         -------
@@ -112,40 +120,43 @@ class Camera:
             top, left = rng.integers(MARGIN, size=2)
             image[:, top:, left:] = through_jpeg(image[:, top:, left:], self.jpeg_quality)
         elif self.levels is not None:
-            image = np.round(np.clip(image, 0, 1) * (self.levels - 1)) / np.float32(self.levels - 1)
-        return image[:, MARGIN:-MARGIN, MARGIN:-MARGIN].astype(np.float32, copy=False)
+            image = round_to_levels(image, self.levels)
+        return crop(image, MARGIN).astype(np.float32, copy=False)
 
 
 def through_mosaic(light: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """See ``(3, Y, X)`` through a Bayer mosaic and interpolate linearly what it hides."""
+    """Keep one colour per pixel of ``(3, Y, X)``, as a Bayer mosaic does, and interpolate the rest.
+
+    The interpolation is linear.
+    """
     top, left = rng.integers(2, size=2)
-    even = [
-        np.arange(n) % 2 == start for n, start in zip(light.shape[1:], (top, left), strict=True)
-    ]
-    rows, columns = even[0][:, None], even[1][None]
-    seen = (rows & columns, rows != columns, ~rows & ~columns)
+    rows = (np.arange(light.shape[1]) % 2 == top)[:, None]
+    columns = (np.arange(light.shape[2]) % 2 == left)[None]
+    masks = (rows & columns, rows != columns, ~rows & ~columns)
     kernels = (_SQUARE, _CROSS, _SQUARE)
-    colours = [
-        ndimage.convolve(channel * mask, kernel, mode="mirror")
-        for channel, mask, kernel in zip(light, seen, kernels, strict=True)
-    ]
-    whole: FloatArray = np.stack(colours)
-    return whole
+    colours: FloatArray = np.stack(
+        [
+            ndimage.convolve(channel * mask, kernel, mode="mirror")
+            for channel, mask, kernel in zip(light, masks, kernels, strict=True)
+        ]
+    )
+    return colours
 
 
 def draw_noise(
     read: tuple[float, float], shot: tuple[float, float], rng: np.random.Generator
 ) -> SensorNoise:
-    """Draw noise evenly over the logarithms of two ranges, and none for a tenth.
+    """Draw sensor noise; one in ten has none.
 
     Parameters
     ----------
     read, shot
-        Least and largest of the fields of `SensorNoise`.
+        Smallest and largest standard deviation in the dark, and added at intensity 1. Their
+        logarithms are uniformly distributed.
     rng
         Draws the noise.
     """
     if rng.random() < 0.1:
-        return SensorNoise()
-    drawn = [math.exp(rng.uniform(*np.log(ends))) for ends in (read, shot)]
-    return SensorNoise(drawn[0], drawn[1], rng.uniform(0.4, 0.9) if rng.random() < 0.3 else 0.0)
+        return NOISELESS
+    dark, white = (math.exp(rng.uniform(*np.log(ends))) for ends in (read, shot))
+    return SensorNoise(dark, white**2, rng.uniform(0.4, 0.9) if rng.random() < 0.3 else 0.0)

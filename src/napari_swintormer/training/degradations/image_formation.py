@@ -1,4 +1,4 @@
-"""How a scene becomes light on a sensor: a flat specimen, a scene with depth, a motion."""
+"""How the light of a scene reaches a sensor: from a flat scene, from depth, or in motion."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from napari_swintormer.training.degradations.occlusion import (
-    blur_in_depth,
+    blur_by_depth,
     blur_over,
-    depth_map,
-    thing,
+    draw_depth_map,
+    draw_occluder,
 )
-from napari_swintormer.training.degradations.simple import blur, smooth_mask
+from napari_swintormer.training.degradations.primitives import blend, blur, crop, largest_margin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     Formed = tuple[FloatArray, FloatArray]
 
-
-_WHITE = 0.95  # of the sensor's range, in light
+_WHITE = 0.95  # light above which a place can glare; the sensor saturates at 1
 
 
 class Optics(Protocol):
-    """What turns a scene into blurred light."""
+    """Turns the light of a scene into blurred light on a sensor."""
 
     @property
     def margin(self) -> int:
-        """Pixels around a patch that it looks at."""
+        """Pixels around a patch that the blur reaches."""
 
     def form(self, light: FloatArray, rng: np.random.Generator) -> Formed:
         """Blur ``(C, Y + 2 * margin, X + 2 * margin)``; return blurred and sharp ``(C, Y, X)``."""
@@ -38,17 +37,17 @@ class Optics(Protocol):
 
 @dataclass(frozen=True)
 class FlatOptics:
-    """A flat scene, in one depth or slowly changing between two.
+    """Optics before a flat scene, at one depth or slowly changing between two.
 
     Attributes
     ----------
     kernels
-        One, or two that are blended along a smooth random mask.
+        One kernel, or two that are blended along a smooth random mask.
     in_focus
-        Kernel of the sharp image, None where the scene itself is the sharp image.
+        Kernel of the sharp image; None takes the scene itself for the sharp image.
     haze, haze_kernel
-        Share of the light, and the wide blur, of things in other planes that the sharp image does
-        not show; its mean stays in the sharp image.
+        Share of the light that comes from other planes, and its wide blur. The sharp image keeps
+        only the mean of this light.
     """
 
     kernels: tuple[FloatArray, ...]
@@ -58,92 +57,86 @@ class FlatOptics:
 
     @property
     def margin(self) -> int:
-        """See `Optics`."""
-        return _margin(*self.kernels, self.in_focus, self.haze_kernel)
+        """Pixels around a patch that the blur reaches."""
+        return largest_margin(*self.kernels, self.in_focus, self.haze_kernel)
 
     def form(self, light: FloatArray, rng: np.random.Generator) -> Formed:
-        """See `Optics`."""
+        """Blur ``(C, Y + 2 * margin, X + 2 * margin)``; return blurred and sharp ``(C, Y, X)``."""
         margin = self.margin
-        images = [blur(light, kernel, margin) for kernel in self.kernels]
-        blurred = images[0]
-        if len(images) > 1:
-            mask = smooth_mask(blurred.shape[1:], rng)
-            blurred = mask * images[0] + (1 - mask) * images[1]
-        focused = (
-            _inner(light, margin) if self.in_focus is None else blur(light, self.in_focus, margin)
-        )
+        blurred = blend([blur(light, kernel, margin) for kernel in self.kernels], rng)
+        sharp = crop(light, margin)
+        if self.in_focus is not None:
+            sharp = blur(light, self.in_focus, margin)
         if self.haze_kernel is not None:
-            other = np.ascontiguousarray(np.rot90(light, 2, axes=(1, 2)))
-            glow = blur(other, self.haze_kernel, margin)
+            glow = blur(_other_place(light), self.haze_kernel, margin)
             rest, haze = np.float32(1 - self.haze), np.float32(self.haze)
             blurred = rest * blurred + haze * glow
-            focused = rest * focused + haze * glow.mean(axis=(1, 2), keepdims=True)
-        return blurred, focused
+            sharp = rest * sharp + haze * glow.mean(axis=(1, 2), keepdims=True)
+        return blurred, sharp
 
 
 @dataclass(frozen=True)
 class DepthOptics:
-    """A scene with depth before a lens.
+    """A lens before a scene with depth.
 
     Attributes
     ----------
     kernels
-        Of the layers, from far to near.
-    front
-        Kernel of a thing in front of all, cut from elsewhere in the scene; None for none.
+        Kernels of the layers, from far to near.
+    occluder
+        Kernel of an object in front of everything; None for no such object.
     glare
-        How many times more light than the sensor can hold the whitest places send: they become blur
-        figures of their own. The sensor cuts both halves off alike.
+        Light of the whitest places, relative to what saturates the sensor. Blurred, such places
+        become images of the PSF. The sensor clips the blurred and the sharp image alike.
     """
 
     kernels: tuple[FloatArray, ...]
-    front: FloatArray | None = None
+    occluder: FloatArray | None = None
     glare: float = 1.0
 
     @property
     def margin(self) -> int:
-        """See `Optics`."""
-        return _margin(*self.kernels, self.front)
+        """Pixels around a patch that the blur reaches."""
+        return largest_margin(*self.kernels, self.occluder)
 
     def form(self, light: FloatArray, rng: np.random.Generator) -> Formed:
-        """See `Optics`."""
-        margin = self.margin
-        bright, depth = light, depth_map(light, rng)
+        """Blur ``(C, Y + 2 * margin, X + 2 * margin)``; return blurred and sharp ``(C, Y, X)``."""
+        bright, depth = light, draw_depth_map(light, rng)
         if self.glare > 1:
             full = max(1.0, float(light.max()))
             bright = np.where(light.min(axis=0) > _WHITE, np.float32(self.glare * full), light)
             light = np.minimum(bright, np.float32(full))
-        blurred = blur_in_depth(bright, depth, self.kernels, margin)
+        blurred = blur_by_depth(bright, depth, self.kernels, self.margin)
         if self.glare > 1:
             blurred = np.minimum(blurred, np.float32(full))
-        return _with_thing(light, blurred, self.front, margin, rng)
+        return _with_occluder(light, blurred, self.occluder, self.margin, rng)
 
 
 @dataclass(frozen=True)
 class MotionOptics:
-    """A scene before a camera that shakes, with a thing that moves by itself.
+    """A shaking camera before a scene with a moving object.
 
     Attributes
     ----------
     corners
-        Kernels in the corners of the patch, blended between them; a single one where the camera
-        does not roll, none where it is still.
-    thing
-        Kernel of the moving thing, cut from elsewhere in the scene; None for none.
+        Kernels at the corners of the patch, which are blended between them. There is one kernel if
+        the camera does not roll, and none if it does not move.
+    occluder
+        Kernel of the moving object; None for no such object.
     """
 
     corners: tuple[FloatArray, ...]
-    thing: FloatArray | None = None
+    occluder: FloatArray | None = None
 
     @property
     def margin(self) -> int:
-        """See `Optics`."""
-        return _margin(*self.corners, self.thing)
+        """Pixels around a patch that the blur reaches."""
+        return largest_margin(*self.corners, self.occluder)
 
     def form(self, light: FloatArray, rng: np.random.Generator) -> Formed:
-        """See `Optics`."""
+        """Blur ``(C, Y + 2 * margin, X + 2 * margin)``; return blurred and sharp ``(C, Y, X)``."""
         margin = self.margin
-        blurred = _inner(light, margin)
+        blurred = crop(light, margin)
         if self.corners:
             blurred = blur(light, self.corners[0], margin)
         if len(self.corners) > 1:
@@ -153,32 +146,27 @@ class MotionOptics:
             blurred = shares[0] * blurred
             for share, kernel in zip(shares[1:], self.corners[1:], strict=True):
                 blurred += share * blur(light, kernel, margin)
-        return _with_thing(light, blurred, self.thing, margin, rng)
+        return _with_occluder(light, blurred, self.occluder, margin, rng)
 
 
-def _with_thing(
+def _other_place(light: FloatArray) -> FloatArray:
+    """Turn a scene by 180 degrees: it serves as another place of the same kind."""
+    return np.ascontiguousarray(np.rot90(light, 2, axes=(1, 2)))
+
+
+def _with_occluder(
     light: FloatArray,
     blurred: FloatArray,
     kernel: FloatArray | None,
     margin: int,
     rng: np.random.Generator,
 ) -> Formed:
-    """Lay a thing, cut from the scene seen in a mirror, over the scene and its blurred image."""
-    sharp = _inner(light, margin)
+    """Put an object in front of the sharp scene and of its blurred image."""
+    sharp = crop(light, margin)
     if kernel is None:
         return blurred, sharp
-    texture = np.ascontiguousarray(np.rot90(light, 2, axes=(1, 2)))
-    opacity = thing(light.shape[1:], rng)
-    shares = _inner(opacity, margin)
-    sharp = shares * _inner(texture, margin) + (1 - shares) * sharp
+    texture = _other_place(light)
+    opacity = draw_occluder(light.shape[1:], rng)
+    inner = crop(opacity, margin)
+    sharp = inner * crop(texture, margin) + (1 - inner) * sharp
     return blur_over(blurred, texture, opacity, kernel, margin), sharp
-
-
-def _inner(image: FloatArray, margin: int) -> FloatArray:
-    """Cut `margin` pixels off every side of the last two axes."""
-    height, width = image.shape[-2:]
-    return image[..., margin : height - margin, margin : width - margin]
-
-
-def _margin(*kernels: FloatArray | None) -> int:
-    return max((len(k) // 2 for k in kernels if k is not None), default=0)

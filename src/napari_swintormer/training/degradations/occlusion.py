@@ -1,8 +1,8 @@
-"""Scenes in depth: how a lens or a motion blurs things that lie in front of each other.
+"""Scenes in depth: near objects hide far ones, blurred or not.
 
-A near thing that is blurred lets the things behind shine through its border, and a blurred
-background ends at the border of a sharp thing. Blurring the whole image and blending by a mask
-shows neither; blurring every layer with its own opacity and laying one over the other does.
+Light from behind shines through the border of a blurred near object. A blurred background ends at
+the border of a sharp object. To get both, every layer is blurred with its own opacity and laid over
+the layers behind it; blending two blurred images along a mask would get neither.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_swintormer.training.degradations.simple import blur
+from napari_swintormer.training.degradations.primitives import blur
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 def blur_over(
     behind: FloatArray, light: FloatArray, opacity: FloatArray, kernel: FloatArray, margin: int
 ) -> FloatArray:
-    """Lay a blurred layer over what lies behind.
+    """Blur a layer and lay it over what lies behind.
 
     Parameters
     ----------
     behind
-        ``(C, Y, X)``, blurred already and without its margin.
+        ``(C, Y, X)``, already blurred.
     light, opacity
-        Of the layer: ``(C, Y + 2 * margin, X + 2 * margin)`` and, in [0, 1], without the C.
+        Layer ``(C, Y + 2 * margin, X + 2 * margin)``, and its opacity in [0, 1] without the C.
     kernel
         Blur of the layer.
     margin
@@ -43,22 +43,22 @@ def blur_over(
     return over
 
 
-def blur_in_depth(
+def blur_by_depth(
     light: FloatArray, depth: FloatArray, kernels: Sequence[FloatArray], margin: int
 ) -> FloatArray:
-    """Blur an image by its depth, near things over far ones.
+    """Blur an image by its depth, near layers over far ones.
 
-    The layer of kernel k holds all that is nearer than it, so that no gap opens where blurred
-    borders meet; on slopes of the depth the kernels are blended.
+    Layer k holds everything nearer than kernel k, so that no gap opens between blurred borders. The
+    kernels are blended on slopes of the depth.
 
     Parameters
     ----------
     light
         ``(C, Y + 2 * margin, X + 2 * margin)``.
     depth
-        The same without the C: 0 far, 1 near.
+        ``(Y + 2 * margin, X + 2 * margin)``: 0 is far, 1 is near.
     kernels
-        Of depths from 0 to 1, evenly spaced; at least two.
+        Kernels for evenly spaced depths from 0 to 1.
     margin
         At least half of the largest kernel.
     """
@@ -70,12 +70,11 @@ def blur_in_depth(
     return blurred
 
 
-def depth_map(light: FloatArray, rng: np.random.Generator) -> FloatArray:
+def draw_depth_map(light: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Draw a depth in [0, 1] for every pixel of ``(C, Y, X)``.
 
-    A mixture of ground that comes nearer downwards (or any other way), of hills at random, of steps
-    between things at random, and of the image's own brightness, smoothed within its borders: things
-    are of one brightness, so these steps lie where things end.
+    The depth mixes sloping ground, random hills, random steps, and the brightness of the image
+    after a median filter. Brightness changes at the borders of objects, so depth does, too.
     """
     shape = light.shape[1:]
     y, x = (np.linspace(-1, 1, n) for n in shape)
@@ -95,15 +94,15 @@ def depth_map(light: FloatArray, rng: np.random.Generator) -> FloatArray:
     return depth
 
 
-def thing(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-    """Draw the opacity of something in front: a mass with an irregular border, or thin branches."""
+def draw_occluder(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+    """Draw the opacity ``(Y, X)`` of an object in front: an irregular mass, or thin branches."""
     noise = smooth_noise(shape, rng) + 0.15 * smooth_noise(shape, rng, (8, 20))
     if rng.random() < 0.3:
         noise = rng.uniform(0.05, 0.3) - np.abs(noise)
     else:
         noise -= rng.normal(0.2, 0.4)
     slope = np.hypot(*np.gradient(noise)).astype(np.float32)
-    # distance from the border in pixels, so that it is one pixel wide
+    # noise / slope is the distance from the border in pixels: the border is one pixel wide
     opacity: FloatArray = np.clip(noise / (slope + 1e-4) + 0.5, 0, 1).astype(np.float32)
     return opacity
 
@@ -111,7 +110,10 @@ def thing(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 def smooth_noise(
     shape: tuple[int, ...], rng: np.random.Generator, waves: tuple[int, int] = (3, 7)
 ) -> FloatArray:
-    """Draw smooth noise ``(Y, X)`` of about unit variance: a random number of cosines each way."""
+    """Draw noise ``(Y, X)`` of about unit variance from few cosines in each direction.
+
+    `waves` gives the smallest number of cosines, and the largest plus one.
+    """
     count = int(rng.integers(*waves))
     amplitudes = rng.standard_normal((count, count))
     y, x = (

@@ -1,7 +1,7 @@
-"""Drawn figures: stripes, boards, lines, text, dots, as no photo and no micrograph holds them.
+"""Drawn patterns: stripes, checkerboards, grids, text and dots.
 
-Screenshots, test charts and calibration targets do. What chooses a deconvolution by the spectrum
-has to have seen that spectra of few frequencies are no sign of blur.
+Screenshots, test charts and calibration targets show them; photos and micrographs do not. A
+deconvolution that is chosen by the spectrum must learn that few frequencies are no sign of blur.
 """
 
 from __future__ import annotations
@@ -25,32 +25,19 @@ _LETTERS = string.ascii_letters + string.digits + string.punctuation + 12 * " "
 
 
 def draw_pattern(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-    """Draw a figure in two colours.
-
-    Parameters
-    ----------
-    shape
-        ``(C, Y, X)``, C is 1 or 3.
-    rng
-        Draws which, its sizes and colours.
-
-    Returns
-    -------
-    array
-        Of this shape, in unit range.
-    """
-    draw = _FIGURES[rng.integers(len(_FIGURES))]
+    """Draw a pattern of two colours with values in [0, 1]; `shape` is ``(C, Y, X)``."""
+    draw = _PATTERNS[rng.integers(len(_PATTERNS))]
     mask = draw((shape[1], shape[2]), rng)
     paper, ink = rng.uniform(0, 1, (2, shape[0], 1, 1))
-    if rng.random() < 0.5:  # black and white, or nearly
+    if rng.random() < 0.5:  # nearly black and white
         paper[:], ink[:] = rng.uniform(0, 0.15), rng.uniform(0.85, 1)
         paper, ink = (paper, ink) if rng.random() < 0.5 else (ink, paper)
-    figure: FloatArray = (paper + (ink - paper) * mask).astype(np.float32)
-    return figure
+    pattern: FloatArray = (paper + (ink - paper) * mask).astype(np.float32)
+    return pattern
 
 
 def _stripes(shape: Size, rng: np.random.Generator) -> Mask:
-    """Draw bars or a sine, upright, level or aslant."""
+    """Draw bars or a sine wave; most lie along an axis."""
     y, x = np.indices(shape)
     angle = rng.integers(2) * np.pi / 2 if rng.random() < 0.6 else rng.uniform(0, np.pi)
     phase = (x * np.cos(angle) + y * np.sin(angle)) / _period(rng) + rng.random()
@@ -59,12 +46,12 @@ def _stripes(shape: Size, rng: np.random.Generator) -> Mask:
     return np.asarray(phase % 1 < rng.uniform(0.2, 0.8))
 
 
-def _board(shape: Size, rng: np.random.Generator) -> Mask:
+def _checkerboard(shape: Size, rng: np.random.Generator) -> Mask:
     cells = np.indices(shape) // round(np.exp(rng.uniform(0, np.log(16))))
     return np.asarray(cells.sum(axis=0) % 2)
 
 
-def _lines(shape: Size, rng: np.random.Generator) -> Mask:
+def _grid(shape: Size, rng: np.random.Generator) -> Mask:
     """Draw a grid of thin lines."""
     mask = np.zeros(shape)
     width = int(rng.integers(1, 4))
@@ -93,7 +80,7 @@ def _text(shape: Size, rng: np.random.Generator) -> Mask:
 
 
 def _dots(shape: Size, rng: np.random.Generator) -> Mask:
-    """Draw points here and there or in rows, some much brighter than others."""
+    """Draw points in rows, or at random with very different brightness."""
     mask = np.zeros(shape)
     if rng.random() < 0.5:
         step = int(rng.integers(3, 32))
@@ -106,17 +93,13 @@ def _dots(shape: Size, rng: np.random.Generator) -> Mask:
 
 
 def _period(rng: np.random.Generator) -> float:
-    """Draw two pixels or more, for half of the figures a whole number of them."""
+    """Draw a period of 2 to 48 pixels; half of the periods are whole numbers."""
     period = float(np.exp(rng.uniform(np.log(2), np.log(48))))
     return round(period) if rng.random() < 0.5 else period
 
 
-# Boards twice: of all figures they are the most easily taken for blurred.
-_FIGURES: tuple[Callable[[Size, np.random.Generator], Mask], ...] = (
-    _stripes,
-    _board,
-    _board,
-    _lines,
-    _text,
-    _dots,
+# Checkerboards count twice: a model takes them for blurred more easily than other patterns.
+_PATTERNS: tuple[Callable[[Size, np.random.Generator], Mask], ...] = (
+    *(_stripes, _checkerboard, _checkerboard),
+    *(_grid, _text, _dots),
 )

@@ -1,8 +1,8 @@
-"""Degradations as real instruments make them, drawn by what is seen: photo or microscopy.
+"""Degradations as real lenses, microscopes and cameras make them.
 
-Each has optics, which turn a scene into light on a sensor, and a camera, which turns the light into
-a file. The ranges of noise were measured on real images: light-sheet images have noise of 1.5 % of
-their range in the dark and of 7 % in the light, photos of 0.3 to 1 %.
+Optics turn a scene into light on a sensor, and a camera turns the light into a file. The ranges of
+noise were measured on real images: light-sheet images have noise of 1.5 % of their range in the
+dark and 7 % in the light, and photos have 0.3 to 1 %.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from napari_swintormer.training.degradations.image_formation import (
     MotionOptics,
     Optics,
 )
+from napari_swintormer.training.degradations.primitives import crop, from_light, to_light
 from napari_swintormer.training.degradations.simple import (
     UNBLURRED,
     Degradation,
     draw_defocus,
     draw_psf,
-    from_light,
-    to_light,
 )
 
 if TYPE_CHECKING:
@@ -41,15 +40,15 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 Modality = Literal["photo", "fluorescence", "brightfield"]
-"""What is seen: fluorescence shines on a dark background; all other microscopy is brightfield."""
+"""How an image was taken. Fluorescence has a dark background; other microscopy is brightfield."""
 
-_DEPTHS = 4  # layers that a scene in depth is cut into
-_MOVED = 0.15
-_SHARP = 0.3  # pixels of radius below which nothing is blurred
-# Moderate, even blur with little noise, where most can be won: without it, a model that learns from
-# hard cases alone wins a third less on easy ones.
+_LAYERS = 4  # layers of a scene with depth
+_MOVED = 0.15  # share of the pairs whose halves lie a part of a pixel apart
+_SHARP = 0.3  # blur below this radius, in pixels, is none
+# Moderate, even blur with little noise can be restored best. A model that only learns from hard
+# cases gains a third less on such images.
 _SIMPLE = 0.4
-_MOTION = 0.2  # of the photos, where defocus and motion are learned together
+_MOTION = 0.2  # share of motion among the photos of the mixture "all"
 _POINT = np.ones((1, 1), np.float32)
 
 # Numerical apertures and refractive indices of common objectives.
@@ -61,54 +60,55 @@ _OBJECTIVES = (
 
 @dataclass(frozen=True)
 class Recording:
-    """A degradation: optics and a camera, drawn at random.
-
-    Attributes
-    ----------
-    optics
-        None leaves the scene sharp.
-    camera
-        Makes the file.
-    """
+    """A degradation by optics, None for a sharp scene, and a camera that makes the file."""
 
     optics: Optics | None
     camera: Camera
 
     @property
     def margin(self) -> int:
-        """Pixels around a patch that are looked at."""
+        """Pixels around a patch that optics and camera reach."""
         return camera.MARGIN + (self.optics.margin if self.optics else 0)
 
     def degrade(self, sharp: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Make a pair from a sharp patch with its margin.
+        """Record a sharp patch.
 
         Parameters
         ----------
         sharp
-            ``(C, Y + 2 * margin, X + 2 * margin)`` in unit range; values outside are possible.
+            ``(C, Y + 2 * margin, X + 2 * margin)``, mostly in [0, 1].
         rng
-            Draws depths, noise and all else.
+            Draws depth, objects, noise and everything else.
 
         Returns
         -------
         blurred, sharp
-            ``(C, Y, X)``. Without optics both are the recorded image, noise and all: a network
-            leaves sharp images alone.
+            ``(C, Y, X)``. Without optics both are the recorded image, noise included: a network
+            must leave sharp images alone.
         """
         light = to_light(sharp, self.camera.gamma)
         if self.optics is None:
             image = self.camera.develop(light, rng)
             return image, image
-        blurred, focused = self.optics.form(light, rng)
-        inner = slice(camera.MARGIN, -camera.MARGIN)
-        target = from_light(focused[:, inner, inner], self.camera.gamma)
+        blurred, in_focus = self.optics.form(light, rng)
+        target = from_light(crop(in_focus, camera.MARGIN), self.camera.gamma)
         return self.camera.develop(blurred, rng), target
+
+
+# Every function below takes the modality, the generator, and the share of patches that stay sharp.
+
+
+def draw_simple(
+    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
+) -> Degradation:
+    """Draw from the simple mixture, which is the same for all of microscopy."""
+    return draw_defocus("photo" if modality == "photo" else "microscopy", rng, unblurred)
 
 
 def draw_optics(
     modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
 ) -> Degradation | Recording:
-    """Draw from the simple mixture for two in five, else a recording; see `draw_recording`."""
+    """Draw 40 % from the simple mixture, and otherwise a recording."""
     draw = draw_simple if rng.random() < _SIMPLE else draw_recording
     return draw(modality, rng, unblurred)
 
@@ -116,17 +116,7 @@ def draw_optics(
 def draw_recording(
     modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
 ) -> Recording:
-    """Draw a defocus and a camera: of a photo, or of a microscope.
-
-    Parameters
-    ----------
-    modality
-        What is seen.
-    rng
-        Draws everything.
-    unblurred
-        Share of patches that stay sharp.
-    """
+    """Draw the defocus of a lens or microscope, and a camera."""
     sharp = rng.random() < unblurred
     if modality == "photo":
         return Recording(None if sharp else _draw_lens(rng), _draw_camera(rng))
@@ -141,7 +131,7 @@ def draw_recording(
 def draw_motion(
     modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
 ) -> Recording:
-    """Draw the shake of a camera or the motion of a thing; see `draw_recording`."""
+    """Draw the shake of a camera, the motion of an object, or both."""
     taken = _draw_camera(rng) if modality == "photo" else draw_recording(modality, rng).camera
     if rng.random() < unblurred:
         return Recording(None, taken)
@@ -154,23 +144,16 @@ def draw_motion(
         if rng.random() < 0.5:
             paths = motion.corner_paths(path, motion.camera_roll(rng.uniform(0, 0.5) * extent, rng))
         corners = [motion.motion_psf(p) for p in paths]
-    moved = motion.motion_psf(motion.object_motion(_draw_extent(rng), rng)) if moves else None
-    return Recording(MotionOptics(tuple(corners), moved), taken)
+    moving = motion.motion_psf(motion.object_motion(_draw_extent(rng), rng)) if moves else None
+    return Recording(MotionOptics(tuple(corners), moving), taken)
 
 
 def draw_all(
     modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
 ) -> Degradation | Recording:
-    """Draw motion for one photo in five, else optics: microscopes stand still."""
+    """Draw motion for 20 % of the photos, and otherwise optics: microscopes do not shake."""
     moves = modality == "photo" and rng.random() < _MOTION
     return (draw_motion if moves else draw_optics)(modality, rng, unblurred)
-
-
-def draw_simple(
-    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
-) -> Degradation:
-    """Draw from the simple mixture, which is the same for all of microscopy."""
-    return draw_defocus("photo" if modality == "photo" else "microscopy", rng, unblurred)
 
 
 DEGRADATIONS: dict[str, Callable[..., Degradation | Recording]] = {
@@ -179,61 +162,61 @@ DEGRADATIONS: dict[str, Callable[..., Degradation | Recording]] = {
     "motion": draw_motion,
     "all": draw_all,
 }
-"""By their names in `TrainSettings.synthesize`: ``draw(modality, rng, unblurred=share)``."""
+"""Functions that draw a degradation, by their names in `TrainSettings.synthesize`."""
 
 
 def draw_wide_radius(rng: np.random.Generator) -> float:
-    """Draw a blur circle's radius in pixels: 0.3 to 20, a fifth below 1.2, as many above 8."""
+    """Draw a blur radius in pixels: 20 % below 1.2, 36 % to 4, 26 % to 8 and 18 % to 20."""
     ends = (0.3, 1.2), (1.2, 4.0), (4.0, 8.0), (8.0, 20.0)
     return float(rng.uniform(*ends[rng.choice(4, p=(0.2, 0.36, 0.26, 0.18))]))
 
 
 def draw_aperture(rng: np.random.Generator) -> Callable[[float], FloatArray]:
-    """Draw the shape of a photo lens's blur: a function from its radius to its kernel."""
+    """Draw a photo lens: a function from the blur radius in pixels to the PSF."""
     family = rng.choice(6, p=(0.2, 0.2, 0.25, 0.15, 0.05, 0.15))
-    turned = rng.uniform(0, 2 * math.pi)
+    rotation = rng.uniform(0, 2 * math.pi)
     blades, cut, inner = int(rng.integers(5, 10)), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.6)
     cutoff, (spherical, astigmatism) = rng.uniform(0.4, 1.0), rng.normal(0, 0.08, 2)
     halo = rng.uniform(0.1, 0.5) if rng.random() < 0.2 else 0.0
-    moved = rng.uniform(-0.35, 0.35, 2) if rng.random() < _MOVED else np.zeros(2)
+    shift = rng.uniform(-0.35, 0.35, 2) if rng.random() < _MOVED else np.zeros(2)
 
-    def kernel(radius: float) -> FloatArray:
+    def draw(radius: float) -> FloatArray:
         if radius < _SHARP:
             return _POINT
-        figure = (
+        drawn = (
             lambda: psf.gaussian(radius),
             lambda: psf.disk(radius),
-            lambda: psf.polygon(radius, blades, turned),
-            lambda: psf.cats_eye(radius, cut, turned),
+            lambda: psf.polygon(radius, blades, rotation),
+            lambda: psf.cats_eye(radius, cut, rotation),
             lambda: psf.ring(radius, inner),
             lambda: psf.defocus(
-                radius, cutoff, spherical=spherical, astigmatism=astigmatism, axis=turned
+                radius, cutoff, spherical=spherical, astigmatism=astigmatism, axis=rotation
             ),
         )[family]()
         if halo:
-            figure = psf.with_halo(figure, halo, radius)
-        return psf.shifted(figure, *moved) if moved.any() else figure
+            drawn = psf.with_halo(drawn, halo, radius)
+        return psf.shifted(drawn, *shift) if shift.any() else drawn
 
-    return kernel
+    return draw
 
 
 def _draw_lens(rng: np.random.Generator) -> DepthOptics:
-    """Blur that grows with the distance from the depth in focus, or is even."""
+    """Draw defocus that grows with the distance from the plane in focus, or is even."""
     aperture, radius = draw_aperture(rng), draw_wide_radius(rng)
     if rng.random() < 0.45:
         radii = np.full(1, radius)
     else:
-        distances = np.abs(np.linspace(0, 1, _DEPTHS) - rng.uniform(-0.4, 1.4))
+        distances = np.abs(np.linspace(0, 1, _LAYERS) - rng.uniform(-0.4, 1.4))
         radii = radius * distances / distances.max()
-    front = None
+    occluder = None
     if rng.random() < 0.25:
-        front = aperture(draw_wide_radius(rng) if rng.random() < 0.5 else 0.0)
+        occluder = aperture(draw_wide_radius(rng) if rng.random() < 0.5 else 0.0)
     glare = rng.uniform(1, 8) if rng.random() < 0.15 else 1.0
-    return DepthOptics(tuple(aperture(r) for r in radii), front, glare)
+    return DepthOptics(tuple(aperture(r) for r in radii), occluder, glare)
 
 
 def _draw_microscope(modality: Modality, rng: np.random.Generator) -> FlatOptics:
-    """Wave optics of a random objective for most, the simple figures of blur for the others."""
+    """Draw wave optics of a common objective for 60 %, and simple PSFs otherwise."""
     radius = draw_wide_radius(rng)
     haze, haze_kernel = 0.0, None
     if modality == "fluorescence" and rng.random() < 0.3:
@@ -242,12 +225,27 @@ def _draw_microscope(modality: Modality, rng: np.random.Generator) -> FlatOptics
     if rng.random() < 0.4:
         radii.append(0.0 if rng.random() < 0.5 else draw_wide_radius(rng))
     if rng.random() < 0.4:
-        kernels = tuple(_moved(draw_psf("microscopy", r, rng), rng) for r in radii)
+        kernels = tuple(_shifted(draw_psf("microscopy", r, rng), rng) for r in radii)
         return FlatOptics(kernels, None, haze, haze_kernel)
+    microscope = _draw_objective(rng)
+    side = 1 if rng.random() < 0.5 else -1  # above or below the plane in focus
+    if modality == "brightfield":  # partly coherent light keeps more detail, and inverts it later
+        radii = [min(2 * r, 20.0) for r in radii]
+    depths = [side * microscope.depth_of(r) for r in radii]
+    if modality == "fluorescence":
+        form = partial(microscope.fluorescence, confocal=rng.random() < 0.15)
+    else:
+        phase = rng.normal(0, 1.5) if rng.random() < 0.6 else 0.0
+        form = partial(microscope.transmission, condenser=rng.uniform(0.1, 1.0), phase=phase)
+    kernels = tuple(_shifted(form(depth), rng) for depth in depths)
+    return FlatOptics(kernels, form(0.0), haze, haze_kernel)
+
+
+def _draw_objective(rng: np.random.Generator) -> Microscope:
     aperture, index = _OBJECTIVES[rng.integers(len(_OBJECTIVES))]
     wavelength, cutoff = rng.uniform(0.45, 0.68), rng.uniform(0.3, 1.1)
     spherical, astigmatism = rng.normal(0, 0.08, 2)
-    microscope = Microscope(
+    return Microscope(
         aperture,
         wavelength,
         pixel=cutoff * wavelength / (2 * aperture),
@@ -256,17 +254,6 @@ def _draw_microscope(modality: Modality, rng: np.random.Generator) -> FlatOptics
         astigmatism=astigmatism,
         axis=rng.uniform(0, math.pi),
     )
-    side = 1 if rng.random() < 0.5 else -1  # of the focus
-    if modality == "brightfield":  # half-coherent light keeps more, and inverts it further out
-        radii = [min(2 * r, 20.0) for r in radii]
-    depths = [side * microscope.depth_of(r) for r in radii]
-    if modality == "fluorescence":
-        form = partial(microscope.fluorescence, confocal=rng.random() < 0.15)
-    else:
-        phase = rng.normal(0, 1.5) if rng.random() < 0.6 else 0.0
-        form = partial(microscope.transmission, condenser=rng.uniform(0.1, 1.0), phase=phase)
-    kernels = tuple(_moved(form(depth), rng) for depth in depths)
-    return FlatOptics(kernels, form(0.0), haze, haze_kernel)
 
 
 def _draw_camera(
@@ -276,16 +263,18 @@ def _draw_camera(
     processed: float = 1.0,
     noise: SensorNoise | None = None,
 ) -> Camera:
-    """Draw a camera whose files look good.
+    """Draw a camera.
 
     Parameters
     ----------
+    rng
+        Draws everything.
     linear
         Share of cameras without an intensity curve.
     processed
-        How often one interpolates colours and sharpens, relative to a photo camera.
+        How often the camera has a mosaic and sharpens, relative to a photo camera.
     noise
-        Of the sensor; None draws a photo camera's.
+        Noise of the sensor; None draws that of a photo camera.
     """
     saved = rng.random()
     return Camera(
@@ -300,13 +289,13 @@ def _draw_camera(
 
 
 def _draw_extent(rng: np.random.Generator) -> float:
-    """Draw the length of a motion in pixels: a quarter below 2, a sixth above 15."""
+    """Draw the length of a motion in pixels: 25 % below 2, 58 % to 15 and 17 % to 32."""
     ends = (0.5, 2.0), (2.0, 15.0), (15.0, 32.0)
     return float(rng.uniform(*ends[rng.choice(3, p=(0.25, 0.58, 0.17))]))
 
 
-def _moved(kernel: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Move some kernels by a part of a pixel: the halves of real pairs never fit better."""
+def _shifted(kernel: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Shift some kernels by a part of a pixel, as the images of real pairs are."""
     if len(kernel) == 1 or rng.random() >= _MOVED:
         return kernel
     return psf.shifted(kernel, *rng.uniform(-0.35, 0.35, 2))
