@@ -322,7 +322,7 @@ from pathlib import Path
 from napari_swintormer.cli import main
 from napari_swintormer.models.restorer import Restorer
 
-journal, forward = Path(sys.argv.pop(1)), Restorer.forward
+journal, restore = Path(sys.argv.pop(1)), Restorer.in_steps
 
 def held(self, *tiles):
     while (
@@ -331,9 +331,9 @@ def held(self, *tiles):
         and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
         time.sleep(0.01)
-    return forward(self, *tiles)
+    return restore(self, *tiles)
 
-Restorer.forward = held
+Restorer.in_steps = held
 main()
 """
 

@@ -14,7 +14,8 @@ from napari_swintormer.settings.options import documents_options
 from napari_swintormer.terminal import finish
 
 if TYPE_CHECKING:
-    from napari_swintormer.engine.blocks import TileRestorer
+    from collections.abc import Callable
+
     from napari_swintormer.imaging.formats.writing import Compression
     from napari_swintormer.settings.deblur_settings import DeblurOptions
 
@@ -26,7 +27,7 @@ _TITLE = "Deblurring"
 @documents_options(DeblurSettings, without=["model"])
 def deblur(
     image: Any,
-    model: str | Path | TileRestorer | None = None,
+    model: str | Path | Callable[..., Any] | None = None,
     *,
     second_view: Any = None,
     progress: bool = False,
@@ -91,7 +92,7 @@ def deblur(
 def deblur_file(
     src: str | Path,
     dst: str | Path,
-    model: str | Path | TileRestorer | None = None,
+    model: str | Path | Callable[..., Any] | None = None,
     *,
     second_view: str | Path | None = None,
     compression: Compression | None = None,
@@ -175,8 +176,8 @@ def _array_like(image: Any) -> Any:
 
 
 def _settings_and_restorer(
-    model: str | Path | TileRestorer | None, options: DeblurOptions
-) -> tuple[DeblurSettings, TileRestorer | None]:
+    model: str | Path | Callable[..., Any] | None, options: DeblurOptions
+) -> tuple[DeblurSettings, Callable[..., Any] | None]:
     """Split `model` into a name for the settings and a loaded restorer."""
     if model is None or isinstance(model, (str, Path)):
         return DeblurSettings(model=None if model is None else str(model), **options), None

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from napari_swintormer.engine import runners
-from napari_swintormer.engine.blocks import Tile
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.processors import Processor
+from napari_swintormer.engine.protocol import Tile
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.models.prior.noise import TileOrigin
+from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.settings.preferences import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from napari_swintormer.models.tile_restorer import TileRestorer
 
 CPU = torch.device("cpu")
 FIXED, PER_TILE = 5_000_000, 1_000_000
@@ -36,13 +38,11 @@ class Measured(Processor):
         super().__init__(CPU)
         self.free, self.refuses, self.started = free, refuses, list[int]()
 
-    def start(
-        self, restorer: Callable[..., torch.Tensor], dtype: torch.dtype, tiles: NDArray
-    ) -> Callable[[], NDArray]:
+    def start(self, restorer: TileRestorer, dtype: torch.dtype, tiles: NDArray, *rest: Any) -> Any:
         if len(tiles) >= self.refuses:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         self.started.append(len(tiles))
-        return super().start(restorer, dtype, tiles)
+        return super().start(restorer, dtype, tiles, *rest)
 
     def measure(self, work: Callable[[], object]) -> int:
         work()
@@ -52,7 +52,7 @@ class Measured(Processor):
         return self.free
 
 
-class Known(nn.Identity):
+class Known(IdentityRestorer):
     sha256 = "abc"
 
 
@@ -69,7 +69,7 @@ def test_what_fits(free: int, tile: tuple[int, int, int], fits: int) -> None:
     for _ in range(2):  # the second time, what is needed is known
         assert batch_size_that_fits(device, Known(), torch.float32, tile) == fits
         assert device.started == [1, 1, 2]
-    batch_size_that_fits(device, nn.Identity(), torch.float32, tile)  # nobody knows its weights
+    batch_size_that_fits(device, IdentityRestorer(), torch.float32, tile)  # its weights: unknown
     batch_size_that_fits(device, Known(), torch.bfloat16, tile)
     assert device.started == 3 * [1, 1, 2]
 

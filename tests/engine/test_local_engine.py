@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from torch import nn
 
 from helpers.engine import BLOCK, CPU, TILE, MemoryJournal, Sharpen, noise, plan_for
 from napari_swintormer.engine.blocks import finish_chunk, restore_block
@@ -26,6 +25,8 @@ from napari_swintormer.imaging.intensity import (
     measure_ranges,
 )
 from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.models.restorer import IdentityRestorer
+from napari_swintormer.models.tile_restorer import TileRestorer
 from napari_swintormer.tiling.plan import make_plan
 
 if TYPE_CHECKING:
@@ -37,20 +38,20 @@ if TYPE_CHECKING:
 def events(
     data: Any,
     axes: str,
-    restorer: nn.Module,
+    restorer: TileRestorer,
     out: Any,
     journal: MemoryJournal | None = None,
     dtype: torch.dtype = torch.float32,
     **settings: Any,
 ) -> Generator[Event, None, None]:
-    planes = Planes(data, axes, getattr(restorer, "channels", 1))
+    planes = Planes(data, axes, restorer.channels)
     ranges = measure_ranges(planes, IntensityConvention())
     plan = plan_for(planes, **settings)
     runner = TileRunner(restorer, CPU, dtype, plan.batch_size)
     return run(plan, planes, ranges, runner, out, journal)
 
 
-def deblur(data: Any, axes: str, restorer: nn.Module, **settings: Any) -> np.ndarray:
+def deblur(data: Any, axes: str, restorer: TileRestorer, **settings: Any) -> np.ndarray:
     out = np.zeros(data.shape, data.dtype)
     for _ in events(data, axes, restorer, out, **settings):
         pass
@@ -77,7 +78,7 @@ def test_identity_bit_for_bit(
     if dtype == "float32":
         data.flat[::7] = np.nan
         data.flat[3::11] = np.inf
-    restorer = nn.Identity()
+    restorer = IdentityRestorer(1)
     restorer.channels = 3 if number % 2 else 1
     result = deblur(data, axes, restorer, overlap=overlap, blend=("uniform", "smooth")[number % 2])
     assert result.dtype == data.dtype
@@ -226,7 +227,7 @@ def test_events_tell_what_is_done() -> None:
     image = noise((2, 300, 290), "uint8")
     out = np.zeros_like(image)
     seen = []
-    for event in events(image, "ZYX", nn.Identity(), out):
+    for event in events(image, "ZYX", IdentityRestorer(1), out):
         seen.append(event)
         if isinstance(event, ChunkFinished):  # what it tells is already there
             index = np.s_[event.plane, slice(*event.y), slice(*event.x)]
@@ -270,7 +271,7 @@ def test_peak_memory_is_that_of_the_plan_for_any_height() -> None:
         planes = Planes(image, "YX", 1)
         plan = make_plan(planes.shape, dtype="uint16", tile_size=512, overlap=256)
         ranges = [IntensityRange(0, 65535, 0, 65535)]
-        runner = TileRunner(nn.Identity(), CPU, torch.float32, 1)
+        runner = TileRunner(IdentityRestorer(1), CPU, torch.float32, 1)
         stream = run(plan, planes, ranges, runner, image)
         tracemalloc.start()
         for _ in stream:
@@ -324,7 +325,7 @@ def test_the_next_block_is_read_while_one_is_restored_and_no_further() -> None:
     ranges = [IntensityRange(0, 255, 0, 255)]
     seen = []
 
-    class Waiting(nn.Module):
+    class Waiting(TileRestorer):
         def forward(self, tiles: torch.Tensor) -> torch.Tensor:
             blocks = len(seen) + 1
             assert image.wait_for(min(blocks + 1, 3))
@@ -341,7 +342,7 @@ def test_the_next_block_is_restored_while_one_is_written_and_no_further() -> Non
     image, out = noise((4 * BLOCK, BLOCK), "uint8"), Watched(np.zeros((4 * BLOCK, BLOCK), "uint8"))
     planes = Planes(image, "YX", 1)
     plan = plan_for(planes, batch_size=100)
-    runner = TileRunner(nn.Identity(), CPU, torch.float32, plan.batch_size)
+    runner = TileRunner(IdentityRestorer(1), CPU, torch.float32, plan.batch_size)
     stream = run(plan, planes, [IntensityRange(0, 255, 0, 255)], runner, out)
     out.open.clear()
     assert [type(next(stream)) for _ in range(2)] == [Progress, Progress]
@@ -368,7 +369,7 @@ def test_what_fails_in_another_thread_ends_the_run() -> None:
         (Unreadable(300, 200), good, SettingsError),
     ):
         planes = Planes(image, "YX", 1)
-        runner = TileRunner(nn.Identity(), CPU, torch.float32, 1)
+        runner = TileRunner(IdentityRestorer(1), CPU, torch.float32, 1)
         with pytest.raises(error):
             list(run(plan_for(planes), planes, [IntensityRange(0, 1, 0, 1)], runner, out))
 
@@ -383,7 +384,9 @@ def test_one_missing_pixel_stays_one_missing_pixel() -> None:
     assert np.argwhere(~np.isfinite(result)).tolist() == [[50, 50]]
 
 
-class Overflow(nn.Module):
+class Overflow(TileRestorer):
+    channels = 1
+
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
         return tiles / 0
 

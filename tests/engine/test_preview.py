@@ -16,6 +16,7 @@ from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.prior.noise import TileNoise
+from napari_swintormer.models.tile_restorer import TileRestorer
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import Region, TileGrid
 from napari_swintormer.tiling.plan import make_plan
@@ -23,15 +24,13 @@ from napari_swintormer.tiling.plan import make_plan
 CPU = torch.device("cpu")
 
 
-class Smooth(nn.Module):
+class Smooth(TileRestorer):
     """A restorer whose answer depends on the border of the tile, and as a prior on its place."""
-
-    needs_origins = True
 
     def count_steps(self, height, width):
         return 2
 
-    def in_steps(self, tiles, origins):
+    def in_steps(self, tiles, origins=None):
         noise = TileNoise(0, origins)(0, tiles)
         yield
         restored = nn.functional.avg_pool2d(tiles, 5, 1, 2) * 1.1 + 0.1 * noise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,13 +48,11 @@ class Device(Processor):
     def name(self) -> str:
         return self._name
 
-    def start(
-        self, restorer: Callable[..., torch.Tensor], dtype: torch.dtype, tiles: NDArray
-    ) -> Callable[[], NDArray]:
+    def start(self, *work: Any) -> Any:
         self.batches += 1
         self.blocks.release()
         assert self.open.wait(60)
-        return super().start(restorer, dtype, tiles)
+        return super().start(*work)
 
 
 def team(*devices: Device, batch_size: int = BATCH) -> RunnerTeam:
@@ -121,7 +119,7 @@ def test_closing_ends_all_devices_after_the_batch_at_hand() -> None:
 
 def test_what_fails_on_one_device_ends_the_run() -> None:
     class Broken(Device):
-        def start(self, *_: object) -> Callable[[], NDArray]:
+        def start(self, *_: object) -> Any:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     image = noise((1, 300, 430), "uint8")
@@ -132,10 +130,10 @@ def test_what_fails_on_one_device_ends_the_run() -> None:
 
 def test_a_device_that_is_full_takes_less_and_says_so() -> None:
     class Full(Device):
-        def start(self, restorer: object, dtype: torch.dtype, tiles: NDArray) -> Callable:
+        def start(self, restorer: Any, dtype: torch.dtype, tiles: NDArray, *rest: Any) -> Any:
             if len(tiles) > 1:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return super().start(restorer, dtype, tiles)
+            return super().start(restorer, dtype, tiles, *rest)
 
     image = noise((1, 300, 430), "uint8")
     out = np.zeros_like(image)

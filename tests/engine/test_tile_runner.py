@@ -10,10 +10,10 @@ import torch
 
 from helpers.engine import Sharpen, noise, plan_for
 from napari_swintormer.engine import runners
-from napari_swintormer.engine.blocks import Tile
 from napari_swintormer.engine.devices import resolve_device
 from napari_swintormer.engine.local import run
 from napari_swintormer.engine.processors import Processor, is_out_of_memory
+from napari_swintormer.engine.protocol import Tile
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import SettingsError
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_swintormer.models.stepwise import Stepwise
+    from napari_swintormer.models.tile_restorer import TileRestorer
+
 CPU = torch.device("cpu")
 EMPTY = Tile(np.zeros((1, 8, 8), np.float32), TileOrigin(0, 0, 0))
 TILE_BYTES = 4 * 64 * 64
@@ -47,13 +50,16 @@ class SmallDevice(Processor):
         self.used = self.released = self.most = 0
 
     def start(
-        self, restorer: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype, tiles: NDArray
-    ) -> Callable[[], NDArray]:
+        self, restorer: TileRestorer, dtype: torch.dtype, tiles: NDArray, _origins: object
+    ) -> Stepwise[Callable[[], NDArray]]:
         def full() -> NDArray:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
         if self.used + tiles.nbytes > self.limit:
-            return full if self._late else full()  # type: ignore[return-value]
+            if not self._late:
+                full()
+            yield
+            return full
         self.used += tiles.nbytes
         self.most = max(self.most, len(tiles))
         restored = restorer(torch.from_numpy(tiles)).numpy()
@@ -62,6 +68,7 @@ class SmallDevice(Processor):
             self.used -= tiles.nbytes
             return restored
 
+        yield
         return wait
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from napari_swintormer.models.tile_restorer import TileRestorer
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
 from napari_swintormer.tiling.plan import Plan, make_plan
@@ -21,11 +22,12 @@ CPU = torch.device("cpu")
 TILE, BLOCK = 64, 128
 
 
-class Sharpen(nn.Module):
+class Sharpen(TileRestorer):
     """A restorer whose answer depends on the pixels around and on the border of the tile."""
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
+        self.channels = channels
         self.conv = nn.Conv2d(channels, channels, 5, padding=2, padding_mode="reflect")
         generator = torch.Generator().manual_seed(0)
         for parameter in self.conv.parameters():

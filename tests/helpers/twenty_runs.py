@@ -15,6 +15,7 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.models.tile_restorer import TileRestorer
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     """Run, remove the result, and run again."""
     _application = QApplication([])
     # what the network computes is no matter here; it is loaded for every run
+    Restorer.in_steps = TileRestorer.in_steps
     Restorer.forward = lambda self, tiles: tiles + 0.1
     viewer = ViewerModel()
     image = np.random.default_rng(0).integers(0, 999, (1200, 1200)).astype("uint16")

@@ -12,6 +12,8 @@ from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.restorer import IdentityRestorer, Restorer
+from napari_swintormer.models.stepwise import run_to_end
+from napari_swintormer.models.tile_restorer import as_tile_restorer
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,20 @@ def test_a_model_that_needs_an_unknown_prior_says_so(tiny_weights):
 def test_identity_restorer_returns_its_input():
     tiles = torch.rand(2, 3, 5, 7)
     assert torch.equal(IdentityRestorer()(tiles), tiles)
+
+
+def test_a_module_of_the_user_is_adapted_once_and_keeps_its_name():
+    class Mirror(torch.nn.Module):
+        channels, multiple = 1, 4
+
+        def forward(self, tiles):
+            return tiles.flip(-1)
+
+    adapted = as_tile_restorer(Mirror())
+    assert as_tile_restorer(adapted) is adapted
+    assert (adapted.channels, adapted.multiple, adapted.views) == (1, 4, 1)
+    assert (adapted.name, adapted.sha256, adapted.card) == ("Mirror", "", None)
+    tiles = torch.rand(1, 1, 8, 8)
+    assert torch.equal(run_to_end(adapted.in_steps(tiles)), tiles.flip(-1))
+    with pytest.raises(SettingsError, match=r"channels and multiple \(got a Linear without"):
+        as_tile_restorer(torch.nn.Linear(1, 1))

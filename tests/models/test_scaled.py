@@ -9,6 +9,7 @@ import torch
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.models.scaled import ScaledRestorer
+from napari_swintormer.models.tile_restorer import TileRestorer
 
 
 def plane(height, width):
@@ -26,7 +27,12 @@ def test_nothing_restored_is_nothing_changed(scale, shape):
 @pytest.mark.parametrize("scale", [2, 4])
 def test_a_brighter_image_is_brighter_by_as_much(scale):
     tiles = plane(13, 18)
-    brighter = ScaledRestorer(lambda small: small + 0.1, scale)(tiles)
+
+    class Brighter(TileRestorer):
+        def forward(self, small):
+            return small + 0.1
+
+    brighter = ScaledRestorer(Brighter(), scale)(tiles)
     torch.testing.assert_close(brighter, tiles + 0.1)
 
 
@@ -35,9 +41,7 @@ def test_tiles_agree_inside_wherever_they_begin(scale):
     """Tiles at any origin see the same averages: away from their borders they change alike."""
     seen = []
 
-    class Square:
-        needs_origins = True
-
+    class Square(TileRestorer):
         def in_steps(self, small, origins):
             seen.extend(origin[:3] for origin in origins)
             yield

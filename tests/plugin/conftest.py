@@ -72,15 +72,15 @@ class Batches(list):
 @pytest.fixture
 def batches(monkeypatch):
     """Count the batches, and hold them: no test may depend on how fast a thread is."""
-    forward, batches = Restorer.forward, Batches()
+    restore, batches = Restorer.in_steps, Batches()
 
-    def counting(self, tiles):
+    def counting(self, tiles, origins=None):
         while batches.limit is not None and len(batches) >= batches.limit:
             time.sleep(0.005)
         batches.append(len(tiles))
-        return forward(self, tiles)
+        return restore(self, tiles, origins)
 
-    monkeypatch.setattr(Restorer, "forward", counting)
+    monkeypatch.setattr(Restorer, "in_steps", counting)
     yield batches
     batches.limit = None
 

@@ -151,16 +151,16 @@ def test_colours_and_the_finest_level_of_a_pyramid(deblur_alone):
 
 
 def test_the_window_stays_alive_during_a_run(viewer, deblur, monkeypatch):
-    forward = Restorer.forward
+    restore = Restorer.in_steps
 
-    def slow(self, tiles):
-        result = forward(self, tiles)
+    def slow(self, tiles, origins):
+        result = yield from restore(self, tiles, origins)
         end = time.monotonic() + 0.05
         while time.monotonic() < end:
             torch.randn(300, 300) @ torch.randn(300, 300)
         return result
 
-    monkeypatch.setattr(Restorer, "forward", slow)
+    monkeypatch.setattr(Restorer, "in_steps", slow)
     viewer.add_image(noise(10, 112, 112))
     progressed, beats = [], []
     timer = QTimer()
@@ -235,10 +235,10 @@ def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(deblur_alo
 
 
 def test_an_unforeseen_error_keeps_its_traceback(deblur_alone, monkeypatch):
-    def broken(self, tiles):
+    def broken(self, tiles, origins):
         raise RuntimeError("the network is broken")
 
-    monkeypatch.setattr(Restorer, "forward", broken)
+    monkeypatch.setattr(Restorer, "in_steps", broken)
     received = []
     monkeypatch.setattr(
         notification_manager, "receive_error", lambda *error: received.append(error)
@@ -256,13 +256,13 @@ def test_an_unforeseen_error_keeps_its_traceback(deblur_alone, monkeypatch):
 
 @pytest.mark.parametrize("close", ["dock widget", "viewer"])
 def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, close):
-    forward = Restorer.forward
+    restore = Restorer.in_steps
 
-    def slow(self, tiles):
+    def slow(self, tiles, origins):
         time.sleep(0.02)
-        return forward(self, tiles)
+        return restore(self, tiles, origins)
 
-    monkeypatch.setattr(Restorer, "forward", slow)
+    monkeypatch.setattr(Restorer, "in_steps", slow)
     viewer.add_image(noise(50, 128, 128))
     deblur.widget.run()
     worker, n_tiles = deblur.widget.runs._worker, []

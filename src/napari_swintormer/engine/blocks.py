@@ -8,51 +8,25 @@ or freed, by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_swintormer.engine.protocol import Tile
 from napari_swintormer.models.prior.noise import TileOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    import torch
     from numpy.typing import NDArray
 
-    from napari_swintormer.engine.tile_runner import TileRunner
+    from napari_swintormer.engine.protocol import Runner
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.tiling.blending import Blending
     from napari_swintormer.tiling.grid import BlockIndex, Region
 
     RawArray = NDArray[Any]
-
-
-class TileRestorer(Protocol):
-    """What the engine asks of a restorer; `napari_swintormer.models.restorer` has them.
-
-    One whose `needs_origins` is true gets the origin of every tile, and also has `in_steps` and
-    `count_steps`.
-    """
-
-    def __call__(self, tiles: torch.Tensor, /) -> torch.Tensor:
-        """Restore (B, C, H, W) float32 tiles in unit intensities."""
-
-
-class Tile(NamedTuple):
-    """A tile and where it lies.
-
-    Attributes
-    ----------
-    pixels
-        (V * C, h, w) float32 in unit intensities: the V views of the scene one after the other.
-    origin
-        Its plane and its first pixel there.
-    """
-
-    pixels: NDArray[np.float32]
-    origin: TileOrigin
 
 
 @dataclass(frozen=True)
@@ -179,7 +153,7 @@ def restore_block(
     blending: Blending,
     intensity: IntensityRange,
     plane: int,
-    runner: TileRunner,
+    runner: Runner,
 ) -> dict[BlockIndex, PartialSums]:
     """Restore a whole block; see `BlockRestoration`."""
     restoration = BlockRestoration(raw, block, blending, intensity, plane)

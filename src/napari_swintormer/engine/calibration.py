@@ -13,14 +13,14 @@ import numpy as np
 from napari_swintormer.engine.devices import precision_name
 from napari_swintormer.engine.processors import is_out_of_memory
 from napari_swintormer.engine.remembered import recall, remember
-from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.settings.preferences import preferences
 
 if TYPE_CHECKING:
     import torch
 
-    from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.engine.processors import Processor
+    from napari_swintormer.models.tile_restorer import TileRestorer
 
 _FILE = "device_memory"
 # Larger batches gain nothing on any device and only delay a stop: 8 tiles of 512 pixels.
@@ -40,8 +40,7 @@ def batch_size_that_fits(
     processor
         Of the device.
     restorer
-        On the device. What it needs is remembered by its `sha256`, if it has one, and by whether it
-        samples a prior, and how many samples it compares.
+        On the device. Its need is remembered by its `memory_key`.
     dtype
         Precision of its matrix products.
     tile
@@ -55,18 +54,14 @@ def batch_size_that_fits(
     free = processor.free_bytes()
     if free is None:
         return None
-    sha256 = getattr(restorer, "sha256", "")
-    prior, inner = "", getattr(restorer, "restorer", restorer)
-    if isinstance(inner, Restorer) and inner.needs_origins:
-        prior = f" prior {inner.use.depth}"
     size = "x".join(map(str, tile))
-    key = f"{sha256}{prior} {processor.name} {precision_name(dtype)} {size}"
-    need = recall(_FILE, key) if sha256 else None
+    key = f"{restorer.memory_key} {processor.name} {precision_name(dtype)} {size}"
+    need = recall(_FILE, key) if restorer.memory_key else None
     if not _is_need(need):
         need = _measure(processor, restorer, dtype, tile)
         if need is None:
             return None
-        if sha256:
+        if restorer.memory_key:
             remember(_FILE, key, need)
     fixed, per_tile = need
     share = preferences().memory_share  # the rest is for what others take meanwhile
@@ -94,7 +89,7 @@ def _measure(
 
     def peak(n: int) -> int | None:
         tiles = np.zeros((n, *tile), np.float32)
-        return processor.measure(lambda: processor.start(restorer, dtype, tiles)())
+        return processor.measure(lambda: run_to_end(processor.start(restorer, dtype, tiles))())
 
     try:
         peak(1)  # also loads libraries, and chooses methods

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from distributed import Client
 
-    from napari_swintormer.engine.local import RunJournal
+    from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.tiling.grid import BlockIndex

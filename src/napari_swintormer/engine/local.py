@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_swintormer.engine.blocks import BlockRestoration, finish_chunk
 from napari_swintormer.errors import SettingsError
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
-    from napari_swintormer.engine.blocks import PartialSums, RawArray, Tile
-    from napari_swintormer.engine.team import RunnerTeam
-    from napari_swintormer.engine.tile_runner import TileRunner
+    from napari_swintormer.engine.blocks import PartialSums, RawArray
+    from napari_swintormer.engine.protocol import RunJournal, Runner, Tile
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.imaging.planes import Planes
@@ -34,32 +33,11 @@ if TYPE_CHECKING:
     from napari_swintormer.tiling.plan import Plan
 
 
-class RunJournal(Protocol):
-    """Remembers finished chunks as (plane, row, column); `imaging.store` keeps it on disk."""
-
-    @property
-    def batch_size(self) -> int | None:
-        """Tiles at once when the run began; None before.
-
-        A run that goes on takes as many: a GPU may compute another number of tiles in another way,
-        to other last bits.
-        """
-
-    @batch_size.setter
-    def batch_size(self, n_tiles: int) -> None: ...
-
-    def finished(self) -> Collection[tuple[int, int, int]]:
-        """Chunks that are stored for good."""
-
-    def mark(self, plane: int, row: int, column: int) -> None:
-        """Note that a chunk has been written."""
-
-
 def run(
     plan: Plan,
     planes: Planes,
     ranges: Sequence[IntensityRange],
-    runner: TileRunner | RunnerTeam,
+    runner: Runner,
     out: Any,
     journal: RunJournal | None = None,
     deviation: Any = None,
@@ -155,7 +133,7 @@ class _Run:
         plan: Plan,
         planes: Planes,
         ranges: Sequence[IntensityRange],
-        runner: TileRunner | RunnerTeam,
+        runner: Runner,
         out: Any,
         journal: RunJournal | None,
         deviation: Any,

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_swintormer.engine.devices import device_name
-from napari_swintormer.models.stepwise import Stepwise, run_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_swintormer.engine.blocks import TileRestorer
+    from napari_swintormer.models.prior.noise import TileOrigin
+    from napari_swintormer.models.stepwise import Stepwise
+    from napari_swintormer.models.tile_restorer import TileRestorer
 
     Tiles = NDArray[np.float32]
-    Work = Callable[[torch.Tensor], Stepwise[torch.Tensor]]
 
 # How the libraries below torch say it where they raise no type of their own.
 _OUT_OF_MEMORY = (
@@ -68,9 +68,13 @@ class Processor:
         return device_name(self.device)
 
     def start(
-        self, restorer: TileRestorer, dtype: torch.dtype, tiles: Tiles
-    ) -> Callable[[], Tiles]:
-        """Start to restore a batch.
+        self,
+        restorer: TileRestorer,
+        dtype: torch.dtype,
+        tiles: Tiles,
+        origins: Sequence[TileOrigin] | None = None,
+    ) -> Stepwise[Callable[[], Tiles]]:
+        """Start to restore a batch, and yield after every step of the restorer.
 
         Parameters
         ----------
@@ -80,20 +84,16 @@ class Processor:
             Precision of its matrix products.
         tiles
             (B, C, H, W) float32 in unit intensities.
+        origins
+            Where each tile begins.
 
         Returns
         -------
         Callable
-            Waits for the restored tiles, of the same shape, and gives them.
+            Waits for the restored tiles, and returns them.
         """
-        return run_to_end(self.starting(_at_once(restorer), dtype, tiles))
-
-    def starting(
-        self, work: Work, dtype: torch.dtype, tiles: Tiles
-    ) -> Stepwise[Callable[[], Tiles]]:
-        """Start a batch as `start` does, and yield after every step of the work."""
         batch = torch.from_numpy(tiles).to(self.device)
-        restored = yield from self._restore(work, dtype, batch)
+        restored = yield from self._restore(restorer, dtype, batch, origins)
         return restored.cpu().numpy
 
     def release(self) -> None:
@@ -112,10 +112,14 @@ class Processor:
         return None
 
     def _restore(
-        self, work: Work, dtype: torch.dtype, tiles: torch.Tensor
+        self,
+        restorer: TileRestorer,
+        dtype: torch.dtype,
+        tiles: torch.Tensor,
+        origins: Sequence[TileOrigin] | None,
     ) -> Stepwise[torch.Tensor]:
         lower = dtype != torch.float32
-        steps = work(tiles)
+        steps = restorer.in_steps(tiles, origins)
         while True:
             # left at every step: whoever works between the steps has modes of their own
             autocast = torch.autocast(self.device.type, dtype if lower else None, enabled=lower)
@@ -153,10 +157,14 @@ class CudaProcessor(Processor):
         self._arriving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._leaving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def starting(
-        self, work: Work, dtype: torch.dtype, tiles: Tiles
+    def start(
+        self,
+        restorer: TileRestorer,
+        dtype: torch.dtype,
+        tiles: Tiles,
+        origins: Sequence[TileOrigin] | None = None,
     ) -> Stepwise[Callable[[], Tiles]]:
-        """Start a batch; see `Processor.starting`."""
+        """Start a batch; see `Processor.start`."""
         with torch.inference_mode(), torch.cuda.device(self.device):
             working = torch.cuda.current_stream()
             pinned = torch.from_numpy(tiles).pin_memory()
@@ -165,7 +173,7 @@ class CudaProcessor(Processor):
             working.wait_stream(self._arriving)
             # else the allocator could give this memory away while it is still read
             batch.record_stream(working)
-        restored = yield from self._restore(work, dtype, batch)
+        restored = yield from self._restore(restorer, dtype, batch, origins)
         with torch.inference_mode(), torch.cuda.device(self.device):
             result = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
             self._leaving.wait_stream(working)
@@ -204,16 +212,6 @@ class CudaProcessor(Processor):
         free, _ = torch.cuda.mem_get_info(self.device)
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return free + kept
-
-
-def _at_once(restorer: TileRestorer) -> Work:
-    """See a restorer as work of a single step."""
-
-    def work(tiles: torch.Tensor) -> Stepwise[torch.Tensor]:
-        return restorer(tiles)
-        yield  # makes it a generator
-
-    return work
 
 
 @contextmanager

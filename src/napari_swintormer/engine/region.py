@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.engine.tile_runner import TileRunner
+    from napari_swintormer.engine.protocol import Runner
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.tiling.grid import BlockIndex, Region, TileGrid
@@ -75,7 +75,7 @@ def restore_region(
     plan: Plan,
     planes: Planes,
     ranges: Sequence[IntensityRange],
-    runner: TileRunner,
+    runner: Runner,
     position: Mapping[str, int],
     region: Region,
 ) -> Generator[Event, None, RestoredRegion]:

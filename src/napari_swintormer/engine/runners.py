@@ -9,8 +9,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from napari_swintormer.engine import devices
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.processors import is_out_of_memory, processor_for
@@ -18,13 +16,13 @@ from napari_swintormer.engine.team import RunnerTeam
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
-from napari_swintormer.models.restorer import PriorUse, Restorer
+from napari_swintormer.models.restorer import PriorUse
 from napari_swintormer.models.scaled import ScaledRestorer
 
 if TYPE_CHECKING:
     import torch
 
-    from napari_swintormer.engine.blocks import TileRestorer
+    from napari_swintormer.models.tile_restorer import TileRestorer
 
 ALONE = Lock()
 """Held while a restorer is loaded or works: more than one at a time would only fight for the
@@ -114,8 +112,7 @@ class RunnerRecipe:
     def _restorer(self) -> TileRestorer:
         restorer = self.load().restorer
         assert not isinstance(restorer, Path)
-        if isinstance(restorer, Restorer):
-            restorer = restorer.with_prior(self.prior)
+        restorer = restorer.with_prior(self.prior)
         return restorer if self.scale == 1 else ScaledRestorer(restorer, self.scale)
 
     def _make_on(self, device: torch.device, restorer: TileRestorer) -> TileRunner:
@@ -123,7 +120,7 @@ class RunnerRecipe:
         batch_size = self.batch_size or devices.default_batch_size(device)
         processor = processor_for(device, tf32=self._tf32)
         runner = TileRunner(restorer, device, dtype, batch_size, processor)
-        if isinstance(restorer, nn.Module) and not _moved(restorer, device):
+        if not _moved(restorer, device):
             runner.move_to_cpu()
         elif self.batch_size is None and self.tile is not None:
             fits = batch_size_that_fits(processor, restorer, dtype, self.tile)
@@ -131,7 +128,7 @@ class RunnerRecipe:
         return runner
 
 
-def _moved(restorer: nn.Module, device: torch.device) -> bool:
+def _moved(restorer: TileRestorer, device: torch.device) -> bool:
     """Move a restorer to a device; say whether it fits."""
     try:
         restorer.to(device)

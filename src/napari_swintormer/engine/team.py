@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_swintormer.engine.processors import float32_products
-from napari_swintormer.engine.tile_runner import Steps
+from napari_swintormer.engine.protocol import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_swintormer.engine.blocks import Tile
+    from napari_swintormer.engine.protocol import Tile
     from napari_swintormer.engine.tile_runner import TileRunner
 
     Changes = list[NDArray[np.float32]]

@@ -8,31 +8,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from napari_swintormer.engine.devices import precision_name, resolve_precision, slow_precision
 from napari_swintormer.engine.processors import is_out_of_memory, processor_for
+from napari_swintormer.engine.protocol import Steps
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.models.stepwise import run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from typing import Any
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.engine.blocks import Tile, TileRestorer
     from napari_swintormer.engine.processors import Processor
+    from napari_swintormer.engine.protocol import Tile
+    from napari_swintormer.models.tile_restorer import TileRestorer
 
 _CPU = torch.device("cpu")
-
-
-class Steps(NamedTuple):
-    """How far the batch at hand is: calls of its networks, done and to do, and its tiles."""
-
-    done: int
-    total: int
-    tiles: int
 
 
 class TileRunner:
@@ -133,27 +125,22 @@ class TileRunner:
             else:
                 tiles = under_way.popleft().tiles
                 self._check(restored)
-                views = getattr(self.restorer, "views", 1)
                 # numpy from here on: on busy cores, the threads of such small torch operations
                 # cost more than they give
                 yield [
-                    _change(new, tile.pixels[: len(tile.pixels) // views])
+                    _change(new, tile.pixels[: len(tile.pixels) // self.restorer.views])
                     for new, tile in zip(restored, tiles, strict=True)
                 ]
 
     def _start(self, tiles: list[Tile]) -> Generator[list[NDArray[np.float32]], None, _Batch]:
         pixels, origins = np.stack([tile.pixels for tile in tiles]), [tile.origin for tile in tiles]
-        restorer: Any = self.restorer
-        if not getattr(restorer, "needs_origins", False):
-            return _Batch(tiles, self._processor.start(restorer, self.dtype, pixels))
-        total = restorer.count_steps(*pixels.shape[2:])
-        starting = self._processor.starting(
-            lambda batch: restorer.in_steps(batch, origins), self.dtype, pixels
-        )
+        total = self.restorer.count_steps(*pixels.shape[2:])
+        starting = self._processor.start(self.restorer, self.dtype, pixels, origins)
         for done in range(1, total + 1):
             next(starting)
-            self.steps = Steps(done, total, len(tiles))
-            yield []
+            if total > 1:
+                self.steps = Steps(done, total, len(tiles))
+                yield []
         return _Batch(tiles, run_to_end(starting))
 
     def _take_less(self, n_tiles: int) -> None:
@@ -170,7 +157,7 @@ class TileRunner:
         elif self._ahead:
             self._ahead = 0
             self._notices.append(f"Memory ran out on {name}; going on with one tile at a time.")
-        elif self.device != _CPU and isinstance(self.restorer, nn.Module):
+        elif self.device != _CPU and self.restorer.movable:
             self.move_to_cpu()
         else:
             raise SettingsError(
@@ -180,7 +167,6 @@ class TileRunner:
 
     def move_to_cpu(self) -> None:
         """Go on where there is more memory; results may differ in the last bits."""
-        assert isinstance(self.restorer, nn.Module)
         name = self._processor.name
         self.restorer = self.restorer.to(_CPU)
         self._processor.release()

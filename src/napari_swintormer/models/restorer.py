@@ -8,7 +8,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from napari_swintormer.models.padding import pad_to_multiple
@@ -16,6 +16,7 @@ from napari_swintormer.models.prior.compact import PriorSwintormer, build_networ
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.stepwise import Stepwise, run_to_end, zip_steps
+from napari_swintormer.models.tile_restorer import TileRestorer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class PriorUse:
         return self.samples if self.uncertainty else 1
 
 
-class Restorer(nn.Module):
+class Restorer(TileRestorer):
     """A trained network that restores a batch of tiles of any size.
 
     Parameters
@@ -93,6 +94,8 @@ class Restorer(nn.Module):
     torch.Size([1, 3, 100, 50])
     """
 
+    card: ModelCard
+
     def __init__(self, card: ModelCard, state_dict: Mapping[str, Tensor], sha256: str = "") -> None:
         super().__init__()
         card.check_described()
@@ -114,6 +117,18 @@ class Restorer(nn.Module):
     def needs_origins(self) -> bool:
         """Whether the result depends on where tiles lie: noise is sampled there."""
         return self.card.prior is not None and self.use.source != "off"
+
+    @property
+    def prior_sha256(self) -> str:
+        """SHA-256 of the paper's prior, whose parameters have a file of their own."""
+        return self.prior.sha256 if self.prior is not None else ""
+
+    @property
+    def memory_key(self) -> str:
+        """Name that differs where the memory for a tile differs; empty if unknown."""
+        if not self.sha256 or not self.needs_origins:
+            return self.sha256
+        return f"{self.sha256} prior {self.use.depth}"
 
     def count_steps(self, height: int, width: int) -> int:
         """Count what `in_steps` does for tiles of this size: calls of denoiser and network."""
@@ -308,7 +323,7 @@ class _Samples:
         return torch.cat([mean, *self._contrasts], dim=1) if self._contrasts else mean
 
 
-class IdentityRestorer(nn.Module):
+class IdentityRestorer(TileRestorer):
     """Returns every tile as it is: measures what everything but the network costs.
 
     Parameters
@@ -316,8 +331,6 @@ class IdentityRestorer(nn.Module):
     channels
         1 or 3, as for a model.
     """
-
-    multiple = 1
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()

@@ -2,61 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.stepwise import Stepwise, run_to_end
+from napari_swintormer.models.tile_restorer import TileRestorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class ScaledRestorer(nn.Module):
-    """Restores what is left of a tile at a part of its size, and keeps its finer detail.
+class ScaledRestorer(TileRestorer):
+    """Restores a tile at a part of its size, and keeps its finer detail.
 
-    The tile is averaged to ``1 / scale`` of its size and restored there; what changed is enlarged
+    The tile is averaged to ``1 / scale`` of its size and restored there; the change is enlarged
     by cubic interpolation and added to the tile. The squares that are averaged lie on one grid over
     the whole plane, so neighbouring tiles agree on them.
 
     Parameters
     ----------
     restorer
-        Works on the averaged tiles: a `napari_swintormer.models.restorer.Restorer`, or whatever
-        the engine takes for one.
+        Restores the averaged tiles.
     scale
         Pixels of the image per pixel that the restorer sees, at least 2.
     """
 
-    needs_origins = True
-
-    def __init__(self, restorer: Any, scale: int) -> None:
+    def __init__(self, restorer: TileRestorer, scale: int) -> None:
         super().__init__()
         self.restorer = restorer
         self.scale = scale
-        self.views: int = getattr(restorer, "views", 1)
-        sha256 = getattr(restorer, "sha256", "")
-        self.sha256 = f"{sha256} at 1/{scale}" if sha256 else ""
+        self.channels, self.views = restorer.channels, restorer.views
+        self.multiple = restorer.multiple * scale
+        self.card = restorer.card
+        self.sha256 = self._at_scale(restorer.sha256)
+        self.movable = restorer.movable
+
+    @property
+    def memory_key(self) -> str:
+        """Name that differs where the memory for a tile differs; empty if unknown."""
+        return self._at_scale(self.restorer.memory_key)
+
+    def _at_scale(self, name: str) -> str:
+        return f"{name} at 1/{self.scale}" if name else ""
 
     def forward(self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None) -> Tensor:
-        """Restore a batch of tiles; see `napari_swintormer.models.restorer.Restorer`."""
+        """Restore a batch of tiles."""
         return run_to_end(self.in_steps(tiles, origins))
 
     def count_steps(self, height: int, width: int) -> int:
-        """Count what `in_steps` does for tiles of this size."""
-        if not getattr(self.restorer, "needs_origins", False):
-            return 1
-        small = [(n + self.scale + -n % self.scale) // self.scale for n in (height, width)]
-        steps: int = self.restorer.count_steps(*small)
-        return steps
+        """Count the steps that `in_steps` makes for tiles of this size."""
+        return self.restorer.count_steps(
+            *((n + self.scale + -n % self.scale) // self.scale for n in (height, width))
+        )
 
     def in_steps(
         self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None
     ) -> Stepwise[Tensor]:
-        """Do the same as `forward`, in the steps of the restorer."""
+        """Restore a batch in the steps of the inner restorer."""
         channels = tiles.shape[1] // self.views
         height, width = tiles.shape[2:]
         origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
@@ -68,7 +74,8 @@ class ScaledRestorer(nn.Module):
             for tile, (y, x) in zip(torch.split(tiles, 1), before, strict=True)
         ]
         small = F.avg_pool2d(torch.cat(enlarged), self.scale)
-        restored = yield from self._restored(small, origins)
+        begins = [p._replace(y=p.y // self.scale, x=p.x // self.scale) for p in origins]
+        restored = yield from self.restorer.in_steps(small, begins)
         # what samples differ by, behind, is none of the pixels
         change = torch.cat(
             [restored[:, :channels] - small[:, :channels], restored[:, channels:]], dim=1
@@ -80,12 +87,3 @@ class ScaledRestorer(nn.Module):
         ]
         change = torch.cat(own)
         return torch.cat([tiles[:, :channels] + change[:, :channels], change[:, channels:]], dim=1)
-
-    def _restored(self, small: Tensor, origins: Sequence[TileOrigin]) -> Stepwise[Tensor]:
-        if getattr(self.restorer, "needs_origins", False):
-            begins = [p._replace(y=p.y // self.scale, x=p.x // self.scale) for p in origins]
-            restored: Tensor = yield from self.restorer.in_steps(small, begins)
-        else:
-            restored = self.restorer(small)
-            yield
-        return restored

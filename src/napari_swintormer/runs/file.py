@@ -21,10 +21,9 @@ from napari_swintormer.runs.job import prepare
 from napari_swintormer.runs.stores import FileStores, check_deviation, file_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
-    from napari_swintormer.engine.blocks import TileRestorer
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.image import Image
     from napari_swintormer.runs.job import Job
@@ -50,7 +49,7 @@ class FileRun:
     src: Path
     dst: Path
     settings: DeblurSettings
-    restorer: TileRestorer | None = None
+    restorer: Callable[..., Any] | None = None
     second_view: Path | None = None
     compression: Compression | None = None
     overwrite: bool = False

@@ -44,18 +44,18 @@ from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSe
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     import dask.array as da
 
-    from napari_swintormer.engine.blocks import TileRestorer
-    from napari_swintormer.engine.local import RunJournal
+    from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.models.restorer import PriorUse
+    from napari_swintormer.models.tile_restorer import TileRestorer
     from napari_swintormer.tiling.grid import Region
 
 # Most memory that a network takes, in bytes per pixel of a batch and channel of its first level:
@@ -95,7 +95,10 @@ class Job:
     @property
     def model_name(self) -> str:
         """Name of the model, for people."""
-        return self.model.name if self.model is not None else type(self.restorer).__name__
+        if self.model is not None:
+            return self.model.name
+        assert self.restorer is not None
+        return self.restorer.name
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -313,7 +316,7 @@ class Job:
         settings = dataclasses.asdict(self.settings)
         for computed in ("model", "batch_size"):  # the result does not depend on the batch size
             del settings[computed]
-        prior = getattr(getattr(self.restorer, "prior", None), "sha256", "")  # of a file of its own
+        prior = "" if self.restorer is None else self.restorer.prior_sha256
         return {
             "software": f"napari-swintormer {__version__}",
             "model": self.model_name,
@@ -331,7 +334,7 @@ class Job:
 def prepare(
     image: Any,
     settings: DeblurSettings | None = None,
-    restorer: TileRestorer | None = None,
+    restorer: Callable[..., Any] | None = None,
     second_view: Any = None,
 ) -> Job:
     """Plan a run; reads no pixel and imports no torch.
@@ -356,23 +359,27 @@ def prepare(
     """
     settings = settings or DeblurSettings()
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
-    model = None
-    if restorer is None:
-        model = describe_model(
-            choose_model(settings.model, image_kinds(image.dtype, rgb="S" in axes))
-        )
-    card = model.card if model is not None else getattr(restorer, "card", None)
     n_views = 1 if second_view is None else 2
+    model, adapted = None, None
+    if restorer is None:
+        kinds = image_kinds(image.dtype, rgb="S" in axes)
+        model = describe_model(choose_model(settings.model, kinds))
+        card = model.card
+    else:
+        from napari_swintormer.models.tile_restorer import as_tile_restorer
+
+        adapted = as_tile_restorer(restorer)
+        card = adapted.card
     if card is not None:
         card.check_described()
         card.check_views(n_views)
         channels, multiple = card.network.channels, card.network.multiple
     else:
-        channels, multiple = restorer.channels, restorer.multiple  # type: ignore[union-attr]
-        wanted = getattr(restorer, "views", 1)
-        if n_views != wanted:
+        assert adapted is not None
+        channels, multiple = adapted.channels, adapted.multiple
+        if n_views != adapted.views:
             raise SettingsError(
-                f"The restorer takes {wanted} view(s) of a scene (got {n_views}). Give a "
+                f"The restorer takes {adapted.views} view(s) of a scene (got {n_views}). Give a "
                 "second_view to a restorer of two views, and to no other."
             )
     settings = complete(replace(settings, axes=axes), card)
@@ -380,7 +387,7 @@ def prepare(
     assert settings.overlap is not None
     assert settings.blend is not None
     planes = _planes(image, axes, channels, settings.planes, second_view)
-    sha256 = _weights_sha256(model, restorer)
+    sha256 = _weights_sha256(model, adapted)
     memory = None if card is None else _network_memory(card, model, settings)
     plan = make_plan(
         planes.shape,
@@ -400,7 +407,7 @@ def prepare(
         uncertainty=settings.uncertainty,
     )
     convention = IntensityConvention() if card is None else card.intensity
-    return Job(planes, plan, settings, model, convention, restorer)
+    return Job(planes, plan, settings, model, convention, adapted)
 
 
 def _planes(image: Any, axes: str, channels: int, chosen: str | None, second_view: Any) -> Planes:
@@ -434,7 +441,10 @@ def _digest(ranges: Sequence[IntensityRange]) -> str:
 
 
 def _weights_sha256(model: ModelInfo | None, restorer: TileRestorer | None) -> str:
-    return str(getattr(restorer, "sha256", "")) if model is None else file_sha256(model.path)
+    if model is not None:
+        return file_sha256(model.path)
+    assert restorer is not None
+    return restorer.sha256
 
 
 def planned_speed_key(sha256: str, settings: DeblurSettings) -> str:

@@ -59,7 +59,7 @@ def macs_per_pixel(
         return prod(-(-n // multiple) * multiple for n in lengths)
 
     grid = job.plan.grid
-    seen_smaller = isinstance(getattr(restorer.card, "prior", None), CompactPriorSettings)
+    seen_smaller = isinstance(restorer.card.prior, CompactPriorSettings)
     side = max(grid.tile_shape) if seen_smaller else _SIDE
     corner = (slice(-(-side // multiple) * multiple),) * 2
     views = pictures.views and (pictures.views[0][corner], pictures.views[1][corner])

@@ -172,7 +172,7 @@ class ModelMethod:
     def identity(self) -> str:
         """Name, weights and all settings."""
         chosen = replace(self.settings, model=None, batch_size=None)
-        weights = getattr(self.restorer, "sha256", "")
+        weights = "" if self.restorer is None else self.restorer.sha256
         return f"{self.name} {weights} {chosen} {self.ensemble}"
 
     def restore(self, pictures: PairImages) -> Any | None:

@@ -152,6 +152,7 @@ class CompactPrior(nn.Module):
     """A small `Prior` whose parameters lie in the weights file of the network."""
 
     scale: Tensor
+    sha256 = ""
     factor = 4
     alignment = 2 * max(ENCODER_SCALES)
     schedule = Schedule.make()

@@ -44,10 +44,13 @@ class Prior(Protocol):
         The origin and the sides of images must be multiples of this many pixels.
     factor
         Pixels of the image per pixel of the latent.
+    sha256
+        SHA-256 of the prior's own file; empty if its parameters lie in the weights file.
     """
 
     alignment: int
     factor: int
+    sha256: str
 
     def forward_features(self, images: Tensor) -> Any:
         """Compute what all samples of `images` share; ``(B, C, H, W)`` in unit intensities."""
