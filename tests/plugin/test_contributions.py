@@ -25,7 +25,7 @@ from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.store.pyramid import halve
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin.deblur import deblur_fields, deblur_form
+from napari_swintormer.plugin.deblur import deblur_form
 from napari_swintormer.plugin.layers import overview_cache, reader
 from napari_swintormer.sample import sample_images
 from napari_swintormer.settings.deblur_settings import Blend, DeblurSettings, Precision
@@ -54,8 +54,8 @@ def test_defaults_and_choices_are_those_of_the_settings(qtbot, model):
     assert form.settings() == DeblurSettings(
         model="swintormer-small", tile_size=card.tile_size, overlap=card.overlap, blend=card.blend
     )
-    assert {value for _, value in deblur_fields.BLENDS} == set(get_args(Blend))
-    assert {value for _, value in deblur_fields.PRECISIONS} == set(get_args(Precision))
+    assert set(form.blend.choices) == set(get_args(Blend))
+    assert set(form.precision.choices) == set(get_args(Precision))
 
 
 @pytest.mark.gui

@@ -40,19 +40,19 @@ def image():
 def test_they_are_there_for_models_with_a_prior_only(deblur_alone, image):
     form = deblur_alone.form
     deblur_alone.viewer.add_image(image)
-    assert form.prior.isHidden()
+    assert form.prior_rows.isHidden()
     assert form.settings().num_inference_steps is form.settings().samples is None
     form.model.value = "with-prior"
-    assert not form.prior.isHidden()
+    assert not form.prior_rows.isHidden()
     assert (form.settings().num_inference_steps, form.settings().samples) == (4, 1)
-    form.prior.uncertainty.value = True
+    form.uncertainty.value = True
     assert not deblur_alone.widget.update_plan()
     assert "samples=2 or more" in deblur_alone.widget.plan_panel.sentence.text()
-    form.prior.use_prior.value = False
+    form.use_prior.value = False
     assert form.settings().prior == "off"
     assert deblur_alone.widget.update_plan()
     form.model.value = "swintormer-small"
-    assert form.prior.isHidden()
+    assert form.prior_rows.isHidden()
     assert form.settings().prior is None
 
 
@@ -62,13 +62,13 @@ def test_a_preset_fills_the_fields_and_fields_name_the_preset(deblur_alone):
     seen = {}
     for preset in ("fast", "best", "balanced"):
         form.preset.value = preset
-        seen[preset] = (form.overlap.value, form.prior.steps.value, form.prior.samples.value)
+        seen[preset] = (form.overlap.value, form.num_inference_steps.value, form.samples.value)
         assert form.preset.value == preset
     assert seen == {"fast": (8, 1, 1), "balanced": (16, 4, 1), "best": (36, 4, 4)}
     form.overlap.value = 17
     assert form.preset.value == "custom"
     form.overlap.value = 8
-    form.prior.steps.value = 1
+    form.num_inference_steps.value = 1
     assert form.preset.value == "fast"
     form.model.value = "swintormer-small"
     assert form.overlap.value == 8  # the preset stays what was chosen
@@ -82,8 +82,8 @@ def test_the_deviation_becomes_a_layer(deblur_alone, image, model, tmp_path, mon
     photo = np.stack([image, image.T[:70, :70].repeat(2, 1)[:, :90], image], -1)
     deblur_alone.viewer.add_image(photo, rgb=True, scale=(2, 2), name="cells")
     form.model.value = "with-prior"
-    form.prior.samples.value = 2
-    form.prior.uncertainty.value = True
+    form.samples.value = 2
+    form.uncertainty.value = True
     if kind == "file":
         form.save_to.value = str(tmp_path / "out.ome.zarr")
     result = deblur_alone.run()
@@ -104,8 +104,8 @@ def test_the_deviation_becomes_a_layer(deblur_alone, image, model, tmp_path, mon
 def test_a_preview_is_the_run_with_the_prior_on(deblur, image, qtbot):
     layer = deblur.viewer.add_image(image)
     deblur.form.model.value = "with-prior"
-    deblur.form.prior.samples.value = 2
-    deblur.form.prior.uncertainty.value = True  # a preview tells none, and has the same pixels
+    deblur.form.samples.value = 2
+    deblur.form.uncertainty.value = True  # a preview tells none, and has the same pixels
     deblur.viewer.scene.camera.zoom *= 2
     shown = deblur.preview()
     result = deblur.run()
@@ -132,7 +132,7 @@ def test_a_run_with_a_slow_prior_is_cancelled_within_a_step(deblur_alone, image,
     monkeypatch.setattr(CompactPrior, "denoise", cancelling)
     deblur_alone.viewer.add_image(image)
     form.model.value = "with-prior"
-    form.prior.steps.value = 200
+    form.num_inference_steps.value = 200
     assert deblur_alone.run() is None
     assert calls == [True] * 3
     assert len(deblur_alone.viewer.layers) == 1

@@ -98,7 +98,7 @@ def test_steps_of_the_prior_stand_side_by_side(deblur_alone, qtbot, home):
     assert labels == ["No prior", "1 step", "2 steps", "4 steps", "8 steps"]
     assert not np.array_equal(shown[0], shown[1])
     trying.row.buttons[2].click()
-    assert (form.prior.steps.value, form.settings().num_inference_steps) == (2, 2)
+    assert (form.num_inference_steps.value, form.settings().num_inference_steps) == (2, 2)
     trying.row.buttons[0].click()
     assert form.settings().prior == "off"
 

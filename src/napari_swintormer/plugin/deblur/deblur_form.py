@@ -1,12 +1,11 @@
-"""The form of the Deblur widget: what its fields stand for, and what they offer when."""
+"""The form of the Deblur widget: what its fields mean, and what they offer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, get_args
+from typing import get_args
 
-from magicgui.widgets.bases import ValueWidget
 from napari.layers import Image
 from qtpy.QtCore import Signal
 
@@ -20,6 +19,8 @@ from napari_swintormer.plugin.deblur.deblur_fields import (
     ALL_PLANES,
     CURRENT_PLANE,
     CUSTOM,
+    FOLDED,
+    OF_PRIOR,
     RANGES,
     DeblurFields,
 )
@@ -33,6 +34,8 @@ from napari_swintormer.settings.deblur_settings import (
 )
 from napari_swintormer.settings.preferences import preferences, with_preferences
 
+_OF_PRESET = ("tile_size", "overlap", "num_inference_steps", "samples")
+
 
 class DeblurForm(DeblurFields):
     """Everything that the user chooses before a run.
@@ -40,9 +43,9 @@ class DeblurForm(DeblurFields):
     Parameters
     ----------
     list_layers
-        Gives the image layers to choose from.
+        Returns the image layers to choose from.
     list_models
-        Gives the models to choose from.
+        Returns the models to choose from.
     """
 
     changed = Signal()
@@ -66,8 +69,9 @@ class DeblurForm(DeblurFields):
         self.planes.changed.connect(self._show_range)
         self.model.changed.connect(self._show_model)
         self.preset.changed.connect(self._use_preset)
-        for field in self._of_preset():
+        for field in self.fields(*_OF_PRESET):
             field.changed.connect(self._show_preset)
+        self.use_prior.changed.connect(self._enable_prior)
         for field in self.fields():
             field.changed.connect(self._tell)
         self.refresh()
@@ -80,45 +84,39 @@ class DeblurForm(DeblurFields):
 
     @property
     def second_layer(self) -> Image | None:
-        """The chosen layer of the second view; None where the model takes one view."""
+        """The chosen layer of the second view; None if the model takes one view."""
         return None if self.second_view_name() is None else self.second_view.value
 
     def second_view_name(self) -> str | None:
-        """Say what the second view of the chosen model shows; None for a model of one view."""
+        """Return what the second view of the chosen model shows; None for a model of one view."""
         info = self._models.get(self.model.value)
         return None if info is None or info.card is None else info.card.second_view
 
     @property
     def current_plane_only(self) -> bool:
-        """Whether only the plane in view is to be deblurred."""
+        """Whether only the plane in view is deblurred."""
         return bool(self.planes.value == CURRENT_PLANE)
 
     @property
     def plane_range(self) -> tuple[str, int, int] | None:
-        """Axis, first and last plane of the range to be deblurred; None without a range."""
+        """Axis, first and last plane of the chosen range; None without a range."""
         axis = RANGES.get(self.planes.value)
         return None if axis is None else (axis, self.first_plane.value, self.last_plane.value)
 
     def settings(self) -> DeblurSettings:
-        """Read the settings of the run off the fields."""
-        chosen = DeblurSettings(
-            model=self.model.value,
-            axes=self.axes.value.strip() or None,
-            tile_size=self.tile_size.value,
-            overlap=self.overlap.value,
-            blend=self.blend.value,
-            batch_size=self.batch_size.value or None,
-            device=self.device.value,
-            precision=self.precision.value,
-            seed=self.seed.value,
-            strength=self.strength.value,
-            scale=self.scale.value,
-            **self.prior.settings(),
-        )
-        return with_preferences(chosen)
+        """Return the settings that the fields describe, with the user's preferences."""
+        names: tuple[str, ...] = ("model", "axes", "strength", "device", *FOLDED)
+        if not self.prior_rows.isHidden() and self.use_prior.value:
+            names += OF_PRIOR
+        chosen = {name: getattr(self, name).value for name in names}
+        chosen["axes"] = chosen["axes"].strip() or None
+        chosen["batch_size"] = chosen["batch_size"] or None
+        if not self.prior_rows.isHidden() and not self.use_prior.value:
+            chosen["prior"] = "off"
+        return with_preferences(DeblurSettings(**chosen))
 
     def refresh(self) -> None:
-        """List layers and models again; choices are kept as long as they exist."""
+        """List layers and models again; a choice stays while it exists."""
         self._models = {info.name: info for info in self._list_models()}
         self.model.choices = list(self._models)
         layers = [(layer.name, layer) for layer in self._list_layers()]
@@ -130,7 +128,7 @@ class DeblurForm(DeblurFields):
         self.changed.emit()
 
     def _show_image(self, *_: object) -> None:
-        """Guess the axes of a newly chosen image and say what it is."""
+        """Guess the axes of a newly chosen image and describe it."""
         layer = self.layer
         if layer is not self._shown_image:
             self._shown_image = layer
@@ -144,7 +142,7 @@ class DeblurForm(DeblurFields):
         self._show_planes()
 
     def _propose_model(self) -> None:
-        """Propose a model for the image, until the user chooses one."""
+        """Choose a model for the image, unless the user has chosen one."""
         if self._proposed is not None and self.model.value != self._proposed:
             return
         name, layer = preferences().model, self.layer
@@ -156,7 +154,7 @@ class DeblurForm(DeblurFields):
             self._proposed = self.model.value = name
 
     def _show_planes(self, *_: object) -> None:
-        """Offer what planes can be chosen; the choice is kept as long as it makes sense."""
+        """Offer the planes of the image; a choice stays while it is possible."""
         layer = self.layer
         shape = () if layer is None else full_resolution(layer).shape
         stack = layer is not None and prod(shape[: layer.ndim - 2]) > 1
@@ -171,7 +169,7 @@ class DeblurForm(DeblurFields):
         self._show_range()
 
     def _show_range(self, *_: object) -> None:
-        """Show from and to where a range is chosen, at first over all planes of its axis."""
+        """Show the ends of a range; a new range holds all planes of its axis."""
         axis = RANGES.get(self.planes.value)
         self._range.setVisible(axis is not None)
         end = 0 if axis is None else int(self._lengths[axis]) - 1
@@ -183,7 +181,7 @@ class DeblurForm(DeblurFields):
                 field.value = value
 
     def _show_facts(self) -> None:
-        """Say what the model is, and which is recommended for what the image may be."""
+        """Describe the model, and recommend one for each kind that the image may be of."""
         info, layer = self._models.get(self.model.value), self.layer
         lines = ["" if info is None else _describe_model(info)]
         recommended = []
@@ -198,25 +196,30 @@ class DeblurForm(DeblurFields):
         self.model_facts.setText("\n".join(filter(None, lines)))
 
     def _show_model(self, *_: object) -> None:
-        """Take over the tiles that a newly chosen model works best with, and say what it is."""
+        """Take the tiles and the prior of a newly chosen model, and describe the model."""
         info = self._models.get(self.model.value)
         self._show_facts()
         self._show_second_view(self.second_view_name())
         if info is None or info.card is None or info == self._shown_model:
             return
         self._shown_model = info
-        self.prior.show_prior(info.card.prior)
+        prior = info.card.prior
+        self.prior_rows.setVisible(prior is not None)
+        if prior is not None:
+            self.num_inference_steps.max = prior.start - 1
+            self.num_inference_steps.value = prior.num_inference_steps
+        self.use_prior.value, self.samples.value, self.uncertainty.value = True, 1, False
         self.blend.value = info.card.blend
         if self.preset.value == CUSTOM:
             self.preset.value = "balanced"
         self._use_preset()
 
-    def _of_preset(self) -> tuple[ValueWidget[Any], ...]:
-        """Fields that a preset fills in."""
-        return self.tile_size, self.overlap, self.prior.steps, self.prior.samples
+    def _enable_prior(self, used: bool) -> None:
+        for field in self.fields(*OF_PRIOR):
+            field.enabled = used
 
     def _preset_values(self, preset: Preset) -> tuple[int, ...]:
-        """Give what a preset fills in for the chosen model, in the order of `_of_preset`."""
+        """Return the values of the fields in `_OF_PRESET` for the chosen model."""
         assert self._shown_model is not None
         card = self._shown_model.card
         assert card is not None
@@ -230,20 +233,20 @@ class DeblurForm(DeblurFields):
         )
 
     def _use_preset(self, *_: object) -> None:
-        """Fill in what the chosen preset says."""
+        """Fill in the values of the chosen preset."""
         preset = self.preset.value
         if preset == CUSTOM or self._shown_model is None:
             return
-        for field, value in zip(self._of_preset(), self._preset_values(preset), strict=True):
+        for field, value in zip(self.fields(*_OF_PRESET), self._preset_values(preset), strict=True):
             with field.changed.blocked():
                 field.value = value
         self._tell()
 
     def _show_preset(self, *_: object) -> None:
-        """Say which preset the fields are, if any."""
+        """Name the preset that has the values of the fields, or Custom."""
         if self._shown_model is None:
             return
-        values = tuple(field.value for field in self._of_preset())
+        values = tuple(field.value for field in self.fields(*_OF_PRESET))
         fitting = (p for p in get_args(Preset) if self._preset_values(p) == values)
         with self.preset.changed.blocked():
             self.preset.value = next(fitting, CUSTOM)

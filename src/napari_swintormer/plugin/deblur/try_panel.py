@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import napari
@@ -91,7 +90,7 @@ class TryPanel(QWidget):
         """Enable the buttons; hide the one for steps if the model has no prior."""
         for each in (self.strengths, self.models, self.steps):
             each.setEnabled(possible)
-        self.steps.setHidden(self._form.prior.isHidden())
+        self.steps.setHidden(self._form.prior_rows.isHidden())
 
     def close_row(self) -> None:
         """Remove the row from the window."""
@@ -123,7 +122,7 @@ class TryPanel(QWidget):
         self.row.setStyleSheet(style_sheet(self._viewer.theme))
         self.row.chosen.connect(self._use)
         for variant, picture in zip(variants, self.row.buttons, strict=True):
-            chosen = (attrgetter(name)(self._form).value == v for name, v in variant.choice.items())
+            chosen = (getattr(self._form, name).value == v for name, v in variant.choice.items())
             picture.setChecked(all(chosen))
         if hasattr(self._viewer, "window"):  # a ViewerModel in a script has none
             self._viewer.window.add_dock_widget(self.row, name="Try on the view", area="bottom")
@@ -134,5 +133,5 @@ class TryPanel(QWidget):
 
     def _use(self, variant: Variant) -> None:
         for name, value in variant.choice.items():
-            attrgetter(name)(self._form).value = value
+            getattr(self._form, name).value = value
         self.said.emit(f"Set: {variant.label}.", False)

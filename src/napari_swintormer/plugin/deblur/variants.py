@@ -40,7 +40,7 @@ class Variant:
         Strength of the picture.
     choice
         Values that a click puts into `DeblurForm`, by name of the field, for example
-        ``{"prior.steps": 4}``.
+        ``{"samples": 4}``.
     """
 
     label: str
@@ -76,14 +76,14 @@ def of_models(
 def of_steps(settings: DeblurSettings, plan: PlanJob) -> list[Variant]:
     """Vary the steps of the prior, from none; the model must have a prior."""
     job = plan(replace(settings, prior="off", **_NO_PRIOR))
-    variants = [Variant("No prior", job, settings.strength, {"prior.use_prior": False})]
+    variants = [Variant("No prior", job, settings.strength, {"use_prior": False})]
     for steps in STEPS:
         try:
             job = plan(replace(settings, prior=None, num_inference_steps=steps))
         except SettingsError:
             break  # more steps than the training of the prior had
         label = f"{steps} step{'s' * (steps != 1)}"
-        choice = {"prior.use_prior": True, "prior.steps": steps}
+        choice = {"use_prior": True, "num_inference_steps": steps}
         variants.append(Variant(label, job, settings.strength, choice))
     return variants
 

@@ -15,10 +15,11 @@ from superqt import QCollapsible
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import ModelInfo
-from napari_swintormer.plugin.deblur.deblur_fields import DEVICES
+from napari_swintormer.plugin.shared.option_field import choices_of
 from napari_swintormer.plugin.shared.style import form_layout, no_icon
 from napari_swintormer.plugin.train.train_sources import TrainSources
-from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
+from napari_swintormer.settings.options import options_of
 from napari_swintormer.settings.preferences import models_folder
 from napari_swintormer.training.train_settings import PRESETS, TrainSettings
 
@@ -163,7 +164,8 @@ class TrainForm(QWidget):
         self.skip_bad = CheckBox(
             text="Skip bad pairs", tooltip="Train without the pairs that the check finds bad."
         )
-        self.device = ComboBox(choices=DEVICES, tooltip="Where the training runs.")
+        devices = choices_of(options_of(DeblurSettings)["device"])
+        self.device = ComboBox(choices=devices, tooltip="Where the training runs.")
         self.seed = SpinBox(
             value=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same model."
         )
