@@ -1,4 +1,4 @@
-"""The Models widget: the catalogue, and adding to it."""
+"""The Models panel lists models and adds, exports, renames and deletes them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def names(widget):
     return [widget.list.item(row).text() for row in range(widget.list.count())]
 
 
-def test_a_model_is_added_checked_and_offered_by_the_deblur_widget(
-    widget, deblur_alone, qtbot, make_weights
-):
+def test_an_added_model_appears_in_the_deblur_panel(widget, deblur_alone, qtbot, make_weights):
     widget.add_model(make_weights("brand-new", title="New <b>and</b> better"))
     qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
     assert widget.message.text() == "Added brand-new."
@@ -48,7 +46,7 @@ def test_a_model_is_added_checked_and_offered_by_the_deblur_widget(
     assert deblur_alone.form.tile_size.value == 64
 
 
-def test_a_file_that_is_no_model_is_refused_with_a_sentence(widget, qtbot, tmp_path):
+def test_a_file_that_is_no_model_is_refused(widget, qtbot, tmp_path):
     before = names(widget)
     (tmp_path / "broken.safetensors").write_bytes(b"no weights at all")
     widget.add_model(tmp_path / "broken.safetensors")
@@ -57,14 +55,14 @@ def test_a_file_that_is_no_model_is_refused_with_a_sentence(widget, qtbot, tmp_p
     assert names(widget) == before
 
 
-def test_a_damaged_file_in_the_folder_says_what_is_wrong(widget, home):
+def test_the_card_of_a_damaged_file_shows_the_problem(widget, home):
     (home / "models" / "torn.safetensors").write_bytes(b"\x10")
     widget.refresh("torn")
     assert "torn.safetensors" in widget.card.summary.text()
     assert widget.card.summary.property("role") == "error"
 
 
-def test_an_own_model_is_renamed_exported_and_deleted_when_meant(
+def test_a_model_of_the_user_is_renamed_exported_and_deleted(
     widget, home, model, qtbot, tmp_path, tiny_weights, monkeypatch
 ):
     own, buttons = home / "models" / "mine.safetensors", QMessageBox.StandardButton
@@ -94,7 +92,7 @@ def test_an_own_model_is_renamed_exported_and_deleted_when_meant(
     assert not own.with_name("liver.safetensors").exists()
 
 
-def test_built_in_models_offer_neither_renaming_nor_deleting(widget, model):
+def test_built_in_models_cannot_be_renamed_or_deleted(widget, model):
     assert widget.delete.isEnabled()  # the user's model hides the built-in one of its name
     model.unlink()
     widget.refresh()
@@ -105,7 +103,7 @@ def test_built_in_models_offer_neither_renaming_nor_deleting(widget, model):
     assert widget.export.isEnabled()
 
 
-def test_dropped_weights_become_models_one_after_the_other(widget, qtbot, make_weights, tmp_path):
+def test_dropped_weights_become_models(widget, qtbot, make_weights, tmp_path):
     (tmp_path / "notes.txt").write_text("no weights")
     files = [make_weights("first"), tmp_path / "notes.txt", make_weights("second")]
     data = QMimeData()
@@ -118,7 +116,7 @@ def test_dropped_weights_become_models_one_after_the_other(widget, qtbot, make_w
     assert "notes" not in names(widget)
 
 
-def test_a_card_shows_what_the_model_makes_of_an_example(widget, qtbot, model):
+def test_a_card_shows_an_example_before_and_after(widget, qtbot, model):
     with qtbot.waitSignal(widget.card.drawn, timeout=PATIENCE):
         widget.card.show_example.click()
     drawn = widget.card.example.pixmap().toImage()
@@ -129,7 +127,7 @@ def test_a_card_shows_what_the_model_makes_of_an_example(widget, qtbot, model):
     assert not widget.card.example.pixmap().isNull()  # made once
 
 
-def test_the_model_that_gains_most_is_recommended(deblur_alone, home, make_weights):
+def test_the_model_with_the_largest_gain_is_recommended(deblur_alone, home, make_weights):
     figures = {"PSNR gain on photo, dB": 1.0, "PSNR gain on microscopy, dB": 2.0}
     other = make_weights("other", metrics=figures | {"PSNR gain on photo, dB": 3.0})
     best = make_weights("best", metrics=figures | {"PSNR gain on microscopy, dB": 4.0})
@@ -146,9 +144,7 @@ def test_the_model_that_gains_most_is_recommended(deblur_alone, home, make_weigh
     assert form.model_facts.text().endswith("Recommended: +4.0 dB on microscopy")
 
 
-def test_a_model_is_proposed_for_each_image_until_the_user_chooses_one(
-    qtbot, home, make_weights, monkeypatch
-):
+def test_each_image_gets_a_model_until_the_user_chooses_one(qtbot, home, make_weights, monkeypatch):
     folder = home / "built-in"
     folder.mkdir(parents=True)
     monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
@@ -173,7 +169,9 @@ def test_a_model_is_proposed_for_each_image_until_the_user_chooses_one(
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])
-def test_a_program_is_added_only_after_a_yes(widget, qtbot, tmp_path, monkeypatch, answer):
+def test_a_program_is_added_only_if_the_user_trusts_it(
+    widget, qtbot, tmp_path, monkeypatch, answer
+):
     class Half(torch.nn.Module):
         def forward(self, x):
             return 0.5 * x
@@ -190,5 +188,5 @@ def test_a_program_is_added_only_after_a_yes(widget, qtbot, tmp_path, monkeypatc
     widget.add_model(tmp_path / "half.pt2")
     qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
     assert "half.pt2" in asked[0]
-    assert "runs code" in asked[0]
+    assert "runs its code" in asked[0]
     assert ("half" in names(widget)) == (answer == "Yes")

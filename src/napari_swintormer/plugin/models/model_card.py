@@ -1,11 +1,12 @@
-"""The card of a model, as people read it: what for, made of what, how good, an example."""
+"""The card of a model: its use, its training data, its quality and an example."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from functools import partial
 from html import escape
 
 import numpy as np
-from napari.qt.threading import FunctionWorker, create_worker
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QPixmap
@@ -13,13 +14,14 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_swintormer.engine.speed import recall_speed
 from napari_swintormer.errors import SwintormerError
+from napari_swintormer.events import Event
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.models.files.card import ModelCard
 from napari_swintormer.models.files.weights import file_sha256
-from napari_swintormer.plugin.deblur.variant_row import picture
+from napari_swintormer.plugin.shared.pixmaps import pixmap_of
 from napari_swintormer.plugin.shared.style import form_layout, set_role, text_label
-from napari_swintormer.plugin.shared.wiring import show_error
+from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.job import planned_speed_key, prepare
 from napari_swintormer.sample import sample_images
 from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -28,10 +30,11 @@ from napari_swintormer.tiling.grid import Region
 
 _TRAINED_ON = "Trained on"
 _EXAMPLE = Region(0, 150, 0, 150)  # of the circuit board: stripes out of focus
+_GAP = 6  # pixels between the two halves of the example
 
 
 class ModelCardView(QWidget):
-    """Shows the card of one model, or why its file cannot be used."""
+    """Shows the card of one model, or the reason why its file cannot be used."""
 
     said = Signal(str, bool)
     drawn = Signal()
@@ -40,36 +43,37 @@ class ModelCardView(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._info: ModelInfo | None = None
-        self._worker: FunctionWorker[NDArray[np.uint8]] | None = None
         self._examples: dict[str, QPixmap] = {}
+        self._work = Work(self)
+        self._work.said.connect(self.said)
+        self._work.changed.connect(self._show_example)
+        self._work.ended.connect(lambda _: self.drawn.emit())
         self.title = text_label("title")
         self.summary = text_label("message")
         self.facts = form_layout()
         self.show_example = QPushButton("Show an example")
         self.show_example.setToolTip(
-            "Deblur a part of the sample Circuit board with this model, here and now."
+            "Deblur a part of the sample Circuit board with this model, on this computer."
         )
         self.show_example.clicked.connect(self._make_example)
         self.example = QLabel()
-        self.example.setToolTip("Left as it was captured, right deblurred by this model.")
+        self.example.setToolTip("Left: the photograph. Right: deblurred by this model.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
-        layout.addWidget(self.title)
-        layout.addWidget(self.summary)
-        layout.addWidget(self.show_example)
-        layout.addWidget(self.example)
+        for widget in (self.title, self.summary, self.show_example, self.example):
+            layout.addWidget(widget)
         layout.addLayout(self.facts)
         layout.addStretch(1)
 
     def show_model(self, info: ModelInfo | None) -> None:
-        """Show a model; None says how to get one."""
+        """Show a model, or for None a hint on how to add one."""
         self._info = info
         while self.facts.rowCount():
             self.facts.removeRow(0)
         if info is None:
             self.title.setText("")
-            self.summary.setText("No models yet. Add a weights file to begin.")
+            self.summary.setText("There are no models. Add a weights file to begin.")
             self._show_example()
             return
         card = info.card
@@ -92,11 +96,11 @@ class ModelCardView(QWidget):
 
     def _show_example(self) -> None:
         info = self._info
-        # the sample is a single image
+        # the sample is a single image, no use for a model of two views
         usable = info is not None and info.card is not None and info.card.network.views == 1
         drawn = self._examples.get(str(info.path)) if usable and info is not None else None
         self.show_example.setVisible(usable and drawn is None)
-        self.show_example.setEnabled(self._worker is None)
+        self.show_example.setEnabled(not self._work.running)
         self.example.setVisible(drawn is not None)
         if drawn is not None:
             self.example.setPixmap(drawn)
@@ -104,38 +108,22 @@ class ModelCardView(QWidget):
     def _make_example(self) -> None:
         info = self._info
         assert info is not None
-        self._worker = create_worker(_example, info, _start_thread=False, _ignore_errors=True)
-        self._worker.returned.connect(lambda both: self._take_example(info, both))
-        self._worker.errored.connect(lambda error: show_error(error, self.said.emit))
-        self._worker.finished.connect(self._reset)
+        self._work.begin(partial(_iter_example, info), take=partial(self._take_example, info))
         self.said.emit("Deblurring the example …", False)
-        self._show_example()
-        self._worker.start()
 
-    def _take_example(self, info: ModelInfo, both: NDArray[np.uint8]) -> None:
-        self._examples[str(info.path)] = QPixmap.fromImage(picture(both, "YXS", {"rgb": True}))
+    def _take_example(self, info: ModelInfo, halves: NDArray[np.uint8]) -> None:
+        self._examples[str(info.path)] = pixmap_of(halves)
         self.said.emit("", False)
 
-    def _reset(self) -> None:
-        self._worker = None
-        self._show_example()
-        self.drawn.emit()
 
-
-def _example(info: ModelInfo) -> NDArray[np.uint8]:
-    """Deblur a part of the sample; give it before and after, side by side."""
+def _iter_example(info: ModelInfo) -> Generator[Event, None, NDArray[np.uint8]]:
+    """Deblur a part of the sample; return it before and after, side by side."""
     sample = next(image for image in sample_images() if image.name == "circuit-board")
     with open_image(sample.path) as image:
         settings = with_preferences(DeblurSettings(model=str(info.path), axes=image.axes))
         job = prepare(np.asarray(image.data[...]), settings)
-        events = job.preview({}, _EXAMPLE)
-        while True:
-            try:
-                next(events)
-            except StopIteration as end:
-                restored = end.value
-                break
-    gap = np.zeros((restored.region.shape[0], 6, 3), np.uint8)
+        restored = yield from job.preview({}, _EXAMPLE)
+    gap = np.zeros((restored.region.shape[0], _GAP, 3), np.uint8)
     halves: NDArray[np.uint8] = np.concatenate(
         [restored.image.data[..., :3], gap, restored.finished(1.0)[..., :3]], axis=1
     )
@@ -143,12 +131,12 @@ def _example(info: ModelInfo) -> NDArray[np.uint8]:
 
 
 def _facts(card: ModelCard) -> list[tuple[str, str]]:
-    """Say what a card says, in rows of a name and a value; empty ones are left out."""
+    """Give the facts of a card as rows of a name and a value, without empty values."""
     images, sources = sum(data.images for data in card.training_data), len(card.training_data)
     rows = [
-        ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, colours one by one"),
+        ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, or each colour alone"),
         ("Views", ", ".join(card.views or ())),
-        ("Tiles", f"{card.tile_size} px, overlap {card.overlap}"),
+        ("Tiles", f"{card.tile_size} px, overlap {card.overlap} px"),
         (_TRAINED_ON, f"{images:,} images from {sources} sources" if sources else ""),
         ("Measured", "\n".join(f"{name}: {value:g}" for name, value in card.metrics.items())),
         ("Licence", card.licence),
@@ -158,19 +146,19 @@ def _facts(card: ModelCard) -> list[tuple[str, str]]:
 
 
 def _speed(info: ModelInfo, card: ModelCard) -> str:
-    """Say how fast the model has been on this computer, with the settings as they are."""
+    """Give the measured speed of a model on this computer, with the current preferences."""
     prior = card.prior.num_inference_steps if card.prior is not None else None
     settings = with_preferences(DeblurSettings(tile_size=card.tile_size, num_inference_steps=prior))
     try:
         rate = recall_speed(planned_speed_key(file_sha256(info.path), settings))
-    except SwintormerError:  # the file has gone meanwhile
+    except SwintormerError:  # the file was removed meanwhile
         rate = None
     if rate is None:
-        return "measured by the first run"
-    return f"{rate / 1e6:.2g} megapixels a second, measured here"
+        return "unknown before the first run"
+    return f"{rate / 1e6:.2g} megapixels a second on this computer"
 
 
 def _sources(card: ModelCard) -> str:
-    """List the training data for a tooltip, which takes what looks like markup for markup."""
+    """List the training data for a tooltip; escaped, because tooltips read markup."""
     lines = [f"{data.name}: {data.images:,} images, {data.licence}" for data in card.training_data]
     return "<p>" + "<br>".join(escape(line) for line in lines)

@@ -1,4 +1,4 @@
-"""The Models widget: which models there are, what each is good for, and keeping them in order."""
+"""The Models panel: lists the models and their cards; adds, exports, renames and deletes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from napari.qt.threading import FunctionWorker, create_worker
 from qtpy.QtCore import QMimeData, Qt, QUrl
 from qtpy.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import (
@@ -18,7 +17,6 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QMessageBox,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -35,18 +33,20 @@ from napari_swintormer.models.catalogue import (
 from napari_swintormer.models.files.kinds import MODEL_SUFFIXES, detect, has_model_suffix
 from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.shared.form_area import FormArea
-from napari_swintormer.plugin.shared.style import set_role, style_sheet, text_label
+from napari_swintormer.plugin.shared.style import button, set_role, style_sheet, text_label
+from napari_swintormer.plugin.shared.work import Work, in_one_step
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.preferences import models_folder
 
-_KINDS = f"Models ({' '.join(f'*{suffix}' for suffix in MODEL_SUFFIXES)})"
-_OWN_KIND = "Weights (*.safetensors);;BioImage Model Zoo (*.zip)"
+_READABLE = f"Models ({' '.join(f'*{suffix}' for suffix in MODEL_SUFFIXES)})"
+_WRITABLE = "Weights (*.safetensors);;BioImage Model Zoo (*.zip)"
+_YES, _NO = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
 
 
 class ModelsWidget(QWidget):
-    """Lists the models of the catalogue with their cards; adds, exports, renames and deletes.
+    """Lists the models with their cards; adds, exports, renames and deletes.
 
-    Built-in models are never renamed or deleted.
+    Built-in models cannot be renamed or deleted.
 
     Parameters
     ----------
@@ -57,38 +57,50 @@ class ModelsWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._worker: FunctionWorker[Path] | None = None
-        self.list = QListWidget()
-        self.list.setToolTip("Built-in models, and files in the models folder.")
-        self.card = ModelCardView()
         self._dropped: list[Path] = []
+        self.work = Work(self)
+        self.list = QListWidget()
+        self.list.setToolTip("Built-in models, and the files in your models folder.")
+        self.card = ModelCardView()
         self.setAcceptDrops(True)
-        self.add = QPushButton("Add model …")
-        self.add.setToolTip(
-            "Check a weights file and copy it into the models folder.\n"
-            "Files can also be dropped here."
+        self.add = button(
+            "Add model …",
+            "Check a weights file and copy it into your models folder.\n"
+            "You can also drop files here.",
+            self._choose_file,
         )
-        self.open_folder = QPushButton("Open folder")
-        self.open_folder.setToolTip("Files copied into this folder are models at once.")
-        self.export = QPushButton("Export …")
-        self.export.setToolTip("Copy this model to a file, to give it to others.")
-        self.rename = QPushButton("Rename …")
-        self.rename.setToolTip("Give this model of yours another name.")
-        self.delete = QPushButton("Delete …")
-        self.delete.setToolTip("Delete this model of yours, after a question.")
+        self.open_folder = button(
+            "Open folder",
+            "Open your models folder. A file that you copy there becomes a model.",
+            _show_folder,
+        )
+        self.export = button(
+            "Export …", "Copy this model to a file, to share it.", self._choose_target
+        )
+        self.rename = button("Rename …", "Rename this model of yours.", self._ask_name)
+        self.delete = button(
+            "Delete …",
+            "Delete the file of this model of yours. You are asked first.",
+            self._ask_delete,
+        )
         self.message = text_label("message")
         self._lay_out()
         self.list.currentItemChanged.connect(self._show_current)
-        self.card.said.connect(lambda text, error: self._say(text, error=error))
-        self.add.clicked.connect(self._choose_file)
-        self.open_folder.clicked.connect(_show_folder)
-        self.export.clicked.connect(self._choose_target)
-        self.rename.clicked.connect(self._ask_name)
-        self.delete.clicked.connect(self._ask_delete)
+        self.card.said.connect(self._show_message)
+        self.work.said.connect(self._show_message)
+        self.work.changed.connect(self._enable_buttons)
+        self.work.ended.connect(lambda _: self._add_dropped())
         napari_viewer.events.theme.connect(self._use_theme)
         self._use_theme()
-        self._say("")
+        self._show_message("")
         self.refresh()
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The model that is shown; None if there are no models."""
+        item = self.list.currentItem()
+        info: ModelInfo | None = item and item.data(Qt.ItemDataRole.UserRole)
+        return info
 
     def refresh(self, select: str = DEFAULT_MODEL) -> None:
         """List the models again.
@@ -107,148 +119,123 @@ class ModelsWidget(QWidget):
                 self.list.setCurrentItem(item)
 
     def add_model(self, file: str | Path) -> None:
-        """Check a weights file and copy it into the models folder, in a worker: it needs torch.
+        """Check a weights file and copy it into the models folder, in a thread: this needs torch.
 
         Parameters
         ----------
         file
-            Weights of this package, of the released code or of a network of others; or a program,
-            which is run only if the user says so.
+            Weights of this package, of the authors' released code or of another network; or a
+            program, which runs only if the user trusts it.
         """
         program = detect(Path(file)).is_program
         if program and not self._trusts(file):
-            self._say("Not added: programs are run only if you trust them.", error=True)
+            self._show_message("Not added. A program runs only if you trust it.", error=True)
             return
-        add = partial(import_model, run_code=program)
-        self._work("Checking the file …", self._show_added, add, file)
+        add = partial(import_model, file, run_code=program)
+        self.work.begin(in_one_step(add), take=self._show_added)
+        self._show_message("Checking the file …")
 
     def export_model(self, target: str | Path, *, overwrite: bool = False) -> None:
-        """Copy the model that is shown to a file, in a worker: checking it needs torch.
+        """Copy the model that is shown to a file, in a thread: checking it needs torch.
 
         Parameters
         ----------
         target
             File to write, ending in ``.safetensors``, or in ``.zip`` for the BioImage Model Zoo.
         overwrite
-            Replace what is there.
+            Replace an existing file.
         """
-        name = self.list.currentItem().text()
-        export = partial(export_model, overwrite=overwrite)
-        self._work("Writing the file …", self._show_exported, export, name, target)
+        assert self.info is not None
+        export = partial(export_model, self.info.name, target, overwrite=overwrite)
+        self.work.begin(in_one_step(export), take=self._show_exported)
+        self._show_message("Writing the file …")
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
-        """List the models again: files may have been copied into the folder."""
-        current = self.list.currentItem()
-        self.refresh(DEFAULT_MODEL if current is None else current.text())
+        """List the models again: the user may have copied files into the folder."""
+        self.refresh(DEFAULT_MODEL if self.info is None else self.info.name)
         super().showEvent(event)
 
     def _choose_file(self) -> None:
-        file, _ = QFileDialog.getOpenFileName(self, "Add a model", "", _KINDS)
+        file, _ = QFileDialog.getOpenFileName(self, "Add a model", "", _READABLE)
         if file:
             self.add_model(file)
 
     def _trusts(self, file: str | Path) -> bool:
-        """Ask whether the code in a program may run."""
         question = (
-            f"{Path(file).name} is a program (TorchScript or exported). Adding and using it runs "
-            "code of whoever made it, with all your rights on this computer.\n\nDo you trust it?"
+            f"{Path(file).name} is a program (TorchScript or exported). Adding it runs its code "
+            "now, and using it runs the code again, with all your rights on this computer."
+            "\n\nDo you trust the people who made it?"
         )
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        return bool(QMessageBox.question(self, "Run code?", question, yes | no, no) == yes)
+        return bool(QMessageBox.question(self, "Run code?", question, _YES | _NO, _NO) == _YES)
 
     def _choose_target(self) -> None:
-        proposed = f"{self.list.currentItem().text()}.safetensors"
-        file, _ = QFileDialog.getSaveFileName(self, "Export a model", proposed, _OWN_KIND)
+        assert self.info is not None
+        proposed = f"{self.info.name}.safetensors"
+        file, _ = QFileDialog.getSaveFileName(self, "Export a model", proposed, _WRITABLE)
         if file.endswith((".safetensors", ".zip")):  # the dialog has asked whether to replace it
             self.export_model(file, overwrite=True)
         elif file:
             self.export_model(f"{file}.safetensors")
 
     def _ask_name(self) -> None:
-        name = self.list.currentItem().text()
+        assert self.info is not None
+        name = self.info.name
         new_name, said_yes = QInputDialog.getText(self, "Rename", f"New name of {name}:", text=name)
-        if not said_yes or new_name == name:
-            return
-        try:
-            rename_model(name, new_name)
-        except SwintormerError as error:
-            self._show_error(error)
-            return
-        self.refresh(new_name)
-        self._say(f"Renamed {name} to {new_name}.")
+        if said_yes and new_name != name:
+            change = partial(rename_model, name, new_name)
+            self._change(change, f"Renamed {name} to {new_name}.", select=new_name)
 
     def _ask_delete(self) -> None:
-        info: ModelInfo = self.list.currentItem().data(Qt.ItemDataRole.UserRole)
-        question = f"Delete the model {info.name} for good?\n\n{info.path}"
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        if QMessageBox.question(self, "Delete a model", question, yes | no, no) != yes:
-            return
-        try:
-            delete_model(info.name)
-        except SwintormerError as error:
-            self._show_error(error)
-            return
-        self.refresh()
-        self._say(f"Deleted {info.name}.")
+        info = self.info
+        assert info is not None
+        question = f"Delete the model {info.name}? This cannot be undone.\n\n{info.path}"
+        if QMessageBox.question(self, "Delete a model", question, _YES | _NO, _NO) == _YES:
+            self._change(partial(delete_model, info.name), f"Deleted {info.name}.")
 
-    def _work(
-        self, doing: str, then: Callable[[Path], None], function: Callable[..., Path], *args: Any
-    ) -> None:
-        """Read and write a weights file in a worker; one at a time."""
-        self._say(doing)
-        self._worker = create_worker(function, *args, _start_thread=False, _ignore_errors=True)
-        self._worker.returned.connect(then)
-        self._worker.errored.connect(self._show_error)
-        self._worker.finished.connect(self._reset)
-        self._enable_buttons()
-        self._worker.start()
+    def _change(self, change: Callable[[], object], done: str, select: str = DEFAULT_MODEL) -> None:
+        try:
+            change()
+        except SwintormerError as error:
+            self._show_message(str(error), error=True)
+            return
+        self.refresh(select)
+        self._show_message(done)
 
     def _show_added(self, path: Path) -> None:
-        self._say(f"Added {path.stem}.")
+        self._show_message(f"Added {path.stem}.")
         self.refresh(path.stem)
 
     def _show_exported(self, path: Path) -> None:
-        self._say(f"Written to {path}.")
-
-    def _show_error(self, error: Exception) -> None:
-        known = isinstance(error, SwintormerError)
-        self._say(str(error) if known else f"{type(error).__name__}: {error}", error=True)
-
-    def _reset(self) -> None:
-        self._worker = None
-        self._enable_buttons()
-        self._add_dropped()
+        self._show_message(f"Written to {path}.")
 
     def _enable_buttons(self) -> None:
-        """Offer what can be done with the model that is shown, and nothing beside a worker."""
-        item, idle = self.list.currentItem(), self._worker is None
-        info: ModelInfo | None = item and item.data(Qt.ItemDataRole.UserRole)
-        own = info is not None and info.source == "user"
+        """Enable what the shown model allows, and nothing during work."""
+        info, idle = self.info, not self.work.running
         self.add.setEnabled(idle)
         self.export.setEnabled(idle and info is not None and info.card is not None)
-        for button in (self.rename, self.delete):
-            button.setEnabled(idle and own)
+        for each in (self.rename, self.delete):
+            each.setEnabled(idle and info is not None and info.source == "user")
 
-    def _show_current(self, item: QListWidgetItem | None, *_: Any) -> None:
+    def _show_current(self, *_: Any) -> None:
         self._enable_buttons()
-        self.card.show_model(item and item.data(Qt.ItemDataRole.UserRole))
+        self.card.show_model(self.info)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 (Qt's name)
-        """Take weights files that are dragged here."""
+        """Accept weights files that the user drags here."""
         if _weights_files(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 (Qt's name)
-        """Add the weights files that are dropped, one after the other."""
+        """Add the dropped weights files, one after the other."""
         self._dropped += _weights_files(event.mimeData())
         event.acceptProposedAction()
         self._add_dropped()
 
     def _add_dropped(self) -> None:
-        if self._dropped and self._worker is None:
+        if self._dropped and not self.work.running:
             self.add_model(self._dropped.pop(0))
 
-    def _say(self, text: str, *, error: bool = False) -> None:
+    def _show_message(self, text: str, error: bool = False) -> None:
         set_role(self.message, "error" if error else "message")
         self.message.setText(text)
         self.message.setVisible(bool(text))
@@ -257,7 +244,7 @@ class ModelsWidget(QWidget):
         self.setStyleSheet(style_sheet(self._viewer.theme))
 
     def _lay_out(self) -> None:
-        self.list.setFixedHeight(110)  # the models of the package, and that there are more
+        self.list.setFixedHeight(110)  # shows the built-in models, and that there are more
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
@@ -265,8 +252,8 @@ class ModelsWidget(QWidget):
         for row in ((self.add, self.open_folder), (self.export, self.rename, self.delete)):
             buttons = QHBoxLayout()
             buttons.setSpacing(8)
-            for button in row:
-                buttons.addWidget(button)
+            for each in row:
+                buttons.addWidget(each)
             layout.addLayout(buttons)
         layout.addWidget(self.message)
         layout.addWidget(FormArea(self.card))

@@ -165,6 +165,16 @@ class Worker(WorkerBase[Any]):
             self.told.emit(event)
 
 
+def in_one_step(function: Callable[[], Any]) -> MakeEvents:
+    """Make a generator without events that returns the result of a function."""
+
+    def events() -> Generator[Any, None, Any]:
+        yield from ()
+        return function()
+
+    return events
+
+
 def show_error(error: Exception, say: Callable[[str, bool], object]) -> None:
     """Show one sentence about a mistake of the user; show the traceback of any other error."""
     if isinstance(error, SwintormerError):

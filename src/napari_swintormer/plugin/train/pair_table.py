@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QImage, QPixmap
+from qtpy.QtGui import QColor, QIcon
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
+from napari_swintormer.plugin.shared.pixmaps import pixmap_of
 from napari_swintormer.training.data.check import PairReport
 
 _COLUMNS = ("Pair", "Findings", "Shift y, x", "Gain", "Details")
@@ -64,7 +63,7 @@ class PairTable(QTableWidget):
             item = QTableWidgetItem(text)
             item.setToolTip(sentences or text)
             if column == 0 and report.thumbnail is not None:
-                item.setIcon(_icon(report.thumbnail))
+                item.setIcon(QIcon(pixmap_of(report.thumbnail)))
             if column == _FINDINGS:
                 item.setForeground(colour)
             elif column:
@@ -76,10 +75,3 @@ class PairTable(QTableWidget):
         bad = [report for report in self.reports if report.bad]
         line = f"{len(self.reports) - len(bad)} of {len(self.reports)} pairs can be trained on."
         return line if not bad else f"{line} {bad[0].findings[0].message}"
-
-
-def _icon(grey_levels: NDArray[np.uint8]) -> QIcon:
-    height, width = grey_levels.shape
-    kind = QImage.Format.Format_Grayscale8
-    image = QImage(grey_levels.tobytes(), width, height, width, kind)
-    return QIcon(QPixmap.fromImage(image))
