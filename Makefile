@@ -3,35 +3,45 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := all,bioimage,distributed,metrics,tensorboard
 
-.PHONY: demo test lint types pytest test-pyside wheel screenshots clean
+.PHONY: demo test lint types docs pytest test-slow test-pyside wheel screenshots clean
 
 demo: $(READY)
 	$(BIN)/swintormer demo --out demo
 
-test: lint types pytest wheel
+test: lint types docs pytest wheel
 
 # The environment is made again when the dependencies change.
 $(READY): pyproject.toml constraints.txt
 	.ci/system-libraries
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]' --group dev
 	# with their dependencies they would bring a torchvision that must fit torch to the day
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps spandrel spandrel_extra_arches
 	touch $@
 
-# Formatting, lint and file hygiene: the same hooks that run before a commit.
+# Formatting, lint, manifest, workflows: the hooks that run before a commit.
 lint: $(READY)
 	$(BIN)/pre-commit run --all-files
 
 types: $(READY)
 	$(BIN)/mypy
 
+# The documentation, in build/site. A broken link or an unknown name in it is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# All tests but those for a GPU. A slow test runs when files that it covers changed since it last passed.
 pytest: $(READY)
 	$(BIN)/pytest
 
-# The window with the other Qt binding.
+# All slow tests. Those that pass are noted in tests/slow_passed.json: commit it.
+test-slow: $(READY)
+	$(BIN)/pytest -m "slow and not gpu" --slow all
+
+# The plugin with the other Qt binding.
 test-pyside: $(READY)
 	.ci/check-pyside $(BIN)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import ModuleType
@@ -15,6 +16,11 @@ from helpers.tiny import tiny_card
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+pytest_plugins = ["helpers.slow"]
+
+# One thread here and in the processes that tests start: threads that wait for each other cost time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -243,7 +243,7 @@ def test_removing_the_result_stops_its_run(deblur_alone, qtbot, batches):
     assert len(batches) <= 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow("plugin", "runs", "engine")
 def test_twenty_runs_and_previews_leave_nothing_behind(viewer, deblur, qtbot):
     layer = viewer.add_image(noise(40, 50))
 
