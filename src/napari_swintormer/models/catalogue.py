@@ -59,14 +59,8 @@ class ModelInfo:
     ----------
     name
         Name to choose the model by: the file's name without its suffix.
-    path
-        The weights file.
-    source
-        Where it was found.
-    card
-        Description of the model, or None if the file has a problem.
-    problem
-        One sentence that says why the file cannot be used, or None.
+    card, problem
+        The description of the model; or None, and one sentence that says what is wrong.
     """
 
     name: str
@@ -98,20 +92,10 @@ def list_models() -> list[ModelInfo]:
 def recommended_model(
     models: Sequence[ModelInfo], kinds: Sequence[ImageKind]
 ) -> tuple[str, float] | None:
-    """Choose the model whose card states the largest gain on some kinds of images.
+    """Choose the model of a single image whose card states the largest gain on these kinds.
 
-    Parameters
-    ----------
-    models
-        Candidates; models that cannot deblur a single image are left out.
-    kinds
-        Possible kinds of the image, from `image_kinds`.
-
-    Returns
-    -------
-    (name, gain) or None
-        The gain over the blurred images in dB of PSNR, the mean over the kinds. None if no card
-        states it.
+    Returns its name and its gain over the blurred images in dB of PSNR, the mean over the kinds;
+    None if no card states a gain.
     """
     figures = [f"PSNR gain on {kind}, dB" for kind in kinds]
     gains = {
@@ -133,15 +117,9 @@ def image_kinds(dtype: np.dtype[Any], *, rgb: bool) -> tuple[ImageKind, ...]:
 
 
 def choose_model(name_or_path: str | Path | None, kinds: Sequence[ImageKind]) -> str | Path:
-    """Choose a model for an image, unless the user named one.
+    """Return the user's choice; for None or ``"auto"`` the best built-in model for these kinds.
 
-    Parameters
-    ----------
-    name_or_path
-        The user's choice. None or ``"auto"`` chooses the built-in model with the largest gain on
-        these kinds of images; the cards of other models may claim anything.
-    kinds
-        Possible kinds of the image, from `image_kinds`.
+    Only built-in models are chosen: the cards of others may claim anything.
     """
     if name_or_path is not None and name_or_path != AUTOMATIC_MODEL:
         return name_or_path
@@ -151,18 +129,10 @@ def choose_model(name_or_path: str | Path | None, kinds: Sequence[ImageKind]) ->
 
 
 def find_model(name_or_path: str | Path | None = None) -> Path:
-    """Find the weights file of a model.
+    """Find the file of a model by its name or path; None or ``"auto"`` is the default model.
 
-    Parameters
-    ----------
-    name_or_path
-        A name in the catalogue or the path of a weights file; None or ``"auto"`` for the default
-        model. A name in the catalogue wins over a file of that name in the current folder.
-
-    Raises
-    ------
-    ModelNotFoundError
-        No model has this name and no file lies at this path; names the nearest.
+    A name in the catalogue wins over a file of that name in the current folder. An unknown name
+    raises `ModelNotFoundError`, which tells the nearest names.
     """
     wanted = DEFAULT_MODEL if name_or_path in (None, AUTOMATIC_MODEL) else name_or_path
     names = {info.name: info.path for info in list_models()}
@@ -183,14 +153,7 @@ def find_model(name_or_path: str | Path | None = None) -> Path:
 def describe_model(name_or_path: str | Path | None = None) -> ModelInfo:
     """Find a model and read its card; imports torch only for weights without a card.
 
-    Raises
-    ------
-    ModelNotFoundError
-        No model has this name and no file lies at this path.
-    FileError, WeightsError
-        The file cannot be read, or is not a model.
-    SettingsError
-        The file is a program that the user does not trust.
+    Raises the errors of `load_model`.
     """
     path = find_model(name_or_path)
     kind = detect(path)
@@ -217,8 +180,8 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     FileError, WeightsError
         The file cannot be read, or is not a model.
     SettingsError
-        The model needs a prior that its card does not describe, or is a program that the user does
-        not trust.
+        The model needs a prior that its card does not describe, or it is a program that the user
+        does not trust.
     """
     from napari_swintormer.models.foreign.adapter import ForeignRestorer
     from napari_swintormer.models.restorer import Restorer
@@ -237,10 +200,9 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
 
 
 def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = False) -> Path:
-    """Check a model file and copy it into the user's folder, under its own name.
+    """Check a model file, copy it into the user's folder under its own name, and return the copy.
 
-    Weights of the released code and of networks that spandrel recognises are converted to
-    ``.safetensors``.
+    Weights of the released code and of networks that spandrel recognises become ``.safetensors``.
 
     Parameters
     ----------
@@ -251,20 +213,6 @@ def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = 
     run_code
         Whether the user trusts the author of a program. Its code runs now, and whenever the model
         is used.
-
-    Returns
-    -------
-    Path
-        The file in the user's folder.
-
-    Raises
-    ------
-    FileError, WeightsError
-        The file cannot be read, or is not a model.
-    SettingsError
-        The file is a program, and `run_code` is false.
-    OutputError
-        The folder has a model of this name and `overwrite` is false.
     """
     file = Path(file).expanduser()
     kind = detect(file)
@@ -291,20 +239,7 @@ def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = 
 
 
 def rename_model(name: str, new_name: str) -> Path:
-    """Rename a model in the user's folder; the content of the file does not change.
-
-    Returns
-    -------
-    Path
-        The file under its new name.
-
-    Raises
-    ------
-    ModelNotFoundError
-        No model has this name.
-    OutputError
-        The model is built in, the new name is taken or not allowed, or the file cannot be moved.
-    """
+    """Rename a model in the user's folder, and return the file under its new name."""
     path = _own_file(name)
     if not _NAME.fullmatch(new_name):
         raise OutputError(
@@ -324,20 +259,7 @@ def rename_model(name: str, new_name: str) -> Path:
 
 
 def delete_model(name: str) -> Path:
-    """Delete a model in the user's folder, for good.
-
-    Returns
-    -------
-    Path
-        The file that was deleted.
-
-    Raises
-    ------
-    ModelNotFoundError
-        No model has this name.
-    OutputError
-        The model is built in, or the file cannot be deleted.
-    """
+    """Delete a model in the user's folder for good, and return the file that was deleted."""
     path = _own_file(name)
     try:
         path.unlink()
@@ -355,21 +277,9 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
         Name or path of a model.
     target
         File to write, ending in ``.safetensors``, or in ``.zip`` for the format of the BioImage
-        Model Zoo; or a folder, where the file gets the name of the model.
+        Model Zoo; or a folder, where the file gets the name of the model. Returned.
     overwrite
         Replace an existing file.
-
-    Returns
-    -------
-    Path
-        The file that was written.
-
-    Raises
-    ------
-    ModelNotFoundError, FileError, WeightsError
-        There is no such model, or its file cannot be used.
-    OutputError
-        `target` exists and `overwrite` is false, or cannot be written.
     """
     source, target = find_model(name), Path(target).expanduser()
     if target.is_dir():

@@ -43,12 +43,10 @@ class ModelCard(BaseModel):
 
     Attributes
     ----------
-    format_version
-        Version of this description; newer versions are refused.
+    format_version, version
+        Versions of this description, and of the weights; newer descriptions are refused.
     name
         Name in the catalogue: letters, digits, ``.``, ``_`` and ``-``.
-    version
-        Version of the weights.
     title, summary
         Text for users: one line, and what the model is good and not good for.
     architecture, network
@@ -68,12 +66,10 @@ class ModelCard(BaseModel):
     clip_output
         Whether restored tiles are clipped to [0, 1], as in the training of the released models.
         Models without it keep what is brighter than the range.
-    training_data
-        Sources of the training images.
-    licence
-        Licence of the weights.
+    training_data, licence
+        Sources of the training images, and licence of the weights.
     metrics
-        What was measured on the model: name of the figure → value.
+        Measurements: name of the figure → value.
     created_with
         Software that wrote the file.
     """
@@ -100,31 +96,23 @@ class ModelCard(BaseModel):
     created_with: Line = f"napari-swintormer {__version__}"
 
     @model_validator(mode="after")
-    def _tiles_fit(self) -> Self:
+    def _parts_fit(self) -> Self:
         if self.overlap >= self.tile_size:
             raise ValueError(
                 f"overlap must be smaller than tile_size "
                 f"(got overlap={self.overlap}, tile_size={self.tile_size})"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _views_fit(self) -> Self:
         if self.views is not None and len(self.views) != self.network.views:
             raise ValueError(f"the network has {self.network.views} views (got {self.views})")
-        return self
-
-    @model_validator(mode="after")
-    def _prior_fits(self) -> Self:
         if self.prior is not None:
             if self.network.views != 1:
-                raise ValueError(f"a prior is of one view (the network has {self.network.views})")
+                raise ValueError(f"a prior needs one view (the network has {self.network.views})")
             given = (self.prior.channels, self.prior.prior_channels)
             wanted = (self.network.channels, self.network.prior_channels)
             if given != wanted:
                 raise ValueError(
-                    f"the prior has {given[0]} channels for the image and {given[1]} for the "
-                    f"network, which wants {wanted[0]} and {wanted[1]}"
+                    f"channels of the image and of the prior must be {wanted}, as in the network "
+                    f"(got {given})"
                 )
         return self
 
@@ -143,14 +131,14 @@ class ModelCard(BaseModel):
         if n_views < self.network.views:
             first, second = self.views or DUAL_PIXEL
             raise SettingsError(
-                f"The model {self.name!r} restores a scene from 2 views, and there is one image. "
-                f"Give the {first} view as the image and the {second} one as second_view, or use a "
-                "model of one view."
+                f"The model {self.name!r} restores a scene from 2 views (got one image). Give the "
+                f"{first} view as the image and the {second} view as second_view, or use a model "
+                "of one view."
             )
         if n_views > self.network.views:
             raise SettingsError(
-                f"The model {self.name!r} restores a single image (got a second_view, too). Leave "
-                "second_view out, or use a model of two views."
+                f"The model {self.name!r} restores a single image (got a second_view). Leave out "
+                "second_view, or use a model of two views."
             )
 
     def check_described(self) -> None:
@@ -158,19 +146,12 @@ class ModelCard(BaseModel):
         if self.network.prior_channels and self.prior is None:
             raise SettingsError(
                 f"The model {self.name!r} needs a prior of {self.network.prior_channels} channels "
-                "beside the image, and its card does not say which. Use a model without prior, or "
-                "one that was trained with its prior by this package."
+                "beside the image, and its card does not describe one. Use a model without prior, "
+                "or one that this package trained with its prior."
             )
 
     def check_prior(self, source: str | None, steps: int | None, seed: int) -> None:
-        """Raise `SettingsError` if the model's prior cannot be sampled like this.
-
-        Parameters
-        ----------
-        source, steps, seed
-            `source`, `num_inference_steps` and `seed` of
-            `napari_swintormer.models.restorer.PriorUse`.
-        """
+        """Raise `SettingsError` if the prior cannot be sampled with these options."""
         assert self.prior is not None
         if source not in (None, "off") and self.prior.kind == "compact":
             raise SettingsError(
@@ -192,13 +173,9 @@ class ForeignNetwork(BaseModel):
 
     Attributes
     ----------
-    kind
-        ``"spandrel"``: weights of an architecture that spandrel builds; ``"torchscript"`` and
-        ``"export"``: programs of torch.
-    architecture
-        Its name, for people.
-    channels
-        Channels of the image, 1 or 3.
+    kind, architecture
+        ``"spandrel"`` for weights, ``"torchscript"`` and ``"export"`` for programs of torch; and
+        the name of the architecture, for people.
     multiple, minimum, square, largest
         Sizes of tiles: multiples of `multiple`, at least `minimum`, squares if `square`, at most
         `largest`, which is None for any size.

@@ -116,12 +116,7 @@ def _pickled_strings(path: Path) -> set[str]:
 def read_header(path: Path) -> dict[str, Any]:
     """Parse the JSON at the head of a safetensors file: 8 bytes of length, then the text.
 
-    Raises
-    ------
-    FileError
-        There is no such file, or it cannot be read.
-    WeightsError
-        The header is damaged or too large.
+    Raises `FileError` if there is no such file, `WeightsError` if the header is damaged.
     """
     try:
         size = path.stat().st_size

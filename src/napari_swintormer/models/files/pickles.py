@@ -15,15 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_pickle(path: Path) -> Any:
-    """Read the content of a file.
-
-    Raises
-    ------
-    FileError
-        There is no such file.
-    WeightsError
-        The file is damaged, or holds more than plain data.
-    """
+    """Read a file with ``weights_only``; raises `FileError` or `WeightsError`."""
     if not path.is_file():
         raise FileError(f"There is no weights file {path}.")
     try:
@@ -39,12 +31,7 @@ def state_dict_in(content: object, source: str) -> dict[str, Tensor]:
     """Find the state dict in the content of the file `source`.
 
     It is the content itself or lies under ``params_ema``, ``params``, ``state_dict`` or ``model``,
-    the first of these that exists.
-
-    Raises
-    ------
-    WeightsError
-        There is none, or it holds other things than tensors.
+    the first of these that exists. Raises `WeightsError` for anything but tensors.
     """
     advice = (
         "Use a file that maps names to tensors, directly or under params_ema, params, state_dict "

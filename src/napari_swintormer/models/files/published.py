@@ -1,17 +1,18 @@
-"""Parameters that others publish: fetched once, checked, and read as data.
+"""Parameters that others publish: fetched once, checked by SHA-256, and read as data.
 
-The classifiers of torchvision see what images show; losses and metrics compare by it.
+Losses and metrics compare images by the features of torchvision's classifiers.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from napari_swintormer.errors import FileError
+from napari_swintormer.errors import FileError, one_line
 from napari_swintormer.settings.preferences import cache_folder
 
 if TYPE_CHECKING:
@@ -21,17 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """A file of parameters.
-
-    Attributes
-    ----------
-    name
-        Of the network, for people.
-    url, sha256
-        Where the file is, and what it must be.
-    size
-        For people.
-    """
+    """A file of parameters: its network, its address, its SHA-256, and its size for people."""
 
     name: str
     url: str
@@ -40,80 +31,53 @@ class Published:
 
     @property
     def file(self) -> Path:
-        """Where the file is kept; who puts it there by other means needs no connection."""
+        """Where the file is cached; a file that is put there needs no connection."""
         return cache_folder() / "published" / self.url.rpartition("/")[2]
 
     def fetch(self) -> Path:
-        """Give the file, fetched if it is not there yet.
-
-        Raises
-        ------
-        FileError
-            It cannot be fetched, or is another one.
-        """
+        """Return the file, and fetch it if it is not there; raises `FileError`."""
         import pooch
 
         file = self.file
         try:
             pooch.retrieve(self.url, f"sha256:{self.sha256}", file.name, file.parent)
-        except (OSError, ValueError) as error:  # no connection; or not the file that was expected
+        except (OSError, ValueError) as error:  # no connection, or another file than expected
             raise FileError(
                 f"The parameters of {self.name} ({self.size}) cannot be fetched from {self.url} "
-                f"({' '.join(str(error).split())[:200]}). Fetch the file by other means and put "
-                f"it there: {file}"
+                f"({one_line(error)}). Fetch the file by other means and put it there: {file}"
             ) from error
         return file
 
     def read(self, file: Path) -> dict[str, Tensor]:
-        """Read the tensors of a file; nothing in it is executed.
-
-        Raises
-        ------
-        FileError
-            There is no such file, it is damaged, or holds more than tensors.
-        """
+        """Read the tensors of a file as data; raises `FileError`."""
         if not file.is_file():
             raise FileError(f"There is no file {file} with the parameters of {self.name}.")
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # a hostile or truncated pickle can raise anything
             raise FileError(
-                f"{file} is damaged, or holds more than plain weights. Use that of {self.url}."
+                f"{file} is damaged, or holds more than plain weights. Use the file of {self.url}."
             ) from error
         tensors = content.items() if isinstance(content, dict) else ()
         return {str(key): value for key, value in tensors if isinstance(value, Tensor)}
 
     def fill(self, layers: nn.ModuleList, state: Mapping[str, Tensor], file: Path) -> None:
-        """Give layers their parameters, by the names that the layers have.
-
-        Raises
-        ------
-        FileError
-            The file holds the parameters of other layers.
-        """
+        """Give layers their parameters by name; raises `FileError` if they do not fit."""
         wanted = {key: value.shape for key, value in layers.state_dict().items()}
         if {key: value.shape for key, value in state.items()} != wanted:
             raise FileError(
-                f"{file} does not hold the parameters of {self.name}. Use that of {self.url}."
+                f"{file} does not hold the parameters of {self.name}. Use the file of {self.url}."
             )
         layers.load_state_dict(state, assign=True)
 
     def fill_convolutions(self, convolutions: nn.ModuleList, file: Path) -> None:
-        """Give convolutions the parameters of torchvision's file of a classifier.
-
-        Raises
-        ------
-        FileError
-            As `read` and `fill`.
-        """
-        self.fill(convolutions, _renamed(self.read(file)), file)
-
-
-def _renamed(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Count the convolutions alone; torchvision counts what lies between them, too."""
-    own = {key: value for key, value in content.items() if key.startswith("features.")}
-    places = sorted({int(k.split(".")[1]) for k in own if k.split(".")[1].isdecimal()})
-    return {
-        f"{places.index(int(number))}.{kind}": value
-        for (_, number, kind), value in ((key.split("."), value) for key, value in own.items())
-    }
+        """Give convolutions the parameters of torchvision's file of a classifier."""
+        found = {
+            (int(name[1]), name[2]): value
+            for key, value in self.read(file).items()
+            if (name := re.fullmatch(r"features\.(\d+)\.(\w+)", key))
+        }
+        # torchvision numbers all layers, the list of convolutions only some of them
+        layers = sorted({layer for layer, _ in found})
+        state = {f"{layers.index(layer)}.{kind}": value for (layer, kind), value in found.items()}
+        self.fill(convolutions, state, file)

@@ -68,10 +68,9 @@ def convert_released(
 
     Returns
     -------
-    settings
-        Sizes inferred from the shapes; ``softmax`` is ``"released"``.
-    state
-        Weights for ``Swintormer(settings).load_state_dict``, float32.
+    settings, state
+        Sizes inferred from the shapes, with ``softmax="released"``; and float32 weights for
+        ``Swintormer(settings)``.
 
     Raises
     ------
@@ -87,7 +86,7 @@ def convert_released(
         key = released_name(name)
         weight = _take(weights, key, source)
         # the released 1 × 1 convolutions and logit scales have trailing axes of length 1
-        if _squeezed(weight) != _squeezed(like):
+        if [n for n in weight.shape if n != 1] != [n for n in like.shape if n != 1]:
             raise WeightsError(
                 f"{source} has shape {tuple(weight.shape)} at key {key!r}, where the other keys "
                 f"ask for {tuple(like.shape)}. Use the weights of one whole network."
@@ -185,7 +184,3 @@ def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> in
             "Use weights of the released Swintormer network."
         )
     return weight.shape[axis]
-
-
-def _squeezed(weight: Tensor) -> list[int]:
-    return [size for size in weight.shape if size != 1]

@@ -37,16 +37,7 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], card: ModelCard) -> None:
-    """Write a weights file, complete or not at all; equal input gives equal bytes.
-
-    Parameters
-    ----------
-    path
-        File to write or replace; its name ends in ``.safetensors``.
-    state_dict
-        Finite parameters of the network that `card` describes.
-    card
-        Description of the model.
+    """Write a ``.safetensors`` weights file, complete or not at all; equal input gives equal bytes.
 
     Raises
     ------
@@ -78,17 +69,11 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], card: Model
 def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     """Read and check a weights file of this package or of the authors' released code.
 
-    Parameters
-    ----------
-    path
-        A ``.safetensors`` file written by `save_weights`, or a ``.pth``, ``.pt`` or ``.ckpt`` file
-        of the released code, which gets a card for what its tensors show.
-
     Returns
     -------
     card, state_dict
         Float32 tensors on the CPU, exactly those of the network that the card describes; those of
-        a network of others as they are.
+        a network of others as they are. Released weights get a card made from their shapes.
 
     Raises
     ------
@@ -128,15 +113,7 @@ def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file as they are, whatever network they belong to; runs nothing.
-
-    Raises
-    ------
-    FileError
-        There is no such file.
-    WeightsError
-        The file is damaged, or holds more than plain tensors.
-    """
+    """Read the tensors of a file as they are, whatever network they belong to; runs nothing."""
     if detect(path).is_pickle:
         from napari_swintormer.models.files.pickles import read_pickle, state_dict_in
 
@@ -154,12 +131,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_card(path: str | Path) -> ModelCard:
     """Read the card of a ``.safetensors`` weights file from its header, without torch.
 
-    Raises
-    ------
-    FileError
-        There is no such file, or it cannot be read.
-    WeightsError
-        The header is damaged or holds no card of this package.
+    Raises `FileError` or `WeightsError` if the header cannot be read or holds no card.
     """
     path = Path(path)
     return _parse_card(path, read_header(path))
@@ -207,10 +179,9 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 
 def _parse_card(path: Path, header: Mapping[str, Any]) -> ModelCard:
     metadata = header.get("__metadata__")
-    text = metadata.get(CARD_KEY) if isinstance(metadata, dict) else None
-    kind: type[ModelCard] = ModelCard
-    if isinstance(metadata, dict) and isinstance(metadata.get(FOREIGN_KEY), str):
-        text, kind = metadata[FOREIGN_KEY], ForeignCard
+    metadata = metadata if isinstance(metadata, dict) else {}
+    kind = ForeignCard if FOREIGN_KEY in metadata else ModelCard
+    text = metadata.get(FOREIGN_KEY, metadata.get(CARD_KEY))
     if not isinstance(text, str):
         raise WeightsError(
             f"{path} holds no model of this package: its header has no key {CARD_KEY!r}. Use a "
@@ -252,22 +223,15 @@ def _header_shapes(path: Path, header: Mapping[str, Any]) -> Shapes:
     return shapes
 
 
-# ---- checks ----------------------------------------------------------------------------------
-
-
 def _check_shapes(path: Path, found: Shapes, card: ModelCard) -> None:
     """Compare the tensors of a file with the network of its card."""
     expected = _expected_shapes(card.network, card.prior)
-    missing = sorted(expected.keys() - found.keys())
-    if missing:
+    if missing := sorted(expected.keys() - found.keys()):
+        raise WeightsError(f"The weights in {path} lack the key {_first(missing)}.")
+    if unexpected := sorted(found.keys() - expected.keys()):
         raise WeightsError(
-            f"The weights in {path} lack the key {missing[0]!r}{_and_others(missing)}."
-        )
-    unexpected = sorted(found.keys() - expected.keys())
-    if unexpected:
-        raise WeightsError(
-            f"The weights in {path} have the key {unexpected[0]!r}{_and_others(unexpected)}, which "
-            "the network of their card does not have."
+            f"The weights in {path} have the key {_first(unexpected)}, which the network of their "
+            "card does not have."
         )
     for key, shape in expected.items():
         if found[key] != shape:
@@ -294,5 +258,5 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
             raise WeightsError(f"The weights in {path} are not finite (NaN or inf) at key {key!r}.")
 
 
-def _and_others(keys: list[str]) -> str:
-    return f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+def _first(keys: list[str]) -> str:
+    return f"{keys[0]!r} and {len(keys) - 1} more" if len(keys) > 1 else repr(keys[0])

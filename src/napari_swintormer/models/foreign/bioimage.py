@@ -1,4 +1,4 @@
-"""Models in the format of the BioImage Model Zoo: for other programs, and to be published there."""
+"""Models in the format of the BioImage Model Zoo, for other programs and for publication there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PAPER = "Efficient Image Deblurring Networks based on Diffusion Models, arXiv 2401.05907"
 _PAPER_URL = "https://arxiv.org/abs/2401.05907"
-_TEST_SIDE = 128  # pixels of the image that shows other programs what to expect, at least
+_TEST_SIDE = 128  # pixels, least side of the test image
 _EPSILON = 1e-6
 _DOCUMENTATION = """# {title}
 
@@ -45,12 +45,9 @@ images more carefully, and gives results in the data type of the input.
 
 
 def build_restorer(card: Mapping[str, Any]) -> Restorer:
-    """Build a restorer with random parameters: the architecture that an exported model names.
+    """Build a restorer with random parameters from the fields of a `ModelCard`.
 
-    Parameters
-    ----------
-    card
-        Fields of `napari_swintormer.models.files.card.ModelCard`.
+    Exported packages name this function as their architecture.
     """
     described = ModelCard.model_validate(card)
     network = build_network(described.network, described.prior)
@@ -58,23 +55,11 @@ def build_restorer(card: Mapping[str, Any]) -> Restorer:
 
 
 def export_bioimage(card: ModelCard, state: Mapping[str, Tensor], target: Path) -> None:
-    """Write a model as a package of the BioImage Model Zoo.
+    """Write a model as a package of the BioImage Model Zoo, a ``.zip`` file.
 
-    The package holds the parameters, the architecture by its name in this Python package, a test
-    image before and after, and a description that ``bioimageio.spec`` has validated.
-
-    Parameters
-    ----------
-    card, state
-        The model, as `napari_swintormer.models.files.weights.load_weights` gives it.
-    target
-        File to write or replace, ending in ``.zip``.
-
-    Raises
-    ------
-    OutputError
-        ``bioimageio.spec`` is not installed, the model has no place in the format, or the file
-        cannot be written.
+    The package holds the parameters, the name of the architecture in this Python package, a test
+    image before and after, and a description that ``bioimageio.spec`` has validated. Raises
+    `OutputError` if that is not installed, or the format cannot hold the model.
     """
     if find_spec("bioimageio") is None:
         raise OutputError(
@@ -83,13 +68,15 @@ def export_bioimage(card: ModelCard, state: Mapping[str, Tensor], target: Path) 
         )
     if card.network.views != 1 or (card.prior is not None and card.prior.kind != "compact"):
         raise OutputError(
-            f"The model {card.name!r} needs more than one image or a prior from elsewhere, which "
-            "the BioImage Model Zoo has no place for. Export it to .safetensors."
+            f"The model {card.name!r} needs more than one image or a prior from another file. The "
+            "format of the BioImage Model Zoo cannot hold that. Export it to .safetensors."
         )
     restorer = Restorer(card, state)
     image = _test_image(card)
+    low, high = np.percentile(image, (card.intensity.low, card.intensity.high))
+    unit = ((image - low) / (high - low + _EPSILON)).astype(np.float32)
     with torch.inference_mode():
-        restored = restorer(torch.from_numpy(_to_unit(image, card))).numpy()
+        restored = restorer(torch.from_numpy(unit)).numpy()
     with disk_errors(target), tempfile.TemporaryDirectory(dir=target.parent) as folder:
         files = Path(folder)
         np.save(files / "test_input.npy", image)
@@ -107,56 +94,25 @@ def export_bioimage(card: ModelCard, state: Mapping[str, Tensor], target: Path) 
 
 
 def _package(card: ModelCard, files: Path) -> Path:
-    """Describe the files, check the description, and pack all of it."""
+    """Describe the files, validate the description, and pack everything."""
     from bioimageio.spec import ValidationContext, save_bioimageio_package
     from bioimageio.spec.model import v0_5
 
-    side = v0_5.ParameterizedSize(min=card.network.multiple, step=card.network.multiple)
-    names = ["red", "green", "blue"] if card.network.channels == 3 else ["intensity"]
-
-    def axes(kind: Any, sizes: Any) -> list[Any]:
-        channels = v0_5.ChannelAxis(channel_names=[v0_5.Identifier(name) for name in names])
-        both = [kind(id=v0_5.AxisId(axis), size=sizes(axis)) for axis in "yx"]
-        return [v0_5.BatchAxis(), channels, *both]
-
-    def same_as_input(axis: str) -> Any:
-        return v0_5.SizeReference(tensor_id=v0_5.TensorId("blurred"), axis_id=v0_5.AxisId(axis))
-
-    intensity = card.intensity
-    scaled = v0_5.ScaleRangeDescr(
-        kwargs=v0_5.ScaleRangeKwargs(
-            axes=[v0_5.AxisId(axis) for axis in ("channel", "y", "x")],
-            min_percentile=intensity.low,
-            max_percentile=intensity.high,
-            eps=_EPSILON,
-        )
-    )
     with ValidationContext(root=files), warnings.catch_warnings():
-        # bioimageio.spec tries several ways of reading what it writes, and tells of each
+        # bioimageio.spec tries several readings of its own output, and warns about each
         warnings.simplefilter("ignore", UserWarning)
+        # the format allows few characters in a name
+        title = re.sub(r"[^A-Za-z0-9_+\- ()]", "", card.title or card.name).strip()
         model = v0_5.ModelDescr(
-            name=_name(card),
+            name=f"Swintormer - {title}"[:128],
             description=card.summary[:1024] or "Restores images that are out of focus.",
             documentation=v0_5.FileDescr(source=files / "README.md"),
             authors=[v0_5.Author(name="napari-swintormer")],
             cite=[v0_5.CiteEntry(text=_PAPER, url=v0_5.HttpUrl(_PAPER_URL))],
             license=_licence(card),
             tags=["deblurring", "image-restoration", "2d"],
-            inputs=[
-                v0_5.InputTensorDescr(
-                    id=v0_5.TensorId("blurred"),
-                    axes=axes(v0_5.SpaceInputAxis, lambda _: side),
-                    test_tensor=v0_5.FileDescr(source=files / "test_input.npy"),
-                    preprocessing=[scaled],
-                )
-            ],
-            outputs=[
-                v0_5.OutputTensorDescr(
-                    id=v0_5.TensorId("restored"),
-                    axes=axes(v0_5.SpaceOutputAxis, same_as_input),
-                    test_tensor=v0_5.FileDescr(source=files / "test_output.npy"),
-                )
-            ],
+            inputs=[_input(card, files)],
+            outputs=[_output(card, files)],
             weights=v0_5.WeightsDescr(
                 pytorch_state_dict=v0_5.PytorchStateDictWeightsDescr(
                     source=files / "weights.pt",
@@ -172,14 +128,49 @@ def _package(card: ModelCard, files: Path) -> Path:
         return Path(save_bioimageio_package(model, output_path=files / "package.zip"))
 
 
-def _name(card: ModelCard) -> str:
-    """Title, in the letters and of the length that the format allows."""
-    allowed = re.sub(r"[^A-Za-z0-9_+\- ()]", "", card.title or card.name)
-    return f"Swintormer - {allowed.strip()}"[:128]
+def _input(card: ModelCard, files: Path) -> Any:
+    from bioimageio.spec.model import v0_5
+
+    multiple = card.network.multiple
+    size = v0_5.ParameterizedSize(min=multiple, step=multiple)
+    space = [v0_5.SpaceInputAxis(id=v0_5.AxisId(axis), size=size) for axis in "yx"]
+    scaling = v0_5.ScaleRangeKwargs(
+        axes=[v0_5.AxisId(axis) for axis in ("channel", "y", "x")],
+        min_percentile=card.intensity.low,
+        max_percentile=card.intensity.high,
+        eps=_EPSILON,
+    )
+    return v0_5.InputTensorDescr(
+        id=v0_5.TensorId("blurred"),
+        axes=[v0_5.BatchAxis(), _channel_axis(card), *space],
+        test_tensor=v0_5.FileDescr(source=files / "test_input.npy"),
+        preprocessing=[v0_5.ScaleRangeDescr(kwargs=scaling)],
+    )
+
+
+def _output(card: ModelCard, files: Path) -> Any:
+    from bioimageio.spec.model import v0_5
+
+    def axis(name: str) -> Any:
+        same = v0_5.SizeReference(tensor_id=v0_5.TensorId("blurred"), axis_id=v0_5.AxisId(name))
+        return v0_5.SpaceOutputAxis(id=v0_5.AxisId(name), size=same)
+
+    return v0_5.OutputTensorDescr(
+        id=v0_5.TensorId("restored"),
+        axes=[v0_5.BatchAxis(), _channel_axis(card), axis("y"), axis("x")],
+        test_tensor=v0_5.FileDescr(source=files / "test_output.npy"),
+    )
+
+
+def _channel_axis(card: ModelCard) -> Any:
+    from bioimageio.spec.model import v0_5
+
+    names = ["red", "green", "blue"] if card.network.channels == 3 else ["intensity"]
+    return v0_5.ChannelAxis(channel_names=[v0_5.Identifier(name) for name in names])
 
 
 def _licence(card: ModelCard) -> Any:
-    """Give the card's licence where it is one that the format knows."""
+    """Return the card's licence if the format knows it, else None."""
     from bioimageio.spec.model import v0_5
     from pydantic import TypeAdapter, ValidationError
 
@@ -195,10 +186,3 @@ def _test_image(card: ModelCard) -> NDArray[np.float32]:
     y, x = np.mgrid[:side, :side] / side
     waves = [np.sin(40 * x * x * (1 + k / 4)) * np.cos(9 * y) for k in range(card.network.channels)]
     return (1000 + 400 * np.stack(waves)[np.newaxis]).astype(np.float32)
-
-
-def _to_unit(image: NDArray[np.float32], card: ModelCard) -> NDArray[np.float32]:
-    """Do what the description tells other programs to do before."""
-    low, high = np.percentile(image, (card.intensity.low, card.intensity.high))
-    unit: NDArray[np.float32] = ((image - low) / (high - low + _EPSILON)).astype(np.float32)
-    return unit

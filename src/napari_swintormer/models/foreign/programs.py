@@ -23,15 +23,7 @@ _PROBE = 128  # pixels: programs are tried on slightly larger tiles
 
 
 def trusted_card(path: Path, sha256: str) -> ForeignCard:
-    """Return the card of a program that the user trusts; without torch.
-
-    Raises
-    ------
-    SettingsError
-        The user does not trust this file.
-    FileError
-        The record of the trust is damaged.
-    """
+    """Return the card of a program that the user trusts, without torch; else `SettingsError`."""
     record = _record(sha256)
     if not record.is_file():
         raise SettingsError(
@@ -59,10 +51,7 @@ def _record(sha256: str) -> Path:
 def open_program(path: Path) -> Callable[..., Any]:
     """Load a program, which runs its code: only with a `trusted_card`, or when the user says so.
 
-    Raises
-    ------
-    WeightsError
-        The program is damaged, or made for another version of torch.
+    Raises `WeightsError` if it is damaged, or made for another version of torch.
     """
     import torch
 
@@ -76,13 +65,7 @@ def open_program(path: Path) -> Callable[..., Any]:
 
 
 def probe_program(path: Path) -> ForeignCard:
-    """Run a program on tiles of several sizes, and describe the sizes that it takes.
-
-    Raises
-    ------
-    WeightsError
-        The program is damaged, or does not return images of the size of its input.
-    """
+    """Run a program on tiles of several sizes, and describe the sizes that it takes."""
     program, script = open_program(path), detect(path) is Kind.TORCHSCRIPT
     for channels in (3, 1):
         for multiple in _MULTIPLES:

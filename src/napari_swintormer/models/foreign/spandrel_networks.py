@@ -21,25 +21,10 @@ if TYPE_CHECKING:
 
 
 def recognise(path: Path, state: Mapping[str, Tensor]) -> tuple[ForeignCard, nn.Module]:
-    """Build the network that the tensors of a file belong to.
+    """Build the network that the tensors of a file belong to, on the CPU, and describe it.
 
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    state
-        Its tensors.
-
-    Returns
-    -------
-    card, network
-        The description, and the network with these parameters, on the CPU.
-
-    Raises
-    ------
-    WeightsError
-        spandrel is not installed, does not know the network, or the network does not restore images
-        of one or three channels at their own size.
+    Raises `WeightsError` if spandrel is not installed, does not know the network, or the network
+    does not restore images of one or three channels at their own size.
     """
     try:
         from spandrel import MAIN_REGISTRY, ImageModelDescriptor, ModelLoader

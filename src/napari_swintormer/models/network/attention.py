@@ -60,19 +60,15 @@ def shifted_windows(batch: int, rows: int, columns: int, device: torch.device) -
         kinds[:, :, -1] += 1
         kinds[:, -1, :] += 2
         kinds = kinds.flatten()
-        return ShiftedWindows(
-            kinds, (kinds == 0).nonzero().flatten(), (kinds != 0).nonzero().flatten()
-        )
+        inside = kinds == 0
+        return ShiftedWindows(kinds, inside.nonzero().flatten(), (~inside).nonzero().flatten())
 
 
 def shift_masks(window_size: int) -> Tensor:
     """Make the masks that separate pixels which only the cyclic shift brought into one window.
 
-    Returns
-    -------
-    Tensor
-        ``(4, w*w, w*w)``, added to the logits of the four kinds of `ShiftedWindows`: 0 between
-        pixels from the same side of the image, -100 between others.
+    ``(4, w*w, w*w)``, added to the logits of the four kinds of `ShiftedWindows`: 0 between pixels
+    from the same side of the image, -100 between others.
     """
     wrapped = torch.arange(window_size) >= window_size // 2
     inside = torch.zeros_like(wrapped)
@@ -131,17 +127,7 @@ class AttentionWeights(NamedTuple):
 
 
 class WindowAttention(nn.Module):
-    """Attention within windows, over pixels and over channels.
-
-    Parameters
-    ----------
-    settings
-        Sizes of the network.
-    dim
-        Channels ``C``.
-    num_heads
-        Heads ``h`` of each kind of attention.
-    """
+    """Attention within windows: ``h`` heads over pixels and ``h`` heads over channels."""
 
     def __init__(self, settings: SwintormerSettings, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -150,17 +136,13 @@ class WindowAttention(nn.Module):
         self.softmax = settings.softmax
         self.over_pixels = settings.attention != "channel"
         self.over_channels = settings.attention != "window"
+        self.parts = self.over_pixels + self.over_channels  # divide the channels among them
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.depthwise = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
         self.merge = nn.Linear(dim, dim, bias=False)
         if self.over_pixels:
             self.logit_scale = nn.Parameter(torch.full((num_heads,), math.log(10.0)))
             self.position_bias = PositionBias(self.window_size, num_heads)
-
-    @property
-    def parts(self) -> int:
-        """Number of kinds of attention; the channels are divided among them."""
-        return self.over_pixels + self.over_channels
 
     def prepare(self, dtype: torch.dtype) -> AttentionWeights:
         """Prepare the weights for `forward`; differentiable."""
@@ -186,36 +168,17 @@ class WindowAttention(nn.Module):
     def forward(
         self, windows: Tensor, weights: AttentionWeights, mask: Tensor | None, onto: Tensor
     ) -> Tensor:
-        """Attend within windows.
+        """Return `onto` plus the attention of normalised `windows`, both ``(n, p, C)``.
 
-        Parameters
-        ----------
-        windows
-            ``(n, p, C)``, normalised.
-        weights
-            From `prepare`.
-        mask
-            ``(n, p, p)``, added to the logits between pixels; None for no mask.
-        onto
-            ``(n, p, C)``, the attention is added to it.
-
-        Returns
-        -------
-        Tensor
-            ``(n, p, C)``.
+        `weights` come from `prepare`; `mask` is ``(n, p, p)``, added to the logits between pixels.
         """
         size = self.window_size
         qkv = F.linear(windows, weights.qkv)
         qkv = rearrange(qkv, "n (y x) c -> n c y x", y=size, x=size)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
         # the first part is q, k, v over pixels, the last over channels
-        parts = rearrange(
-            qkv,
-            "n (part three h c) y x -> part n (y x) three h c",
-            part=self.parts,
-            three=3,
-            h=self.num_heads,
-        )
+        split = "n (part three h c) y x -> part n (y x) three h c"
+        parts = rearrange(qkv, split, part=self.parts, three=3, h=self.num_heads)
         # merging the parts separately avoids their concatenation
         if weights.pixels is not None:
             onto = self._add_over_pixels(parts[0], weights.pixels, mask, onto)
@@ -252,10 +215,9 @@ class WindowAttention(nn.Module):
         weights = self._softmax(logits)
         # one matrix attends over a window's channels and merges the heads
         merge = rearrange(merge, "o (h c) -> h c o", h=heads)
-        across = rearrange(
-            weights.to(merge.dtype).transpose(-2, -1) @ merge, "n h c o -> n (h c) o"
-        )
-        return torch.baddbmm(onto, rearrange(qkv[:, :, 2], "n p h c -> n p (h c)"), across)
+        across = weights.to(merge.dtype).transpose(-2, -1) @ merge
+        v = rearrange(qkv[:, :, 2], "n p h c -> n p (h c)")
+        return torch.baddbmm(onto, v, rearrange(across, "n h c o -> n (h c) o"))
 
     def _softmax(self, logits: Tensor) -> Tensor:
         if self.softmax == "plain":

@@ -66,20 +66,9 @@ class BlockWeights(NamedTuple):
 class Block(nn.Module):
     """Attention, then feed-forward; each normalises its input and adds a residual to it.
 
-    Parameters
-    ----------
-    settings
-        Sizes of the network.
-    dim, num_heads
-        Channels and heads of the level.
-    shifted
-        Whether the windows are shifted cyclically by half their size.
-
-    Attributes
-    ----------
-    recompute
-        Whether training recomputes the activations inside the block instead of storing them: less
-        memory, more time, equal gradients.
+    A shifted block moves its windows cyclically by half their size. With `recompute` training
+    computes the activations inside the block again instead of storing them: less memory, more
+    time, equal gradients.
     """
 
     masks: Tensor

@@ -31,13 +31,7 @@ _LOG_MEAN, _LOG_DEVIATION = -2.0, 4.0
 
 
 class LocalDeconvolution(nn.Module):
-    """Predicts the residual of a deconvolution from local spectra; zero before training.
-
-    Parameters
-    ----------
-    settings
-        The filters, and the sizes of the layers that choose among them.
-    """
+    """Predicts the residual of a deconvolution from local spectra; zero before training."""
 
     bins: Tensor
     fading: Tensor
@@ -105,10 +99,7 @@ class ConvBlock(nn.Module):
 def frequency_bins() -> Tensor:
     """Make the matrix that averages half a spectrum over rings, and over sectors of coarser rings.
 
-    Returns
-    -------
-    Tensor
-        ``(bins, 64 * 33)``, rows of sum 1; multiplies the flattened power of `torch.fft.rfft2`.
+    ``(bins, 64 * 33)`` with rows of sum 1; multiplies the flattened power of `torch.fft.rfft2`.
     """
     fy, fx = torch.fft.fftfreq(_WINDOW)[:, None], torch.fft.rfftfreq(_WINDOW)
     frequency = torch.hypot(fy, fx)

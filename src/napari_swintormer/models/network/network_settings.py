@@ -1,4 +1,4 @@
-"""The sizes of a Swintormer network; imports no torch, so that a model's card can hold them."""
+"""Sizes of a Swintormer network, as a model's card stores them; imports no torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 SoftmaxForm = Literal["plain", "released"]
 AttentionForm = Literal["mixed", "channel", "window"]
 
-# The settings are read from weights files, so every number is bounded: a file of a few bytes must
-# not be able to ask for a network that fills the memory.
+# Settings are read from weights files, so every number is bounded: a small file must not be able
+# to ask for a network that fills the memory.
 _Blocks = Annotated[int, Field(ge=1, le=16)]
 _Heads = Annotated[int, Field(ge=1, le=32)]
 _Radius = Annotated[float, Field(ge=0.1, le=16)]
@@ -18,28 +18,25 @@ _Dilation = Annotated[int, Field(ge=1, le=64)]
 
 
 class DeconvolutionSettings(BaseModel):
-    """A deconvolution before the network, see `napari_swintormer.models.network.deconvolution`.
+    """Sizes of the deconvolution before the network.
 
-    The default filters were chosen by how much a mixture of their results, the best one for each
-    image, wins on synthetic blur.
+    The default filters gain most on synthetic blur, as the best mixture for each image.
 
     Attributes
     ----------
     disks, gaussians
         Blurs that the filters undo: radii of disks and standard deviations of Gaussians, in pixels.
     noise
-        Power of the noise over that of the image: what the blur left less of is not brought back.
+        Power of the noise relative to the image; frequencies with less signal are not restored.
     gamma
-        Exponent of the intensity curve: the filters work in light, ``image ** gamma``, too. None
-        for networks that see linear images alone.
+        The filters also work in light, ``image ** gamma``. None for linear images.
     reach
-        Pixels that a filter sees in every direction.
+        Largest distance of a filter's pixels from its centre.
     dim
-        Channels of what chooses among the filters.
+        Channels of the layers that choose among the filters.
     dilations
-        Of its blocks, one for each: how many places, of 16 pixels, from one to the next that a
-        block puts together. They widen, since most blur is the same far around, and much of an
-        image is too even to tell by itself.
+        Dilation of the convolution of each block, in grid points of 16 pixels. They grow, because
+        blur is often the same over large areas and even areas do not show it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -53,7 +50,7 @@ class DeconvolutionSettings(BaseModel):
     dilations: Annotated[tuple[_Dilation, ...], Field(max_length=16)] = (1, 2, 4, 8)
 
     @model_validator(mode="after")
-    def _some_filters(self) -> Self:
+    def _has_filters(self) -> Self:
         if not self.disks and not self.gaussians:
             raise ValueError("a bank of filters needs a disk or a Gaussian (got none)")
         return self
@@ -65,12 +62,12 @@ class DeconvolutionSettings(BaseModel):
 
     @property
     def n_results(self) -> int:
-        """Number of their results: twice as many where they work in light, too."""
+        """Number of residuals: twice the number of filters if they also work in light."""
         return self.n_filters * (1 if self.gamma is None else 2)
 
 
 class SwintormerSettings(BaseModel):
-    """Sizes of a Swintormer network; the defaults are those of the paper's 25.2 M parameters.
+    """Sizes of a Swintormer network; the defaults are the paper's network of 25.2 M parameters.
 
     Attributes
     ----------
@@ -79,7 +76,7 @@ class SwintormerSettings(BaseModel):
     views
         Inputs of one scene: 1, or 2 for the left and right image of a dual-pixel camera.
     prior_channels
-        Channels of the prior that follow the views; 0 for a network without prior.
+        Channels of the prior, which follows the views; 0 for a network without prior.
     dim
         Channels at the first level (half the resolution); level ``i`` has ``dim * 2**i``.
     num_blocks, num_heads
@@ -87,18 +84,18 @@ class SwintormerSettings(BaseModel):
     num_refinement_blocks
         Blocks after the decoder, with ``2 * dim`` channels.
     ffn_expansion
-        Hidden channels of the feed-forward part, relative to those of the level.
+        Hidden channels of the feed-forward layers, relative to the channels of the level.
     window_size
         Side of the attention windows, in pixels of the level.
     softmax
-        ``"plain"``, or ``"released"`` for weights trained with the authors' code, which divides by
+        ``"plain"``; or ``"released"`` for weights trained with the authors' code, which divides by
         ``1 + sum(exp(x - max(x)))``.
     attention
-        ``"mixed"``: half of the channels attends over the pixels of a window, half over the
-        channels. ``"window"`` and ``"channel"``: all of them over pixels, or over channels, as in
+        ``"mixed"``: half of the channels attend over the pixels of a window, half over the
+        channels. ``"window"``, ``"channel"``: all attend over pixels or all over channels, as in
         the paper's ablation.
     deconvolution
-        What is done to the image before, or None as in the paper.
+        The deconvolution before the network, or None as in the paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -118,7 +115,7 @@ class SwintormerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:
-        # whatever the attention, so that networks which differ in it alone can be compared
+        # for every form of attention, so that networks which differ in it only can be compared
         for level, (dim, heads) in enumerate(zip(self.dims, self.num_heads, strict=True), start=1):
             if dim % (2 * heads):
                 raise ValueError(
@@ -129,11 +126,11 @@ class SwintormerSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _images_are_wider_than_filters(self) -> Self:
+    def _filters_fit_into_images(self) -> Self:
         if self.deconvolution is not None and self.deconvolution.reach >= self.multiple:
             raise ValueError(
-                f"filters must reach less far than the smallest image, {self.multiple} pixels "
-                f"(got reach={self.deconvolution.reach}). Use larger windows."
+                f"the reach of filters must be smaller than the smallest image, {self.multiple} "
+                f"pixels (got reach={self.deconvolution.reach}). Use larger windows."
             )
         return self
 
@@ -144,10 +141,10 @@ class SwintormerSettings(BaseModel):
 
     @property
     def in_channels(self) -> int:
-        """Channels of the network's input: the views, first view first, then the prior."""
+        """Channels of the network's input: the views, then the prior."""
         return self.channels * self.views + self.prior_channels
 
     @property
     def multiple(self) -> int:
-        """Height and width of the input must be multiples of this: whole windows at level 4."""
+        """Divisor of the input's height and width, so that level 4 has whole windows."""
         return 2 * 8 * self.window_size

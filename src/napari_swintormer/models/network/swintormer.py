@@ -107,11 +107,6 @@ class Swintormer(nn.Module):
         -------
         Tensor
             ``(B, channels, H, W)``, the first view plus the residual; not clipped.
-
-        Raises
-        ------
-        ValueError
-            When the shape does not fit the settings.
         """
         self._check(x)
         return x[:, : self.settings.channels].float() + self.forward_features(x)[1]
@@ -119,15 +114,8 @@ class Swintormer(nn.Module):
     def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of a batch and the residual of its first view.
 
-        Parameters
-        ----------
-        x
-            ``(B, in_channels, H, W)``, as in `forward`.
-
-        Returns
-        -------
-        features, residual
-            ``(B, H / 2, W / 2, 2 * dim)``, and ``(B, channels, H, W)`` float32.
+        Their shapes are ``(B, H / 2, W / 2, 2 * dim)`` and ``(B, channels, H, W)``; the residual is
+        float32.
         """
         deconvolved = None
         if self.deconvolution is not None:

@@ -27,13 +27,7 @@ _GRID = 256  # pixels of the grid that kernels are computed on, far beyond their
 
 
 class WienerBank(nn.Module):
-    """Filters images plane by plane, so that a result does not depend on the batch.
-
-    Parameters
-    ----------
-    settings
-        The blurs to undo, and the strength of the filters.
-    """
+    """Filters images plane by plane, so that a result does not depend on the batch."""
 
     kernels: Tensor
 
@@ -44,7 +38,7 @@ class WienerBank(nn.Module):
         self._transformed: tuple[object, Tensor] | None = None
 
     def mix(self, images: Tensor, shares: Tensor) -> Tensor:
-        """Sum the residuals of the filters, weighted by their shares.
+        """Sum the residuals of the filters, weighted by their shares; ``(B, C, H, W)`` float32.
 
         Parameters
         ----------
@@ -52,11 +46,6 @@ class WienerBank(nn.Module):
             ``(B, C, H, W)`` float32 in unit intensities; H and W are larger than the reach.
         shares
             ``(B, settings.n_results, H, W)`` float32, in the order of `residuals`.
-
-        Returns
-        -------
-        Tensor
-            ``(B, C, H, W)`` float32.
         """
         mixed = []
         for image, own in zip(images, shares, strict=True):

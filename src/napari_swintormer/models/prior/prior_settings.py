@@ -1,8 +1,8 @@
-"""The settings of a prior; imports no torch, so that a model's card can hold them."""
+"""Settings of a prior, as a model's card stores them; imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,34 +12,30 @@ Solver = Literal["ddim", "ancestral", "dpm++", "unipc"]
 
 LDM_SOURCE = "CompVis/ldm-super-resolution-4x-openimages"
 LDM_BYTES = 4 * 113_622_563
-"""Size of its parameters in memory."""
+"""Bytes of its parameters in memory."""
 LDM_BYTES_PER_PIXEL = 9000
-"""Most memory that the rest of it takes, of a window in 32-bit floats (8985 measured)."""
+"""Peak memory of a window in float32, beside the parameters (8985 measured)."""
 STEPS_MAX = 1000
-"""Steps of the process that priors are trained on, and so the most that sampling can take."""
+"""Steps of the diffusion process, and so the most steps that sampling can take."""
 
 
 class CompactPriorSettings(BaseModel):
-    """A small prior of our own, whose parameters lie in the weights file of the model.
-
-    The latent of what the blurred image misses is a map of `latent_channels` at 1/4 of its
-    resolution; the denoiser predicts it, clean, from its noised form and from what an encoder sees
-    in the blurred image.
+    """A small prior whose parameters lie in the weights file of the model.
 
     Attributes
     ----------
     encoder
-        Sizes of that encoder: a network like the one that restores, at half the size of the image.
+        Sizes of the network that encodes the blurred image at 1/2 and 1/4 of its size.
     latent_channels
-        Channels of the latent.
+        Channels of the latent, a map at 1/4 of the resolution.
     denoiser_blocks
-        Blocks of the denoiser, at the latent's resolution and as wide as what the encoder tells.
+        Blocks of the denoiser.
     start
-        Step at which sampling starts, from zero noised so far.
+        Step at which sampling starts: latents are noised for this many steps.
     num_inference_steps
-        Steps unless the user says otherwise; deterministic.
+        Default number of deterministic steps.
     solver
-        ``"ddim"``, or one of diffusers: ``"dpm++"``, ``"unipc"``.
+        ``"ddim"``; or a solver of diffusers, ``"dpm++"`` or ``"unipc"``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -53,10 +49,10 @@ class CompactPriorSettings(BaseModel):
     solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
 
     @model_validator(mode="after")
-    def _encoder_sees_one_image(self) -> Self:
+    def _encoder_takes_one_image(self) -> Self:
         if self.encoder.views != 1 or self.encoder.prior_channels:
             raise ValueError(
-                f"the encoder of a prior sees one image and no prior (got views="
+                f"the encoder of a prior takes one image and no prior (got views="
                 f"{self.encoder.views} and prior_channels={self.encoder.prior_channels})"
             )
         return self
@@ -68,29 +64,29 @@ class CompactPriorSettings(BaseModel):
 
     @property
     def prior_channels(self) -> int:
-        """Channels that the network gets: those of an image."""
+        """Channels of the network's prior input."""
         return self.channels
 
 
 class LdmPriorSettings(BaseModel):
     """The paper's prior: a latent diffusion model for super-resolution, 113.6 M parameters.
 
-    Its latent has three channels on the image's own grid and goes to the network as it is.
+    Its latent has three channels and the size of the image; the network takes it undecoded.
 
     Attributes
     ----------
     source
-        Where its parameters are, on the Hugging Face hub; the user may name another place.
+        Default address of its parameters on the Hugging Face hub.
     num_inference_steps
-        Steps unless the user says otherwise.
+        Default number of steps.
     eta
-        Noise that the steps add; 1 in the released script, 0 is deterministic.
+        Noise of the steps; 1 in the released script, 0 is deterministic.
     solver
-        ``"ddim"`` as in the released script, ``"ancestral"`` as in the paper's text, or one of
-        diffusers: ``"dpm++"``, ``"unipc"``.
+        ``"ddim"`` as in the released script; ``"ancestral"`` as in the paper's text; or a solver of
+        diffusers, ``"dpm++"`` or ``"unipc"``.
     window, shift
-        Sides of the windows that the denoiser sees at once and the step between them, in pixels;
-        their predictions are blended at every step.
+        Side of the denoiser's windows and the step between them, in pixels; predictions of
+        overlapping windows are blended at every step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -105,20 +101,10 @@ class LdmPriorSettings(BaseModel):
     window: int = Field(128, ge=32, le=4096, multiple_of=8)
     shift: int = Field(64, ge=8, le=4096, multiple_of=8)
 
-    @property
-    def channels(self) -> int:
-        """Channels of the image."""
-        return 3
-
-    @property
-    def prior_channels(self) -> int:
-        """Channels that the network gets."""
-        return 3
-
-    @property
-    def start(self) -> int:
-        """Step at which sampling starts: from pure noise."""
-        return STEPS_MAX
+    # the image, the network's prior input, and the step of pure noise that sampling starts from
+    channels: ClassVar[int] = 3
+    prior_channels: ClassVar[int] = 3
+    start: ClassVar[int] = STEPS_MAX
 
 
 PriorSettings = Annotated[CompactPriorSettings | LdmPriorSettings, Field(discriminator="kind")]
