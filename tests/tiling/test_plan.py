@@ -3,7 +3,7 @@
 import pytest
 
 from napari_swintormer.errors import SettingsError, TilingError
-from napari_swintormer.tiling.plan import DeviceMemory, make_plan
+from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_plan
 
 
 def test_figures_of_a_stack() -> None:
@@ -15,7 +15,7 @@ def test_figures_of_a_stack() -> None:
         n_planes=3,
         channels=1,
         batch_size=2,
-        rate=512 * 512 * 10,
+        profile=RestorerProfile(rate=512 * 512 * 10),
     )
     assert plan.n_tiles == 3 * 4 * 8
     assert plan.seconds == pytest.approx(9.6)
@@ -40,7 +40,7 @@ def test_memory_of_the_restorer_counts_where_it_lies() -> None:
             tile_size=256,
             overlap=0,
             batch_size=4,
-            device_memory=memory,
+            profile=RestorerProfile(device_memory=memory),
         )
 
     used = int(1e6 + 100 * 256 * 256 * 4)
@@ -61,7 +61,8 @@ def test_memory_of_the_restorer_counts_where_it_lies() -> None:
     ],
 )
 def test_one_line(rate: float | None, line: str) -> None:
-    plan = make_plan((300, 400), dtype="uint8", tile_size=512, overlap=64, rate=rate)
+    profile = RestorerProfile(rate=rate)
+    plan = make_plan((300, 400), dtype="uint8", tile_size=512, overlap=64, profile=profile)
     assert plan.describe("CPU") == line
 
 
@@ -72,7 +73,7 @@ def test_one_line_names_device_memory() -> None:
         tile_size=512,
         overlap=64,
         channels=3,
-        device_memory=DeviceMemory(1e8, 1e4),
+        profile=RestorerProfile(device_memory=DeviceMemory(1e8, 1e4)),
     )
     assert plan.describe("NVIDIA H100") == (
         "49 tiles of 512 px on NVIDIA H100, 0.3 GB of memory, 2.7 GB on the device, 0.1 GB on disk"
@@ -80,7 +81,8 @@ def test_one_line_names_device_memory() -> None:
 
 
 def test_refusals() -> None:
+    profile = RestorerProfile(minimum_tile_size=64)
     with pytest.raises(TilingError, match="Use tile_size >= 64"):
-        make_plan((99, 99), dtype="uint8", tile_size=32, overlap=0, minimum_tile_size=64)
+        make_plan((99, 99), dtype="uint8", tile_size=32, overlap=0, profile=profile)
     with pytest.raises(SettingsError, match=r"got batch_size=0\). Use 1 on a CPU"):
         make_plan((99, 99), dtype="uint8", tile_size=32, overlap=0, batch_size=0)

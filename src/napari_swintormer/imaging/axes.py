@@ -24,12 +24,8 @@ _ADVICE_BY_KIND = {
 def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
     """Refuse what is not an image of real numbers, with an `ImageError`.
 
-    Parameters
-    ----------
-    shape
-        Two to six sizes, none of them zero.
-    dtype
-        Signed or unsigned integers, or floats of 16, 32 or 64 bits, in any byte order.
+    An image has two to six sizes, none of them zero. Its pixels are signed or unsigned integers, or
+    floats of 16, 32 or 64 bits, in any byte order.
     """
     dtype = np.dtype(dtype)
     if dtype.kind not in "uif" or dtype.itemsize > 8:
@@ -52,30 +48,13 @@ def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
 
 
 def resolve_axes(shape: Sequence[int], dtype: DTypeLike, axes: str | None = None) -> str:
-    """Check the given axes, or guess them from the shape.
+    """Check the given axes, or guess them from the shape; one upper-case letter per dimension.
 
-    The guess is ``YX``; ``YXS`` or ``ZYX``; ``ZYXS`` or ``TZYX``. A last dimension of 3 or 4 in an
-    unsigned or float image counts as the samples of a colour. Five dimensions are never guessed.
+    `axes` are letters of ``TCZYXS`` in any order and case, Y and X among them; S has the size 1 to
+    4. The guess is ``YX``; ``YXS`` or ``ZYX``; ``ZYXS`` or ``TZYX``: a last dimension of 3 or 4 in
+    an unsigned or float image counts as the samples of a colour. Five dimensions are never guessed.
+    An `ImageError` says why an image cannot be deblurred, or why axes do not fit.
 
-    Parameters
-    ----------
-    shape, dtype
-        Sizes and data type of an image that `check_image` accepts.
-    axes
-        Letters of ``TCZYXS`` in any order and case, Y and X among them; S has the size 1 to 4.
-
-    Returns
-    -------
-    str
-        One upper-case letter per dimension.
-
-    Raises
-    ------
-    ImageError
-        `check_image` refuses the image, or the axes do not fit it.
-
-    Examples
-    --------
     >>> resolve_axes((40, 512, 512), "uint16")
     'ZYX'
     >>> resolve_axes((3, 512, 512), "uint16", "cyx")

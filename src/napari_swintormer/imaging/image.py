@@ -40,11 +40,9 @@ class Image:
         One letter of ``TCZYXS`` per dimension.
     path
         File or folder that the image comes from, or goes to.
-    pixel_size
-        Size of a step along an axis, in `unit`; axes of unknown size are absent.
-    unit
-        Name of the unit of an axis, such as ``"micrometer"`` or ``"second"``; an axis with a pixel
-        size but without a unit has an unknown unit.
+    pixel_size, unit
+        Size of a step along an axis, and the name of its unit, such as ``"micrometer"``; axes of
+        unknown size or unit are absent.
     levels
         Arrays like `data` of the coarser levels of a pyramid, finest first.
     """

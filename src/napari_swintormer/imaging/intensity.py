@@ -1,17 +1,16 @@
-"""From the intensities of an image to the unit range of a network, and exactly back.
+"""Intensities of an image to the unit range of a network, and exactly back.
 
 Most photographs fill their range; microscopy rarely does: a camera offset of 100, a background that
 fills 99.95 % of the pixels, beads at 5000, a few hot pixels at 65535. The range is therefore
-measured on the image, on a sample that does not depend on how the image is stored, by three rules:
+measured on a sample of the image, which does not depend on how the image is stored:
 
-1. A pixel counts at most as bright as its brightest neighbour (`_despeckle`): hot pixels stand
+1. A pixel counts at most as bright as its brightest neighbour (`_despeckle`). Hot pixels stand
    alone, structure in a blurred image never does.
-2. The range ends where 99.9 % of the pixels lie below (`IntensityConvention.high`) ...
-3. ... or where 99 % of the *structure* lies below, whichever is more (`_upper_end`). Structure is
-   what rises above its surroundings by more than five times the noise. Without this rule, 99.9 % of
-   an image of sparse beads is background, the range spans only its noise, and the beads pass the
-   network clipped. In photographs, and wherever structure covers a tenth of the image or more, the
-   rule adds nothing.
+2. The range ends at the intensity that 99.9 % of the pixels lie below (`IntensityConvention.high`),
+   or that 99 % of the *structure* lies below, whichever is more (`_upper_end`). Structure rises
+   above its surroundings by more than five times the noise. Without it, 99.9 % of an image of
+   sparse beads is background: the range would span its noise, and the beads would be clipped.
+   Where structure covers a tenth of the image or more, it adds nothing.
 
 The lower end follows from the same rules on the negated image.
 """
@@ -38,16 +37,16 @@ if TYPE_CHECKING:
 _REGIONS = 64
 _REGIONS_OF_ALL_GROUPS = 1024
 _REGIONS_AT_LEAST = 4
-# Structure rises above the median of its surroundings, a square of this side, by this many
-# standard deviations of the noise.
+# Structure rises above the median of its surroundings, a square of this side in pixels, by this
+# many standard deviations of the noise.
 _SURROUNDINGS = 48
 _STRUCTURE_SIGMAS = 5.0
 _STRUCTURE_PERCENTILE = 99.0
-# Unit intensities are held within this: float32 then resolves a change to 1e-6, and the network
-# sees nothing outside [0, 1] anyway.
+# Limit of unit intensities: float32 then resolves a change to 1e-6, and the network ignores what
+# lies outside [0, 1] anyway.
 _UNIT_LIMIT = 16.0
-# A sensor of 10, 12 or 14 bits saturates below the maximum of uint16; believed when this share of
-# the sample sits exactly there and nothing above.
+# A sensor of 10, 12 or 14 bits saturates below the maximum of uint16: this share of the sample sits
+# exactly there, and nothing above.
 _SENSOR_BITS = (10, 12, 14)
 _SATURATED_SHARE = 1e-4
 
@@ -58,7 +57,7 @@ class IntensityConvention(BaseModel):
     Attributes
     ----------
     scope
-        Which planes share a range: all of the ``"image"``, those of a ``"channel"``, or each
+        Which planes share a range: all planes of the ``"image"``, or of a ``"channel"``; or each
         ``"plane"`` has its own.
     low, high
         Percentiles that become 0 and 1.
@@ -72,7 +71,7 @@ class IntensityConvention(BaseModel):
 
     @property
     def whole(self) -> bool:
-        """Whether the model wants all of the range, as networks trained on photographs do."""
+        """Whether the model wants the whole range, as networks trained on photographs do."""
         return (self.low, self.high) == (0, 100)
 
 
@@ -85,12 +84,11 @@ class IntensityRange:
     low, high
         Intensities that become 0 and 1. Equal in an image without structure, which stays as it is.
     floor, ceiling
-        In a float image a change leads to no intensity outside these, but leaves alone what lies
-        there already.
+        Limits of the result in a float image; pixels beyond them stay as they are.
     saturation
-        Pixels of at least this intensity carry no information and are not changed; None for none.
+        Pixels of at least this intensity carry no information and do not change; None for none.
     strength
-        How much of a change `apply` adds: 1 all of it, more goes further the same way.
+        How much of a change `apply` adds: 1 is all of it, and more goes further the same way.
     """
 
     low: float
@@ -106,18 +104,10 @@ class IntensityRange:
         return self.high - self.low
 
     def to_unit(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        """Bring a region to unit intensities.
+        """Bring a ``(C, h, w)`` region to unit intensities: ``(raw - low) / (high - low)``.
 
-        Parameters
-        ----------
-        raw
-            ``(C, h, w)`` in the dtype of the image.
-
-        Returns
-        -------
-        NDArray
-            ``(C, h, w)``, ``(raw - low) / (high - low)``, limited to ±16; NaN and infinite pixels
-            take the value of the nearest finite pixel of the region, 0 where there is none.
+        The result is limited to ±16. NaN and infinite pixels take the value of the nearest finite
+        pixel of the region, or 0 where there is none.
         """
         if self.gain == 0:
             return np.zeros(raw.shape, np.float32)
@@ -129,22 +119,12 @@ class IntensityRange:
         return np.clip(unit, -_UNIT_LIMIT, _UNIT_LIMIT).astype(np.float32, copy=False)
 
     def apply(self, raw: NDArray[Any], change: NDArray[np.float32]) -> NDArray[Any]:
-        """Add a change in unit intensities to a region of the image.
+        """Add a change in unit intensities to a region; both are ``(C, h, w)``.
 
-        Parameters
-        ----------
-        raw
-            ``(C, h, w)`` in the dtype of the image.
-        change
-            ``(C, h, w)`` in unit intensities.
-
-        Returns
-        -------
-        NDArray
-            ``raw + step`` in the dtype of `raw`, within `floor` and `ceiling`, with ``step = gain *
-            strength * change``; integers move by the step rounded half to even, up to the ends of
-            their dtype. Pixels without change, and saturated, NaN and infinite ones, keep every
-            bit.
+        The result is ``raw + step`` in the dtype of `raw`, within `floor` and `ceiling`, with
+        ``step = gain * strength * change``. Integers move by the step rounded half to even, up to
+        the ends of their dtype. Pixels without change, and saturated, NaN and infinite pixels, keep
+        every bit.
         """
         working = _working_type(raw.dtype)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -158,21 +138,21 @@ class IntensityRange:
         return np.where((step == 0) | self._kept(raw), raw, changed)
 
     def deviation(self, raw: NDArray[Any], contrasts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring the differences of several samples to the units of the image.
+        """Return the standard deviation of N samples of a region in the units of the image.
 
         Parameters
         ----------
         raw
-            ``(C, h, w)`` in the dtype of the image.
+            The region, ``(C, h, w)``.
         contrasts
-            ``((N - 1) * C, h, w)``, what the N samples differ by, in unit intensities: N - 1 times
+            ``((N - 1) * C, h, w)``, the differences of the samples in unit intensities: N - 1 times
             the variance of a pixel is the sum of their squares.
 
         Returns
         -------
         NDArray
-            Standard deviation of the samples, ``(C, h, w)`` float32; 0 at pixels that `apply`
-            leaves alone whatever the change. The ends of the range and of the dtype are ignored.
+            ``(C, h, w)`` float32; 0 at pixels that `apply` never changes. The ends of the range and
+            of the dtype are ignored.
         """
         squares = np.square(contrasts).reshape(-1, *raw.shape)
         gain = np.float32(self.gain * self.strength)
@@ -181,31 +161,17 @@ class IntensityRange:
         return deviation
 
     def _kept(self, raw: NDArray[Any]) -> NDArray[np.bool_]:
-        """Pixels that no change applies to."""
+        """Mark the pixels that never change."""
         kept: NDArray[np.bool_] = ~np.isfinite(raw)
         return kept if self.saturation is None else kept | (raw >= self.saturation)
 
 
 def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[IntensityRange]:
-    """Measure the intensity ranges of an image, see the module for the rules.
+    """Measure the intensity range of every plane; planes of one group share the object.
 
-    Some planes of an image have the ranges that they have in the whole one.
-
-    Reads a fixed sample: at most 64 regions of 192 x 192 pixels per group of planes (4 where every
-    plane of a long stack is a group), spread over planes and pixels. Its positions depend on the
-    shape alone.
-
-    Parameters
-    ----------
-    planes
-        The image.
-    convention
-        What the model wants.
-
-    Returns
-    -------
-    list[IntensityRange]
-        One per plane; planes of one group share the object.
+    It reads at most 64 regions of 192 x 192 pixels per group of planes (4 where every plane of a
+    long stack is a group). Their positions depend on the shape of the image alone. A part of an
+    image has the ranges of the whole image.
     """
     numbers, planes = planes.numbers, planes.whole
     groups: dict[int, list[int]] = {}
@@ -223,7 +189,7 @@ def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[Inte
 
 
 def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> IntensityRange:
-    """Range of a group of planes from regions ``(C, h, w)`` of it."""
+    """Range of a group of planes from ``(C, h, w)`` regions."""
     dtype = sample[0].dtype
     floor, ceiling, saturation = _limits(sample)
     regions = [np.where(np.isfinite(region), region, np.nan).astype(float) for region in sample]
@@ -239,7 +205,7 @@ def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> Int
 
 
 def _limits(sample: list[NDArray[Any]]) -> tuple[float, float, int | None]:
-    """Floor, ceiling and saturation of an image, see `IntensityRange`."""
+    """Floor, ceiling and saturation of an image."""
     dtype = sample[0].dtype
     pixels = np.concatenate([region.ravel() for region in sample])
     if dtype.kind == "f":
@@ -257,7 +223,7 @@ def _limits(sample: list[NDArray[Any]]) -> tuple[float, float, int | None]:
 
 
 def _upper_end(regions: list[NDArray[np.float64]], percentile: float, noise: float) -> float:
-    """Intensity where structure ends upwards, see the module; NaN where nothing is finite."""
+    """Upper end of the range by the rules above; NaN where nothing is finite."""
     pixels, structure = [], []
     for surroundings in _neighbourhoods(map(_despeckle, regions)):
         finite = surroundings[np.isfinite(surroundings)]
@@ -300,8 +266,8 @@ def _despeckle(region: NDArray[np.float64]) -> NDArray[np.float64]:
 def _noise(regions: list[NDArray[np.float64]]) -> float:
     """Estimate the standard deviation of the noise from the differences of neighbours.
 
-    The mean of the smallest 99 %: a median would be zero in images of few photons, and the rest
-    are edges and hot pixels.
+    It takes the mean of the smallest 99 %. The rest are edges and hot pixels, and a median would be
+    zero in images of few photons.
     """
     axis = 2 if regions[0].shape[2] > 1 else 1
     differences = np.abs(np.concatenate([np.diff(r, axis=axis).ravel() for r in regions]))
@@ -313,18 +279,16 @@ def _noise(regions: list[NDArray[np.float64]]) -> float:
 
 
 def _add(raw: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
-    """Add whole steps to integers, exactly and up to the ends of their dtype.
-
-    Float arithmetic would lose the last digits of 64-bit integers.
-    """
+    """Add whole steps to integers, exactly (floats lose digits) and within their dtype."""
     ends, unsigned = np.iinfo(raw.dtype), np.dtype(f"u{raw.dtype.itemsize}")
     # Modular arithmetic: distances are right although signed pixels and ends wrap around.
-    place = raw.astype(unsigned)
-    room_up = np.array(ends.max).astype(unsigned) - place
-    room_down = place - np.array(ends.min).astype(unsigned)
+    origin = raw.astype(unsigned)
+    room_up = np.array(ends.max).astype(unsigned) - origin
+    room_down = origin - np.array(ends.min).astype(unsigned)
     largest = np.nextafter(step.dtype.type(2.0 ** (8 * unsigned.itemsize)), step.dtype.type(0))
     distance = np.minimum(np.abs(step), np.floor(largest)).astype(unsigned)
-    up, down = place + np.minimum(distance, room_up), place - np.minimum(distance, room_down)
+    up = origin + np.minimum(distance, room_up)
+    down = origin - np.minimum(distance, room_down)
     added: NDArray[Any] = np.where(step > 0, up, down).astype(raw.dtype)
     return added
 

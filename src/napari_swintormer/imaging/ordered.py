@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 class Ordered(LazyArray):
     """A view of an array-like with its axes in another order, to read and to write.
 
-    Attributes
-    ----------
-    stored
-        Array-like with `shape`, `dtype` and slicing.
-    stored_axes, axes
-        Letters of its axes, and the same letters in the order of the view.
+    `stored_axes` are the letters of the array's axes, `axes` the same letters in the new order.
     """
 
     stored: Any

@@ -21,17 +21,8 @@ Spans = dict[str, tuple[int, int]]
 
 
 def parse_planes(text: str, axes: str, shape: Sequence[int]) -> Spans:
-    """Read the user's choice of planes.
+    """Read the user's choice of planes: indices, or ranges as Python writes them, along T, C or Z.
 
-    Parameters
-    ----------
-    text
-        ``"Z=2:5"`` or ``"T=0, Z=3:"``: indices, or ranges as Python writes them, along T, C or Z.
-    axes, shape
-        Letters and sizes of the image's axes.
-
-    Examples
-    --------
     >>> parse_planes("T=1, Z=2:", "TZYX", (3, 10, 64, 64))
     {'T': (1, 2), 'Z': (2, 10)}
     """
@@ -64,8 +55,6 @@ def parse_planes(text: str, axes: str, shape: Sequence[int]) -> Spans:
 def format_planes(spans: Mapping[str, tuple[int, int]]) -> str | None:
     """Write spans as `parse_planes` reads them; None for no spans.
 
-    Examples
-    --------
     >>> format_planes({"Z": (2, 5), "T": (1, 2)})
     'Z=2:5, T=1:2'
     """
@@ -85,15 +74,7 @@ def cut_planes(data: Any, axes: str, spans: Mapping[str, tuple[int, int]]) -> An
 
 @dataclass(frozen=True, eq=False)
 class Part(LazyArray):
-    """A view of a region of an array-like.
-
-    Attributes
-    ----------
-    data
-        Array-like with `shape`, `dtype` and slicing.
-    starts, shape
-        First index and size of the region along every dimension.
-    """
+    """A view of a region of an array-like, from `starts` on and of the size `shape`."""
 
     data: Any
     starts: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""An image seen as numbered planes, the unit that tiles, ranges and results are counted in."""
+"""An image seen as numbered planes, the unit of tiles, intensity ranges and results."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Planes:
     """An image of any axes, read and written as ``(C, Y, X)`` planes.
 
     Red, green and blue form one plane of C = 3 for a model of three channels, and one plane of
-    C = 1 each for a model of one channel. Every index of T, C and Z is a plane of its own, for
-    channels of a microscope show different things and are never mixed. An alpha sample (the last of
-    two or four) is no part of any plane: `write` copies it as it is.
+    C = 1 each for a model of one channel. Every index of T, C and Z is a plane of its own: channels
+    of a microscope show different things and are never mixed. An alpha sample (the last of two or
+    four) belongs to no plane; `write` copies it.
 
-    Nothing is read before `read`, and then only the region asked for. Threads may read and write at
-    the same time: the image itself is asked for one region at a time.
+    Pixels are read by the methods, and only the region asked for. Threads may read and write at the
+    same time: the image is asked for one region at a time.
 
     Parameters
     ----------
@@ -42,37 +42,23 @@ class Planes:
     channels
         Channels of the model, 1 or 3.
     second_view
-        Another image of the same scene, of the same shape and data type, which is read beside this
-        one: the other view of a dual-pixel camera. None for a single view.
+        Another image of the same scene, of the same shape and data type: the other view of a
+        dual-pixel camera. None for a single view.
 
     Attributes
     ----------
-    data
-        As given.
-    axes
-        As given, in upper case.
-    second
-        The planes of the second view, or None.
     shape
         ``(Y, X)`` of a plane in pixels.
     channels
         C of a plane: 3 for colour on a model of three channels, else 1.
-    model_channels
-        Channels of the model, as given.
     planes_per_position
         Planes that share an index of T, C and Z: 3 for colours on a model of one channel, else 1.
     dtype
-        Of the image, in the byte order of this machine.
-    whole
-        The planes that these are a part of; themselves where they are none.
-    numbers
-        Number of each plane in `whole`.
-
-    Raises
-    ------
-    ImageError
-        When image and axes do not fit, the two views differ in shape or data type, or `channels`
-        is neither 1 nor 3.
+        Data type of the image, in the byte order of this machine.
+    second
+        The planes of the second view, or None.
+    whole, numbers
+        The planes of the whole image, and the number of each plane among them, for a `part`.
     """
 
     def __init__(self, data: Any, axes: str, channels: int, second_view: Any = None) -> None:
@@ -96,7 +82,6 @@ class Planes:
         # The dimensions that a region keeps, S among them, move to (S, Y, X).
         kept = [a for a in self.axes if a in "SYX"]
         self._to_plane = [kept.index(a) for a in ("S", "Y", "X") if a in kept]
-
         self.numbers: Sequence[int] = range(len(self))
         self.second: Planes | None = None
         if second_view is not None:
@@ -104,7 +89,7 @@ class Planes:
             self.second = Planes(second_view, axes, channels)
 
     def part(self, spans: Spans) -> Planes:
-        """See some planes of the image as an image; each keeps its number in the whole one."""
+        """View some planes of the image as an image."""
         part = Planes(cut_planes(self.data, self.axes, spans), self.axes, self.model_channels)
         part.whole = self
         part.second = None if self.second is None else self.second.part(spans)
@@ -124,48 +109,18 @@ class Planes:
         return prod(self._stack_shape) * self.planes_per_position
 
     def read(self, plane: int, y: slice, x: slice) -> NDArray[Any]:
-        """Read a region of a plane.
-
-        Parameters
-        ----------
-        plane
-            Number of the plane, from 0.
-        y, x
-            The region in pixels, inside the plane.
-
-        Returns
-        -------
-        NDArray
-            ``(C, h, w)`` in the dtype of the image; may share memory with it.
-        """
+        """Read a region of a plane: ``(C, h, w)`` in `dtype`; may share memory with the image."""
         return self._read(self._index(plane, y, x))
 
     def read_views(self, plane: int, y: slice, x: slice) -> NDArray[Any]:
-        """Read a region of all views of the scene, one after the other.
-
-        Parameters
-        ----------
-        plane, y, x
-            As in `read`.
-
-        Returns
-        -------
-        NDArray
-            ``(n_views * C, h, w)`` in the dtype of the image.
-        """
+        """Read a region of all views, one after the other: ``(n_views * C, h, w)`` in `dtype`."""
         first = self.read(plane, y, x)
         if self.second is None:
             return first
         return np.concatenate([first, self.second.read(plane, y, x)])
 
     def read_all(self, regions: Iterable[tuple[int, slice, slice]]) -> list[NDArray[Any]]:
-        """Read several regions, as `read` does; of a dask array all at once.
-
-        Parameters
-        ----------
-        regions
-            ``(plane, y, x)`` of each.
-        """
+        """Read several regions ``(plane, y, x)`` as `read` does; of a dask array all at once."""
         parts = [self.data[self._index(*region)] for region in regions]
         if hasattr(self.data, "dask"):
             from dask.base import compute
@@ -174,16 +129,9 @@ class Planes:
         return [self._from_image(np.asarray(part)) for part in parts]
 
     def write(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:
-        """Write a region of a plane, and the alpha sample of these pixels with it.
+        """Write a region of a plane, and copy the alpha sample of its pixels.
 
-        Parameters
-        ----------
-        out
-            Array-like of the image's shape and axes that takes slices.
-        plane, y, x
-            As in `read`.
-        block
-            ``(C, h, w)``, what becomes of the region.
+        `out` is an array-like of the image's shape and axes; `block` is ``(C, h, w)``.
         """
         first = self._first_sample(plane)
         stop = first + self.channels
@@ -197,43 +145,27 @@ class Planes:
         out[self._index(plane, y, x, slice(first, stop))] = self._from_plane(block)
 
     def write_beside(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:
-        """Write a region of a plane into an array that tells something of the image.
-
-        Parameters
-        ----------
-        out, plane, y, x, block
-            As in `write`, of any data type; where the image has alpha, `out` stays as it is.
-        """
-        first = self._first_sample(plane)
-        samples = slice(first, first + self.channels)
-        out[self._index(plane, y, x, samples)] = self._from_plane(block)
+        """Write a region into an array beside the image, of any data type, without alpha."""
+        out[self._index(plane, y, x)] = self._from_plane(block)
 
     def numbers_at(self, position: Mapping[str, int]) -> range:
-        """Give the numbers of the planes at one position; three for colours on a grey model.
-
-        Parameters
-        ----------
-        position
-            Index along each of T, C and Z that the image has.
-        """
-        place = tuple(position[axis] for axis in self._stack_axes)
-        first = int(np.ravel_multi_index(place, self._stack_shape)) if place else 0
+        """Give the numbers of the planes at an index of T, C and Z; three for grey models."""
+        indices = tuple(position[axis] for axis in self._stack_axes)
+        first = int(np.ravel_multi_index(indices, self._stack_shape)) if indices else 0
         first *= self.planes_per_position
         return range(first, first + self.planes_per_position)
 
     def position(self, plane: int) -> dict[str, int]:
         """Give the index of a plane along each of T, C and Z that the image has."""
-        return dict(zip(self._stack_axes, self._position(plane), strict=True))
+        if not 0 <= plane < len(self):
+            raise IndexError(f"plane {plane} of {len(self)}")
+        indices = np.unravel_index(plane // self.planes_per_position, self._stack_shape or [1])
+        return {axis: int(i) for axis, i in zip(self._stack_axes, indices, strict=False)}
 
     def cut(self, position: Mapping[str, int], y: slice, x: slice) -> NDArray[Any]:
-        """Read a region with all its samples, in the order of the image's own axes.
+        """Read a region with all its samples, in the image's own order of axes.
 
-        Parameters
-        ----------
-        position
-            As in `numbers_at`; these dimensions stay, with the size 1.
-        y, x
-            As in `read`.
+        `position` is the index along each of T, C and Z; these dimensions stay, with the size 1.
         """
         index = {"Y": y, "X": x, "S": slice(None)}
         index |= {axis: slice(i, i + 1) for axis, i in position.items()}
@@ -241,30 +173,15 @@ class Planes:
         return part.astype(self.dtype, copy=False)
 
     def group(self, plane: int, scope: Scope) -> int:
-        """Give the number of the group that a plane belongs to; a group shares an intensity range.
+        """Give the number of the group of planes that share an intensity range.
 
-        The colours of one pixel are always in one group, so that their ratios are kept.
-
-        Parameters
-        ----------
-        plane
-            Number of the plane.
-        scope
-            ``"image"``: all planes; ``"channel"``: all planes of one index of C; ``"plane"``: the
-            plane alone.
+        The groups are ``"image"``: all planes; ``"channel"``: all planes of one index of C;
+        ``"plane"``: the plane alone. The colours of one pixel are always in one group, so that
+        their ratios are kept.
         """
         if scope == "plane":
             return plane // self.planes_per_position
-        if scope == "channel" and "C" in self._stack_axes:
-            return self._position(plane)[self._stack_axes.index("C")]
-        return 0
-
-    def _position(self, plane: int) -> tuple[int, ...]:
-        """Give the indices along the axes other than Y, X and S."""
-        if not 0 <= plane < len(self):
-            raise IndexError(f"plane {plane} of {len(self)}")
-        place = np.unravel_index(plane // self.planes_per_position, self._stack_shape or [1])
-        return tuple(int(i) for i in place[: len(self._stack_shape)])
+        return self.position(plane).get("C", 0) if scope == "channel" else 0
 
     def _first_sample(self, plane: int) -> int:
         return plane % self.planes_per_position
@@ -272,12 +189,11 @@ class Planes:
     def _index(
         self, plane: int, y: slice, x: slice, samples: slice | None = None
     ) -> tuple[int | slice, ...]:
-        """Index of a region in the image; of the samples that the plane consists of, or others."""
+        """Index of a region in the image; by default of the samples that the plane consists of."""
         if samples is None:
             first = self._first_sample(plane)
             samples = slice(first, first + self.channels)
-        index: dict[str, int | slice] = {"Y": y, "X": x, "S": samples}
-        index.update(zip(self._stack_axes, self._position(plane), strict=True))
+        index: dict[str, int | slice] = {"Y": y, "X": x, "S": samples, **self.position(plane)}
         return tuple(index[a] for a in self.axes)
 
     def _read(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
@@ -286,19 +202,19 @@ class Planes:
         return self._from_image(region)
 
     def _from_image(self, region: NDArray[Any]) -> NDArray[Any]:
-        """Turn a region in the order of the image's own axes into ``(C, h, w)``."""
+        """Turn a region in the image's own order of axes into ``(C, h, w)``."""
         region = region.astype(self.dtype, copy=False).transpose(self._to_plane)
         return region if "S" in self.axes else region[np.newaxis]
 
     def _from_plane(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Turn ``(C, h, w)`` into the order of the image's own axes."""
+        """Turn ``(C, h, w)`` into the image's own order of axes."""
         if "S" not in self.axes:
             block = block[0]
         return block.transpose(np.argsort(self._to_plane))
 
 
 def _check_alike(first: Any, second: Any) -> None:
-    """Refuse two views of which one is no view of the scene of the other."""
+    """Refuse two views of different shape or data type."""
     kinds = [
         (tuple(view.shape), np.dtype(view.dtype).newbyteorder("=")) for view in (first, second)
     ]

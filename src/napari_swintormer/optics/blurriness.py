@@ -43,22 +43,19 @@ _SQUARE = 64  # side in pixels of the squares in which both directions are compa
 
 @dataclass(frozen=True)
 class Blurriness:
-    """How blurred a plane is.
+    """How blurred a plane is, in widths in pixels.
 
     Attributes
     ----------
     width
-        Median over all edges, in pixels; None without an edge.
+        Median over all edges; None without an edge.
     regions
-        Width by region, float32 ``(rows, columns)`` in pixels; NaN without an edge.
-    region_size
-        Side of the regions in pixels.
+        Width by region of side `region_size`, float32 ``(rows, columns)``; NaN without an edge.
     kind
         ``"sharp"``, ``"defocus"`` for blur that is alike in all directions, or ``"motion"``; None
         where nothing is known.
     angle
-        Direction of the motion in degrees, 0 to 135 in steps of 45, anticlockwise from the x axis;
-        None for other kinds.
+        Direction of the motion in degrees, 0 to 135 in steps of 45, anticlockwise from the x axis.
     """
 
     width: float | None
@@ -85,14 +82,9 @@ class Blurriness:
 
 
 def measure_blurriness(plane: NDArray[np.generic], region_size: int = 64) -> Blurriness:
-    """Measure the width of the blur of a plane.
+    """Measure the width of the blur of a plane, ``(Y, X)`` or ``(C, Y, X)``, of any real dtype.
 
-    Parameters
-    ----------
-    plane
-        ``(Y, X)`` or ``(C, Y, X)``, of any real dtype and scale; channels are averaged.
-    region_size
-        Side of the regions in pixels.
+    Channels are averaged. `region_size` is the side of the regions in pixels.
     """
     grey = np.asarray(plane, np.float32)
     grey = grey.mean(axis=0) if grey.ndim == 3 else grey

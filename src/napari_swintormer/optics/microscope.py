@@ -39,16 +39,13 @@ class Microscope:
     ----------
     aperture
         Numerical aperture NA, less than `index`.
-    wavelength
-        Wavelength of the light in air, in micrometres.
-    pixel
-        Side of a pixel on the object, in micrometres.
+    wavelength, pixel
+        Wavelength of the light in air, and side of a pixel on the object, in micrometres.
     index
         Refractive index around the object: 1 air, 1.33 water, 1.52 oil.
-    spherical, astigmatism
-        Zernike-like aberrations in waves at the rim of the pupil.
-    axis
-        Direction of the astigmatism, in radians.
+    spherical, astigmatism, axis
+        Zernike-like aberrations in waves at the rim of the pupil; axis of the astigmatism in
+        radians.
     """
 
     aperture: float
@@ -80,15 +77,9 @@ class Microscope:
     def transmission(self, depth: float, *, condenser: float, phase: float = 0.0) -> PSF:
         """PSF of a weak object in transmitted light, `depth` µm away from the focus.
 
-        Parameters
-        ----------
-        depth
-            With a `phase`, the two sides of the focus differ.
-        condenser
-            Numerical aperture of the condenser over that of the objective, 0.1 to 1. A smaller one
-            makes the light more coherent.
-        phase
-            How much the object delays the light, relative to how much it absorbs.
+        `condenser` is its numerical aperture over that of the objective, 0.1 to 1: a smaller one
+        makes the light more coherent. `phase` tells how much the object delays the light, relative
+        to how much it absorbs; with it, the two sides of the focus differ.
         """
         pupil = self._pupil(depth)
         v, u = pupil_grid()

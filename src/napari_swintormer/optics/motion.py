@@ -26,17 +26,10 @@ _LENS_RADIUS = 0.6  # pixels; every lens blurs a little
 
 
 def camera_shake(extent: float, rng: np.random.Generator) -> Path:
-    """Draw the path of a camera held by hand.
+    """Draw the path of a camera held by hand; `extent` is its largest distance in pixels.
 
     The velocity wanders at random and keeps some of its direction. Now and then a kick reverses it,
     as when the shutter button is pressed.
-
-    Parameters
-    ----------
-    extent
-        Largest distance between two points of the path, in pixels.
-    rng
-        Source of randomness.
     """
     inertia = rng.uniform(0.7, 0.99)
     kick = rng.uniform(0, 0.05)
@@ -52,15 +45,7 @@ def camera_shake(extent: float, rng: np.random.Generator) -> Path:
 
 
 def object_motion(extent: float, rng: np.random.Generator) -> Path:
-    """Draw the path of an object that moves by itself: nearly a line, or a gentle arc.
-
-    Parameters
-    ----------
-    extent
-        Largest distance between two points of the path, in pixels.
-    rng
-        Source of randomness.
-    """
+    """Draw the path of a moving object: nearly a line, or a gentle arc, `extent` pixels long."""
     turn = rng.normal(0, 0.3)
     headings = rng.uniform(0, 2 * math.pi) + turn * np.linspace(-1, 1, _TIMES)
     steps = np.stack([np.sin(headings), np.cos(headings)], axis=1)
@@ -70,17 +55,8 @@ def object_motion(extent: float, rng: np.random.Generator) -> Path:
 def camera_roll(reach: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw how a camera turns around its optical axis during the exposure.
 
-    Parameters
-    ----------
-    reach
-        Largest distance between two positions of the middle of a patch's border, in pixels.
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    NDArray
-        ``(T,)``, displacement of that point along the border, in pixels; its mean is zero.
+    The result ``(T,)`` is the displacement of the middle of a patch's border along that border, in
+    pixels. Its mean is zero, and `reach` the largest distance between two displacements.
     """
     roll = np.cumsum(np.cumsum(rng.standard_normal(_TIMES)) + rng.normal(0, 10))
     roll -= roll.mean()
@@ -91,12 +67,7 @@ def camera_roll(reach: float, rng: np.random.Generator) -> NDArray[np.float64]:
 def corner_paths(path: Path, roll: NDArray[np.float64]) -> list[Path]:
     """Paths of a patch's corners: top left, top right, bottom left, bottom right.
 
-    Parameters
-    ----------
-    path
-        Path of the middle of the patch.
-    roll
-        `camera_roll` at the same times.
+    `path` is the path of the middle, `roll` the `camera_roll` at the same times.
     """
     corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
     return [path + np.stack([roll * x, -roll * y], axis=1) for y, x in corners]

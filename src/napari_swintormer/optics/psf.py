@@ -40,16 +40,9 @@ def gaussian(radius: float) -> PSF:
 
 
 def polygon(radius: float, blades: int, rotation: float = 0.0) -> PSF:
-    """PSF of an aperture with straight blades: a regular polygon.
+    """PSF of an aperture with straight blades: a regular polygon with the area of a disk.
 
-    Parameters
-    ----------
-    radius
-        Radius of the disk of equal area, in pixels.
-    blades
-        Sides of the polygon, at least 3.
-    rotation
-        Direction of the first side's normal, in radians.
+    `rotation` is the direction of the first side's normal, in radians.
     """
     apothem = radius * math.sqrt(math.pi / (blades * math.tan(math.pi / blades)))
     corner = apothem / math.cos(math.pi / blades)
@@ -62,14 +55,8 @@ def polygon(radius: float, blades: int, rotation: float = 0.0) -> PSF:
 def cats_eye(radius: float, cut: float, rotation: float = 0.0) -> PSF:
     """PSF of a round aperture that the lens barrel cuts, as in the corners of a photo.
 
-    Parameters
-    ----------
-    radius
-        Radius of the uncut disk, in pixels.
-    cut
-        Share of the diameter that the barrel's shadow covers: 0 to 0.9.
-    rotation
-        Direction that the shadow comes from, in radians.
+    The barrel's shadow covers the share `cut` of the diameter, 0 to 0.9, and comes from the
+    direction `rotation`, in radians.
     """
     y, x = _pixel_grid(math.ceil(radius + 0.5))
     dy, dx = cut * radius * math.sin(rotation), cut * radius * math.cos(rotation)
@@ -142,16 +129,9 @@ def pupil_grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def amplitude(pupil: NDArray[np.complex128], cutoff: float, half: int) -> NDArray[np.complex128]:
-    """Fourier transform of a pupil, on the fine grid of `integrate_pixels`.
+    """Fourier transform of a pupil on `pupil_grid`, to the fine grid of `integrate_pixels`.
 
-    Parameters
-    ----------
-    pupil
-        Values at the points of `pupil_grid`.
-    cutoff
-        Highest frequency in incoherent light, in cycles per pixel.
-    half
-        Pixels from the middle one to the border.
+    `cutoff` is in cycles per pixel, `half` the number of pixels from the middle one to the border.
     """
     y, _ = _pixel_grid(half)
     transform = np.exp(2j * np.pi * cutoff * np.outer(y[:, 0], _PUPIL_AXIS))

@@ -41,7 +41,7 @@ from napari_swintormer.models.prior.prior_settings import (
 )
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings
-from napari_swintormer.tiling.plan import DeviceMemory, Plan, make_plan
+from napari_swintormer.tiling.plan import DeviceMemory, Plan, RestorerProfile, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -399,12 +399,14 @@ def prepare(
         overlap=settings.overlap * settings.scale,
         blend=settings.blend,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
-        n_devices=settings.device.count(",") + 1,
-        minimum_tile_size=multiple * settings.scale,
-        device_memory=memory,
-        rate=recall_speed(planned_speed_key(sha256, settings)),
         samples=settings.samples or 1,
         uncertainty=settings.uncertainty,
+        profile=RestorerProfile(
+            minimum_tile_size=multiple * settings.scale,
+            device_memory=memory,
+            rate=recall_speed(planned_speed_key(sha256, settings)),
+            n_devices=settings.device.count(",") + 1,
+        ),
     )
     convention = IntensityConvention() if card is None else card.intensity
     return Job(planes, plan, settings, model, convention, adapted)

@@ -1,7 +1,7 @@
 """How much each tile counts where tiles overlap.
 
-Weights are separable: a tile's weight is the product of one weight per row and one per column,
-so the sum over all tiles of the grid is the product of two sums along the axes.
+The weight of a pixel is the product of a weight of its row and a weight of its column. So the sum
+of weights over all tiles of the grid is the product of two sums along the axes.
 """
 
 from __future__ import annotations
@@ -25,23 +25,11 @@ if TYPE_CHECKING:
 def weights_1d(
     length: int, overlap: int, blend: Blend, *, first: bool, last: bool
 ) -> NDArray[np.float32]:
-    """Weights along one axis of a tile.
+    """Weights along one axis of a tile: float32 of shape ``(length,)``, read-only.
 
-    Parameters
-    ----------
-    length, overlap
-        Of the tile along this axis, in pixels.
-    blend
-        ``"uniform"``: ones. ``"smooth"``: rises as a squared sine over the overlap, so that
-        the weights of two neighbours sum to one; always positive.
-    first, last
-        Whether the tile is the first or the last along the axis: nothing falls off towards the
-        border of the image.
-
-    Returns
-    -------
-    NDArray
-        float32 of shape (length,), read-only.
+    ``"uniform"`` weights are ones. ``"smooth"`` weights rise as a squared sine over the overlap;
+    they are always positive, and the weights of two neighbours sum to one. The `first` and the
+    `last` tile do not fall off towards the border of the image. Lengths are in pixels.
     """
     weights = np.ones(length)
     if blend == "smooth" and overlap > 0:
@@ -59,17 +47,7 @@ def weights_1d(
 class Blending:
     """Weights of the tiles of a grid, and their sum at every pixel.
 
-    Parameters
-    ----------
-    grid
-        The tiles.
-    blend
-        ``"uniform"`` (the mean of all tiles, as in the paper) or ``"smooth"``.
-
-    Raises
-    ------
-    TilingError
-        If `blend` is neither.
+    `blend` is ``"uniform"`` (the mean of all tiles, as in the paper) or ``"smooth"``.
     """
 
     grid: TileGrid
@@ -83,21 +61,20 @@ class Blending:
             )
 
     def weights(self, tile: Region) -> NDArray[np.float32] | None:
-        """Weights of one tile, float32 (h, w); None where every weight is one."""
+        """Weights of one tile, float32 ``(h, w)``; None where every weight is one."""
         if self.blend == "uniform":
             return None
         y, x = self._along(0, tile.y0), self._along(1, tile.x0)
         return np.multiply.outer(y, x)
 
     def sum_inverse(self, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One over the sum of weights: float32 (h, 1) and (1, w), to be multiplied."""
+        """One over the sum of weights, as two factors: float32 ``(h, 1)`` and ``(1, w)``."""
         y, x = self._sum_inverse
         return y[region.y0 : region.y1, np.newaxis], x[np.newaxis, region.x0 : region.x1]
 
     @cached_property
     def _sum_inverse(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        y, x = (self._sum_inverse_along(axis) for axis in (0, 1))
-        return y, x
+        return self._sum_inverse_along(0), self._sum_inverse_along(1)
 
     def _along(self, axis: int, start: int) -> NDArray[np.float32]:
         starts, length = self.grid.starts[axis], self.grid.tile_shape[axis]

@@ -1,7 +1,7 @@
 """Where the tiles, blocks and chunks of a plane lie.
 
-Everything is in pixels of the plane and depends on nothing but the four numbers of `TileGrid`:
-not on how the image is stored, nor on the batch size or the order of work.
+Everything is in pixels of the plane and depends on the four numbers of `TileGrid` alone: not on how
+the image is stored, nor on the batch size or the order of work.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_swintormer.errors import TilingError
@@ -45,50 +45,31 @@ class Region(NamedTuple):
 
     def within(self, outer: Region) -> tuple[slice, slice]:
         """Rows and columns as an index into an array that holds `outer`."""
-        return (
-            slice(self.y0 - outer.y0, self.y1 - outer.y0),
-            slice(self.x0 - outer.x0, self.x1 - outer.x0),
-        )
+        (y0, _, x0, _), (height, width) = outer, self.shape
+        y, x = self.y0 - y0, self.x0 - x0
+        return slice(y, y + height), slice(x, x + width)
 
     def meets(self, other: Region) -> bool:
-        """Say whether two have a pixel in common."""
-        return (
-            self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
-        )
+        """Say whether two rectangles have a pixel in common."""
+        common = self.intersection(other)
+        return common.y0 < common.y1 and common.x0 < common.x1
 
     def intersection(self, other: Region) -> Region:
-        """Return the common rectangle of two that meet."""
-        return Region(
-            max(self.y0, other.y0),
-            min(self.y1, other.y1),
-            max(self.x0, other.x0),
-            min(self.x1, other.x1),
-        )
+        """Return the common part of two rectangles that meet."""
+        (a, b, c, d), (e, f, g, h) = self, other
+        return Region(max(a, e), min(b, f), max(c, g), min(d, h))
 
     def hull(self, other: Region) -> Region:
         """Return the smallest rectangle around both."""
-        return Region(
-            min(self.y0, other.y0),
-            max(self.y1, other.y1),
-            min(self.x0, other.x0),
-            max(self.x1, other.x1),
-        )
+        (a, b, c, d), (e, f, g, h) = self, other
+        return Region(min(a, e), max(b, f), min(c, g), max(d, h))
 
 
 def check_tiling(tile_size: int, overlap: int, minimum: int = 1) -> None:
-    """Refuse a tile size and an overlap that do not fit together or do not fit the model.
+    """Refuse a tile size and an overlap that do not fit together, or do not fit the model.
 
-    Parameters
-    ----------
-    tile_size, overlap
-        In pixels.
-    minimum
-        Smallest tile size that the model works with.
-
-    Raises
-    ------
-    TilingError
-        With the values that would work.
+    All are in pixels; `minimum` is the smallest tile size of the model. The `TilingError` names
+    values that work.
     """
     if tile_size < minimum:
         raise TilingError(
@@ -109,11 +90,10 @@ def check_tiling(tile_size: int, overlap: int, minimum: int = 1) -> None:
 
 
 def default_block_size(tile_size: int) -> int:
-    """Side of the blocks for tiles of `tile_size` pixels.
+    """Side of the blocks for tiles of `tile_size` pixels: equal tiles mean equal chunks.
 
-    It depends on nothing else, so that two runs with the same tiles write the same chunks.
-    1024 keeps the margins, which are read twice, small against the block, and makes
-    chunks of 2 to 12 MB.
+    With 1024 pixels or more, margins that are read twice are small against the block, and chunks
+    have 2 to 12 MB.
     """
     return max(_SMALLEST_BLOCK, -(-tile_size // _BLOCK_MULTIPLE) * _BLOCK_MULTIPLE)
 
@@ -133,8 +113,8 @@ def tile_starts(length: int, tile_size: int, overlap: int) -> tuple[int, ...]:
 class TileGrid:
     """The tiles of one plane, grouped into blocks.
 
-    A tile belongs to the block that holds its first pixel, so it reaches at most into the next
-    block to the right, below, and diagonally::
+    A tile belongs to the block that holds its first pixel. It reaches at most into the next block
+    to the right, below, and diagonally::
 
               |<- block_size ->|
               +----------------+----------------+
@@ -154,11 +134,6 @@ class TileGrid:
         Pixels that neighbouring tiles share (more, for the last two).
     block_size
         Side of the blocks, at least `tile_size`; 0 takes `default_block_size`.
-
-    Raises
-    ------
-    TilingError
-        If the numbers do not fit together.
     """
 
     shape: tuple[int, int]
@@ -181,7 +156,7 @@ class TileGrid:
                 f"tile_size={self.tile_size}). Use block_size >= {self.tile_size}."
             )
         for length, starts, tile in zip(self.shape, self.starts, self.tile_shape, strict=True):
-            _prove_cover(length, starts, tile)
+            _assert_covers(length, starts, tile)
 
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -207,7 +182,7 @@ class TileGrid:
     def blocks(self) -> Iterator[BlockIndex]:
         """Yield all blocks in raster order."""
         rows, columns = self.n_blocks
-        return ((row, column) for row in range(rows) for column in range(columns))
+        return product(range(rows), range(columns))
 
     def tiles(self) -> Iterator[Region]:
         """Yield all tiles in raster order."""
@@ -224,13 +199,9 @@ class TileGrid:
 
     def chunk(self, block: BlockIndex) -> Region:
         """Return the part of the plane that lies in `block`: one chunk of the result."""
-        (y, x), size = block, self.block_size
-        return Region(
-            y * size,
-            min((y + 1) * size, self.shape[0]),
-            x * size,
-            min((x + 1) * size, self.shape[1]),
-        )
+        (row, column), size, (height, width) = block, self.block_size, self.shape
+        y, x = row * size, column * size
+        return Region(y, min(y + size, height), x, min(x + size, width))
 
     def reach(self, block: BlockIndex) -> Region:
         """Return the rectangle around the tiles of `block`, empty if it has none."""
@@ -250,36 +221,30 @@ class TileGrid:
         reach, size = self.reach(block), self.block_size
         if 0 in reach.shape:
             return []
-        return [
-            (row, column)
-            for row in range(reach.y0 // size, (reach.y1 - 1) // size + 1)
-            for column in range(reach.x0 // size, (reach.x1 - 1) // size + 1)
-        ]
+        rows = range(reach.y0 // size, (reach.y1 - 1) // size + 1)
+        columns = range(reach.x0 // size, (reach.x1 - 1) // size + 1)
+        return list(product(rows, columns))
 
     def contributors(self, chunk: BlockIndex) -> list[BlockIndex]:
         """Blocks whose tiles touch `chunk`, at most four, in raster order."""
         row, column = chunk
-        neighbours = [(r, c) for r in (row - 1, row) for c in (column - 1, column)]
+        neighbours = product((row - 1, row), (column - 1, column))
         return [block for block in neighbours if min(block) >= 0 and chunk in self.reached(block)]
 
     def _starts_in(self, block: BlockIndex) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        y, x = (
-            starts[
-                bisect_left(starts, index * self.block_size) : bisect_left(
-                    starts, (index + 1) * self.block_size
-                )
-            ]
-            for starts, index in zip(self.starts, block, strict=True)
-        )
-        return y, x
+        def inside(starts: tuple[int, ...], index: int) -> tuple[int, ...]:
+            first, end = index * self.block_size, (index + 1) * self.block_size
+            return starts[bisect_left(starts, first) : bisect_left(starts, end)]
+
+        return inside(self.starts[0], block[0]), inside(self.starts[1], block[1])
 
     def _tiles(self, y: tuple[int, ...], x: tuple[int, ...]) -> Iterator[Region]:
         height, width = self.tile_shape
-        return (Region(y0, y0 + height, x0, x0 + width) for y0 in y for x0 in x)
+        return (Region(y0, y0 + height, x0, x0 + width) for y0, x0 in product(y, x))
 
 
-def _prove_cover(length: int, starts: tuple[int, ...], tile: int) -> None:
-    """Prove that tiles of `tile` pixels cover the axis, in order, without leaving it."""
+def _assert_covers(length: int, starts: tuple[int, ...], tile: int) -> None:
+    """Assert that tiles of `tile` pixels cover the axis, in order, without leaving it."""
     assert starts[0] == 0
     assert starts[-1] + tile == length
     assert all(0 < b - a <= tile for a, b in pairwise(starts))

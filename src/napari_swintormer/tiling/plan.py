@@ -21,16 +21,10 @@ _FLOAT = 4  # bytes of a float32
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """What the restorer needs while it works, as measured on small batches.
+    """Memory that the restorer needs while it works, as measured on small batches.
 
-    Attributes
-    ----------
-    fixed
-        Bytes for the weights.
-    per_pixel
-        Bytes per pixel of a batch, of all channels together.
-    on_host
-        Whether the device uses the computer's main memory, as a CPU does.
+    `fixed` are bytes for the weights, `per_pixel` bytes per pixel of a batch, of all channels
+    together. `on_host` tells whether the device uses the computer's main memory, as a CPU does.
     """
 
     fixed: float
@@ -39,15 +33,25 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True)
+class RestorerProfile:
+    """What a plan knows of the restorer and its devices.
+
+    `rate` is the speed in pixels of tiles per second, for one sample. It and the memory are None
+    while they are not measured.
+    """
+
+    minimum_tile_size: int = 1
+    device_memory: DeviceMemory | None = None
+    rate: float | None = None
+    n_devices: int = 1
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything a run does, before it runs; made by `make_plan`.
 
     Attributes
     ----------
-    blending
-        The tile grid of a plane and how tiles are blended.
-    n_planes, channels
-        Number of planes and channels of a plane.
     batch_size
         Tiles in one forward pass.
     host_bytes
@@ -61,8 +65,7 @@ class Plan:
     samples
         How often every tile is restored.
     depth
-        Images that are summed up for a plane: the result, and with uncertainty what the samples
-        differ by.
+        Images that are summed up for a plane: 1, or with uncertainty the number of samples.
     """
 
     blending: Blending
@@ -87,23 +90,22 @@ class Plan:
         return self.n_planes * self.grid.n_tiles
 
     def describe(self, device_name: str) -> str:
-        """Say the plan in one line.
+        """Describe the plan in one line.
 
         Examples
         --------
-        >>> plan = make_plan((6000, 4000), dtype="uint16", tile_size=512, overlap=64, rate=400_000)
+        >>> profile = RestorerProfile(rate=400_000)
+        >>> plan = make_plan(
+        ...     (6000, 4000), dtype="uint16", tile_size=512, overlap=64, profile=profile
+        ... )
         >>> plan.describe("CPU")
         '126 tiles of 512 px, about 83 s on CPU, 0.1 GB of memory, 0.1 GB on disk'
         """
         height, width = self.grid.tile_shape
         size = f"{width}" if height == width else f"{width} × {height}"
         tiles = f"{self.n_tiles:,} tile{'s' * (self.n_tiles != 1)} of {size} px"
-        parts = [
-            f"{tiles} on {device_name}"
-            if self.seconds is None
-            else f"{tiles}, about {duration_text(self.seconds)} on {device_name}",
-            f"{size_text(self.host_bytes)} of memory",
-        ]
+        time = "" if self.seconds is None else f", about {duration_text(self.seconds)}"
+        parts = [f"{tiles}{time} on {device_name}", f"{size_text(self.host_bytes)} of memory"]
         if self.device_bytes is not None:
             parts.append(f"{size_text(self.device_bytes)} on the device")
         parts.append(f"{size_text(self.disk_bytes)} on disk")
@@ -121,66 +123,17 @@ def make_plan(
     n_views: int = 1,
     blend: Blend = "uniform",
     batch_size: int = 1,
-    n_devices: int = 1,
-    minimum_tile_size: int = 1,
-    device_memory: DeviceMemory | None = None,
-    rate: float | None = None,
     samples: int = 1,
     uncertainty: bool = False,
+    profile: RestorerProfile | None = None,
 ) -> Plan:
-    """Plan a run over `n_planes` planes.
+    """Plan a run over `n_planes` planes of `shape` (Y, X) pixels; nothing is computed or allocated.
 
-    Host memory, in bytes, with C channels, V views, rows of X pixels, tiles of T pixels, blocks of
-    B pixels whose tiles reach over an area S and m rows below the block, and sums of the depth D::
-
-        4·C·D·m·(X + margins)          sums of one row of blocks that reach into the next row
-        C·S·V·(itemsize + 12)          the next block: as read, on its way to unit intensities
-        C·S·(V·(itemsize + 4) + 4·D)   the block in hand, with its sums
-        C·S·(V·itemsize + 4·D)         the block before, as read and its sums, while
-        C·B·(2·itemsize + 16 + 4·D)    its chunk is finished and written
-        4·C·T·batch_size·(V + 2·D)     a batch: tiles, restored tiles, changes
-
-    plus what the restorer needs if it works in the same memory. D is 1; with uncertainty it is the
-    number of samples, and a finished chunk takes as much again while they are compared. Each device
-    beyond the first adds two blocks in hand, with the changes of their tiles, and a batch.
-
-    Parameters
-    ----------
-    shape
-        Height and width of a plane, in pixels.
-    dtype
-        Of the image, and so of the result.
-    tile_size, overlap, blend
-        See `TileGrid` and `Blending`.
-    n_planes, channels
-        Number of planes, and channels of each.
-    n_views
-        Images of the scene that are read: 2 with a second view.
-    batch_size
-        Tiles in one forward pass of a device.
-    n_devices
-        Devices that share the run.
-    minimum_tile_size
-        Smallest that the model works with.
-    device_memory
-        What the restorer needs, if it has been measured.
-    rate
-        Speed of the restorer in pixels of tiles per second, for one sample, if it has been
-        measured.
-    samples, uncertainty
-        See `napari_swintormer.settings.deblur_settings.DeblurSettings`.
-
-    Returns
-    -------
-    Plan
-        Nothing has been computed or allocated.
-
-    Raises
-    ------
-    TilingError, SettingsError
-        If the settings do not fit together or do not fit the model.
+    `n_views` is 2 with a second view, and `batch_size` the number of tiles in one forward pass of a
+    device. A `TilingError` or `SettingsError` says which settings do not fit together.
     """
-    check_tiling(tile_size, overlap, minimum_tile_size)
+    profile = profile or RestorerProfile()
+    check_tiling(tile_size, overlap, profile.minimum_tile_size)
     if batch_size < 1:
         raise SettingsError(
             f"batch_size must be at least 1 (got batch_size={batch_size}). "
@@ -193,16 +146,17 @@ def make_plan(
     tiles = _FLOAT * channels * tile_pixels * batch_size
     batch = (n_views + 2 * depth) * tiles
     host = _engine_bytes(grid, channels, n_views, itemsize, depth) + batch
-    if n_devices > 1:
+    if profile.n_devices > 1:
         block = _block_bytes(grid, channels, n_views, itemsize, depth)
-        host += (n_devices - 1) * (2 * block + batch)
-    device = None
-    if device_memory is not None:
-        per_pixel = device_memory.per_pixel * tile_pixels * batch_size
-        device = int(device_memory.fixed + per_pixel + depth * tiles * (samples > 1))
-        if device_memory.on_host:
+        host += (profile.n_devices - 1) * (2 * block + batch)
+    device, memory = None, profile.device_memory
+    if memory is not None:
+        per_pixel = memory.per_pixel * tile_pixels * batch_size
+        device = int(memory.fixed + per_pixel + depth * tiles * (samples > 1))
+        if memory.on_host:
             host, device = host + device, None
     on_disk = itemsize + _FLOAT * uncertainty
+    restored = n_planes * grid.n_tiles * tile_pixels * samples
     return Plan(
         blending=Blending(grid, blend),
         n_planes=n_planes,
@@ -212,14 +166,26 @@ def make_plan(
         device_bytes=device,
         # each coarser level has a quarter of the pixels: 1 + 1/4 + 1/16 + … = 4/3
         disk_bytes=n_planes * channels * shape[0] * shape[1] * on_disk * 4 // 3,
-        seconds=None if rate is None else n_planes * grid.n_tiles * tile_pixels * samples / rate,
+        seconds=None if profile.rate is None else restored / profile.rate,
         samples=samples,
         depth=depth,
     )
 
 
 def _engine_bytes(grid: TileGrid, channels: int, n_views: int, itemsize: int, depth: int) -> int:
-    """Count all but the last line of the formula in `make_plan`."""
+    """Count the bytes of main memory that the engine takes beside its batch.
+
+    With C channels, V views, rows of X pixels, blocks of B pixels whose tiles reach over an area S
+    and m rows below the block, and sums of the depth D::
+
+        4·C·D·m·(X + margins)          sums of one row of blocks that reach into the next row
+        C·S·V·(itemsize + 12)          the next block: as read, on its way to unit intensities
+        C·S·(V·(itemsize + 4) + 4·D)   the current block, with its sums
+        C·S·(V·itemsize + 4·D)         the block before, as read and its sums, while
+        C·B·(2·itemsize + 16 + 4·D)    its chunk is finished and written
+
+    With uncertainty a finished chunk takes 4·C·B·D more while the samples are compared.
+    """
     rows, columns = grid.n_blocks
     down = [(grid.source((row, 0)), grid.chunk((row, 0))) for row in range(rows)]
     across = [grid.source((0, column)).shape[1] for column in range(columns)]
@@ -235,7 +201,7 @@ def _engine_bytes(grid: TileGrid, channels: int, n_views: int, itemsize: int, de
 
 
 def _block_bytes(grid: TileGrid, channels: int, n_views: int, itemsize: int, depth: int) -> int:
-    """Count a block in hand, with its sums and the changes of its tiles."""
+    """Bytes of a block on a further device, with its sums and the changes of its tiles."""
     rows, columns = grid.n_blocks
     height = max(grid.source((row, 0)).shape[0] for row in range(rows))
     width = max(grid.source((0, column)).shape[1] for column in range(columns))
@@ -247,8 +213,6 @@ def _block_bytes(grid: TileGrid, channels: int, n_views: int, itemsize: int, dep
 def duration_text(seconds: float) -> str:
     """Write an estimated duration, rounded as estimates should be.
 
-    Examples
-    --------
     >>> duration_text(83.4), duration_text(200)
     ('83 s', '3 min')
     """
@@ -261,8 +225,6 @@ def duration_text(seconds: float) -> str:
 def size_text(count: int) -> str:
     """Write a number of bytes.
 
-    Examples
-    --------
     >>> size_text(1_240_000_000), size_text(8_000_000)
     ('1.2 GB', '8 MB')
     """

@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 def as_dask(image: Image, chunk_size: int) -> da.Array:
     """Give the pixels of an opened file as a dask array.
 
-    Parameters
-    ----------
-    image
-        Its file must lie at the same path on every computer that takes part.
-    chunk_size
-        Side of the chunks along Y and X; they have the size 1 along T, C and Z.
+    The file must lie at the same path on every computer that takes part. Chunks have the side
+    `chunk_size` along Y and X, and the size 1 along T, C and Z.
     """
     import dask.array as da
 

@@ -22,23 +22,12 @@ _MAPPED_BYTES = 128 * 2**20  # of a file that are mapped at once for rows that l
 
 @dataclass(frozen=True, eq=False)
 class FlatArray(LazyArray):
-    """An image whose pages lie uncompressed in a file, each at its own offset.
+    """An image whose pages lie uncompressed in a file, each at its own offset in bytes.
 
-    Every read maps the file anew and copies the pixels. An open mapping would count as memory of
-    this process until it holds the whole file. Threads and processes may share one array.
-
-    Attributes
-    ----------
-    path
-        The file.
-    dtype
-        Data type of the pixels, with their byte order.
-    offsets
-        Byte at which each page begins, in the shape of the leading dimensions.
-    page_shape
-        Shape of a page: the other dimensions.
-    order
-        ``"F"`` for pages in Fortran order.
+    The shape of `offsets` is that of the leading dimensions, `page_shape` that of the others;
+    `order` is ``"F"`` for pages in Fortran order. Every read maps the file anew and copies the
+    pixels: an open mapping would count as memory of this process until it holds the whole file.
+    Threads and processes may share one array.
     """
 
     path: Path

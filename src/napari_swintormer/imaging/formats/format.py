@@ -15,30 +15,14 @@ if TYPE_CHECKING:
 
 
 class Format(ABC):
-    """One file format. A new one is a subclass in a module of its own and a line in `registry`.
+    """One file format: a subclass in a module of its own, and a line in `registry`."""
 
-    Attributes
-    ----------
-    name
-        Name in messages.
-    suffixes
-        Suffixes of its files, in lower case.
-    read_suffixes
-        More suffixes, which it reads and does not write.
-    result_suffix
-        Suffix of another format for the results of a folder run; None where this one loses nothing.
-    holds_floats
-        Whether it can hold float images.
-    compressions
-        Names of the compressions to choose from when it is written.
-    """
-
-    name: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]]
-    read_suffixes: ClassVar[tuple[str, ...]] = ()
-    result_suffix: ClassVar[str | None] = None
+    name: ClassVar[str]  # in messages
+    suffixes: ClassVar[tuple[str, ...]]  # of its files, in lower case
+    read_suffixes: ClassVar[tuple[str, ...]] = ()  # more, which it reads and does not write
+    result_suffix: ClassVar[str | None] = None  # for results, of a format that loses nothing
     holds_floats: ClassVar[bool] = True
-    compressions: ClassVar[tuple[str, ...]] = ()
+    compressions: ClassVar[tuple[str, ...]] = ()  # to choose from when it is written
 
     @abstractmethod
     def detect(self, path: Path, start: bytes) -> bool:
@@ -54,14 +38,4 @@ class Format(ABC):
 
     @abstractmethod
     def write(self, file: Path, image: Image, compression: str | None) -> None:
-        """Write an image that `limit` allows.
-
-        Parameters
-        ----------
-        file
-            Where to write; a working name beside ``image.path``, which tells the final name.
-        image
-            Data, axes, pixel sizes and units.
-        compression
-            One of `compressions`, or None.
-        """
+        """Write an image that `limit` allows into `file`, a working name beside ``image.path``."""

@@ -156,16 +156,8 @@ def describe(
 ) -> dict[str, Any]:
     """Make the attribute ``ome`` of an OME-Zarr image of version 0.5.
 
-    Parameters
-    ----------
-    name
-        Name of the image.
-    axes
-        Letters in `disk_order`.
-    pixel_size, unit
-        Sizes and units of level 0; 1 without a unit stands for an unknown size.
-    levels
-        How many pixels of level 0 one pixel of each level covers, per axis.
+    `axes` are in `disk_order`; `levels` tells how many pixels of level 0 one pixel of each level
+    covers, per axis. A pixel size of 1 without a unit stands for an unknown size.
     """
     described: list[dict[str, str]] = []
     for axis, letter in zip(axis_names(axes), axes, strict=True):

@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 
 class PictureFormat(Format):
-    """A format of one picture, without floats.
-
-    Attributes
-    ----------
-    dtypes
-        Names of the data types that it holds.
-    holds_alpha
-        Whether it holds transparency.
-    """
+    """A format of one picture of some data types, with or without transparency."""
 
     holds_floats = False
     dtypes: ClassVar[tuple[str, ...]]

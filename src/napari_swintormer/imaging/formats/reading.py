@@ -28,11 +28,6 @@ def open_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
         One letter of ``TCZYXS`` per dimension, to overrule the file. None takes the axes of the
         file, or guesses them (`napari_swintormer.imaging.axes.resolve_axes`).
 
-    Returns
-    -------
-    Image
-        A context manager; closing it closes the file.
-
     Raises
     ------
     FileError

@@ -34,14 +34,8 @@ def check_output(
 ) -> None:
     """Refuse a destination that cannot be written, with an `OutputError`, before any work begins.
 
-    Parameters
-    ----------
-    dst
-        File or folder to write; its suffix tells the format.
-    src
-        The input, which is never overwritten.
-    overwrite
-        Whether an existing `dst` may be replaced.
+    The suffix of `dst` tells the format. It must not be the input `src`, nor lie in it, and must
+    not exist, unless `overwrite` allows to replace it.
     """
     dst = Path(dst)
     _format_for(dst)
@@ -65,15 +59,7 @@ def check_output(
 def check_fits(
     dst: str | os.PathLike[str], axes: str, shape: Sequence[int], dtype: DTypeLike
 ) -> None:
-    """Refuse a format that cannot hold an image, with an `OutputError`, before any work begins.
-
-    Parameters
-    ----------
-    dst
-        File or folder to write; its suffix tells the format.
-    axes, shape, dtype
-        Letters, sizes and data type of the image.
-    """
+    """Refuse a format that cannot hold an image, with an `OutputError`, before any work begins."""
     dst, dtype = Path(dst), np.dtype(dtype)
     if problem := _format_for(dst).limit(dst, axes, shape, dtype):
         raise OutputError(
@@ -92,7 +78,7 @@ def write_image(
     compression: Compression | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write an image into one file.
+    """Write an image into one file; an `OutputError` says why it cannot, and leaves no file.
 
     TIFF and NPY are streamed: a band of rows is in memory, never the image. TIFF and pictures want
     Y, X and S last: other orders are written transposed. ``.ome.tif`` tells axes and pixel sizes as
@@ -104,21 +90,14 @@ def write_image(
     ----------
     path
         File whose suffix is the format: .tif, .tiff, .ome.tif, .ome.tiff, .npy, .png, .jpg, .jpeg.
-    data
-        Array-like with `shape`, `dtype` and slicing.
-    axes
-        One letter of ``TCZYXS`` per dimension.
+    data, axes
+        Array-like with `shape`, `dtype` and slicing; one letter of ``TCZYXS`` per dimension.
     pixel_size, unit
         Size of a step along an axis, and the name of its unit; both may lack axes.
     compression
         Lossless compression of a TIFF.
     overwrite
         Whether an existing file may be replaced.
-
-    Raises
-    ------
-    OutputError
-        `check_output` or `check_fits` refuses, or the disk is full. No file of this name remains.
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)

@@ -26,19 +26,8 @@ class Journal:
         chunk 1a2b3c4d 0/c/3/4 0 3 4      CRC-32 and name of a file; plane, row, column
         level 5e6f7a8b 1/c/1/2            CRC-32 and name of a file of a coarser level
 
-    Parameters
-    ----------
-    path
-        An existing file in the folder that the names begin in.
-
-    Attributes
-    ----------
-    numbers
-        Numbers by their word.
-    checksums
-        Last CRC-32 of files by their names.
-    marks
-        File name of every finished chunk.
+    `path` is an existing file in the folder that the names begin in. `numbers` are known by their
+    word, `checksums` by the name of a file, and `marks` tells the file of every finished chunk.
     """
 
     def __init__(self, path: Path) -> None:

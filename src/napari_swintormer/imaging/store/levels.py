@@ -26,25 +26,10 @@ PLANES = "planes_per_chunk"
 
 
 class Levels:
-    """The arrays of a group, finest first, with the journal of their chunks.
+    """The arrays of a writable zarr group, finest first, with the journal of their chunks.
 
-    A chunk of a coarser level is made as soon as all chunks that it covers are marked.
-
-    Parameters
-    ----------
-    group
-        Writable zarr group with the arrays ``"0"``, ``"1"``, …
-    folder
-        Folder of the group, with a journal that knows the number `PLANES`.
-    axes
-        Letters of the image's axes, in its own order.
-
-    Attributes
-    ----------
-    arrays
-        The levels.
-    journal, pyramid
-        What exists of them.
+    A chunk of a coarser level is made as soon as all chunks that it covers are marked. `axes` are
+    the letters of the image's axes, in its own order; the journal knows the number `PLANES`.
     """
 
     def __init__(self, group: Any, folder: Path, axes: str) -> None:

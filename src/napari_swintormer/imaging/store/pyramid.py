@@ -26,14 +26,7 @@ class Pyramid:
 
     Every pixel is the mean of the 2 x 2 pixels of the next finer level that it covers, or of those
     that exist at the lower and right border. Two chunks are in memory at a time. Chunks may come in
-    any order; none is made twice.
-
-    Parameters
-    ----------
-    levels
-        Writable zarr arrays, finest first, as `create_coarser_levels` gives them.
-    axes
-        Letters of their axes, in the order of the arrays.
+    any order; none is made twice. `levels` are writable zarr arrays, finest first.
     """
 
     def __init__(self, levels: Sequence[Any], axes: str) -> None:
@@ -111,20 +104,7 @@ class Pyramid:
 
 
 def create_coarser_levels(group: Any, axes: str) -> list[Any]:
-    """Add the levels 1, 2, … to the group of an image, empty.
-
-    Parameters
-    ----------
-    group
-        Writable zarr group with level 0 in the array ``"0"``.
-    axes
-        Letters of its axes.
-
-    Returns
-    -------
-    list
-        All levels, the array ``"0"`` first.
-    """
+    """Add the empty levels 1, 2, … to a zarr group with level 0; returns all levels."""
     fine = group["0"]
     shapes = coarser_shapes(fine.shape, [a in "YX" for a in axes])
     coarser = (
@@ -137,14 +117,8 @@ def create_coarser_levels(group: Any, axes: str) -> list[Any]:
 def renew_levels(levels: Sequence[Any], axes: str, region: tuple[slice, ...]) -> None:
     """Make the coarser levels anew where they cover a region of the finest.
 
-    Parameters
-    ----------
-    levels
-        Writable arrays, finest first, each half the size of the one before along Y and X.
-    axes
-        Letters of their axes, in the order of the arrays.
-    region
-        A slice with start and stop for every dimension of the finest.
+    `levels` are writable arrays, finest first, each half the size of the one before along Y and X.
+    `region` has a slice with start and stop for every dimension of the finest.
     """
     for fine, coarse in pairwise(levels):
         region = _halved(region, axes)

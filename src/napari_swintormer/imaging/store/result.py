@@ -47,20 +47,13 @@ _BATCH = "batch_size"
 class ResultStore:
     """A Zarr array that a run fills chunk by chunk, with a journal of the finished chunks.
 
-    It lies in the folder ``.<name>.partial`` beside the destination and is an OME-Zarr image at any
-    time. A chunk that the journal does not know, or whose file has changed since it was marked, is
-    made again. Chunks of the coarser levels of a Zarr result are made as soon as all that they
-    cover is marked. Equal runs leave equal bytes. `create` and `resume` make a store.
+    It lies in the folder ``.<name>.partial`` beside the `destination` and is an OME-Zarr image at
+    any time. A chunk that the journal does not know, or whose file has changed since it was marked,
+    is made again; `damaged` counts such files of a resumed run. Chunks of the coarser levels of a
+    Zarr result are made as soon as all that they cover is marked. Equal runs leave equal bytes.
 
-    Attributes
-    ----------
-    destination
-        File or folder that `finish` leaves.
-    array
-        The result: array-like of the image's shape, dtype and axes. One thread at a time writes it,
-        chunk by chunk. Writing raises an `OutputError` when the disk is full.
-    damaged
-        Number of files of a resumed run that have changed since they were marked.
+    `array` is the result, in the image's shape, dtype and axes. One thread at a time writes it,
+    chunk by chunk. Writing raises an `OutputError` when the disk is full.
     """
 
     def __init__(self, destination: Path) -> None:
@@ -99,14 +92,12 @@ class ResultStore:
         planes_per_position: int = 1,
         overwrite: bool = False,
     ) -> Self:
-        """Begin a result.
+        """Begin a result of this shape, dtype and axes.
 
         Parameters
         ----------
         destination
             File or folder to leave in the end, which `writing.check_output` has accepted.
-        shape, dtype, axes
-            Sizes, data type and letters of the image's axes.
         block_size
             Side of a chunk in pixels; chunks have the size 1 along T, C and Z.
         run
@@ -212,21 +203,10 @@ class ResultStore:
 
         A Zarr destination becomes an OME-Zarr image of version 0.5: missing chunks of its coarser
         levels are made, and many chunks are packed into shards. Any other is streamed into its
-        format. Nothing happens before the first event is asked for. When the generator is closed,
-        or an `OutputError` says why the result cannot be written, `resume` still goes on.
-
-        Parameters
-        ----------
-        compression
-            Lossless compression of a TIFF.
-        overwrite
-            Whether an existing destination may be replaced.
-
-        Yields
-        ------
-        Progress
-            In chunks of coarser levels and shards that are written, or in chunks that are read.
-            None, where nothing is left to do.
+        format, a TIFF with lossless `compression`. It yields `Progress` in written or read chunks,
+        or nothing where nothing is left to do. Nothing happens before the first event is asked for.
+        When the generator is closed, or an `OutputError` says why the result cannot be written,
+        `resume` still goes on.
         """
         check_output(self.destination, overwrite=overwrite)
         if _is_zarr(self.destination):

@@ -47,21 +47,7 @@ def settle(folder: Path) -> None:
 class Packing:
     """The chunks of one level on their way into shards.
 
-    Parameters
-    ----------
-    group, folder
-        Writable zarr group, and its folder.
-    level
-        Number of the level.
-    axes
-        Letters of its axes.
-
-    Attributes
-    ----------
-    done
-        Whether all chunks lie in shards.
-    n_shards
-        Number of shards, existing or not.
+    `done` tells whether all chunks lie in shards; `n_shards` counts shards, existing or not.
     """
 
     def __init__(self, group: Any, folder: Path, level: int, axes: str) -> None:

@@ -18,23 +18,12 @@ if TYPE_CHECKING:
 
 
 def watch_reads(work: Callable[[Any], None], array: Any) -> Generator[int, None, None]:
-    """Run work that reads an array once, part by part, and report every part.
+    """Run work that reads an array once, part by part; yields the number of pixels of every part.
 
-    The work runs in a thread, which waits while the generator waits: libraries that write files
-    call for pixels, and cannot be left in the middle otherwise. When the generator is closed, the
-    next read raises, so that the work cleans up. What `work` raises comes out of the generator.
-
-    Parameters
-    ----------
-    work
-        Called with an array-like that reads from `array`.
-    array
-        Array-like with `shape`, `dtype` and slicing.
-
-    Yields
-    ------
-    int
-        Number of pixels of a part, when it has been read.
+    `work` is called with an array-like that reads from `array`. It runs in a thread, which waits
+    while the generator waits: libraries that write files call for pixels, and cannot be left in the
+    middle otherwise. When the generator is closed, the next read raises, so that the work cleans
+    up. What `work` raises comes out of the generator.
     """
     read: SimpleQueue[int | None] = SimpleQueue()  # pixels of a part; None: the work has ended
     go_on: SimpleQueue[bool] = SimpleQueue()
