@@ -164,8 +164,9 @@ def test_strength_is_how_much_of_the_change_is_applied(model):
     image = noise((70, 90), "float32")
     full, half, twice = (deblur(image, model, strength=s, precision="fp32") for s in (1, 0.5, 2))
     np.testing.assert_allclose(half - image, (full - image) / 2, atol=1e-5)
-    far = image + 2 * (full - image)
-    np.testing.assert_allclose(twice, far.clip(image.min(), image.max()), atol=1e-5)
+    # No clipping: a float image with negative pixels has no limits. Whether the brightest pixel
+    # gets brighter depends on the random weights.
+    np.testing.assert_allclose(twice, image + 2 * (full - image), atol=1e-5)
     assert deblur(image, model, strength=0).tobytes() == image.tobytes()
     lazy = deblur(da.from_array(image, chunks=40), model, strength=0.5, precision="fp32")
     np.testing.assert_array_equal(lazy, half)
