@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -107,3 +110,15 @@ def test_a_module_of_the_user_is_adapted_once_and_keeps_its_name():
     assert torch.equal(run_to_end(adapted.in_steps(tiles)), tiles.flip(-1))
     with pytest.raises(SettingsError, match=r"channels and multiple \(got a Linear without"):
         as_tile_restorer(torch.nn.Linear(1, 1))
+
+
+def test_a_pickled_restorer_is_as_small_after_a_run_as_before():
+    restorer = load_model("swintormer-small")  # with deconvolution
+    before = len(pickle.dumps(restorer))
+    tiles = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = restorer(tiles)
+    assert len(pickle.dumps(restorer)) == before
+    for copied in (pickle.loads(pickle.dumps(restorer)), copy.deepcopy(restorer)):
+        with torch.inference_mode():
+            assert torch.equal(copied(tiles), expected)

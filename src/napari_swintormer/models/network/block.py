@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -161,6 +161,10 @@ class Block(nn.Module):
             (cast(ffn_norm.weight, dtype), cast(ffn_norm.bias, dtype)),
             self.ffn.prepare(dtype),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave cached weights out of pickles and copies."""
+        return self.__dict__ | {"_prepared": {}}
 
     def train(self, mode: bool = True) -> Block:
         """Switch the mode, and drop cached weights: training can change parameters unnoticed."""

@@ -11,7 +11,7 @@ of finite reach. A pixel depends on its surroundings only, so neighbouring tiles
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,10 @@ class WienerBank(nn.Module):
         self.settings = settings
         self.register_buffer("kernels", wiener_kernels(settings), persistent=False)
         self._transformed: tuple[object, Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave cached spectra out of pickles and copies."""
+        return self.__dict__ | {"_transformed": None}
 
     def mix(self, images: Tensor, shares: Tensor) -> Tensor:
         """Sum the residuals of the filters, weighted by their shares; ``(B, C, H, W)`` float32.
