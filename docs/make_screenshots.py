@@ -128,17 +128,15 @@ def take_training_picture() -> None:
     widget.form.skip_bad.value = True
     widget.form.steps.value, widget.form.batch_size.value = 120, 1
     widget.run()
-    worker = widget._worker
-    worker.trained.connect(lambda line: line.step >= 100 and loop.quit())
-    worker.finished.connect(loop.quit)
+    widget.work.trained.connect(lambda line: line.step >= 100 and loop.quit())
+    widget.finished.connect(loop.quit)
     loop.exec()
     viewer.layers.remove(moved)
     viewer.reset_view()
     viewer.status, viewer.help = "Ready", ""
     save(viewer, "train-widget")
     widget.stop()
-    if widget._worker is not None:
-        worker.finished.connect(loop.quit)
+    if widget.work.running:
         loop.exec()
     viewer.close()
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -21,8 +22,9 @@ from napari_swintormer.events import Progress
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
+from napari_swintormer.plugin.shared import work as work_module
+from napari_swintormer.plugin.shared.work import Worker
 from napari_swintormer.plugin.train.train_widget import TrainWidget
-from napari_swintormer.plugin.train.train_worker import TrainWorker
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_settings import PRESETS
@@ -141,24 +143,33 @@ def folders(tmp_path):
     return made
 
 
+@contextmanager
+def held_after(steps):
+    """Hold a training after some steps until this context ends; give the event of holding."""
+    report, reached, go_on = Worker._report, threading.Event(), threading.Event()
+
+    def held(worker, event):
+        report(worker, event)
+        if isinstance(event, Progress) and event.done >= steps:
+            reached.set()
+            go_on.wait(PATIENCE / 1000)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "_report", held)
+        try:
+            yield reached
+        finally:
+            go_on.set()
+
+
 def _drive(widget, viewer, qtbot):
     form = widget.form
     form.name.value = "mine"
     form.device.value = "cpu"
     form.steps.value, form.batch_size.value, form.patch_size.value = 6, 2, 32
 
-    def run():
-        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
-            widget.run()
-        return blocker.args[0]
-
-    def check():
-        with qtbot.waitSignal(widget.checked, timeout=PATIENCE) as blocker:
-            widget.check()
-        return blocker.args[0]
-
-    def go_on(begin):
-        with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:
+    def until(signal, begin):
+        with qtbot.waitSignal(signal, timeout=PATIENCE) as blocker:
             begin()
         return blocker.args[0]
 
@@ -171,22 +182,10 @@ def _drive(widget, viewer, qtbot):
         return settings.run_folder
 
     def stop_after(steps, halt=widget.stop):
-        report, there = TrainWorker._report, threading.Event()
-
-        def held(worker, event):  # no step more until the training is stopped
-            report(worker, event)
-            if isinstance(event, Progress) and event.done >= steps:
-                there.set()
-                while not worker.abort_requested:
-                    time.sleep(0.005)
-
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker,
-        ):
-            patch.setattr(TrainWorker, "_report", held)
+        ending = qtbot.waitSignal(widget.finished, timeout=PATIENCE)
+        with ending as blocker, held_after(steps) as reached:
             widget.run()
-            qtbot.waitUntil(there.is_set, timeout=PATIENCE)
+            qtbot.waitUntil(reached.is_set, timeout=PATIENCE)
             halt()
         return blocker.args[0]
 
@@ -194,13 +193,14 @@ def _drive(widget, viewer, qtbot):
         viewer=viewer,
         widget=widget,
         form=form,
-        run=run,
-        check=check,
+        run=lambda: until(widget.finished, widget.run),
+        check=lambda: until(widget.checked, widget.check),
         stop_after=stop_after,
-        go_on=go_on,
+        held_after=held_after,
+        go_on=lambda begin: until(widget.finished, begin),
         stopped=stopped,
     )
-    if (worker := widget._worker) is not None:
+    if (worker := widget.work._worker) is not None:
         worker.quit()
         qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
 
@@ -210,7 +210,7 @@ def _validate_often(monkeypatch):
     monkeypatch.setitem(PRESETS["quick"], "validate_every", 2)
     monkeypatch.setattr("napari_swintormer.training.loop.validation._PATCHES", 6)
     # every step is reported, however quick it was
-    monkeypatch.setattr("napari_swintormer.plugin.train.train_worker._REPORT_EVERY", 0.0)
+    monkeypatch.setitem(work_module.PAUSES, Progress, 0.0)
 
 
 @pytest.fixture

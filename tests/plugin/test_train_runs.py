@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import pytest
 from qtpy.QtWidgets import QDockWidget, QFileDialog, QMessageBox
 
 from helpers.training import same, stacks, use_folders, weights
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.plugin.train.train_sources import FOLDERS, LAYERS, SHARP_ONLY
 from napari_swintormer.training.loop.checkpoint import load_checkpoint
 from napari_swintormer.training.loop.train import iter_train
@@ -21,7 +19,7 @@ PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 def test_a_stopped_training_keeps_its_best_weights_and_goes_on(training_alone, folders, tmp_path):
     use_folders(training_alone.form, folders)
-    training_alone.form.steps.value = 16
+    training_alone.form.steps.value = 8
     settings = training_alone.form.settings()
     whole = dataclasses.replace(
         settings, out=tmp_path / "whole.safetensors", from_model=settings.from_model
@@ -33,7 +31,7 @@ def test_a_stopped_training_keeps_its_best_weights_and_goes_on(training_alone, f
     assert made == settings.out
     assert training_alone.widget.run_panel.message.text().startswith("Stopped. mine is in the")
     done = load_checkpoint(settings.run_folder).step
-    assert 3 <= done < 16
+    assert 3 <= done < 8
     best = weights(settings.run_folder / "best.safetensors")
     assert same(weights(made), best)
     assert training_alone.go_on(training_alone.widget.run_panel.resume.click) == made
@@ -43,7 +41,7 @@ def test_a_stopped_training_keeps_its_best_weights_and_goes_on(training_alone, f
 
 def test_a_paused_training_goes_on_or_ends_with_its_best_weights(training_alone, folders, tmp_path):
     use_folders(training_alone.form, folders)
-    training_alone.form.steps.value = 16
+    training_alone.form.steps.value = 8
     settings = training_alone.form.settings()
     whole = dataclasses.replace(settings, out=tmp_path / "whole.safetensors")
     list(iter_train(whole))
@@ -109,20 +107,9 @@ def test_a_training_is_resumed_from_its_folder(training_alone, folders, tmp_path
 def test_closing_the_window_leaves_a_training_that_can_go_on(
     viewer, training, folders, qtbot, monkeypatch, close
 ):
-    forward = Swintormer.forward
-
-    def slow(self, x):
-        time.sleep(0.02)
-        return forward(self, x)
-
-    monkeypatch.setattr(Swintormer, "forward", slow)
     use_folders(training.form, folders)
     training.form.steps.value = 100_000
     settings = training.form.settings()
-    training.widget.run()
-    worker, steps = training.widget._worker, []
-    worker.progressed.connect(lambda event: steps.append(event.done))
-    qtbot.waitUntil(lambda: bool(steps), timeout=PATIENCE)
     yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
     asked, answers = [], [yes, no]
 
@@ -135,14 +122,18 @@ def test_closing_the_window_leaves_a_training_that_can_go_on(
     while not isinstance(panel, QDockWidget):
         panel = panel.parent()
     shut = panel.titleBarWidget().close_button.click
-    (viewer.window._qt_window.close if close == "viewer" else shut)()
-    assert len(asked) == 1
-    assert not worker.abort_requested
-    assert training.widget.parent() is not None
-    (viewer.close if close == "viewer" else shut)()
-    assert len(asked) == 2
-    assert "it can be resumed" in asked[0]
-    assert worker.abort_requested
+    with training.held_after(2) as reached:
+        training.widget.run()
+        worker = training.widget.work._worker
+        qtbot.waitUntil(reached.is_set, timeout=PATIENCE)
+        (viewer.window._qt_window.close if close == "viewer" else shut)()
+        assert len(asked) == 1
+        assert not worker.abort_requested
+        assert training.widget.parent() is not None
+        (viewer.close if close == "viewer" else shut)()
+        assert len(asked) == 2
+        assert "you can resume the training" in asked[0]
+        assert worker.abort_requested
     qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
-    assert load_checkpoint(settings.run_folder).step >= steps[0]
+    assert load_checkpoint(settings.run_folder).step == 2
     assert settings.out.is_file()
