@@ -1,0 +1,92 @@
+"""README and user guide: their snippets run, their pictures and pages exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from napari_swintormer.cli import app
+from napari_swintormer.settings.preferences import preferences
+
+ROOT = Path(__file__).parents[1]
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
+
+
+def snippets(document, language):
+    text = document.read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def blurred(tmp_path):
+    """Make a folder of one image, as the snippets expect."""
+    folder = tmp_path / "blurred"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", np.zeros((70, 60), np.uint8))
+    return folder
+
+
+@pytest.fixture
+def run(home, tiny_weights, tmp_path, monkeypatch):
+    """Run all snippets of a document in an empty folder, with a tiny model for every image."""
+    (home / "models").mkdir(parents=True)
+    for name in ("microscopy", "photo-defocus", "swintormer-prior", "swintormer-small"):
+        shutil.copy(tiny_weights, home / "models" / f"{name}.safetensors")
+    shutil.copy(tiny_weights, tmp_path / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+    def run(document):
+        names: dict[str, object] = {}
+        for snippet in snippets(document, "python"):
+            exec(snippet, names)
+        for line in "".join(snippets(document, "bash")).splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            if program in ("make", "pip"):
+                continue
+            assert program == "swintormer"
+            if arguments[0] == "train":  # takes too long: only its flags are checked
+                flags = {word for word in arguments if word.startswith("--")}
+                done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["train", "--help"])
+                assert [flag for flag in flags if flag not in done.output] == []
+                continue
+            done = CliRunner().invoke(app, arguments)
+            assert done.exit_code == 0, f"{line}\n{done.output}"
+
+    return run
+
+
+def test_the_snippets_of_the_readme_run(run, blurred):
+    stack = np.random.default_rng(0).integers(90, 4000, (2, 2, 70, 60), np.uint16)
+    tifffile.imwrite("cells.tif", stack, metadata={"axes": "TCYX"})
+    tifffile.imwrite("slide.tif", stack[0, 0])
+    PIL.Image.new("RGB", (60, 70)).save("photo.jpg")
+    run(README)
+    assert tifffile.imread("cells_sharp.tif").shape == stack.shape
+    assert Path("slide_sharp.ome.zarr").is_dir()
+    assert not Path("plan.ome.zarr").exists()
+    assert (blurred.parent / "sharper" / "a.tif").is_file()
+
+
+def test_the_snippets_of_the_guide_run(run, blurred):
+    run(GUIDE)
+    assert Path("sharper.ome.zarr").is_dir()
+    assert Path("sharper.ome.tif").is_file()
+    assert not Path("other.ome.tif").exists()
+    assert Path("unexplained.tif").is_file()
+    assert (blurred.parent / "sharper" / "a.tif").is_file()
+    assert preferences().memory_share == 0.7
+
+
+def test_links_and_pictures_of_the_readme_exist():
+    links = re.findall(r"\]\(([^)#]+)", README.read_text("utf-8"))
+    here = [link for link in links if "://" not in link]
+    assert len(here) > 10
+    assert [link for link in here if not (ROOT / link).exists()] == []
