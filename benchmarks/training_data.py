@@ -92,8 +92,9 @@ def measure_wait(folder: Path, name: str, options: argparse.Namespace) -> None:
     import torch
 
     from napari_swintormer.engine.devices import resolve_device, resolve_precision
+    from napari_swintormer.training.data.dataset import find_plane_pairs
     from napari_swintormer.training.data.patches import PatchSampler, batches
-    from napari_swintormer.training.loop.initial_model import find_plane_pairs, start_model
+    from napari_swintormer.training.loop.initial_model import start_model
     from napari_swintormer.training.loop.state import TrainingState
     from napari_swintormer.training.train_settings import NETWORKS, TrainSettings
 
@@ -108,7 +109,7 @@ def measure_wait(folder: Path, name: str, options: argparse.Namespace) -> None:
     device = resolve_device(options.device)
     precision = resolve_precision("auto", device)
     card, weights = start_model(settings)
-    scenes, *_ = find_plane_pairs(settings, card)
+    scenes, *_ = find_plane_pairs(settings, card.network.channels)
     scenes = [dataclasses.replace(s, shift=(0.3, 0.4), region=INNER) for s in scenes]
     state = TrainingState.build(card, weights, settings, device, precision)
     sampler = PatchSampler(

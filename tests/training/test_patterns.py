@@ -41,5 +41,5 @@ def test_some_patches_are_drawn_and_most_of_them_stay_as_they_are(tmp_path: Path
     assert 0.03 < len(drawn) / len(patches) < 0.12
     kept = [np.allclose(blurred, sharp, atol=1e-6) for blurred, sharp in drawn]
     assert 0.5 < np.mean(kept) < 0.9
-    sharp = sampler.draw_all(40)[1]  # validation looks at what the images show
+    sharp = sampler.draw_validation(40)[1]  # validation looks at what the images show
     assert sharp.std(axis=(2, 3)).max() < 0.1

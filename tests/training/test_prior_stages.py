@@ -19,8 +19,9 @@ from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
+from napari_swintormer.training.data.dataset import find_plane_pairs
 from napari_swintormer.training.data.patches import PatchSampler
-from napari_swintormer.training.loop.initial_model import find_plane_pairs, with_deconvolution
+from napari_swintormer.training.loop.initial_model import with_deconvolution
 from napari_swintormer.training.loop.prior_losses import STAGES as STAGES_OF
 from napari_swintormer.training.loop.prior_stages import start_with_prior
 from napari_swintormer.training.loop.state import TrainingState
@@ -150,8 +151,8 @@ def test_autoencoder_and_denoiser_learn(settings, write_images):
 def test_the_latent_is_brought_to_mean_square_1(settings):
     train(settings)
     card, _ = start_with_prior(follow(settings, "denoiser"))
-    scenes, *_ = find_plane_pairs(settings, card)
-    blurred, sharp = PatchSampler(scenes, 32, 3, card.intensity, 0).draw_all(48)
+    scenes, *_ = find_plane_pairs(settings, 3)
+    blurred, sharp = PatchSampler(scenes, 32, 3, card.intensity, 0).draw_validation(48)
     latent = load_model(settings.out).network.prior.encode(torch.from_numpy(sharp - blurred))
     torch.testing.assert_close(latent.square().mean(dim=(0, 2, 3)), torch.ones(16))
 

@@ -59,7 +59,7 @@ def pairs(
     for report in reports:
         found = "\n".join(escape(finding.message) for finding in report.findings)
         colour = "red" if report.bad else "yellow" if found else "green"
-        table.add_row(escape(report.name), *report.figures, f"[{colour}]{found or 'good'}[/]")
+        table.add_row(escape(report.name), *report.measured, f"[{colour}]{found or 'good'}[/]")
     Console().print(table)
     bad = sum(report.bad for report in reports)
     typer.echo(f"\n{len(reports) - bad} of {len(reports)} pairs can be trained on.")

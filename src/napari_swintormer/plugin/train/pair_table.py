@@ -59,7 +59,7 @@ class PairTable(QTableWidget):
         kinds = ", ".join(finding.kind for finding in report.findings) or "good"
         sentences = "\n".join(finding.message for finding in report.findings)
         colour = _BAD if report.bad else _REMARK if report.findings else _GOOD
-        for column, text in enumerate((report.name, kinds, *report.figures)):
+        for column, text in enumerate((report.name, kinds, *report.measured)):
             item = QTableWidgetItem(text)
             item.setToolTip(sentences or text)
             if column == 0 and report.thumbnail is not None:

@@ -100,12 +100,6 @@ def keep_best(settings: TrainSettings) -> Path | None:
 
 def iter_check(settings: TrainSettings) -> Generator[PairReport, None, None]:
     """Check the pairs of a training, plane by plane."""
-    from napari_swintormer.training.data.check import iter_reports
-    from napari_swintormer.training.loop.initial_model import list_images_of
+    from napari_swintormer.training.data.dataset import check_settings
 
-    pairs, unmatched = list(settings.pairs), list[str]()
-    if not pairs:
-        pairs, unmatched = list_images_of(settings)
-    yield from iter_reports(
-        pairs, unmatched, register=settings.register, match_intensity=settings.match_intensity
-    )
+    yield from check_settings(settings)

@@ -1,1 +1,1 @@
-"""The images that training learns from: pairs, their check, patches."""
+"""Images that training learns from: pairs, their check, patches."""

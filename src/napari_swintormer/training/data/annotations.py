@@ -1,4 +1,4 @@
-"""Annotations: marks of the user that say where patches come from and what is left out."""
+"""Annotations: masks that say where patches come from and what is left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import TrainingError
+from napari_swintormer.training.data.sources import open_planes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,27 +15,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.planes import Planes
+    from napari_swintormer.training.data.pairs import PlanePair
 
 TAKE, LEAVE_OUT = 1, 2
-"""Labels: where there is any `TAKE`, the centres of the patches lie in it; the network is never
-told what stands under `LEAVE_OUT`, and no patch is centred there. Other labels mean nothing."""
+"""Labels of a mask. If any pixel is `TAKE`, patches are centred on such pixels only. Pixels with
+`LEAVE_OUT` never count in the loss, and no patch is centred there. Other labels mean nothing."""
 
-_CELL = 32  # pixels, side of the squares that eligible pixels are counted in
+_CELL = 32  # side of the squares that eligible pixels are counted in, in pixels
 
 
 def plane_of_mask(mask: Planes, plane: int, n_planes: int) -> int:
-    """Plane of the mask that belongs to a plane of the image: its own, or one for many."""
+    """Return the plane of a mask for one of `n_planes` planes; one mask may serve several."""
     return plane * len(mask) // n_planes
 
 
 def check_mask(name: str, mask: Planes, n_planes: int, shape: tuple[int, int]) -> None:
-    """Refuse a mask that does not lie on its image.
-
-    Raises
-    ------
-    TrainingError
-        It is not a mask, or has another size than the image.
-    """
+    """Refuse a mask that is not made of whole numbers, or that differs in size from its image."""
     if mask.dtype.kind not in "ui" or mask.channels != 1:
         raise TrainingError(
             f"The annotations {name} must be one channel of whole numbers (got {mask.dtype}). "
@@ -47,15 +43,25 @@ def check_mask(name: str, mask: Planes, n_planes: int, shape: tuple[int, int]) -
         )
 
 
-class Marks:
-    """Where the patches of a plane may be centred.
+def read_marks(pair: PlanePair, channels: int) -> Marks:
+    """Read where patches of an annotated pair may be centred."""
+    assert pair.annotations is not None
+    with open_planes(pair.sharp, channels) as planes:
+        n_planes = len(planes)
+    with open_planes(pair.annotations, 1) as mask:
+        plane = plane_of_mask(mask, pair.plane, n_planes)
+        return Marks(mask, plane, *(slice(*ends) for ends in pair.bounds))
 
-    Reads the mask once, in strips, and keeps counts only: the mask of a huge image is no burden.
+
+class Marks:
+    """Where patches of a plane may be centred.
+
+    The mask is read once, in strips; only counts are kept, so a huge mask takes little memory.
 
     Parameters
     ----------
     mask
-        The annotations, labels as above.
+        The annotations.
     plane
         Plane of the mask.
     y, x
@@ -64,17 +70,14 @@ class Marks:
     Attributes
     ----------
     total
-        Number of eligible pixels; with none there is nothing to draw.
+        Number of eligible pixels; nothing can be drawn if it is 0.
     """
 
     def __init__(self, mask: Planes, plane: int, y: slice, x: slice) -> None:
-        self._rows, self._columns = _cut_up(y), _cut_up(x)
-        taken, not_left_out = (
-            np.array(counts)
-            for counts in zip(
-                *(self._count(mask.read(plane, r, x)[0]) for r in self._rows), strict=True
-            )
-        )
+        self.plane = plane
+        self._rows, self._columns = _cells(y), _cells(x)
+        strips = [self._count(mask.read(plane, rows, x)[0]) for rows in self._rows]
+        taken, not_left_out = np.array(strips).swapaxes(0, 1)
         self._only_taken = bool(taken.any())
         self._cumulative = np.cumsum(taken if self._only_taken else not_left_out)
         self.total = int(self._cumulative[-1])
@@ -82,19 +85,9 @@ class Marks:
     def draw(
         self, rng: np.random.Generator, read: Callable[[slice, slice], NDArray[Any]]
     ) -> tuple[int, int]:
-        """Draw an eligible pixel, each equally likely.
+        """Draw an eligible pixel ``(y, x)``, each with equal probability.
 
-        Parameters
-        ----------
-        rng
-            Where the chance comes from.
-        read
-            Gives a region ``(Y, X)`` of the same plane of the mask.
-
-        Returns
-        -------
-        y, x
-            In pixels of the plane.
+        `read` returns a region ``(Y, X)`` of the same plane of the mask.
         """
         k = int(rng.integers(self.total))
         cell = int(np.searchsorted(self._cumulative, k, "right"))
@@ -106,15 +99,14 @@ class Marks:
         down, across = divmod(int(np.flatnonzero(eligible)[k - before]), x.stop - x.start)
         return y.start + down, x.start + across
 
-    def _count(self, strip: NDArray[Any]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    def _count(self, strip: NDArray[Any]) -> list[NDArray[np.int_]]:
+        """Count the pixels to take, and those not left out, in every cell of a strip."""
         starts = [column.start - self._columns[0].start for column in self._columns]
-        return (
-            np.add.reduceat(np.count_nonzero(strip == TAKE, axis=0), starts),
-            np.add.reduceat(np.count_nonzero(strip != LEAVE_OUT, axis=0), starts),
-        )
+        masks = (strip == TAKE, strip != LEAVE_OUT)
+        return [np.add.reduceat(np.count_nonzero(mask, axis=0), starts) for mask in masks]
 
 
-def _cut_up(side: slice) -> list[slice]:
+def _cells(side: slice) -> list[slice]:
     return [
         slice(start, min(start + _CELL, side.stop)) for start in range(side.start, side.stop, _CELL)
     ]

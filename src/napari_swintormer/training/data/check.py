@@ -1,8 +1,9 @@
-"""The pair check: what is wrong with a pair is found and named before anything learns from it."""
+"""The pair check: find and name bad pairs before training learns from them."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,12 @@ from napari_swintormer.imaging.sample import identify
 from napari_swintormer.training.data.comparison import Comparison, compare
 from napari_swintormer.training.data.findings import (
     Finding,
-    annotation_findings,
-    compare_sizes,
     compared_regions,
-    content_findings,
     draw_thumbnail,
-    relation_findings,
+    find_in_annotations,
+    find_in_comparison,
+    find_in_content,
+    find_other_size,
 )
 from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
 from napari_swintormer.training.data.pairs import are_arrays, array_pairs, plane_pairs
@@ -44,16 +45,16 @@ class PairReport:
     Attributes
     ----------
     name
-        Of the blurred image, and the number of the plane in a stack.
+        Name of the blurred image, and the number of the plane in a stack.
     findings
-        Worst first; empty for a good pair.
+        Problems, the worst first; empty for a good pair.
     comparison
-        What was measured, or None if the images could not be compared.
+        What was measured; None if the images could not be compared.
     usable
-        What training uses of the pair, or None if the pair is bad.
+        What training uses of the pair; None for a bad pair.
     thumbnail
-        ``(Y, X)`` uint8, the middle of the blurred image beside that of the sharp one; None if
-        there is nothing to be seen.
+        ``(Y, X)`` uint8: the middle of the blurred and of the sharp image, side by side. None if
+        an image has no usable content.
     """
 
     name: str
@@ -68,8 +69,8 @@ class PairReport:
         return any(finding.bad for finding in self.findings)
 
     @property
-    def figures(self) -> tuple[str, str, str]:
-        """Shift in pixels, gain and strength of the details, to be shown; empty if unknown."""
+    def measured(self) -> tuple[str, str, str]:
+        """Shift in pixels, gain and strength of the details as text; empty if unknown."""
         if self.comparison is None:
             return "", "", ""
         (dy, dx), found = self.comparison.shift, self.comparison
@@ -92,16 +93,16 @@ def check_pairs(
     Parameters
     ----------
     blurred, sharp, dual_pixel, annotations, axes
-        Folders, arrays or lists of arrays, as in `napari_swintormer.train`.
+        Folders, arrays or lists of arrays, as `napari_swintormer.train` takes them.
     channels
         Channels of the network: 3 keeps the colours of RGB images together.
     register, match_intensity
-        What `train` will be told; it then puts right what would else be bad.
+        Corrections that `train` will make; what they correct is not bad.
 
     Returns
     -------
     list[PairReport]
-        One per pair of planes, and one per image that has no partner or cannot be read.
+        One report per pair of planes, and one per image that has no partner or cannot be read.
 
     Raises
     ------
@@ -138,23 +139,23 @@ def iter_reports(
     register: bool = False,
     match_intensity: bool = False,
 ) -> Iterator[PairReport]:
-    """Check pairs as `check_pairs` does, one plane after the other; of large images a sample.
+    """Check pairs one plane after the other; of a large plane a sample is checked.
 
     Parameters
     ----------
     pairs
-        Pairs with a blurred image, of `napari_swintormer.training.data.pairs`.
+        Pairs with a blurred image.
     unmatched
-        Sentences about images without a partner, each a report of its own.
+        Sentences about images without a partner; each one becomes a report.
     channels, register, match_intensity
-        As in `check_pairs`.
+        Arguments of `check_pairs`.
     """
     for sentence in unmatched:
         name = Path(sentence.partition(" has ")[0]).name
         yield PairReport(name, (Finding("unmatched", sentence),))
-    seen = _Seen()
+    names: dict[tuple[str, str], str] = {}
+    sources: dict[str, str] = {}
     for pair in pairs:
-        assert pair.blurred is not None
         try:
             with ExitStack() as stack:
                 sharp, *views = (
@@ -162,28 +163,29 @@ def iter_reports(
                     for source in (pair.sharp, pair.blurred, pair.second)
                     if source is not None
                 )
-                problem = compare_sizes(pair, views, sharp)
-                if problem is not None:
+                if (problem := find_other_size(pair, views, sharp)) is not None:
                     yield PairReport(pair.name, (problem,))
                     continue
-                duplicate = seen.add(pair, views[0], sharp)
-                for scene in plane_pairs(pair, sharp):
-                    report = _check_plane(
-                        scene, views, sharp, register=register, match=match_intensity
-                    )
-                    yield seen.mark(report, duplicate)
+                ids = identify(views[0]), identify(sharp)
+                repeated = []
+                if ids in names:
+                    message = f"{pair.name} is the same pair as {names[ids]}; it counts twice."
+                    repeated = [Finding("duplicate", message, bad=False)]
+                names.setdefault(ids, pair.name)
+                for planes in plane_pairs(pair, sharp):
+                    report = _check_plane(planes, views, sharp, register, match_intensity)
+                    if (usable := report.usable) is not None:
+                        # pairs of one sharp image must not be on both sides of the split
+                        source = sources.setdefault(ids[1], usable.source)
+                        usable = dataclasses.replace(usable, source=source)
+                    findings = (*report.findings, *repeated)
+                    yield dataclasses.replace(report, usable=usable, findings=findings)
         except TrainingError as error:
             yield PairReport(pair.name, (Finding("unreadable", str(error)),))
 
 
 def refuse_bad(reports: Sequence[PairReport]) -> None:
-    """Name the first bad pair and the number of all.
-
-    Raises
-    ------
-    TrainingError
-        There is one.
-    """
+    """Raise a `TrainingError` that names the first bad pair and the number of bad pairs."""
     bad = [report for report in reports if report.bad]
     if bad:
         message = bad[0].findings[0].message
@@ -193,101 +195,56 @@ def refuse_bad(reports: Sequence[PairReport]) -> None:
         )
 
 
-class _Seen:
-    """Knows the pairs before, to find duplicates and to keep pairs of one sharp image together."""
-
-    def __init__(self) -> None:
-        self._pairs: dict[tuple[str, str], str] = {}
-        self._sources: dict[str, str] = {}
-        self._last = ""
-
-    def add(self, pair: ImagePair, blurred: Planes, sharp: Planes) -> Finding | None:
-        ids = identify(blurred), identify(sharp)
-        self._last = ids[1]
-        if ids in self._pairs:
-            return Finding(
-                "duplicate",
-                f"{pair.name} is the same pair as {self._pairs[ids]}; it counts twice.",
-                bad=False,
-            )
-        self._pairs[ids] = pair.name
-        return None
-
-    def mark(self, report: PairReport, duplicate: Finding | None) -> PairReport:
-        scene = report.usable
-        if scene is not None:
-            # one sharp image for several blurred ones: never in both halves of the data
-            scene = dataclasses.replace(
-                scene, source=self._sources.setdefault(self._last, scene.source)
-            )
-        findings = report.findings if duplicate is None else (*report.findings, duplicate)
-        return dataclasses.replace(report, usable=scene, findings=findings)
-
-
 def _check_plane(
-    scene: PlanePair, views: Sequence[Planes], sharp: Planes, *, register: bool, match: bool
+    pair: PlanePair, views: Sequence[Planes], sharp: Planes, register: bool, match: bool
 ) -> PairReport:
-    assert scene.blurred is not None
-    blurred = views[0]
-    name = scene.blurred.name
-    if len(blurred) > 1:
-        name += f", plane {scene.plane}"
-    findings = [
-        *annotation_findings(scene, len(sharp)),
-        *(
-            finding
-            for view, words in zip(views, _VIEWS[len(views)], strict=True)
-            for finding in content_findings(f"{name}: the {words}", view, scene.plane)
-        ),
-        *content_findings(f"{name}: the sharp image", sharp, scene.plane),
-    ]
+    assert pair.blurred is not None
+    name = pair.blurred.name
+    if len(sharp) > 1:
+        name += f", plane {pair.plane}"
+    findings = list(find_in_annotations(pair, sharp))
+    for view, words in zip(views, _VIEWS[len(views)], strict=True):
+        findings += find_in_content(f"{name}: the {words}", view, pair.plane)
+    findings += find_in_content(f"{name}: the sharp image", sharp, pair.plane)
     comparison = thumbnail = None
     if not any(finding.bad for finding in findings):
         regions = compared_regions(sharp.shape)
-        # of two views their mean, in which nothing lies to one side
+        # the mean of two views is not shifted to either side
         samples = [
-            [_mean_of(planes, scene.plane, y, x) for y, x in regions] for planes in (views, [sharp])
+            [_mean_of(planes, pair.plane, y, x) for y, x in regions] for planes in (views, [sharp])
         ]
+        varied = [(b, s) for b, s in zip(*samples, strict=True) if np.ptp(b) and np.ptp(s)]
         thumbnail = draw_thumbnail(*(half[len(half) // 2] for half in samples))
         if all(np.array_equal(b, s) for b, s in zip(*samples, strict=True)):
             message = f"{name}: the blurred and the sharp image are the same; give the other one."
             findings.append(Finding("identical", message))
-        elif not (
-            kept := [(b, s) for b, s in zip(*samples, strict=True) if np.ptp(b) and np.ptp(s)]
-        ):
-            message = f"{name}: where one image shows something the other is constant."
+        elif not varied:
+            message = f"{name}: each image is constant where the other one shows something."
             findings.append(Finding("unrelated", message))
         elif min(sharp.shape) >= 16:
-            comparison = compare([b for b, _ in kept], [s for _, s in kept])
-            findings += relation_findings(name, comparison, blurred, sharp, register, match)
-            scene = _adapted(scene, comparison, register, match)
+            comparison = compare(*zip(*varied, strict=True))
+            dtypes = views[0].dtype, sharp.dtype
+            findings += find_in_comparison(name, comparison, dtypes, register=register, match=match)
+            pair = _corrected(pair, comparison, register, match)
     findings.sort(key=lambda finding: not finding.bad)
     bad = any(finding.bad for finding in findings)
-    return PairReport(name, tuple(findings), comparison, None if bad else scene, thumbnail)
+    return PairReport(name, tuple(findings), comparison, None if bad else pair, thumbnail)
 
 
-def _adapted(scene: PlanePair, found: Comparison, register: bool, match: bool) -> PlanePair:
-    """Tell a scene what registration and intensity matching found."""
+def _corrected(pair: PlanePair, found: Comparison, register: bool, match: bool) -> PlanePair:
+    """Return a pair with the corrections that registration and intensity matching make."""
     if register and np.hypot(*found.shift) > 0:
         y, x = (
-            (max(0, -_floor(d)), min(n, n - _ceil(d)))
-            for d, n in zip(found.shift, scene.shape, strict=True)
+            (max(0, -math.floor(d)), min(n, n - math.ceil(d)))
+            for d, n in zip(found.shift, pair.shape, strict=True)
         )
-        scene = dataclasses.replace(scene, shift=found.shift, region=(y, x))
+        pair = dataclasses.replace(pair, shift=found.shift, region=(y, x))
     if match and found.gain > 0:
-        scene = dataclasses.replace(scene, gain=found.gain, offset=found.offset)
-    return scene
+        pair = dataclasses.replace(pair, gain=found.gain, offset=found.offset)
+    return pair
 
 
 def _mean_of(images: Sequence[Planes], plane: int, y: slice, x: slice) -> NDArray[np.float64]:
-    """Mean of all channels of all images in a region."""
+    """Return the mean of all channels of all images in a region."""
     regions = [image.read(plane, y, x) for image in images]
     return np.asarray(np.mean(regions, axis=(0, 1), dtype=float))
-
-
-def _floor(number: float) -> int:
-    return int(np.floor(number))
-
-
-def _ceil(number: float) -> int:
-    return int(np.ceil(number))

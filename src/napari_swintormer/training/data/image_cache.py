@@ -1,4 +1,4 @@
-"""Decoded images of a training, kept so that a patch seldom opens a file."""
+"""A cache of decoded training images, so that a patch seldom opens a file."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from napari_swintormer.training.data.sources import Source
 
 _CACHE_BYTES = 512 * 2**20
-_LOOK = 256  # pixels around the middle of an image that tell a dark background
+_HALF_SAMPLE = 256  # half the side of the sample that tells a dark background, in pixels
 _DARK = 0.35
-_REACH = 8  # pixels beyond a region that interpolation looks at
+_REACH = 8  # pixels around a region that interpolation reads
 
 
 class ImageCache:
-    """Keeps decoded images and their intensity ranges.
+    """Keeps decoded images and their intensity ranges; several threads may use it.
 
-    Images too large to keep are read region by region. Safe to use from several threads.
+    Images that are too large to keep are read region by region.
 
     Parameters
     ----------
     channels
         Channels of the network.
     convention
-        How the network wants intensities.
+        Intensity convention of the network.
     limit
-        Bytes of all images that are kept; one may take an eighth.
+        Bytes of all kept images; a single one may take an eighth of this.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def range_of(self, source: Source, plane: int) -> IntensityRange:
-        """Intensity range of a plane, measured once."""
+        """Return the intensity range of a plane, which is measured once."""
         ranges = self._ranges.get(source)
         if ranges is None:
             with open_planes(source, self._channels) as planes:
@@ -62,18 +62,21 @@ class ImageCache:
         return ranges[plane]
 
     def is_dark(self, source: Source, plane: int, bounds: Region) -> bool:
-        """Whether most of the middle of a region is dark, as behind things that shine."""
+        """Whether the median in the middle of a region is dark, as in fluorescence."""
         known = self._dark.get((source, plane))
         if known is None:
-            y, x = (slice(max(a, (a + b) // 2 - _LOOK), (a + b) // 2 + _LOOK) for a, b in bounds)
-            seen = self.range_of(source, plane).to_unit(self.read(source, plane, y, x))
-            known = self._dark[source, plane] = bool(np.median(seen) < _DARK)
+            y, x = (
+                slice(max(a, (a + b) // 2 - _HALF_SAMPLE), (a + b) // 2 + _HALF_SAMPLE)
+                for a, b in bounds
+            )
+            middle = self.range_of(source, plane).to_unit(self.read(source, plane, y, x))
+            known = self._dark[source, plane] = bool(np.median(middle) < _DARK)
         return known
 
     def read(
         self, source: Source, plane: int, y: slice, x: slice, channels: int | None = None
     ) -> NDArray[Any]:
-        """Read a region ``(C, h, w)`` of a plane, seen with `channels` if not the network's."""
+        """Read a region ``(C, h, w)`` of a plane; None takes the channels of the network."""
         with self._lock:
             kept = self._images.get(source)
             if kept is not None:
@@ -89,34 +92,31 @@ class ImageCache:
             self._keep(source, data, axes)
         return region
 
-    def read_moved(
+    def read_shifted(
         self,
         source: Source,
         plane: int,
-        y: slice,
-        x: slice,
+        region: tuple[slice, slice],
         shift: tuple[float, float],
         shape: tuple[int, int],
     ) -> NDArray[Any]:
-        """Read a region of an image of `shape` that is moved back by `shift` pixels.
+        """Read a region ``(C, h, w)`` of an image that is moved back by `shift` pixels.
 
-        Between pixels cubic splines are taken; whole pixels are read as they are. The moved region
-        lies inside the image, see `napari_swintormer.training.data.pairs.PlanePair.region`.
+        Fractions of a pixel are interpolated by cubic splines; whole pixels are read as they are.
+        `shape` is that of the plane; the moved region lies inside it.
         """
-        if shift == (0.0, 0.0):
-            return self.read(source, plane, y, x)
         whole = np.rint(shift).astype(int)
         rest = np.asarray(shift) - whole
-        y, x = (_moved(side, int(d)) for side, d in zip((y, x), whole, strict=True))
+        y, x = (_moved(side, int(d)) for side, d in zip(region, whole, strict=True))
         if not rest.any():
             return self.read(source, plane, y, x)
         wide_y, wide_x = (
             slice(max(0, side.start - _REACH), min(n, side.stop + _REACH))
             for side, n in zip((y, x), shape, strict=True)
         )
-        region = self.read(source, plane, wide_y, wide_x).astype(np.float32)
-        region = ndimage.shift(region, (0, *-rest), order=3, mode="mirror")
-        return np.asarray(region[:, _moved(y, -wide_y.start), _moved(x, -wide_x.start)])
+        pixels = self.read(source, plane, wide_y, wide_x).astype(np.float32)
+        pixels = ndimage.shift(pixels, (0, *-rest), order=3, mode="mirror")
+        return np.asarray(pixels[:, _moved(y, -wide_y.start), _moved(x, -wide_x.start)])
 
     def _keep(self, source: Source, data: NDArray[Any], axes: str) -> None:
         with self._lock:

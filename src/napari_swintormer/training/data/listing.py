@@ -1,4 +1,4 @@
-"""Images on disk that belong together: folders of them, matched by name."""
+"""Find the image files of training folders and match them by name; opens no image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.imaging.formats.registry import SUFFIXES
 from napari_swintormer.training.data.pairs import ImagePair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_swintormer.models.catalogue import ImageKind
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
 
 
 def list_pairs(
@@ -23,24 +24,24 @@ def list_pairs(
     annotations: Path | None = None,
     kinds: Sequence[ImageKind | Literal["auto"]] = ("auto",),
 ) -> tuple[list[ImagePair], list[str]]:
-    """List the pairs of some folders, in a fixed order; opens no image.
+    """List the pairs of some folders in a fixed order.
 
     Parameters
     ----------
     sharp
-        Folders of sharp images; one only if there is a `blurred` folder. An image, such as an
-        OME-Zarr stack, does as well, and its partner may have any name then.
+        Folders of sharp images; only one if `blurred` is given. A single image, such as an OME-Zarr
+        stack, may stand for a folder, and its partner may then have any name.
     blurred
-        Folder with a partner of the same name, whatever the suffix, for every sharp image.
+        Folder with a partner for every sharp image: same name, any suffix.
     annotations
         Folder with masks of the same names, for some or all images.
     kinds
-        Of the images of each folder.
+        Kind of the images in each folder.
 
     Returns
     -------
     pairs, unmatched
-        A sentence about every image that has not exactly one partner.
+        The pairs, and a sentence about every image that does not have exactly one partner.
 
     Raises
     ------
@@ -68,19 +69,13 @@ def list_pairs(
 def list_dual_pixel(
     folder: Path, annotations: Path | None = None
 ) -> tuple[list[ImagePair], list[str]]:
-    """List the scenes of a dual-pixel camera, as `list_pairs` does; opens no image.
+    """List the pairs of a dual-pixel camera, with the same results as `list_pairs`.
 
-    Parameters
-    ----------
-    folder
-        Holds the folders ``inputL``, ``inputR`` and ``target`` of images with equal names.
-    annotations
-        As in `list_pairs`.
+    `folder` holds the folders ``inputL``, ``inputR`` and ``target`` with images of equal names.
     """
     pairs, unmatched = list_pairs([folder / "target"], folder / "inputR", annotations)
-    left, alone = _match(
-        [pair.sharp for pair in pairs if isinstance(pair.sharp, Path)], folder / "inputL"
-    )
+    sharp = [pair.sharp for pair in pairs if isinstance(pair.sharp, Path)]
+    left, alone = _match(sharp, folder / "inputL")
     complete = [
         dataclasses.replace(pair, second=left[pair.sharp]) for pair in pairs if pair.sharp in left
     ]
@@ -88,7 +83,7 @@ def list_dual_pixel(
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder, sorted by name; an image itself is the only one."""
+    """List the image files of a folder by name; a single image is a list of one."""
     if _is_image(folder):
         return [folder]
     if not folder.is_dir():
@@ -104,9 +99,9 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def _match(files: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[str]]:
-    """Partner of every file in another folder, and a sentence about each that has not one."""
+    """Return the partner of every file in another folder, and sentences about missing partners."""
     advice = "Give both images of a pair the same name; the suffix may differ."
-    if _is_image(folder) and len(files) == 1:  # two images, whatever their names
+    if _is_image(folder) and len(files) == 1:  # two single images may have any names
         return {files[0]: folder}, []
     by_stem: dict[str, list[Path]] = {}
     for file in list_images(folder):
@@ -125,11 +120,11 @@ def _match(files: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[
 
 
 def _is_image(path: Path) -> bool:
-    """Tell an image from a folder of images; an OME-Zarr image is a folder itself."""
+    """Tell an image from a folder of images; an OME-Zarr image is a folder, too."""
     suffix = path.suffix.lower()
     return suffix in SUFFIXES if path.is_file() else path.is_dir() and suffix == ".zarr"
 
 
 def _stem(file: Path) -> str:
-    """Name without its suffix, be it ``.tif`` or ``.ome.tif``."""
+    """Return the name without ``.tif`` or ``.ome.tif``."""
     return file.stem.removesuffix(".ome")

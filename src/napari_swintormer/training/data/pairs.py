@@ -1,21 +1,19 @@
-"""Which images training learns from: listed, matched by name, and split into two halves.
-
-Whether the two images of a pair fit each other is the matter of `check`.
-"""
+"""Pairs of images, their planes, and the split into training and validation."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_swintormer.errors import TrainingError
+from napari_swintormer.imaging.sample import identify
 from napari_swintormer.training.data.annotations import check_mask
-from napari_swintormer.training.data.sources import ArrayImage, Source, content_id, open_planes
+from napari_swintormer.training.data.sources import ArrayImage, Source, open_planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,21 +29,20 @@ Region = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class ImagePair:
-    """A sharp image, its blurred partner unless the blur is synthesized, and annotations.
+    """A sharp image, and its blurred partner unless the blur is synthesized.
 
     Attributes
     ----------
     sharp, blurred
-        Files or arrays of equal size; every plane of a stack is a pair of its own.
+        Files or arrays of equal size; every plane of a stack is a pair.
     annotations
-        Labels of the same size, see `napari_swintormer.training.data.annotations`.
+        Mask of the same size, with the labels of `annotations.TAKE` and `annotations.LEAVE_OUT`.
     kind
-        How intensities relate to light, where the blur is synthesized; ``"auto"`` takes 8-bit RGB
-        images for photos.
+        Kind of image, for synthetic blur; ``"auto"`` takes 8-bit RGB images for photos.
     folder
-        What the image comes from: each folder is drawn from equally often.
+        Folder of the sharp image; training draws from each folder equally often.
     second
-        The other view of a dual-pixel camera, the left one; `blurred` is the right one then.
+        The left view of a dual-pixel camera; `blurred` is then the right view.
     """
 
     sharp: Source
@@ -63,36 +60,31 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class PlanePair:
-    """A sharp plane, and its blurred partner unless the blur is synthesized.
+    """One plane of an `ImagePair`, with everything that drawing patches needs.
 
     Attributes
     ----------
-    sharp, blurred
-        Images of equal shape.
+    sharp, blurred, annotations, second
+        The images of the pair.
     plane
-        Number of the plane in both, see `napari_swintormer.imaging.planes.Planes`.
+        Number of the plane in each image.
     shape
         ``(Y, X)``.
     kind
-        How intensities relate to light, where the blur is synthesized.
+        Kind of image, for synthetic blur.
     group
-        Scenes of one folder whose names begin alike, up to the first ``_`` or digit. A group is
-        drawn in proportion to the square root of its size, so that one large series does not
-        drown the others.
+        Folder and beginning of the name, up to the first ``_`` or digit. A group is drawn from in
+        proportion to the square root of its size, so that a long series does not dominate.
     source
-        Image that the file was cut from: the name without an ending ``_t0``, ``_t1``...
-        Scenes of one source are held out together.
-    annotations
-        Labels of the same size, or None.
+        Folder and name, without a last ``_t0``, ``_t1``… of crops from one image. Pairs of one
+        source are held out together.
     region
-        Part of the plane that patches come from.
+        Part of the plane that patches come from; None for all of it.
     shift
-        ``(dy, dx)`` in pixels that the sharp image is moved back by, see
-        `napari_swintormer.training.data.comparison.Comparison`.
+        ``(dy, dx)`` in pixels by which the sharp image is moved back.
     gain, offset
-        ``sharp = gain · blurred + offset``: what the sharp image is brought back from.
-    second
-        The other view of the scene, if there is one.
+        The sharp image has ``gain * blurred + offset``, and is brought back to the blurred one's
+        intensities.
     """
 
     sharp: Source
@@ -111,7 +103,7 @@ class PlanePair:
 
     @property
     def bounds(self) -> Region:
-        """`region`, or all of the plane."""
+        """Part of the plane that patches come from."""
         return self.region or ((0, self.shape[0]), (0, self.shape[1]))
 
 
@@ -129,12 +121,11 @@ def array_pairs(
     Parameters
     ----------
     blurred, sharp
-        An array-like each, or lists of equally many. Stacks are pairs plane by plane. With
-        `blurred` None the blur is to be synthesized.
+        An array-like each, or lists of equal length. None for `blurred` means synthetic blur.
     annotations
-        Labels: None, an array-like, or a list with one or None for each image.
+        None, a mask, or a list with a mask or None for each image.
     axes
-        One letter of ``TCZYXS`` per dimension of every image; guessed if None.
+        One letter of ``TCZYXS`` per dimension of every image; None guesses them.
 
     Raises
     ------
@@ -165,17 +156,17 @@ def sharp_planes(pair: ImagePair, channels: int) -> list[PlanePair]:
     Raises
     ------
     TrainingError
-        The image cannot be read, or its annotations do not lie on it.
+        The image cannot be read, or its annotations do not fit it.
     """
     with open_planes(pair.sharp, channels) as planes:
         if pair.annotations is not None:
             with open_planes(pair.annotations, 1) as mask:
                 check_mask(pair.annotations.name, mask, len(planes), planes.shape)
-        return list(plane_pairs(pair, planes))
+        return plane_pairs(pair, planes)
 
 
 def plane_pairs(pair: ImagePair, planes: Planes) -> list[PlanePair]:
-    """List the planes of a pair of images as they are; `planes` are those of the sharp one."""
+    """List the planes of a pair; `planes` are those of the sharp image."""
     kind = pair.kind
     if kind == "auto":
         kind = "photo" if planes.channels == 3 and planes.dtype.itemsize == 1 else "microscopy"
@@ -198,80 +189,80 @@ def plane_pairs(pair: ImagePair, planes: Planes) -> list[PlanePair]:
 
 
 def split_validation(
-    scenes: Sequence[PlanePair], held_out: float, patch_size: int
+    pairs: Sequence[PlanePair], held_out: float, patch_size: int
 ) -> tuple[list[PlanePair], list[PlanePair]]:
-    """Split scenes into those to train on and those held out for validation.
+    """Split pairs into those to train on and those to validate with.
 
-    The split is by source and depends on the names alone, so that a resumed or repeated training
-    holds out the same ones. Where a whole source would be more than twice the share, the end of
-    every plane is held out instead, along its longer side and at least as wide as a patch; no patch
-    crosses the border.
+    The split is by source and depends on the names alone, so that a repeated or resumed training
+    has the same split. With few sources, the end of every plane is held out instead: along its
+    longer side, at least as wide as a patch. No patch crosses the border between the two parts.
 
     Parameters
     ----------
-    scenes
-        Scenes of all folders.
+    pairs
+        Pairs of all folders.
     held_out
-        Share of the sources to hold out, rounded up, or of the pixels of every plane.
+        Share of the sources to hold out, rounded up, or share of every plane. The planes are split
+        where one source would be more than twice this share.
     patch_size
         Side of the patches in pixels.
     """
-    sources = sorted({s.source for s in scenes}, key=_name_hash)
+    sources = sorted({p.source for p in pairs}, key=_name_hash)
     if 0 < 2 * held_out * len(sources) < 1 or (len(sources) == 1 and held_out > 0):
-        return _split_planes(scenes, held_out, patch_size)
+        return _split_planes(pairs, held_out, patch_size)
     count = min(-int(-held_out * len(sources) // 1), len(sources) - 1)
     chosen = set(sources[:count])
-    train = [s for s in scenes if s.source not in chosen]
-    return train, [s for s in scenes if s.source in chosen]
+    train = [p for p in pairs if p.source not in chosen]
+    return train, [p for p in pairs if p.source in chosen]
 
 
 def _split_planes(
-    scenes: Sequence[PlanePair], held_out: float, patch_size: int
+    pairs: Sequence[PlanePair], held_out: float, patch_size: int
 ) -> tuple[list[PlanePair], list[PlanePair]]:
-    train, rest = [], []
-    for scene in scenes:
-        (top, bottom), (left, right) = scene.bounds
-        height, width = bottom - top, right - left
-        longer = max(height, width)
-        share = min(max(patch_size, round(held_out * longer)), longer - patch_size)
-        if share < patch_size:
-            train.append(scene)
-        elif height > width:
-            border = bottom - share
-            train.append(dataclasses.replace(scene, region=((top, border), (left, right))))
-            rest.append(dataclasses.replace(scene, region=((border, bottom), (left, right))))
-        else:
-            border = right - share
-            train.append(dataclasses.replace(scene, region=((top, bottom), (left, border))))
-            rest.append(dataclasses.replace(scene, region=((top, bottom), (border, right))))
-    return train, rest
+    train, validation = list[PlanePair](), list[PlanePair]()
+    for pair in pairs:
+        (top, bottom), (left, right) = pair.bounds
+        upright = bottom - top > right - left
+        start, stop = (top, bottom) if upright else (left, right)
+        side = min(max(patch_size, round(held_out * (stop - start))), stop - start - patch_size)
+        if side < patch_size:  # too small to split
+            train.append(pair)
+            continue
+        parts = (start, stop - side), (stop - side, stop)
+        for part, half in zip(parts, (train, validation), strict=True):
+            region = (part, (left, right)) if upright else ((top, bottom), part)
+            half.append(dataclasses.replace(pair, region=region))
+    return train, validation
 
 
-def drawing_weights(scenes: Sequence[PlanePair]) -> list[float]:
-    """Probability of drawing each scene: folders alike, groups by the root of their size."""
-    folders = [s.group.rpartition("/")[0] for s in scenes]
-    sizes = {g: len(list(m)) for g, m in itertools.groupby(sorted(s.group for s in scenes))}
-    raw = [sizes[s.group] ** -0.5 for s in scenes]
-    totals: dict[str, float] = {}
+def drawing_weights(pairs: Sequence[PlanePair]) -> list[float]:
+    """Probability of drawing each pair: equal for folders, root of the size for groups."""
+    sizes = Counter(p.group for p in pairs)
+    folders = [p.group.rpartition("/")[0] for p in pairs]
+    raw = [sizes[p.group] ** -0.5 for p in pairs]
+    totals: defaultdict[str, float] = defaultdict(float)
     for folder, weight in zip(folders, raw, strict=True):
-        totals[folder] = totals.get(folder, 0.0) + weight
+        totals[folder] += weight
     return [w / totals[f] / len(totals) for f, w in zip(folders, raw, strict=True)]
 
 
-def fingerprint(scenes: Iterable[PlanePair]) -> str:
-    """Name a list of scenes, so that a resumed training can tell that it is the same.
+def fingerprint(pairs: Iterable[PlanePair]) -> str:
+    """Hash a list of pairs, so that a resumed training can tell whether it is the same.
 
-    Files are known by their paths, arrays by what is in them.
+    A file counts by its path, an array by a sample of its content.
     """
 
     def identity(source: Source | None) -> str:
-        return content_id(source) if isinstance(source, ArrayImage) else str(source)
+        if not isinstance(source, ArrayImage):
+            return str(source)
+        with open_planes(source, 3) as planes:
+            return identify(planes)
 
     lines = (
-        f"{identity(s.sharp)}|{identity(s.blurred)}|{identity(s.annotations)}|{s.plane}|{s.shape}|"
-        f"{s.kind}|{s.region}|{s.shift}|{s.gain}|{s.offset}"
-        + ("" if s.second is None else f"|{identity(s.second)}")
-        for s in scenes
+        f"{identity(p.sharp)}|{identity(p.blurred)}|{identity(p.annotations)}|{p.plane}|{p.shape}|"
+        f"{p.kind}|{p.region}|{p.shift}|{p.gain}|{p.offset}"
+        + ("" if p.second is None else f"|{identity(p.second)}")
+        for p in pairs
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

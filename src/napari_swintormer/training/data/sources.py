@@ -1,4 +1,4 @@
-"""Where an image of a training comes from: a file, or an array such as the data of a layer."""
+"""Sources of training images: a file, or an array such as the data of a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from napari_swintormer.errors import SwintormerError, TrainingError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.imaging.sample import identify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,17 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ArrayImage:
-    """An image in memory, or a lazy array of one.
+    """An array, in memory or lazy, that is used as an image.
 
     Attributes
     ----------
     name
-        What people call it: the name of the layer.
+        Name for people, such as the name of the layer.
     data
-        Array-like with `shape`, `dtype` and slicing by integers and slices; threads read at the
-        same time.
+        Array-like with `shape`, `dtype` and slicing; several threads read it at the same time.
     axes
-        One letter of ``TCZYXS`` per dimension, None to guess them.
+        One letter of ``TCZYXS`` per dimension; None guesses them.
     """
 
     name: str
@@ -45,12 +43,12 @@ Source = Path | ArrayImage
 
 @contextmanager
 def open_source(source: Source) -> Iterator[tuple[Any, str]]:
-    """Open an image lazily; gives the array and its axes.
+    """Open an image lazily and yield its array and axes.
 
     Raises
     ------
     TrainingError
-        The image cannot be read, or its axes are not known.
+        The image cannot be read, or its axes are unknown.
     """
     try:
         if isinstance(source, ArrayImage):
@@ -67,18 +65,12 @@ def open_source(source: Source) -> Iterator[tuple[Any, str]]:
 
 @contextmanager
 def open_planes(source: Source, channels: int) -> Iterator[Planes]:
-    """Open an image as the planes that a network of `channels` channels sees.
+    """Open an image as planes for a network of `channels` channels.
 
     Raises
     ------
     TrainingError
-        As `open_source`.
+        The image cannot be read, or its axes are unknown.
     """
     with open_source(source) as (data, axes):
         yield Planes(data, axes, channels)
-
-
-def content_id(source: Source) -> str:
-    """Tell images apart by what is in them, wherever they are stored; reads a sample."""
-    with open_planes(source, 3) as planes:
-        return identify(planes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -41,7 +41,7 @@ def blur(image: FloatArray, kernel: FloatArray, margin: int) -> FloatArray:
     return convolved
 
 
-def crop(image: FloatArray, margin: int) -> FloatArray:
+def crop(image: NDArray[Any], margin: int) -> NDArray[Any]:
     """Cut `margin` pixels off every side of the last two axes."""
     height, width = image.shape[-2:]
     return image[..., margin : height - margin, margin : width - margin]

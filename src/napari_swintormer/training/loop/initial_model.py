@@ -6,23 +6,16 @@ import re
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import OutputError, TrainingError
-from napari_swintormer.events import Notice
-from napari_swintormer.training.data.check import iter_reports, refuse_bad
-from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
-from napari_swintormer.training.data.pairs import fingerprint, sharp_planes, split_validation
-from napari_swintormer.training.data.patches import with_marks
 from napari_swintormer.training.loop.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.train_settings import NETWORKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor
 
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.models.network.network_settings import DeconvolutionSettings
-    from napari_swintormer.training.data.check import PairReport
-    from napari_swintormer.training.data.pairs import ImagePair, PlanePair
     from napari_swintormer.training.train_settings import TrainSettings
 
 _TILE_SIZE = (
@@ -140,86 +133,6 @@ def with_deconvolution(
         torch.manual_seed(seed)
         state = Swintormer(network).state_dict()  # what is new changes nothing
     return card.model_copy(update={"network": network}), state | weights
-
-
-def find_plane_pairs(
-    settings: TrainSettings, card: ModelCard
-) -> tuple[list[PlanePair], list[PlanePair], str, list[Notice]]:
-    """Find what to learn from; no bad pair is among it.
-
-    Returns
-    -------
-    train, held_out, images, notices
-        Scenes to train on and scenes held out, the fingerprint of both, and what the pair check
-        has to say.
-
-    Raises
-    ------
-    TrainingError
-        There are bad pairs and they are not to be skipped, or nothing is left.
-    """
-    channels = card.network.channels
-    pairs, unmatched = list(settings.pairs), list[str]()
-    if not pairs:
-        pairs, unmatched = list_images_of(settings)
-    notices: list[Notice] = []
-    if settings.synthesize is not None:
-        scenes = [scene for pair in pairs for scene in sharp_planes(pair, channels)]
-    else:
-        scenes, notices = _checked_scenes(settings, pairs, unmatched, channels)
-    halves = split_validation(scenes, settings.held_out, settings.largest_patch)
-    train, held_out = (with_marks(half, channels) for half in halves)
-    if not train:  # all the marks lie in what was held out
-        train, held_out = scenes, []
-    if not held_out:
-        sentence = "No image is held out for validation: the training reports its loss only."
-        notices.append(Notice(sentence))
-    return train, held_out, fingerprint([*train, *held_out]), notices
-
-
-def list_images_of(settings: TrainSettings) -> tuple[list[ImagePair], list[str]]:
-    """List the pairs in the folders that settings name, and what has no partner there."""
-    if settings.dual_pixel is not None:
-        return list_dual_pixel(settings.dual_pixel, settings.annotations)
-    return list_pairs(
-        settings.sharp, settings.blurred, settings.annotations, settings.kind_of_folder
-    )
-
-
-def _checked_scenes(
-    settings: TrainSettings,
-    pairs: Sequence[ImagePair],
-    unmatched: Sequence[str],
-    channels: int,
-) -> tuple[list[PlanePair], list[Notice]]:
-    reports = list(
-        iter_reports(
-            pairs,
-            unmatched,
-            channels=channels,
-            register=settings.register,
-            match_intensity=settings.match_intensity,
-        )
-    )
-    if not settings.skip_bad:
-        refuse_bad(reports)
-    scenes = [report.usable for report in reports if report.usable is not None]
-    if not scenes:
-        refuse_bad(reports)
-    return scenes, _notices(reports)
-
-
-def _notices(reports: Sequence[PairReport]) -> list[Notice]:
-    """Say which pairs are skipped and why, and how many others are remarkable."""
-    skipped = [r.findings[0].message for r in reports if r.bad]
-    notices = [Notice(f"Skipped: {message}") for message in skipped]
-    remarkable = [r for r in reports if r.findings and not r.bad]
-    if remarkable:
-        first = remarkable[0].findings[0].message
-        notices.append(
-            Notice(f"The check has a remark about {len(remarkable)} pair(s); the first: {first}")
-        )
-    return notices
 
 
 def check_nothing_there(settings: TrainSettings) -> None:

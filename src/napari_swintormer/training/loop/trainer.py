@@ -12,11 +12,11 @@ from napari_swintormer.engine.devices import resolve_precision, slow_precision
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Notice, Trained
 from napari_swintormer.models.files.weights import load_weights, save_weights
+from napari_swintormer.training.data.dataset import find_plane_pairs
 from napari_swintormer.training.data.patches import PatchSampler, batches
 from napari_swintormer.training.loop.initial_model import (
     check_nothing_there,
     concerns_prior,
-    find_plane_pairs,
     start_model,
 )
 from napari_swintormer.training.loop.log import TrainingLog
@@ -73,7 +73,7 @@ class Trainer:
         self._earlier = earlier_metrics(settings) if self._with_prior else {}
         if not settings.resume:
             check_nothing_there(settings)
-        scenes, held_out, images, notices = find_plane_pairs(settings, self.card)
+        scenes, held_out, images, notices = find_plane_pairs(settings, self.card.network.channels)
         self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
         if self._with_prior:
             check_complete(scenes)
@@ -172,7 +172,7 @@ class Trainer:
         network = self.state.ema
         if (finish := self.state.stage.finish) is not None:
             network = copy.deepcopy(network)
-            patches = self.sampler.draw_all(_FINISHING_PATCHES)
+            patches = self.sampler.draw_validation(_FINISHING_PATCHES)
             finish(network, *map(torch.from_numpy, patches))
         metrics = self._earlier | (
             stage_metrics(self.settings.stage, report) if self._with_prior else _metrics(report)

@@ -59,7 +59,7 @@ class Validation:
             sampler = PatchSampler(
                 held_out, patch_size, card.network.channels, card.intensity, _SEED, synthesize
             )
-            blurred, sharp = sampler.draw_all(_PATCHES)
+            blurred, sharp = sampler.draw_validation(_PATCHES)
             self._pairs = torch.from_numpy(blurred), torch.from_numpy(sharp)
             # the patch that blur takes most from shows best what a network learns
             lost = np.nan_to_num(np.abs(sharp - blurred[:, : sharp.shape[1]])).mean(axis=(1, 2, 3))

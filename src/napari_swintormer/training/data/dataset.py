@@ -1,0 +1,91 @@
+"""The images of a training: found, checked, and split into training and validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_swintormer.events import Notice
+from napari_swintormer.training.data.annotations import read_marks
+from napari_swintormer.training.data.check import iter_reports, refuse_bad
+from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
+from napari_swintormer.training.data.pairs import fingerprint, sharp_planes, split_validation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_swintormer.training.data.check import PairReport
+    from napari_swintormer.training.data.pairs import ImagePair, PlanePair
+    from napari_swintormer.training.train_settings import TrainSettings
+
+
+def find_plane_pairs(
+    settings: TrainSettings, channels: int
+) -> tuple[list[PlanePair], list[PlanePair], str, list[Notice]]:
+    """Find the pairs to train on for a network of `channels` channels.
+
+    Returns
+    -------
+    train, validation, images, notices
+        Pairs to train on and to validate with, the fingerprint of both, and the remarks of the
+        pair check.
+
+    Raises
+    ------
+    TrainingError
+        There are bad pairs that are not skipped, or no pair is left.
+    """
+    notices: list[Notice] = []
+    if settings.synthesize is not None:
+        images, _ = find_image_pairs(settings)
+        pairs = [plane for image in images for plane in sharp_planes(image, channels)]
+    else:
+        reports = list(check_settings(settings, channels))
+        pairs = [report.usable for report in reports if report.usable is not None]
+        if not (settings.skip_bad and pairs):
+            refuse_bad(reports)
+        notices = _notices(reports)
+    halves = split_validation(pairs, settings.held_out, settings.largest_patch)
+    train, validation = (
+        [p for p in half if p.annotations is None or read_marks(p, channels).total]
+        for half in halves
+    )
+    if not train:  # all marks lie in the part for validation
+        train, validation = pairs, []
+    if not validation:
+        sentence = "No image is held out for validation: the training reports its loss only."
+        notices.append(Notice(sentence))
+    return train, validation, fingerprint([*train, *validation]), notices
+
+
+def check_settings(settings: TrainSettings, channels: int = 3) -> Iterator[PairReport]:
+    """Check the pairs of a training one plane after the other."""
+    images, unmatched = find_image_pairs(settings)
+    return iter_reports(
+        images,
+        unmatched,
+        channels=channels,
+        register=settings.register,
+        match_intensity=settings.match_intensity,
+    )
+
+
+def find_image_pairs(settings: TrainSettings) -> tuple[list[ImagePair], list[str]]:
+    """List the pairs that settings name, and sentences about images without a partner."""
+    if settings.pairs:
+        return list(settings.pairs), []
+    if settings.dual_pixel is not None:
+        return list_dual_pixel(settings.dual_pixel, settings.annotations)
+    return list_pairs(
+        settings.sharp, settings.blurred, settings.annotations, settings.kind_of_folder
+    )
+
+
+def _notices(reports: Sequence[PairReport]) -> list[Notice]:
+    """Name the pairs that are skipped, and count those with remarks."""
+    notices = [Notice(f"Skipped: {r.findings[0].message}") for r in reports if r.bad]
+    with_remarks = [r for r in reports if r.findings and not r.bad]
+    if with_remarks:
+        first = with_remarks[0].findings[0].message
+        sentence = f"The check has a remark about {len(with_remarks)} pair(s); the first: {first}"
+        notices.append(Notice(sentence))
+    return notices
