@@ -16,7 +16,8 @@ from napari_swintormer import deblur
 from napari_swintormer.api import deblur_file
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.formats.reading import open_image
-from napari_swintormer.imaging.part import Part, format_planes, parse_planes
+from napari_swintormer.imaging.spans import format_planes, parse_planes
+from napari_swintormer.imaging.views import Part
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings

@@ -38,7 +38,7 @@ from napari_swintormer.evaluation.metrics.structure import gmsd, ms_ssim
 from napari_swintormer.evaluation.reports import pages
 from napari_swintormer.evaluation.reports.intervals import bootstrap, paired_difference
 from napari_swintormer.imaging import intensity
-from napari_swintormer.imaging.lazy import expand_index
+from napari_swintormer.imaging.views import expand_index
 from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.models.prior.compact import build_network

@@ -13,8 +13,8 @@ from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.formats import npy, tiff_writing
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.writing import check_fits, check_output, write_image
-from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.imaging.store import pyramid
+from napari_swintormer.imaging.views import Ordered
 
 SIZES = {"T": 2, "C": 3, "Z": 4, "Y": 37, "X": 50}
 PIXEL_SIZE = {"T": 2.5, "Z": 0.75, "Y": 0.25, "X": 0.125}

@@ -82,12 +82,9 @@ def resolve_axes(shape: Sequence[int], dtype: DTypeLike, axes: str | None = None
 
 def _guess(shape: Sequence[int], dtype: np.dtype) -> str:
     colour = shape[-1] in (3, 4) and dtype.kind in "uf"
-    if len(shape) == 2:
-        return "YX"
-    if len(shape) == 3:
-        return "YXS" if colour else "ZYX"
-    if len(shape) == 4:
-        return "ZYXS" if colour else "TZYX"
+    guesses = {2: "YX", 3: "YXS" if colour else "ZYX", 4: "ZYXS" if colour else "TZYX"}
+    if len(shape) in guesses:
+        return guesses[len(shape)]
     example = "TCZYX" if len(shape) == 5 else AXES
     raise ImageError(
         f"The axes of an image with {len(shape)} dimensions cannot be guessed "

@@ -31,29 +31,17 @@ _DOUBLE_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff")
 class Image:
     """An image on its way from or to a file; a context manager that closes the file.
 
-    Attributes
-    ----------
-    data
-        Array-like with `shape`, `dtype`, `ndim` and slicing by integers and slices. Pixels are read
-        when it is indexed, except from PNG and JPEG; threads may read at the same time.
-    axes
-        One letter of ``TCZYXS`` per dimension.
-    path
-        File or folder that the image comes from, or goes to.
-    pixel_size, unit
-        Size of a step along an axis, and the name of its unit, such as ``"micrometer"``; axes of
-        unknown size or unit are absent.
-    levels
-        Arrays like `data` of the coarser levels of a pyramid, finest first.
+    `data` is an array-like with `shape`, `dtype`, `ndim` and slicing by integers and slices. Its
+    pixels are read when it is indexed, except from PNG and JPEG. Threads may read at the same time.
     """
 
     data: Any
-    axes: str
-    path: Path
-    pixel_size: dict[str, float] = field(default_factory=dict)
-    unit: dict[str, str] = field(default_factory=dict)
+    axes: str  # one letter of ``TCZYXS`` per dimension
+    path: Path  # file or folder that the image comes from, or goes to
+    pixel_size: dict[str, float] = field(default_factory=dict)  # by axis, where it is known
+    unit: dict[str, str] = field(default_factory=dict)  # by axis, such as "micrometer"
     _close: Callable[[], None] | None = None
-    levels: tuple[Any, ...] = ()
+    levels: tuple[Any, ...] = ()  # coarser levels of a pyramid, finest first, like `data`
 
     @property
     def name(self) -> str:

@@ -52,22 +52,13 @@ _SATURATED_SHARE = 1e-4
 
 
 class IntensityConvention(BaseModel):
-    """How a model wants intensities brought to the unit range; part of its card.
-
-    Attributes
-    ----------
-    scope
-        Which planes share a range: all planes of the ``"image"``, or of a ``"channel"``; or each
-        ``"plane"`` has its own.
-    low, high
-        Percentiles that become 0 and 1.
-    """
+    """How a model wants intensities brought to the unit range; part of its card."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scope: Scope = "channel"
-    low: float = Field(default=0.1, ge=0, lt=50)
-    high: float = Field(default=99.9, gt=50, le=100)
+    scope: Scope = "channel"  # whose planes share a range: all, those of a channel, each its own
+    low: float = Field(default=0.1, ge=0, lt=50)  # percentile that becomes 0
+    high: float = Field(default=99.9, gt=50, le=100)  # percentile that becomes 1
 
     @property
     def whole(self) -> bool:
@@ -77,25 +68,17 @@ class IntensityConvention(BaseModel):
 
 @dataclass(frozen=True)
 class IntensityRange:
-    """What unit intensities mean in an image.
+    """What unit intensities mean in an image."""
 
-    Attributes
-    ----------
-    low, high
-        Intensities that become 0 and 1. Equal in an image without structure, which stays as it is.
-    floor, ceiling
-        Limits of the result in a float image; pixels beyond them stay as they are.
-    saturation
-        Pixels of at least this intensity carry no information and do not change; None for none.
-    strength
-        How much of a change `apply` adds: 1 is all of it, and more goes further the same way.
-    """
-
+    # Intensities that become 0 and 1. Equal in an image without structure, which does not change.
     low: float
     high: float
+    # Limits of the result in a float image; pixels beyond them stay as they are.
     floor: float
     ceiling: float
+    # Pixels of at least this intensity carry no information and do not change.
     saturation: int | None = None
+    # How much of a change `apply` adds: 1 is all of it, and more goes further the same way.
     strength: float = 1.0
 
     @property

@@ -10,14 +10,14 @@ import numpy as np
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import resolve_axes
-from napari_swintormer.imaging.part import cut_planes
+from napari_swintormer.imaging.spans import cut_planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.imaging.part import Spans
+    from napari_swintormer.imaging.spans import Spans
 
 Scope = Literal["image", "channel", "plane"]
 
@@ -35,10 +35,9 @@ class Planes:
 
     Parameters
     ----------
-    data
-        Array-like with `shape`, `dtype` and slicing: numpy, dask, zarr, memory map.
-    axes
-        One letter of ``TCZYXS`` per dimension, in any order.
+    data, axes
+        Array-like with `shape`, `dtype` and slicing: numpy, dask, zarr, memory map; and one letter
+        of ``TCZYXS`` per dimension, in any order.
     channels
         Channels of the model, 1 or 3.
     second_view
@@ -47,10 +46,8 @@ class Planes:
 
     Attributes
     ----------
-    shape
-        ``(Y, X)`` of a plane in pixels.
-    channels
-        C of a plane: 3 for colour on a model of three channels, else 1.
+    shape, channels
+        ``(Y, X)`` of a plane in pixels, and its C: 3 for colour on a model of three channels, or 1.
     planes_per_position
         Planes that share an index of T, C and Z: 3 for colours on a model of one channel, else 1.
     dtype
@@ -133,7 +130,7 @@ class Planes:
 
         `out` is an array-like of the image's shape and axes; `block` is ``(C, h, w)``.
         """
-        first = self._first_sample(plane)
+        first = plane % self.planes_per_position
         stop = first + self.channels
         if self._alpha is not None and first == 0:
             alpha = slice(self._alpha, self._alpha + 1)
@@ -183,15 +180,12 @@ class Planes:
             return plane // self.planes_per_position
         return self.position(plane).get("C", 0) if scope == "channel" else 0
 
-    def _first_sample(self, plane: int) -> int:
-        return plane % self.planes_per_position
-
     def _index(
         self, plane: int, y: slice, x: slice, samples: slice | None = None
     ) -> tuple[int | slice, ...]:
         """Index of a region in the image; by default of the samples that the plane consists of."""
         if samples is None:
-            first = self._first_sample(plane)
+            first = plane % self.planes_per_position
             samples = slice(first, first + self.channels)
         index: dict[str, int | slice] = {"Y": y, "X": x, "S": samples, **self.position(plane)}
         return tuple(index[a] for a in self.axes)

@@ -19,20 +19,9 @@ def sample_regions(
 ) -> Iterator[tuple[int, slice, slice]]:
     """Spread at most `count` regions over planes, by a rule of their number and shape alone.
 
-    Parameters
-    ----------
-    members
-        Numbers of the planes.
-    shape
-        ``(Y, X)`` of a plane in pixels.
-    count
-        Largest number of regions.
-
-    Yields
-    ------
-    tuple[int, slice, slice]
-        ``(plane, y, x)``: a region of 192 x 192 pixels, or of as many pixels in a narrow image. If
-        `count` regions are enough for everything, they cover everything.
+    `members` are the numbers of the planes, `shape` is their ``(Y, X)`` in pixels. Yields ``(plane,
+    y, x)``: regions of 192 x 192 pixels, or of as many pixels in a narrow image. If `count` regions
+    are enough for everything, they cover everything.
     """
     height, width = shape
     down, across = ceil(height / REGION_SIDE), ceil(width / REGION_SIDE)

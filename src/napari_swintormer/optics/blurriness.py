@@ -43,26 +43,13 @@ _SQUARE = 64  # side in pixels of the squares in which both directions are compa
 
 @dataclass(frozen=True)
 class Blurriness:
-    """How blurred a plane is, in widths in pixels.
+    """How blurred a plane is; widths are in pixels."""
 
-    Attributes
-    ----------
-    width
-        Median over all edges; None without an edge.
-    regions
-        Width by region of side `region_size`, float32 ``(rows, columns)``; NaN without an edge.
-    kind
-        ``"sharp"``, ``"defocus"`` for blur that is alike in all directions, or ``"motion"``; None
-        where nothing is known.
-    angle
-        Direction of the motion in degrees, 0 to 135 in steps of 45, anticlockwise from the x axis.
-    """
-
-    width: float | None
-    regions: NDArray[np.float32]
-    region_size: int
-    kind: Kind | None = None
-    angle: int | None = None
+    width: float | None  # median over all edges; None without an edge
+    regions: NDArray[np.float32]  # width by region, ``(rows, columns)``; NaN without an edge
+    region_size: int  # side of the regions in pixels
+    kind: Kind | None = None  # defocus is alike in all directions; None where nothing is known
+    angle: int | None = None  # of motion: 0, 45, 90 or 135 degrees anticlockwise from the x axis
 
     def describe(self) -> str:
         """Describe the blur in one line."""

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     Random = np.random.Generator
 
 
-def _polygon(radius: float, rng: Random) -> PSF:
-    return psf.polygon(radius, int(rng.integers(3, 10)), _angle(rng))
-
-
 def _diffraction(radius: float, rng: Random) -> PSF:
     spherical, astigmatism = rng.uniform(-0.2, 0.2, 2)
     cutoff, axis = rng.uniform(0.2, 1.0), _angle(rng)
@@ -51,7 +47,7 @@ def _angle(rng: Random) -> float:
 PSF_KINDS: dict[str, Callable[[float, Random], PSF]] = {
     "disk": lambda radius, _: psf.disk(radius),
     "gaussian": lambda radius, _: psf.gaussian(radius),
-    "polygon": _polygon,
+    "polygon": lambda radius, rng: psf.polygon(radius, int(rng.integers(3, 10)), _angle(rng)),
     "cats_eye": lambda radius, rng: psf.cats_eye(radius, rng.uniform(0.0, 0.9), _angle(rng)),
     "ring": lambda radius, rng: psf.ring(radius, rng.uniform(0.1, 0.9)),
     "diffraction": _diffraction,

@@ -33,28 +33,15 @@ _LARGEST_HALF = 32  # pixels from the middle of a PSF to its border, at most
 
 @dataclass(frozen=True)
 class Microscope:
-    """An objective, and the pixels behind it.
+    """An objective, and the pixels behind it. Aberrations are waves at the rim of the pupil."""
 
-    Attributes
-    ----------
-    aperture
-        Numerical aperture NA, less than `index`.
-    wavelength, pixel
-        Wavelength of the light in air, and side of a pixel on the object, in micrometres.
-    index
-        Refractive index around the object: 1 air, 1.33 water, 1.52 oil.
-    spherical, astigmatism, axis
-        Zernike-like aberrations in waves at the rim of the pupil; axis of the astigmatism in
-        radians.
-    """
-
-    aperture: float
-    wavelength: float
-    pixel: float
-    index: float = 1.0
+    aperture: float  # numerical aperture NA, less than `index`
+    wavelength: float  # of the light in air, in micrometres
+    pixel: float  # side of a pixel on the object, in micrometres
+    index: float = 1.0  # refractive index around the object: 1 air, 1.33 water, 1.52 oil
     spherical: float = 0.0
     astigmatism: float = 0.0
-    axis: float = 0.0
+    axis: float = 0.0  # of the astigmatism, in radians
 
     @property
     def cutoff(self) -> float:

@@ -24,8 +24,8 @@ from napari_swintormer.imaging.intensity import (
     IntensityRange,
     measure_ranges,
 )
-from napari_swintormer.imaging.part import parse_planes
 from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.models.catalogue import (
     ModelInfo,
     choose_model,

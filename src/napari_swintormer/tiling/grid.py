@@ -123,23 +123,12 @@ class TileGrid:
               |          |     |      |         |
               +----------|-----+------|---------+
               |          +-----|------+         |
-
-    Parameters
-    ----------
-    shape
-        Height and width of the plane, in pixels.
-    tile_size
-        Side of the tiles; along a shorter axis the tiles have the length of the axis.
-    overlap
-        Pixels that neighbouring tiles share (more, for the last two).
-    block_size
-        Side of the blocks, at least `tile_size`; 0 takes `default_block_size`.
     """
 
-    shape: tuple[int, int]
-    tile_size: int
-    overlap: int
-    block_size: int = 0
+    shape: tuple[int, int]  # height and width of the plane, in pixels
+    tile_size: int  # side of the tiles; a shorter axis has tiles of its own length
+    overlap: int  # pixels that neighbouring tiles share (more, for the last two)
+    block_size: int = 0  # side of the blocks, at least `tile_size`; 0 takes `default_block_size`
 
     def __post_init__(self) -> None:
         check_tiling(self.tile_size, self.overlap)

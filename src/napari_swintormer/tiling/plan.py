@@ -21,63 +21,37 @@ _FLOAT = 4  # bytes of a float32
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Memory that the restorer needs while it works, as measured on small batches.
+    """Memory that the restorer needs while it works, as measured on small batches."""
 
-    `fixed` are bytes for the weights, `per_pixel` bytes per pixel of a batch, of all channels
-    together. `on_host` tells whether the device uses the computer's main memory, as a CPU does.
-    """
-
-    fixed: float
-    per_pixel: float
-    on_host: bool = False
+    fixed: float  # bytes for the weights
+    per_pixel: float  # bytes per pixel of a batch, of all channels together
+    on_host: bool = False  # whether the device uses the computer's main memory, as a CPU does
 
 
 @dataclass(frozen=True)
 class RestorerProfile:
-    """What a plan knows of the restorer and its devices.
+    """What a plan knows of the restorer and its devices; None while it is not measured."""
 
-    `rate` is the speed in pixels of tiles per second, for one sample. It and the memory are None
-    while they are not measured.
-    """
-
-    minimum_tile_size: int = 1
+    minimum_tile_size: int = 1  # pixels
     device_memory: DeviceMemory | None = None
-    rate: float | None = None
+    rate: float | None = None  # pixels of tiles per second, for one sample
     n_devices: int = 1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run does, before it runs; made by `make_plan`.
+    """Everything a run does, before it runs; made by `make_plan`."""
 
-    Attributes
-    ----------
-    batch_size
-        Tiles in one forward pass.
-    host_bytes
-        Most main memory that the run takes beside the interpreter and its libraries.
-    device_bytes
-        Memory on the device; None while unknown or part of `host_bytes`.
-    disk_bytes
-        Size of the result with its coarser levels, uncompressed.
-    seconds
-        Expected duration; None while the speed is unknown.
-    samples
-        How often every tile is restored.
-    depth
-        Images that are summed up for a plane: 1, or with uncertainty the number of samples.
-    """
-
-    blending: Blending
+    blending: Blending  # the tile grid of a plane, and how tiles are blended
     n_planes: int
-    channels: int
-    batch_size: int
-    host_bytes: int
-    device_bytes: int | None
-    disk_bytes: int
-    seconds: float | None
-    samples: int = 1
-    depth: int = 1
+    channels: int  # of a plane
+    batch_size: int  # tiles in one forward pass
+    host_bytes: int  # most main memory that the run takes beside the interpreter and its libraries
+    device_bytes: int | None  # memory on the device; None while unknown or part of `host_bytes`
+    disk_bytes: int  # of the result with its coarser levels, uncompressed
+    seconds: float | None  # expected duration; None while the speed is unknown
+    samples: int = 1  # how often every tile is restored
+    depth: int = 1  # images that are summed up for a plane: 1, or `samples` with uncertainty
 
     @property
     def grid(self) -> TileGrid:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.imaging.formats.reading import open_image
-from napari_swintormer.imaging.lazy import LazyArray
+from napari_swintormer.imaging.views import LazyArray
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_swintormer.imaging.image import unreadable
-from napari_swintormer.imaging.lazy import LazyArray, expand_index
+from napari_swintormer.imaging.views import LazyArray, expand_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,7 @@ from napari_swintormer.errors import FileError, ImageError, OutputError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
 from napari_swintormer.imaging.formats.format import Format
 from napari_swintormer.imaging.image import Image, unit_name, unreadable
-from napari_swintormer.imaging.lazy import LazyArray
-from napari_swintormer.imaging.ordered import Ordered
+from napari_swintormer.imaging.views import LazyArray, Ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.formats.format import Format
 from napari_swintormer.imaging.image import Image
-from napari_swintormer.imaging.ordered import Ordered
+from napari_swintormer.imaging.views import Ordered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

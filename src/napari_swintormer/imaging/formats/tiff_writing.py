@@ -17,8 +17,8 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 
 from napari_swintormer.imaging.image import unit_symbol
-from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.imaging.store.pyramid import coarser_shapes, halve
+from napari_swintormer.imaging.views import Ordered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def write_tiff(file: Path, image: Image, compression: str | None) -> None:
         else:
             shapes: list[tuple[int, ...]] = [data.shape]
             if kind == "ome" or axes[0] == "Y":  # else no reader would find the levels
-                shapes += coarser_shapes(data.shape, [a in "YX" for a in axes])
+                shapes += coarser_shapes(data.shape, axes)
             _write_levels(writer, data, axes, shapes, metadata, options, file.parent)
 
 

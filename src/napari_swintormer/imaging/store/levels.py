@@ -44,7 +44,7 @@ class Levels:
     def mark(self, plane: int, row: int, column: int) -> None:
         """Note that the chunk of a plane is written, and make the coarser chunks it completes."""
         chunk = self._chunk(plane, row, column)
-        self.journal.note_chunk(self._name(0, chunk), (plane, row, column))
+        self.journal.note_chunk(chunk_name(0, self.arrays[0], chunk), (plane, row, column))
         if self._is_complete(plane, row, column):
             self._note(self.pyramid.grow(chunk))
 
@@ -102,13 +102,10 @@ class Levels:
         colours = range(first, first + self._planes_per_chunk)
         return all((colour, row, column) in self.journal.marks for colour in colours)
 
-    def _name(self, level: int, chunk: ChunkIndex) -> str:
-        return chunk_name(level, self.arrays[level], chunk)
-
     def _note(self, made: Iterable[tuple[int, ChunkIndex]]) -> None:
         """Note chunks of coarser levels as they are made."""
         for level, chunk in made:
-            self.journal.note_level(self._name(level, chunk))
+            self.journal.note_level(chunk_name(level, self.arrays[level], chunk))
 
     def _packings(self) -> list[Packing]:
         levels = range(len(self.arrays))

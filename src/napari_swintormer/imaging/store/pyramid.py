@@ -106,12 +106,10 @@ class Pyramid:
 def create_coarser_levels(group: Any, axes: str) -> list[Any]:
     """Add the empty levels 1, 2, … to a zarr group with level 0; returns all levels."""
     fine = group["0"]
-    shapes = coarser_shapes(fine.shape, [a in "YX" for a in axes])
-    coarser = (
+    return [fine] + [
         create_level(group, level, shape, fine.dtype, fine.chunks, axes)
-        for level, shape in enumerate(shapes, start=1)
-    )
-    return [fine, *coarser]
+        for level, shape in enumerate(coarser_shapes(fine.shape, axes), start=1)
+    ]
 
 
 def renew_levels(levels: Sequence[Any], axes: str, region: tuple[slice, ...]) -> None:
@@ -125,11 +123,11 @@ def renew_levels(levels: Sequence[Any], axes: str, region: tuple[slice, ...]) ->
         coarse[region] = halve(np.asarray(fine[_doubled(region, axes, fine.shape)]), axes)
 
 
-def coarser_shapes(shape: tuple[int, ...], halved: list[bool]) -> list[tuple[int, ...]]:
-    """Give the shapes of the levels 1, 2, …, the last at most 1024 long where it is halved."""
+def coarser_shapes(shape: tuple[int, ...], axes: str) -> list[tuple[int, ...]]:
+    """Give the shapes of the levels 1, 2, …, the last at most 1024 long along Y and X."""
     shapes = []
-    while max(n for n, h in zip(shape, halved, strict=True) if h) > _COARSEST:
-        shape = tuple(-(-n // 2) if h else n for n, h in zip(shape, halved, strict=True))
+    while max(n for n, a in zip(shape, axes, strict=True) if a in "YX") > _COARSEST:
+        shape = tuple(-(-n // 2) if a in "YX" else n for n, a in zip(shape, axes, strict=True))
         shapes.append(shape)
     return shapes
 
@@ -141,34 +139,24 @@ def chunk_counts(array: Any) -> tuple[int, ...]:
 
 def create_level(
     group: Any,
-    level: int,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    chunks: tuple[int, ...],
-    axes: str,
-) -> Any:
-    """Create the empty zarr array of one level; equal pixels become equal bytes."""
-    chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
-    return create_array(group, str(level), shape, dtype, chunks, axes)
-
-
-def create_array(
-    group: Any,
-    name: str,
+    name: int | str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     chunks: tuple[int, ...],
     axes: str,
     shards: tuple[int, ...] | None = None,
 ) -> Any:
-    """Create an empty zarr array with the compression of all levels; `shards` in pixels."""
+    """Create the empty zarr array of one level; `shards` are in pixels.
+
+    Equal pixels become equal bytes.
+    """
     from zarr.codecs import ZstdCodec
 
     return group.create_array(
-        name,
+        str(name),
         shape=shape,
         dtype=dtype,
-        chunks=chunks,
+        chunks=tuple(min(c, n) for c, n in zip(chunks, shape, strict=True)),
         shards=shards,
         compressors=ZstdCodec(level=1),
         dimension_names=axis_names(axes),

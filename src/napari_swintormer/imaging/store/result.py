@@ -19,7 +19,7 @@ from napari_swintormer.imaging.formats.ome_zarr import (
     disk_order,
 )
 from napari_swintormer.imaging.formats.writing import check_output, disk_errors, write_image
-from napari_swintormer.imaging.ordered import Ordered
+from napari_swintormer.imaging.image import split_suffix
 from napari_swintormer.imaging.store.journal import Journal
 from napari_swintormer.imaging.store.levels import JOURNAL, PLANES, Levels
 from napari_swintormer.imaging.store.pyramid import (
@@ -29,6 +29,7 @@ from napari_swintormer.imaging.store.pyramid import (
 )
 from napari_swintormer.imaging.store.sharding import settle
 from napari_swintormer.imaging.store.watching import watch_reads
+from napari_swintormer.imaging.views import Ordered
 
 if TYPE_CHECKING:
     import os
@@ -217,7 +218,7 @@ class ResultStore:
     def _finish_zarr(self) -> Generator[Progress, None, None]:
         with disk_errors(self.destination):
             yield from self._levels.finishing()
-            name, order = _name(self.destination), disk_order(self._axes)
+            name, order = split_suffix(self.destination)[0], disk_order(self._axes)
             covers = self._levels.pyramid.covers()
             described = describe(name, order, self._pixel_size, self._unit, covers)
             self._group.attrs["ome"] = described
@@ -304,7 +305,7 @@ def _create_folder(
     sides = {"Y": block_size, "X": block_size, "S": sizes.get("S", 1)}
     chunks = tuple(sides.get(a, 1) for a in order)
     create_level(group, 0, shape, dtype.newbyteorder("="), chunks, order)
-    name, scales = _name(destination), [[1] * len(order)]
+    name, scales = split_suffix(destination)[0], [[1] * len(order)]
     described = describe(name, order, own["pixel_size"], own["unit"], scales)
     group.attrs.put({"ome": described, OWN_ATTRIBUTE: own})
     if _is_zarr(destination):
@@ -338,10 +339,6 @@ def _remove(path: Path) -> None:
 
 def _is_zarr(destination: Path) -> bool:
     return destination.suffix.lower() == ZARR_SUFFIX
-
-
-def _name(destination: Path) -> str:
-    return destination.name.removesuffix(".zarr").removesuffix(".ome")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

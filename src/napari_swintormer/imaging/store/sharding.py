@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
-from napari_swintormer.imaging.store.pyramid import ChunkIndex, chunk_counts, create_array
+from napari_swintormer.imaging.store.pyramid import ChunkIndex, chunk_counts, create_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ class Packing:
     def _create(self) -> None:
         array, name = self._array, self._packed.name
         shards = tuple(c * m for c, m in zip(array.chunks, self._in_shard, strict=True))
-        create_array(self._group, name, array.shape, array.dtype, array.chunks, self._axes, shards)
+        create_level(self._group, name, array.shape, array.dtype, array.chunks, self._axes, shards)
 
     def _chunks_of(self, shard: ChunkIndex) -> list[str | None]:
         """File names of a shard's chunks, in its order; None outside the image."""

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_swintormer.imaging.lazy import expand_index
-from napari_swintormer.imaging.ordered import Ordered
+from napari_swintormer.imaging.views import Ordered, expand_index
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.formats.ome_zarr import disk_order
 from napari_swintormer.imaging.formats.writing import disk_errors
-from napari_swintormer.imaging.ordered import Ordered
 from napari_swintormer.imaging.store.pyramid import (
     create_coarser_levels,
     create_level,
     renew_levels,
 )
 from napari_swintormer.imaging.store.result import StoredArray
+from napari_swintormer.imaging.views import Ordered
 from napari_swintormer.plugin.layers.array_views import EveryNth, OwnedArray
 from napari_swintormer.plugin.layers.space_check import cache_shortage, fits_in_memory
 from napari_swintormer.runs.job import Job

@@ -1,20 +1,17 @@
-"""Some planes of an image, seen as an image of their own."""
+"""Spans of planes: how the user writes them, and the part of the image that they are."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_swintormer.errors import ImageError
-from napari_swintormer.imaging.lazy import LazyArray, expand_index
+from napari_swintormer.imaging.views import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 Spans = dict[str, tuple[int, int]]
 """First index and the one after the last along T, C or Z; axes without a span are whole."""
@@ -70,29 +67,3 @@ def cut_planes(data: Any, axes: str, spans: Mapping[str, tuple[int, int]]) -> An
     sizes = zip(axes, data.shape, strict=True)
     shape = tuple(spans[a][1] - spans[a][0] if a in spans else int(n) for a, n in sizes)
     return Part(data, starts, shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Part(LazyArray):
-    """A view of a region of an array-like, from `starts` on and of the size `shape`."""
-
-    data: Any
-    starts: tuple[int, ...]
-    shape: tuple[int, ...]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the array."""
-        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
-        return dtype
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        inner: list[int | slice] = []
-        wanted = zip(expand_index(index, self.ndim), self.starts, self.shape, strict=True)
-        for chosen, first, length in wanted:
-            if isinstance(chosen, slice):
-                start, stop, step = chosen.indices(length)
-                inner.append(slice(first + start, first + max(start, stop), step))
-            else:
-                inner.append(first + range(length)[chosen])
-        return np.asarray(self.data[tuple(inner)])
