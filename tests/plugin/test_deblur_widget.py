@@ -266,7 +266,7 @@ def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, cl
     viewer.add_image(noise(50, 128, 128))
     deblur.widget.run()
     worker, n_tiles = deblur.widget.runs._worker, []
-    worker.progressed.connect(lambda event: n_tiles.append(event.done))
+    deblur.widget.runs.progressed.connect(lambda event: n_tiles.append(event.done))
     qtbot.waitUntil(lambda: bool(n_tiles), timeout=PATIENCE)
     if close == "viewer":
         viewer.close()

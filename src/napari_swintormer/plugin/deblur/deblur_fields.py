@@ -95,12 +95,11 @@ class DeblurFields(QWidget):
         self.use_prior = CheckBox(
             label="Prior",
             value=True,
-            text="",
             tooltip="Restore with a sample of the model's diffusion prior. Off is quicker.",
         )
         self.num_inference_steps = option_field(OPTIONS["num_inference_steps"])
         self.samples = option_field(OPTIONS["samples"])
-        self.uncertainty = option_field(OPTIONS["uncertainty"], text="")
+        self.uncertainty = option_field(OPTIONS["uncertainty"])
         self.tile_size = option_field(OPTIONS["tile_size"], step=16)
         self.overlap = option_field(OPTIONS["overlap"], step=16)
         self.blend = option_field(OPTIONS["blend"])
@@ -116,6 +115,8 @@ class DeblurFields(QWidget):
     def _add_row(self, form: QFormLayout, field: ValueWidget[Any], **around: QWidget) -> QLabel:
         label = add_row(form, field.label, field, **around)
         self._labels.append(label)
+        if isinstance(field, CheckBox):
+            field.text = ""  # the label stands in its column
         return label
 
     def _lay_out(self) -> None:

@@ -25,7 +25,7 @@ from napari_swintormer.plugin.deblur.deblur_fields import (
     DeblurFields,
 )
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
-from napari_swintormer.runs.presets import apply_preset
+from napari_swintormer.runs.presets import complete
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
     DEFAULT_MODEL,
@@ -61,7 +61,7 @@ class DeblurForm(DeblurFields):
         self._models: dict[str, ModelInfo] = {}
         self._shown_image: Image | None = None
         self._lengths: dict[str, int] = {}
-        self._range_over: tuple[str | None, int] | None = None
+        self._range_over: tuple[str, int] | None = None
         self._shown_model: ModelInfo | None = None
         self._proposed: str | None = None
         self.image.changed.connect(self._show_image)
@@ -134,10 +134,8 @@ class DeblurForm(DeblurFields):
             self._shown_image = layer
             self.axes.value = "" if layer is None else guess_axes(layer)
             self._propose_model()
-        if layer is None:
-            self.image_facts.setText("Open an image to begin.")
-        else:
-            self.image_facts.setText(_describe_image(layer))
+        facts = "Open an image to begin." if layer is None else _describe_image(layer)
+        self.image_facts.setText(facts)
         self._show_facts()
         self._show_planes()
 
@@ -173,9 +171,8 @@ class DeblurForm(DeblurFields):
         axis = RANGES.get(self.planes.value)
         self._range.setVisible(axis is not None)
         end = 0 if axis is None else int(self._lengths[axis]) - 1
-        over = (axis, end)
-        if axis is not None and over != self._range_over:
-            self._range_over = over
+        if axis is not None and (axis, end) != self._range_over:
+            self._range_over = axis, end
             for field, value in ((self.first_plane, 0), (self.last_plane, end)):
                 field.max = end
                 field.value = value
@@ -220,17 +217,10 @@ class DeblurForm(DeblurFields):
 
     def _preset_values(self, preset: Preset) -> tuple[int, ...]:
         """Return the values of the fields in `_OF_PRESET` for the chosen model."""
-        assert self._shown_model is not None
-        card = self._shown_model.card
-        assert card is not None
-        chosen = apply_preset(DeblurSettings(preset=preset, tile_size=card.tile_size), card)
-        steps = 1 if card.prior is None else card.prior.num_inference_steps
-        return (
-            card.tile_size,
-            card.overlap if chosen.overlap is None else chosen.overlap,
-            chosen.num_inference_steps or steps,
-            chosen.samples or 1,
-        )
+        card = None if self._shown_model is None else self._shown_model.card
+        chosen = complete(DeblurSettings(preset=preset), card)
+        values = (getattr(chosen, name) for name in _OF_PRESET)
+        return tuple(1 if value is None else value for value in values)
 
     def _use_preset(self, *_: object) -> None:
         """Fill in the values of the chosen preset."""

@@ -1,7 +1,8 @@
-"""The Deblur widget: try it on the view, see the plan, run, compare."""
+"""The Deblur widget: preview, plan, run and compare."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from napari_swintormer.plugin.deblur.compare import ComparePanel
 from napari_swintormer.plugin.deblur.copy_panel import CopyPanel
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
 from napari_swintormer.plugin.deblur.folder_panel import FolderPanel
+from napari_swintormer.plugin.deblur.plan_panel import PlanPanel
 from napari_swintormer.plugin.deblur.preview import Preview
-from napari_swintormer.plugin.deblur.run_panel import PlanPanel, RunPanel
 from napari_swintormer.plugin.deblur.run_queue import Run, Runs
 from napari_swintormer.plugin.deblur.scripts import run_record
 from napari_swintormer.plugin.deblur.try_panel import TryPanel
@@ -29,19 +30,20 @@ from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.view import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.form_area import FormArea
+from napari_swintormer.plugin.shared.run_panel import RunPanel
 from napari_swintormer.plugin.shared.style import form_layout, style_sheet
 from napari_swintormer.runs.job import Job
 
-_PLAN_DELAY = 250  # milliseconds without a change before the plan is made again
+_PLAN_DELAY = 250  # milliseconds from the last change of a field to the new plan
 
 
 class DeblurWidget(QWidget):
-    """Deblurs image layers into new layers, in a worker; opening it imports no torch.
+    """Deblurs image layers into new layers, in a thread; opening it imports no torch.
 
     Parameters
     ----------
     napari_viewer
-        The viewer that the widget belongs to.
+        The viewer with the layers.
 
     Attributes
     ----------
@@ -79,7 +81,9 @@ class DeblurWidget(QWidget):
         self._works = (self.runs, self.preview, self.trying.work, self.folder.work)
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
         self._lay_out()
-        self._choose_active_layer()
+        active = napari_viewer.layers.selection.active
+        if isinstance(active, Image):
+            self.form.image.value = active
         self._connect()
         self._use_theme()
         JoinedPage(self).said.connect(self.run_panel.show_message)
@@ -88,12 +92,12 @@ class DeblurWidget(QWidget):
     # ---- before a run ------------------------------------------------------------------------
 
     def reset_choices(self, *_: Any) -> None:
-        """List layers and models again; napari calls this when layers come, go or are renamed."""
+        """List layers and models again; napari calls this when the list of layers changes."""
         self.form.refresh()
         self._plan_timer.start()
 
     def update_plan(self) -> bool:
-        """Plan the run that the fields describe, and show the plan or why there can be no run.
+        """Plan the run of the fields, and show the plan or the reason why no run is possible.
 
         Returns
         -------
@@ -125,23 +129,21 @@ class DeblurWidget(QWidget):
         return any(work.running for work in self._works)
 
     def _plan(self) -> list[tuple[Image, LayerSource, Job]]:
-        """Plan a run over every layer that is to be deblurred."""
-        return [(layer, *self._plan_layer(layer)) for layer in self._chosen_layers()]
+        """Plan a run over every chosen layer."""
+        sources = [(layer, self._source(layer)) for layer in self._chosen_layers()]
+        settings = self.form.settings()
+        return [(layer, source, source.plan(settings)) for layer, source in sources]
 
     def _destination(self, planned: list[tuple[Image, LayerSource, Job]]) -> Path | None:
-        """Give the file that the result goes to, after checking that it can; None for a layer."""
+        """Return the file of the result, after a check that it can be written; None for a layer."""
         path = destination_of(self.form.save_to.value, len(planned))
         if path is not None:
             layer, source, job = planned[0]
             check_destination(path, source, layer.source.path, job)
         return path
 
-    def _plan_layer(self, layer: Image) -> tuple[LayerSource, Job]:
-        source = self._source(layer)
-        return source, source.plan(self.form.settings())
-
     def _source(self, layer: Image) -> LayerSource:
-        """Give what is to be deblurred of a layer."""
+        """Return the chosen planes of a layer, with the second view if the model takes one."""
         axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
         source = LayerSource.of(layer, axes)
         second = self.form.second_layer
@@ -151,14 +153,11 @@ class DeblurWidget(QWidget):
                     f"{layer.name} is chosen for both views; choose the other image of the scene."
                 )
             source = source.with_second_view(second)
-        if self._one_plane_of(source):
-            source = source.plane_at(layer.world_to_data(self._viewer.dims.point))
-        elif self.form.plane_range is not None:
-            source = source.planes_along(*self.form.plane_range)
+        if self.form.current_plane_only and any(axis in "TCZ" for axis in source.axes):
+            return source.plane_at(layer.world_to_data(self._viewer.dims.point))
+        if self.form.plane_range is not None:
+            return source.planes_along(*self.form.plane_range)
         return source
-
-    def _one_plane_of(self, source: LayerSource) -> bool:
-        return self.form.current_plane_only and any(axis in "TCZ" for axis in source.axes)
 
     def _chosen_layer(self) -> Image:
         if self.form.layer is None:
@@ -166,9 +165,9 @@ class DeblurWidget(QWidget):
         return self.form.layer
 
     def _chosen_layers(self) -> list[Image]:
-        """Layer of the form, or all image layers that are selected where it is one of several.
+        """Return the layer of the form, or all selected image layers if it is one of them.
 
-        With a second view the layer of the form alone: it is the only one that belongs to it.
+        A second view belongs to the layer of the form only, so it excludes the others.
         """
         chosen = self._chosen_layer()
         if self.form.second_layer is not None:
@@ -180,11 +179,6 @@ class DeblurWidget(QWidget):
     def _image_layers(self) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
-    def _choose_active_layer(self) -> None:
-        active = self._viewer.layers.selection.active
-        if isinstance(active, Image):
-            self.form.image.value = active
-
     def _name_run_button(self) -> None:
         n_layers = 0 if self.form.layer is None else len(self._chosen_layers())
         what = f"{n_layers} layers" if n_layers > 1 else "all"
@@ -193,11 +187,11 @@ class DeblurWidget(QWidget):
         elif n_layers == 1 and self.form.plane_range is not None:
             what = "these planes"
         self.run_panel.run.setText(f"Deblur {what}")
-        text = "Deblur the whole image; the result becomes a new layer and fills in as it is made."
+        text = "Deblur the whole image. The result is a new layer that fills in during the run."
         if n_layers > 1:
             text = "Deblur the selected layers one after the other, each into a new layer."
         if self.runs.running:
-            text += "\nIt waits for the run that goes on."
+            text += "\nIt starts after the current run."
         self.run_panel.run.setToolTip(text)
         self._name_preview_button()
 
@@ -214,20 +208,19 @@ class DeblurWidget(QWidget):
     # ---- preview and run ---------------------------------------------------------------------
 
     def run_preview(self) -> None:
-        """Deblur what is on the screen, to the pixels that `run` makes; the result is a layer.
+        """Deblur what is on the screen into a layer, with the same pixels as in `run`.
 
         Raises
         ------
         SwintormerError
             Image, model and settings do not fit, or the image is not on the screen.
         """
-        if self._busy:
-            return
-        view = self.in_view()
-        self.preview.start(view.source.plan(self.form.settings()), view)
+        if not self._busy:
+            view = self.in_view()
+            self.preview.start(view.source.plan(self.form.settings()), view)
 
     def in_view(self) -> InView:
-        """Find out what is on the screen of what is to be deblurred.
+        """Return the part of the chosen image that is on the screen.
 
         Raises
         ------
@@ -237,29 +230,21 @@ class DeblurWidget(QWidget):
         layer = self._chosen_layer()
         source = self._source(layer)
         region = visible_region(self._viewer, layer, source)
-        position = dict.fromkeys((axis for axis in source.axes if axis in "TCZ"), 0)
-        if not self._one_plane_of(source):
-            position = self._position(layer, source)
-        return InView(source, position, region)
-
-    def _position(self, layer: Image, source: LayerSource) -> dict[str, int]:
-        """Give the index of the plane in view along T, C and Z of what is to be deblurred."""
-        whole = LayerSource.of(layer, source.axes)
+        whole = replace(source, data=source.whole)
         position = whole.position(layer.world_to_data(self._viewer.dims.point))
-        if self.form.plane_range is not None:
-            axis, first, last = self.form.plane_range
-            if not first <= position[axis] <= last:
+        for axis, (first, end) in source.spans.items():
+            if not first <= position[axis] < end:
                 raise ImageError(
                     f"The view shows plane {position[axis]} along {axis}, outside of the range "
-                    f"{first} to {last}; move the slider into it."
+                    f"{first} to {end - 1}; move the slider into it."
                 )
             position[axis] -= first
-        return position
+        return InView(source, position, region)
 
     def run(self) -> None:
-        """Start the run that the fields describe; the result becomes a new layer.
+        """Start the run of the fields; the result becomes a new layer.
 
-        While another run goes on it waits; several selected layers run one after the other.
+        It waits while another run is going on. Several selected layers run one after the other.
 
         Raises
         ------
@@ -273,13 +258,13 @@ class DeblurWidget(QWidget):
             self.runs.start(Run(source, job, self._record(layer, source), path))
 
     def cancel(self) -> None:
-        """Stop after the batch of tiles at hand; what is finished is kept."""
+        """Stop after the current batch of tiles; what is finished is kept."""
         self.run_panel.cancel.setEnabled(False)
         for work in self._works:
             work.cancel()
 
     def pause(self) -> None:
-        """Stop the run after the batch at hand and free the device, until it is resumed."""
+        """Stop the run after the current batch of tiles and free the device, until `resume`."""
         self.run_panel.pause.setEnabled(False)
         self.runs.pause()
 
@@ -303,7 +288,7 @@ class DeblurWidget(QWidget):
         self.update_plan()
 
     def _compare_run(self, run: Run) -> None:
-        """Let a result that has begun be compared; it takes the place of the preview."""
+        """Compare a result that begins to fill in; it replaces the preview."""
         self.preview.remove()
         if run.destination is not None and self.form.save_to.value == str(run.destination):
             self.form.save_to.value = ""  # the next run needs another name
@@ -316,6 +301,7 @@ class DeblurWidget(QWidget):
         self.previewed.emit(layer)
 
     def _active_record(self) -> dict[str, Any]:
+        """Return the run of the active result, else the run of the fields."""
         active = self._viewer.layers.selection.active
         made = None if active is None else active.metadata.get("swintormer", {}).get("run")
         if made is not None:
@@ -330,7 +316,7 @@ class DeblurWidget(QWidget):
     # ---- the window --------------------------------------------------------------------------
 
     def event(self, event: QEvent) -> bool:
-        """Stop the run when the dock widget is closed: nobody could stop it any more."""
+        """Stop everything when the dock widget is closed: no button would be left to stop it."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.cancel()
             self.compare.close_comparison()
@@ -338,13 +324,13 @@ class DeblurWidget(QWidget):
         return bool(super().event(event))
 
     def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
-        """List the models again, and see whether a shape is selected: that may have changed."""
+        """Notice new models and selected shapes when the mouse comes back."""
         self.form.refresh()
         self._name_preview_button()
         super().enterEvent(event)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
-        """Give the labels the width of those of the form."""
+        """Give the labels the width of those in the form."""
         for label in self._labels:
             label.setFixedWidth(self.form.label_width)
         super().showEvent(event)
@@ -365,16 +351,15 @@ class DeblurWidget(QWidget):
         for work in self._works:
             work.changed.connect(self._show_state)
             work.progressed.connect(self.run_panel.show_progress)
-            work.said.connect(self.run_panel.show_message)
-        for panel in (self.compare, self.trying, self.blur.work, self.copying):
-            panel.said.connect(self.run_panel.show_message)
+        for speaker in (*self._works, self.compare, self.blur.work, self.copying):
+            speaker.said.connect(self.run_panel.show_message)
         self.runs.opened.connect(self._compare_run)
         self.runs.ended.connect(self.finished)
         self.preview.ended.connect(self._compare_preview)
-        self._viewer.layers.selection.events.changed.connect(self._plan_timer_start)
+        self._viewer.layers.selection.events.changed.connect(self._start_plan_timer)
         self._viewer.events.theme.connect(self._use_theme)
 
-    def _plan_timer_start(self, *_: Any) -> None:
+    def _start_plan_timer(self, *_: Any) -> None:
         self._plan_timer.start()
 
     def _lay_out(self) -> None:

@@ -15,11 +15,11 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_swintormer.events import ChunkFinished, Progress
 from napari_swintormer.plugin.deblur.deblur_events import Outcome, iter_run
-from napari_swintormer.plugin.deblur.run_panel import clock
 from napari_swintormer.plugin.layers.deviation_layer import deviation_layer
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.plugin.layers.layer_result import LayerResult
+from napari_swintormer.plugin.shared.run_panel import clock
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.job import Job
 

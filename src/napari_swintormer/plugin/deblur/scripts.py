@@ -1,4 +1,4 @@
-"""A run of the widget as a line of Python or of the command line, with the same pixels."""
+"""Writes a run of the widget as Python or as a command line, for the same pixels."""
 
 from __future__ import annotations
 
@@ -21,25 +21,13 @@ from napari_swintormer.settings.preferences import with_preferences
 def run_record(
     layer: Image, settings: DeblurSettings, second_view: Image | None = None
 ) -> dict[str, Any]:
-    """Write down what a run works on and how.
+    """Return the input and the settings of a run, for `as_python` and `as_command`.
 
-    Parameters
-    ----------
-    layer
-        The input.
-    settings
-        Of the run.
-    second_view
-        The other view of the scene, if the run takes one.
-
-    Returns
-    -------
-    dict
-        For `as_python` and `as_command`; a JSON object.
+    The settings are complete. The dictionary can be stored as JSON.
     """
-    second = {} if second_view is None else {"second_view": _place(second_view)}
+    second = {} if second_view is None else {"second_view": _where(second_view)}
     return {
-        **_place(layer),
+        **_where(layer),
         **second,
         "shape": list(full_resolution(layer).shape),
         "settings": _chosen(dataclasses.asdict(settings)),
@@ -47,13 +35,7 @@ def run_record(
 
 
 def as_python(record: Mapping[str, Any]) -> str:
-    """Write a run as Python for the console of napari, or a script that has the viewer.
-
-    Parameters
-    ----------
-    record
-        Of `run_record`.
-    """
+    """Write a recorded run as Python, for the console of napari or a script with a viewer."""
     image, settings = _expression(record), record["settings"]
     arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
     if "second_view" in record:
@@ -71,24 +53,19 @@ def as_python(record: Mapping[str, Any]) -> str:
 
 
 def as_command(record: Mapping[str, Any]) -> str:
-    """Write a run as a command line.
-
-    Parameters
-    ----------
-    record
-        Of `run_record`.
+    """Write a recorded run as a command line.
 
     Raises
     ------
     ImageError
-        When an image comes from no file.
+        An image comes from no file.
     """
     path = _file(record)
     settings = dict(record["settings"])
     with open_image(path) as image:
         same = list(image.data.shape) == record["shape"]
         if not same or image.axes == settings["axes"]:
-            del settings["axes"]  # the file knows them, in its own order
+            del settings["axes"]  # the command reads them from the file
     folder, name = os.path.split(path)
     stem = name.split(".")[0] + "-deblurred.ome.zarr"
     words = ["swintormer", "deblur", path, os.path.join(folder, stem)]
@@ -101,28 +78,28 @@ def as_command(record: Mapping[str, Any]) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def _place(layer: Image) -> dict[str, Any]:
-    """Write down where the pixels of a layer are."""
+def _where(layer: Image) -> dict[str, Any]:
+    """Return the name and the file of a layer."""
     path, multiscale = layer.source.path, bool(layer.multiscale)
     return {"layer": layer.name, "path": path, "multiscale": multiscale}
 
 
-def _expression(place: Mapping[str, Any]) -> str:
-    level = "[0]" if place["multiscale"] else ""
-    return f"viewer.layers[{place['layer']!r}].data{level}"
+def _expression(layer: Mapping[str, Any]) -> str:
+    level = "[0]" if layer["multiscale"] else ""
+    return f"viewer.layers[{layer['layer']!r}].data{level}"
 
 
-def _file(place: Mapping[str, Any]) -> str:
-    path: str | None = place["path"]
+def _file(layer: Mapping[str, Any]) -> str:
+    path: str | None = layer["path"]
     if path is None or not os.path.exists(path):
         raise ImageError(
-            f"{place['layer']} comes from no file; copy as Python, or save the layer first."
+            f"{layer['layer']} comes from no file; copy as Python, or save the layer first."
         )
     return path
 
 
 def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is the default anyway, of the API and of the command line."""
+    """Drop settings that equal the default of the API and of the command line."""
     defaults = dataclasses.asdict(DeblurSettings())
     preferred = dataclasses.asdict(with_preferences(DeblurSettings()))
     return {

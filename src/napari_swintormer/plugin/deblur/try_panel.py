@@ -52,7 +52,6 @@ class TryPanel(QWidget):
         Shows the variants; None before the first.
     """
 
-    said = Signal(str, bool)
     made = Signal(int, object)
     """Number of a variant, and its pixels in the axes of the image."""
 
@@ -82,7 +81,6 @@ class TryPanel(QWidget):
             lambda: self._try(of_steps),
         )
         self.steps.hide()
-        self.work.said.connect(self.said)
         self.made.connect(self._show_result)
         button_row(self, self.strengths, self.models, self.steps)
 
@@ -108,7 +106,7 @@ class TryPanel(QWidget):
             if not variants:
                 raise ImageError("No model fits this image. The Models widget describes each one.")
         except SwintormerError as error:
-            self.said.emit(str(error), True)
+            self.work.said.emit(str(error), True)
             return
         self._show_row(variants, view)
         self.work.begin(
@@ -134,4 +132,4 @@ class TryPanel(QWidget):
     def _use(self, variant: Variant) -> None:
         for name, value in variant.choice.items():
             getattr(self._form, name).value = value
-        self.said.emit(f"Set: {variant.label}.", False)
+        self.work.said.emit(f"Set: {variant.label}.", False)

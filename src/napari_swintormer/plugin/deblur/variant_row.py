@@ -1,4 +1,4 @@
-"""A row of small results, each with a label; a click chooses one."""
+"""A row of small results with labels; a click chooses one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _SIDE = 128  # pixels of the screen
 
 
 class VariantRow(QScrollArea):
-    """Shows variants side by side while they are made.
+    """Shows the pictures of variants side by side as they are made.
 
     Parameters
     ----------
     variants
-        What is shown, from left to right.
+        From left to right.
     axes
-        Of the image: one letter of ``TCZYXS`` per dimension.
+        Axes of the image: one letter of ``TCZYXS`` per dimension.
     look
-        Of the image's layer: colours and contrast limits, as in `LayerSource`.
+        Colours and contrast limits of the image's layer, as in
+        `napari_swintormer.plugin.layers.layer_data.LayerSource`.
 
     Attributes
     ----------
@@ -42,7 +43,7 @@ class VariantRow(QScrollArea):
         super().__init__()
         self._axes, self._look = axes, look
         self.buttons: list[QToolButton] = []
-        self._group = QButtonGroup(self)  # one is chosen at a time
+        self._group = QButtonGroup(self)  # only one button is checked
         inside = QWidget()
         row = QHBoxLayout(inside)
         row.setContentsMargins(8, 4, 8, 4)
@@ -52,7 +53,7 @@ class VariantRow(QScrollArea):
             button = QToolButton()
             button.setObjectName("swintormer-variant")
             button.setText(variant.label)
-            button.setToolTip(f"Take over: {variant.label}")
+            button.setToolTip(f"Use {variant.label}")
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
             button.setIconSize(QSize(_SIDE, _SIDE))
             button.setFixedSize(_SIDE + 10, _SIDE + 32)
@@ -72,15 +73,7 @@ class VariantRow(QScrollArea):
         self.setFixedHeight(inside.sizeHint().height() + bar)
 
     def show_result(self, number: int, pixels: NDArray[Any]) -> None:
-        """Show the picture of a variant.
-
-        Parameters
-        ----------
-        number
-            Counted from 0.
-        pixels
-            In the axes of the image; T, C and Z have the size 1.
-        """
+        """Show the pixels of a variant, counted from 0; T, C and Z have the size 1."""
         image = picture(pixels, self._axes, self._look)
         pixmap = QPixmap.fromImage(image).scaled(
             _SIDE,
@@ -94,13 +87,7 @@ class VariantRow(QScrollArea):
 
 
 def picture(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> QImage:
-    """Draw a plane as the layer of its image draws it.
-
-    Parameters
-    ----------
-    pixels, axes, look
-        As in `VariantRow`.
-    """
+    """Draw a plane with the colours of its layer; parameters as in `VariantRow`."""
     kept = "YXS" if look["rgb"] else "YX"
     plane = pixels[tuple(slice(None) if axis in kept else 0 for axis in axes)]
     left = [axis for axis in axes if axis in kept]
@@ -116,4 +103,4 @@ def picture(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> QImage:
     rgb = np.ascontiguousarray(np.rint(255 * colours).astype(np.uint8))
     height, width = rgb.shape[:2]
     image = QImage(rgb.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-    return image.copy()  # the array goes
+    return image.copy()  # `image` uses the memory of the array

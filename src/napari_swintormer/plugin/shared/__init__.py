@@ -1,1 +1,1 @@
-"""What several widgets share: workers, looks, closing."""
+"""Parts that several widgets share: work in a thread, fields, styles, panels."""

@@ -1,4 +1,4 @@
-"""A question before a window, or a panel in it, is closed on something that goes on."""
+"""Asks before a window or a panel is closed while work is going on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow, QMessageBox, QWidget
 
 
 class ClosingQuestion(QObject):
-    """Asks before a widget of napari is closed while something in it goes on.
+    """Asks before a widget of napari is closed.
 
-    Nothing here keeps a window alive: only weak references lead out.
+    Only weak references lead out of here, so nothing keeps a window alive.
 
     Parameters
     ----------
     widget
-        In a dock widget, or to be put into one.
+        The widget, in its dock widget or before it is put into one.
     question
-        Method of it that gives what to ask, or nothing where closing does no harm.
+        Method of the widget that returns the question; empty if closing does no harm.
     """
 
     def __init__(self, widget: QWidget, question: Callable[[], str]) -> None:
@@ -29,9 +29,11 @@ class ClosingQuestion(QObject):
         self._question = WeakMethod(question)
 
     def watch(self) -> None:
-        """Look for the panel and the window that hold the widget now."""
+        """Watch the panel and the window that hold the widget now."""
         panel = _ancestor(self.parent(), QDockWidget)
-        close = getattr(type(panel), "destroyOnClose", None)  # what napari's button on it calls
+        close = getattr(
+            type(panel), "destroyOnClose", None
+        )  # the close button of napari calls this
         if close is not None:
             panel.destroyOnClose = partial(_ask_and_close, ref(self), ref(panel), close)
         window = _ancestor(self.parent(), QMainWindow)
@@ -39,7 +41,7 @@ class ClosingQuestion(QObject):
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
-        """Keep the window open if that is the answer."""
+        """Keep the window open if the answer is no."""
         if event.type() == QEvent.Type.Close and not self._may_close():
             event.ignore()
             return True
@@ -63,7 +65,7 @@ def _ask_and_close(
 
 
 def _ancestor(widget: QObject, kind: type[QWidget]) -> Any:
-    """Nearest ancestor of a kind, or None."""
+    """Return the nearest ancestor of a class, or None."""
     above = widget.parent()
     while above is not None and not isinstance(above, kind):
         above = above.parent()

@@ -37,8 +37,7 @@ def option_field(option: Option, hint: str = "", kind: Any = None, **changes: An
         kind = kind or ComboBox
         arguments["choices"] = choices_of(option)
     elif bool in kinds:
-        kind = kind or CheckBox
-        arguments["text"] = option.label
+        kind = kind or CheckBox  # shows the label as its text
     elif int in kinds or float in kinds:
         kind = kind or (SpinBox if int in kinds else FloatSpinBox)
         arguments["min"] = 0 if option.low is None else option.low

@@ -1,4 +1,4 @@
-"""Looks of the widgets in the light and the dark theme of napari."""
+"""Parts that the widgets share, and their style in the light and dark themes of napari."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 
 
 def form_layout(parent: QWidget | None = None) -> QFormLayout:
-    """Make rows of a label and a field that takes the rest of the width."""
+    """Make a layout whose rows have a label and a field; the field takes the rest of the width."""
     form = QFormLayout() if parent is None else QFormLayout(parent)
     form.setContentsMargins(0, 0, 0, 0)
     form.setVerticalSpacing(6)
@@ -41,10 +41,10 @@ def add_row(
     below: QWidget | None = None,
     beside: QWidget | None = None,
 ) -> QLabel:
-    """Add a field with its label, and what belongs to its value right below or beside it."""
+    """Add a row with a label, a field, and a widget below or beside the field."""
     native = field.native
     native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    if isinstance(native, QComboBox):  # a long layer name must not widen the window
+    if isinstance(native, QComboBox):  # a long layer name does not widen the window
         native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         native.setMinimumContentsLength(11)
     label = QLabel(text)
@@ -95,7 +95,7 @@ def button_row(parent: QWidget, *buttons: QPushButton, columns: int = 3) -> None
 
 
 def text_label(role: str) -> QLabel:
-    """Make a label that wraps, for text from elsewhere: never read as markup."""
+    """Make a label for text of any origin: it wraps, and is never read as markup."""
     label = QLabel()
     label.setWordWrap(True)
     label.setTextFormat(Qt.TextFormat.PlainText)
@@ -104,23 +104,23 @@ def text_label(role: str) -> QLabel:
 
 
 def no_icon() -> QIcon:
-    """Make an icon that shows nothing; of an empty one PySide6 says that it is none."""
+    """Make an icon that shows nothing; PySide6 does not accept an empty `QIcon`."""
     nothing = QPixmap(1, 1)
     nothing.fill(Qt.GlobalColor.transparent)
     return QIcon(nothing)
 
 
 def set_role(label: QLabel, role: str) -> None:
-    """Give a label another role of the style sheet."""
+    """Change the role of a label in the style sheet."""
     label.setProperty("role", role)
     label.style().unpolish(label)
     label.style().polish(label)
 
 
 def style_sheet(theme_id: str) -> str:
-    """Give the colours and sizes of our widgets in a theme of napari."""
+    """Return the colours and sizes of the widgets in a theme of napari."""
     theme = get_theme(theme_id)
-    # the theme's own `error` is a background colour: too dark to read as text
+    # the `error` of the theme is a background colour, too dark for text
     error = "#ff8a80" if theme.type == "dark" else "#b3261e"
     caption = "#a9b0bb" if theme.type == "dark" else "#56585c"
     size = int(str(theme.font_size).removesuffix("pt"))

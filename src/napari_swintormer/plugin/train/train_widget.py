@@ -14,9 +14,9 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Trained
 from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin.deblur.run_panel import RunPanel
 from napari_swintormer.plugin.shared.closing import ClosingQuestion
 from napari_swintormer.plugin.shared.form_area import FormArea
+from napari_swintormer.plugin.shared.run_panel import RunPanel
 from napari_swintormer.plugin.shared.style import button, style_sheet
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.plugin.train.curves import CurvePlot

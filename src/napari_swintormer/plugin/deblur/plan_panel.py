@@ -1,0 +1,95 @@
+"""The plan of a run: tiles, time and memory, or the reason why no run is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_swintormer.plugin.layers.space_check import fits_in_memory
+from napari_swintormer.plugin.shared.style import set_role, text_label
+from napari_swintormer.runs.job import Job
+from napari_swintormer.runs.stores import file_bytes
+from napari_swintormer.tiling.plan import duration_text, size_text
+
+
+class PlanPanel(QFrame):
+    """Shows three figures of a plan, or one sentence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("swintormer-plan")
+        self._facts = QWidget()
+        grid = QGridLayout(self._facts)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(12)
+        grid.setVerticalSpacing(0)
+        self._figures = [QLabel() for _ in range(3)]
+        self._captions = [QLabel() for _ in range(3)]
+        for row, role, labels in ((0, "figure", self._figures), (1, "caption", self._captions)):
+            for column, label in enumerate(labels):
+                label.setProperty("role", role)
+                grid.addWidget(label, row, column)
+                grid.setColumnStretch(column, 1)
+        self.sentence = text_label("caption")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(10, 8, 10, 8)
+        layout.addWidget(self._facts)
+        layout.addWidget(self.sentence)
+
+    def show_jobs(
+        self, jobs: Sequence[Job], shortage: str | None, destination: Path | None = None
+    ) -> None:
+        """Show the plan of one job, or of several that run one after the other.
+
+        Parameters
+        ----------
+        jobs
+            At least one.
+        shortage
+            What the computer lacks and what would help; None if it lacks nothing.
+        destination
+            File for the result of the only job, or None.
+        """
+        plans = [job.plan for job in jobs]
+        n_tiles = sum(plan.n_tiles for plan in plans)
+        known = [plan.seconds for plan in plans if plan.seconds is not None]
+        all_known = len(known) == len(plans)
+        time = f"≈ {duration_text(sum(known))}".replace("hours", "h") if all_known else "—"
+        facts = [
+            (f"{n_tiles:,}", f"tile{'s' * (n_tiles != 1)} of {max(plans[0].grid.tile_shape)} px"),
+            (time, "time"),
+            (size_text(max(plan.host_bytes for plan in plans)), "memory"),
+        ]
+        for number, (figure, caption) in enumerate(facts):
+            self._figures[number].setText(figure)
+            self._captions[number].setText(caption)
+        tooltip = [job.describe() for job in jobs]
+        if not all_known:
+            tooltip.append("The first preview or run with these settings measures the speed.")
+        self.setToolTip("\n".join(tooltip))
+        self._show(shortage or _disk_use(jobs, destination), error=shortage is not None)
+        self._facts.show()
+
+    def show_sentence(self, sentence: str, *, error: bool) -> None:
+        """Show one sentence in place of the figures."""
+        self._show(sentence, error=error)
+        self.setToolTip("")
+        self._facts.hide()
+
+    def _show(self, sentence: str, *, error: bool) -> None:
+        set_role(self.sentence, "error" if error else "caption")
+        self.sentence.setText(sentence)
+        self.sentence.setVisible(bool(sentence))
+
+
+def _disk_use(jobs: Sequence[Job], destination: Path | None) -> str:
+    """Tell how much space the results take on the disk; empty if they take none."""
+    if destination is not None:
+        size = size_text(file_bytes(jobs[0], destination))
+        return f"{destination.name} takes up to {size} of disk during the run."
+    on_disk = sum(job.plan.disk_bytes for job in jobs if not fits_in_memory(job))
+    if not on_disk:
+        return ""
+    return f"The result takes {size_text(on_disk)} of disk until its layer is removed."
