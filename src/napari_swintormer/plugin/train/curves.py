@@ -1,4 +1,4 @@
-"""A curve that grows while a training runs."""
+"""Draws a curve that grows while a training runs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _HEIGHT = 110  # pixels
 
 
 class CurvePlot(QWidget):
-    """One quantity over the steps of a training, with its last value in the title.
+    """Draws one quantity over the steps of a training, with its last value in the title.
 
     Parameters
     ----------
     title
-        What is drawn.
+        Name of the quantity.
     unit
-        Written behind values.
+        Unit of the values.
     digits
-        After the point, of the last value.
+        Number of digits after the decimal point in the title.
     """
 
     def __init__(self, title: str, unit: str = "", digits: int = 2) -> None:
@@ -47,7 +47,7 @@ class CurvePlot(QWidget):
         self.restart(1)
 
     def restart(self, steps: int) -> None:
-        """Forget the curve; the next one goes up to `steps`."""
+        """Remove the curve; the next one has `steps` steps."""
         self.points, self.baseline = [], None
         self._use_theme()
         self._line.hide()
@@ -57,7 +57,7 @@ class CurvePlot(QWidget):
         self._caption.setText(self.caption())
 
     def add(self, step: int, value: float, baseline: float | None = None) -> None:
-        """Add a point; `baseline` is drawn as a line to compare with. NaN is left out."""
+        """Add a point, unless it is NaN; `baseline` moves a horizontal line to compare with."""
         if not math.isnan(value):
             self.points.append((step, value))
             self._curve.setData(*zip(*self.points, strict=True))
@@ -68,14 +68,14 @@ class CurvePlot(QWidget):
         self._caption.setText(self.caption())
 
     def caption(self) -> str:
-        """Say title and last value."""
+        """Give the title and the last value."""
         if not self.points:
             return self._title
         value = f"{self.points[-1][1]:.{self._digits}f}"
         return f"{self._title}: {value} {self._unit}".rstrip()
 
     def _use_theme(self) -> None:
-        """Take the colours that napari's theme gives to widgets."""
+        """Use the colours of napari's theme."""
         self.ensurePolished()
         text = self.palette().color(QPalette.ColorRole.WindowText)
         colour = self.palette().color(QPalette.ColorRole.Highlight).lighter(150)

@@ -1,4 +1,4 @@
-"""The table of pairs with what the check found about each."""
+"""The table of the pairs and of what the check found about each pair."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from napari_swintormer.training.data.check import PairReport
 _COLUMNS = ("Pair", "Findings", "Shift y, x", "Gain", "Details")
 _FINDINGS = 1
 _TIPS = (
-    "The blurred image, and the plane of a stack; its middle beside that of the sharp image.",
-    "What the check found; red pairs cannot be trained on.",
-    "How far the sharp image is moved against the blurred one, in pixels.",
-    "Contrast of the sharp image, times that of the blurred one.",
-    "Strength of the sharp image's details over those of the blurred one.",
+    "Name of the blurred image and number of the plane. The picture shows the middle of the\n"
+    "blurred image on the left and of the sharp image on the right.",
+    "Problems that the check found. Pairs with a red problem cannot be trained on.",
+    "Shift of the sharp image against the blurred one, in pixels.",
+    "Contrast of the sharp image divided by the contrast of the blurred image.",
+    "Strength of the details in the sharp image divided by that in the blurred image.",
 )
 _ICON = (72, 36)  # pixels, of the two images side by side
 _PAIR_WIDTH = 200
@@ -24,7 +25,7 @@ _BAD, _REMARK, _GOOD = QColor("#e5484d"), QColor("#d29922"), QColor("#3fa66a")
 
 
 class PairTable(QTableWidget):
-    """Reports of the pair check, one a row; grows while the check runs."""
+    """Shows one report of the pair check per row, and grows while the check runs."""
 
     def __init__(self) -> None:
         super().__init__(0, len(_COLUMNS))
@@ -47,7 +48,7 @@ class PairTable(QTableWidget):
         self.reports: list[PairReport] = []
 
     def restart(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self.setRowCount(0)
         self.reports = []
 
@@ -71,7 +72,7 @@ class PairTable(QTableWidget):
             self.setItem(row, column, item)
 
     def summary(self) -> str:
-        """Say how many pairs can be trained on, and what is wrong with the first that cannot."""
+        """Count the pairs that can be trained on, and name the problem of the first bad pair."""
         bad = [report for report in self.reports if report.bad]
         line = f"{len(self.reports) - len(bad)} of {len(self.reports)} pairs can be trained on."
         return line if not bad else f"{line} {bad[0].findings[0].message}"

@@ -1,4 +1,4 @@
-"""Where the images of a training come from: layers, folders, or sharp images alone."""
+"""The images to train on: layers, folders, a dual-pixel data set, or sharp images alone."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, FileEdit
 from napari.layers import Image, Labels, Layer, Shapes
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QTabWidget, QWidget
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
-from napari_swintormer.plugin.shared.style import form_layout, text_label
+from napari_swintormer.plugin.shared.style import button, form_layout, text_label
 from napari_swintormer.training.data.annotations import TAKE
 from napari_swintormer.training.data.pairs import ImagePair
 from napari_swintormer.training.data.sources import ArrayImage
@@ -23,7 +24,7 @@ LAYERS, FOLDERS, DUAL_PIXEL, SHARP_ONLY = range(4)
 
 
 class TrainSources(QTabWidget):
-    """Tabs, one for each way to give images.
+    """One tab for each way to give images.
 
     Parameters
     ----------
@@ -37,34 +38,28 @@ class TrainSources(QTabWidget):
         super().__init__()
         self._list_layers = list_layers
         self._pairs: list[ImagePair] = []
-        layer: dict[str, Any] = {"choices": [], "nullable": True}
-        self.blurred = ComboBox(**layer, tooltip="Layer with the blurred image or stack.")
-        self.sharp = ComboBox(**layer, tooltip="Layer with the same image or stack in focus.")
-        self.annotations = ComboBox(
-            **layer,
-            tooltip="Optional. Labels: 1 where patches are taken, 2 for what is left out.\n"
-            "Shapes: patches are taken inside them.",
+        self.blurred = _layer_field("Layer of the blurred image or stack.")
+        self.sharp = _layer_field("Layer of the same image or stack in focus.")
+        self.annotations = _layer_field(
+            "Optional. In a Labels layer, 1 marks where patches are taken and 2 what is left out.\n"
+            "In a Shapes layer, patches are taken inside the shapes."
         )
-        folder: dict[str, Any] = {"mode": "d", "nullable": True, "value": None}
-        self.blurred_folder = FileEdit(**folder, tooltip="Folder of blurred images.")
-        self.sharp_folder = FileEdit(
-            **folder, tooltip="Folder of their sharp partners, of the same names."
+        self.blurred_folder = _folder_field("Folder of the blurred images.")
+        self.sharp_folder = _folder_field("Folder of the sharp images, with the same file names.")
+        self.annotations_folder = _folder_field(
+            "Optional. Folder of masks with the same file names: 1 marks where patches are\n"
+            "taken, 2 what is left out."
         )
-        self.annotations_folder = FileEdit(
-            **folder, tooltip="Optional folder of masks of the same names: 1 take, 2 leave out."
+        self.dual_pixel = _folder_field(
+            "Folder that holds the folders inputL, inputR and target with the same file names."
         )
-        self.dual_pixel = FileEdit(
-            **folder, tooltip="Folder of the folders inputL, inputR and target of equal names."
-        )
-        self.sharp_layer = ComboBox(**layer, tooltip="Layer with a sharp image or stack.")
-        self.sharp_only_folder = FileEdit(**folder, tooltip="Or a folder of sharp images.")
-        self.add_pair = QPushButton("Add this pair")
-        self.clear_pairs = QPushButton("Clear")
+        self.sharp_layer = _layer_field("Layer of a sharp image or stack.")
+        self.sharp_only_folder = _folder_field("Folder of sharp images, instead of a layer.")
+        self.add_pair = button("Add this pair", "Train on this pair too.", self._add_pair)
+        self.clear_pairs = button("Clear", "Remove all added pairs.", self._clear_pairs)
         self.added = text_label("caption")
         self._lay_out()
-        self.add_pair.clicked.connect(self._add_pair)
-        self.clear_pairs.clicked.connect(self._clear_pairs)
-        for field in (*self._layer_fields(), *self._folder_fields()):
+        for field in (*self._layer_fields, *self._folder_fields):
             field.changed.connect(lambda *_: self.changed.emit())
         self.currentChanged.connect(lambda *_: self.changed.emit())
         self._show_added()
@@ -75,40 +70,39 @@ class TrainSources(QTabWidget):
         layers = self._list_layers()
         images = [(layer.name, layer) for layer in layers if isinstance(layer, Image)]
         marks = [(layer.name, layer) for layer in layers if isinstance(layer, (Labels, Shapes))]
-        for field in self._layer_fields():
+        for field in self._layer_fields:
             field.choices = marks if field is self.annotations else images
 
     def settings(self) -> dict[str, Any]:
-        """Give the fields of `TrainSettings` that say where images come from.
+        """Give the fields of `TrainSettings` that describe the images.
 
         Raises
         ------
         TrainingError
-            Something is not chosen yet.
+            A layer or folder is not chosen yet.
         """
-        if self.currentIndex() == FOLDERS:
-            if self.blurred_folder.value is None or self.sharp_folder.value is None:
-                raise TrainingError("Choose a folder of blurred and a folder of sharp images.")
-            return {
-                "sharp": (_path(self.sharp_folder.value),),
-                "blurred": _path(self.blurred_folder.value),
-                "annotations": _path(self.annotations_folder.value),
-            }
-        if self.currentIndex() == DUAL_PIXEL:
-            if self.dual_pixel.value is None:
-                raise TrainingError("Choose a folder that holds inputL, inputR and target.")
-            return {"sharp": (), "dual_pixel": _path(self.dual_pixel.value)}
-        if self.currentIndex() == LAYERS:
+        tab = self.currentIndex()
+        if tab == LAYERS:
             return {"sharp": (), "pairs": tuple(self._pairs) or (self._chosen_pair(),)}
-        if self.sharp_only_folder.value is not None:
-            return {"sharp": (_path(self.sharp_only_folder.value),), "synthesize": "defocus"}
+        if tab == FOLDERS:
+            blurred, sharp = _path(self.blurred_folder), _path(self.sharp_folder)
+            if blurred is None or sharp is None:
+                raise TrainingError("Choose a folder of blurred and a folder of sharp images.")
+            marks = _path(self.annotations_folder)
+            return {"sharp": (sharp,), "blurred": blurred, "annotations": marks}
+        if tab == DUAL_PIXEL:
+            if (folder := _path(self.dual_pixel)) is None:
+                raise TrainingError("Choose a folder that holds inputL, inputR and target.")
+            return {"sharp": (), "dual_pixel": folder}
+        if (folder := _path(self.sharp_only_folder)) is not None:
+            return {"sharp": (folder,), "synthesize": "defocus"}
         if self.sharp_layer.value is None:
             raise TrainingError("Choose a layer or a folder of sharp images.")
         pair = ImagePair(_image(self.sharp_layer.value))
         return {"sharp": (), "pairs": (pair,), "synthesize": "defocus"}
 
     def pairs_of_layers(self) -> tuple[ImagePair, ...]:
-        """Pairs of layers, if that is where images come from: what no folder of a run knows."""
+        """Give the pairs of layers that are chosen; the folder of a training does not hold them."""
         if self.currentIndex() not in (LAYERS, SHARP_ONLY):
             return ()
         try:
@@ -145,37 +139,32 @@ class TrainSources(QTabWidget):
         names = ", ".join(pair.name for pair in self._pairs)
         self.added.setText(f"{len(self._pairs)} added: {names}" if names else "")
 
+    @property
     def _layer_fields(self) -> tuple[ComboBox, ...]:
         return self.blurred, self.sharp, self.annotations, self.sharp_layer
 
+    @property
     def _folder_fields(self) -> tuple[FileEdit, ...]:
-        return (
-            *(self.blurred_folder, self.sharp_folder, self.annotations_folder),
-            *(self.dual_pixel, self.sharp_only_folder),
-        )
+        pairs = self.blurred_folder, self.sharp_folder, self.annotations_folder
+        return *pairs, self.dual_pixel, self.sharp_only_folder
 
     def _lay_out(self) -> None:
-        tabs = {
-            "Layers": (
-                ("Blurred", self.blurred),
-                ("Sharp", self.sharp),
-                ("Marks", self.annotations),
-            ),
-            "Folders": (
-                ("Blurred", self.blurred_folder),
-                ("Sharp", self.sharp_folder),
-                ("Marks", self.annotations_folder),
-            ),
-            "Dual pixel": (("Folder", self.dual_pixel),),
-            "Sharp only": (("Layer", self.sharp_layer), ("Folder", self.sharp_only_folder)),
+        layers = {"Blurred": self.blurred, "Sharp": self.sharp, "Marks": self.annotations}
+        folders = dict(zip(layers, self._folder_fields, strict=False))
+        sharp_only = {"Layer": self.sharp_layer, "Folder": self.sharp_only_folder}
+        tabs: dict[str, dict[str, Any]] = {
+            "Layers": layers,
+            "Folders": folders,
+            "Dual pixel": {"Folder": self.dual_pixel},
+            "Sharp only": sharp_only,
         }
         for title, rows in tabs.items():
             page = QWidget()
             form = form_layout(page)
             form.setContentsMargins(6, 8, 6, 6)
-            for name, field in rows:
+            for name, field in rows.items():
                 form.addRow(name, field.native)
-            if title == "Layers":
+            if rows is layers:
                 buttons = QHBoxLayout()
                 buttons.addWidget(self.add_pair)
                 buttons.addWidget(self.clear_pairs)
@@ -184,19 +173,30 @@ class TrainSources(QTabWidget):
             self.addTab(page, title)
 
 
+def _layer_field(tooltip: str) -> ComboBox:
+    return ComboBox(choices=[], nullable=True, tooltip=tooltip)
+
+
+def _folder_field(tooltip: str) -> FileEdit:
+    return FileEdit(
+        mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True, value=None, tooltip=tooltip
+    )
+
+
+def _path(field: FileEdit) -> Path | None:
+    folder: Any = field.value
+    return None if folder is None else Path(folder)
+
+
 def _image(layer: Image) -> ArrayImage:
     return ArrayImage(layer.name, full_resolution(layer), guess_axes(layer) or None)
 
 
 def _labels(layer: Labels | Shapes, image: Image) -> ArrayImage:
-    """Take labels as they are; shapes mark where patches are taken from."""
+    """Take labels as they are; take patches inside shapes."""
     if isinstance(layer, Labels):
         data, axes = full_resolution(layer), guess_axes(image).replace("S", "")
         return ArrayImage(layer.name, data, axes if len(axes) == data.ndim else None)
     shape = full_resolution(image).shape[: image.ndim]
     inside = layer.to_labels(labels_shape=shape[-layer.ndim :]) > 0
     return ArrayImage(layer.name, np.where(inside, TAKE, 0).astype(np.uint8))
-
-
-def _path(value: Any) -> Path | None:
-    return None if value is None else Path(value)
