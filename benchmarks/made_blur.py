@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from real_pairs import real_pairs
 from scipy import ndimage
 
-from napari_swintormer.evaluation.data import synthetic
-from napari_swintormer.evaluation.metrics.similarity import affine_fit
+from napari_swintormer.evaluation.metrics.scoring import Fit
 from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.training.data.listing import list_pairs
@@ -75,10 +75,11 @@ def made(options: argparse.Namespace) -> dict[str, list[tuple[np.ndarray, np.nda
 def real(table: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """The most detailed patches of real pairs, in the range of the sharp half."""
     sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for pair in synthetic.real_pairs(table):
-        low, high = np.percentile(pair.sharp, (0.1, 99.9))
-        sharp = np.atleast_3d((pair.sharp - low) / (high - low))
-        blurred = np.atleast_3d(affine_fit(pair.blurred, pair.sharp) - low) / (high - low)
+    for name, _, image, reference in real_pairs(table):
+        low, high = np.percentile(reference, (0.1, 99.9))
+        sharp = np.atleast_3d((reference - low) / (high - low))
+        fitted = Fit.between(image, reference)(image)
+        blurred = np.atleast_3d(fitted - low) / (high - low)
         detail = ndimage.generic_gradient_magnitude(sharp.mean(axis=2), ndimage.sobel)
         blocks = ndimage.uniform_filter(detail, SIDE)[SIDE // 2 :: SIDE, SIDE // 2 :: SIDE]
         for k in np.argsort(blocks, axis=None)[:-5:-1]:
@@ -86,7 +87,7 @@ def real(table: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
             cut = slice(y, y + SIDE), slice(x, x + SIDE)
             patches = [np.moveaxis(i[cut], 2, 0).astype(np.float32) for i in (blurred, sharp)]
             if patches[0].shape[1:] == (SIDE, SIDE):
-                sets.setdefault(f"real {pair.set}", []).append((patches[0], patches[1]))
+                sets.setdefault(f"real {name}", []).append((patches[0], patches[1]))
     return sets
 
 

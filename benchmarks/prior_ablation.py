@@ -23,7 +23,8 @@ from napari_swintormer import load_model
 from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
 from napari_swintormer.evaluation.methods.cost import count
 from napari_swintormer.evaluation.methods.methods import BLURRED, ModelMethod, parse_method
-from napari_swintormer.evaluation.reports.pages import markdown_table, write_report
+from napari_swintormer.evaluation.reports.evaluation_report import write_report
+from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.terminal import finish
@@ -31,7 +32,7 @@ from napari_swintormer.terminal import finish
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_swintormer.evaluation.evaluation import Row
+    from napari_swintormer.evaluation.rows import Row
 
 
 TILE = 512  # pixels, as of the shipped models

@@ -1,51 +1,45 @@
-"""What a model gains at several strengths, and what it would at the best one for every image.
+"""Measures what a model gains at several strengths, and at the best strength for each image.
 
     python benchmarks/strength.py --model photo-defocus --photo DIR --pairs CSV
 
-A model hedges where it cannot tell how sharp the scene was, so much of an image may want more of
-its change, or less. The best is chosen by the sharp image, as `richardson-lucy-best` chooses its
-point-spread function: an oracle, or somebody who looks at the five results that the widget's *Try*
-shows and takes the best.
+A model makes a cautious change where it cannot tell how sharp the scene was, so many images gain
+from more or less of the change. The sharp reference chooses the best strength. That is a bound; a
+user comes near it by choosing among the results that *Try* shows side by side.
 """
 
 from __future__ import annotations
 
 import argparse
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from real_pairs import real_pairs
 
 from napari_swintormer import deblur
 from napari_swintormer.evaluation.data import synthetic
-from napari_swintormer.evaluation.metrics.similarity import affine_fit, psnr
+from napari_swintormer.evaluation.metrics.scoring import Fit
+from napari_swintormer.evaluation.metrics.similarity import psnr
 from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, STRENGTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CROP, SCORED = 384, 256  # the centres that are restored and scored, in pixels
+CROP, SCORED = 384, 256  # pixels, sides of the centres that are restored and scored
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--photo", type=Path, help="folder of sharp photos")
-    parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
+    parser.add_argument("--microscopy", type=Path, help="folder of sharp micrographs")
     parser.add_argument("--pairs", type=Path, help="table of real pairs")
-    parser.add_argument("--draws", type=int, default=2, help="ways to put each image out of focus")
+    parser.add_argument("--draws", type=int, default=2, help="how often each image is blurred")
     options = parser.parse_args()
-    sources: list[Iterator[synthetic.SyntheticPair]] = []
-    for kind in ("photo", "microscopy"):
-        if folder := getattr(options, kind):
-            sources.append(synthetic.blurred_pairs(folder, kind, draws=options.draws))
-    if options.pairs:
-        sources.append(synthetic.real_pairs(options.pairs))
     sets: dict[str, list[list[float]]] = {}
-    for pair in chain.from_iterable(sources):
-        sets.setdefault(pair.set, []).append(gains(pair, options.model))
+    for name, gains in all_gains(options):
+        sets.setdefault(name, []).append(gains)
     rows = []
     for name, images in sets.items():
         of_strength = np.array(images)
@@ -55,20 +49,34 @@ def main() -> None:
     print(markdown_table(["set", "images", *(f"{s:g}" for s in STRENGTHS), "best of these"], rows))
 
 
-def gains(pair: synthetic.SyntheticPair, model: str) -> list[float]:
-    """PSNR over the blurred image at every strength, in dB."""
-    blurred, sharp = synthetic.centre(pair.blurred, CROP), synthetic.centre(pair.sharp, CROP)
-    restored = deblur(blurred, model, axes=pair.axes)
-    change = restored.astype(np.float64) - blurred
+def all_gains(options: argparse.Namespace) -> Iterator[tuple[str, list[float]]]:
+    """Measure every image; give its set and its gains."""
+    for kind in ("photo", "microscopy"):
+        if folder := getattr(options, kind):
+            for pair in synthetic.blurred_pairs(folder, kind, draws=options.draws):
+                images = pair.blurred, pair.sharp
+                yield pair.set, gains_of(*images, pair.axes, options.model, fit=False)
+    for name, axes, blurred, sharp in real_pairs(options.pairs) if options.pairs else ():
+        yield name, gains_of(blurred, sharp, axes, options.model, fit=True)
+
+
+def gains_of(
+    blurred: np.ndarray, sharp: np.ndarray, axes: str, model: str, *, fit: bool
+) -> list[float]:
+    """Give the gain in PSNR over the blurred image at every strength, in dB.
+
+    `fit` matches the intensities to the sharp image first, as real pairs need it.
+    """
+    blurred, sharp = synthetic.centre(blurred, CROP), synthetic.centre(sharp, SCORED)
+    change = deblur(blurred, model, axes=axes).astype(np.float64) - blurred
     limits = np.iinfo(blurred.dtype)
-    errors = []
+    scores = []
     for strength in (0.0, *STRENGTHS):
         image = np.clip(np.rint(blurred + strength * change), limits.min, limits.max)
-        image, wanted = synthetic.centre(image, SCORED), synthetic.centre(sharp, SCORED)
-        if pair.fit_intensity:
-            image = affine_fit(image, wanted)
-        errors.append(psnr(image, wanted, data_range=1))
-    return [error - errors[0] for error in errors[1:]]
+        image = synthetic.centre(image, SCORED)
+        image = Fit.between(image, sharp)(image) if fit else image
+        scores.append(psnr(image, sharp, data_range=1))
+    return [score - scores[0] for score in scores[1:]]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import tifffile
 from napari_swintormer.evaluation.data import synthetic
 from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
 from napari_swintormer.evaluation.methods.methods import parse_method
-from napari_swintormer.evaluation.reports.pages import write_report
+from napari_swintormer.evaluation.reports.evaluation_report import write_report
 from napari_swintormer.optics import psf
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.terminal import finish
@@ -116,7 +116,6 @@ def blurred_by_disk(
             pair.axes,
             counts.astype(pair.sharp.dtype),
             pair.sharp,
-            fit_intensity=False,
         )
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_swintormer import deblur, train
-from napari_swintormer.evaluation.metrics.similarity import affine_fit, intensity_span, psnr, ssim
+from napari_swintormer.evaluation.metrics.scoring import Fit
+from napari_swintormer.evaluation.metrics.similarity import intensity_span, psnr, ssim
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
@@ -133,7 +134,7 @@ def restore(blurred: np.ndarray, model: str | Path, device: str) -> np.ndarray:
 
 def score(image: np.ndarray, sharp: np.ndarray) -> tuple[float, float]:
     """PSNR and SSIM over the whole image after a fit of the intensities, as docs/models says."""
-    span, fitted = intensity_span(sharp), affine_fit(image, sharp)
+    span, fitted = intensity_span(sharp), Fit.between(image, sharp)(image)
     colours = {"channel_axis": 2} if sharp.ndim == 3 else {}
     return (
         psnr(fitted, sharp, data_range=span),

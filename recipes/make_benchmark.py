@@ -50,7 +50,7 @@ def main() -> None:
             sharp = (as_it_is(p) for p in synthetic.blurred_pairs(folder, kind, **shared))
             make(options.out / f"sharp-{kind}", sharp, kind, options.seed)
     fields = (
-        synthetic.SyntheticPair("blank", field.name, "YX", field.image, field.clean, False)
+        synthetic.SyntheticPair("blank", field.name, "YX", field.image, field.clean)
         for field in synthetic.blank_fields(seed=options.seed)
         if np.ptp(field.image)  # a constant has no error to be measured by
     )
@@ -59,7 +59,7 @@ def main() -> None:
 
 def as_it_is(pair: synthetic.SyntheticPair) -> synthetic.SyntheticPair:
     """Pair of a sharp image with itself: a method should leave it alone."""
-    return synthetic.SyntheticPair(pair.set, pair.name, pair.axes, pair.sharp, pair.sharp, False)
+    return synthetic.SyntheticPair(pair.set, pair.name, pair.axes, pair.sharp, pair.sharp)
 
 
 def make(folder: Path, pairs, kind: str, seed: int) -> None:

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from helpers.tiny import tiny_card
 from napari_swintormer.cli import app
+from napari_swintormer.errors import FileError, ImageError
 from napari_swintormer.evaluation.data.pair_files import PairFiles, split_dpdd
+from napari_swintormer.evaluation.data.pair_images import open_pair
 from napari_swintormer.evaluation.data.protocols import PROTOCOLS
 from napari_swintormer.evaluation.methods.classical import unsharp_mask
 from napari_swintormer.imaging.intensity import IntensityConvention
@@ -45,7 +47,7 @@ def _save(path, image, bits=8):
 
 
 def _tree(root, folders, bits=8, names=("a2", "a10"), sigma=1.5):
-    """Save two scenes; gives (blurred, sharp) counts in their natural order."""
+    """Save two pairs; gives (blurred, sharp) counts in their natural order."""
     pairs = []
     for i, name in enumerate(names):
         sharp = _sharp(i)
@@ -308,12 +310,29 @@ def test_pairs_of_any_folder_in_their_own_units(tmp_path, protocol):
         assert all(2 < row["frc"] < 20 for row in _scores(tmp_path / "out"))
 
 
+def test_a_table_names_the_pairs(tmp_path):
+    for name, shape in (("a", (9, 8, 3)), ("b", (9, 8, 3)), ("small", (9, 9))):
+        _save(tmp_path / f"{name}.png", np.zeros(shape))
+    table, protocol = tmp_path / "pairs.csv", PROTOCOLS["microscopy"]
+    table.write_text("blurred,sharp,set\na.png,b.png,leaves\na.png,small.png,leaves\n")
+    good, bad = protocol.pairs(table)
+    assert (good.set, good.name, good.sharp) == ("leaves", "a", tmp_path / "b.png")
+    with (
+        pytest.raises(ImageError, match=r"same shape \(got \(9, 8, 3\) and \(9, 9\)\)"),
+        open_pair(bad, protocol),
+    ):
+        pass
+    table.write_text("blurred,reference,set\n")
+    with pytest.raises(FileError, match=r"no column 'sharp' \(got \['blurred', 'reference'"):
+        protocol.pairs(table)
+
+
 def test_dpdd_has_37_images_indoors_and_39_outdoors(tmp_path):
-    scenes = [PairFiles("dpdd", str(i), tmp_path, tmp_path) for i in range(76)]
-    splits = [scene.split for scene in split_dpdd(scenes)]
+    pairs = [PairFiles("dpdd", str(i), tmp_path, tmp_path) for i in range(76)]
+    splits = [pair.split for pair in split_dpdd(pairs)]
     assert (splits.count("indoor"), splits.count("outdoor")) == (37, 39)
     assert (splits[0], splits[8], splits[75]) == ("outdoor", "indoor", "indoor")
-    assert {scene.split for scene in split_dpdd(scenes[:75])} == {""}
+    assert {pair.split for pair in split_dpdd(pairs[:75])} == {""}
 
 
 @pytest.mark.parametrize("protocol", sorted(PROTOCOLS))

@@ -86,7 +86,7 @@ def residual(
     overwrite: Overwrite = False,
 ) -> None:
     """Map where a result, blurred again as it best fits, does not explain its image."""
-    from napari_swintormer.evaluation.residual_file import residual_file
+    from napari_swintormer.evaluation.residual import residual_file
     from napari_swintormer.terminal import finish
 
     events = residual_file(src, result, dst, axes, overwrite=overwrite)

@@ -101,7 +101,7 @@ def _evaluate(
     from napari_swintormer.errors import SettingsError
     from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
     from napari_swintormer.evaluation.methods.methods import parse_method
-    from napari_swintormer.evaluation.reports.pages import write_report
+    from napari_swintormer.evaluation.reports.evaluation_report import write_report
     from napari_swintormer.terminal import finish
 
     if not data:

@@ -1,8 +1,8 @@
-"""What networks and priors cost: parameters, multiply-accumulates, memory, time.
+"""What networks and priors cost: parameters, multiply-accumulates, memory and time.
 
 Multiply-accumulates are those of convolutions and matrix products, counted on the plain
-transcription of the network; what runs keeps what does not change and pads odd widths, and differs
-by 0.2 %. The paper's figures for its network are other ones, see docs/paper.md.
+transcription of the network. The network that runs caches constants and pads odd widths, which
+changes the count by 0.2 %. The paper gives other figures for its network; docs/paper.md tells why.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from napari_swintormer.models.restorer import Restorer
 
-SIDE = 256  # of the image that costs are counted on, in pixels
+SIDE = 256  # pixels, side of the image that costs are counted on
 PUBLISHED = SwintormerSettings(views=2, softmax="released")
 """The default of the released code: the 25.18 M parameters of the paper's table."""
 
 PUBLISHED_TEXT = PUBLISHED.model_copy(update={"num_blocks": (4, 6, 6, 8)})
-"""Blocks per level as the paper's text has them."""
+"""The blocks per level that the paper's text gives."""
 
 PAPER_STEPS = (5, 10, 20, 50)
 # The denoiser of the public latent diffusion model for super-resolution.
@@ -54,31 +54,14 @@ _PRIOR = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network on an image of `SIDE` pixels.
-
-    Attributes
-    ----------
-    name
-        For the table.
-    parameters
-        Trained numbers.
-    macs
-        Multiply-accumulates.
-    multiple
-        Tiles are enlarged to multiples of this.
-    seconds
-        Measured, or None where nothing was computed.
-    peak_bytes
-        Most memory that one forward takes beside the weights: what CUDA's allocator tells, else
-        the tensors that are alive at the same time. None where nothing was computed.
-    """
+    """The cost of one network on an image of `SIDE` pixels; None where nothing was computed."""
 
     name: str
     parameters: int
-    macs: int
-    multiple: int
+    macs: int  # multiply-accumulates
+    multiple: int  # tiles are enlarged to multiples of this
     seconds: float | None = None
-    peak_bytes: int | None = None
+    peak_bytes: int | None = None  # of one forward pass, beside the weights
 
     def macs_per_megapixel(self, tile_size: int, stride: int) -> float:
         """Multiply-accumulates for 10⁶ pixels of a large image in overlapping tiles."""
@@ -87,7 +70,7 @@ class Cost:
 
 
 def network_cost(name: str, settings: SwintormerSettings, device: torch.device) -> Cost:
-    """Cost of a network with random parameters."""
+    """Measure a network with random parameters."""
     network = Swintormer(settings).eval().to(device)
     views = torch.rand(1, settings.in_channels, SIDE, SIDE, device=device)
     macs = count(lambda: Transcription(network)(views))
@@ -95,30 +78,24 @@ def network_cost(name: str, settings: SwintormerSettings, device: torch.device) 
 
 
 def model_costs(restorer: Restorer) -> Iterator[Cost]:
-    """Cost of a model's network, and of all that it does in as many prior steps as it says."""
+    """Measure a model: once as it is, or without and with its prior."""
     card = restorer.card
     device = next(restorer.parameters()).device
     tiles = torch.rand(1, restorer.channels, SIDE, SIDE, device=device)
     if isinstance(card, ForeignCard):
         yield _cost(card.name, restorer, tiles, restorer.multiple)
-        return
-    if card.prior is None:
+    elif card.prior is None:
         macs = count(lambda: Transcription(restorer.network)(tiles))
         yield _cost(card.name, restorer, tiles, restorer.multiple, macs)
-        return
-    yield _cost(
-        f"{card.name}, prior off",
-        restorer.with_prior(PriorUse(source="off")),
-        tiles,
-        restorer.multiple,
-    )
-    steps = card.prior.num_inference_steps
-    whole = restorer.with_prior(PriorUse())
-    yield _cost(f"{card.name}, prior in {steps} steps", whole, tiles, restorer.multiple)
+    else:
+        steps = card.prior.num_inference_steps
+        off, on = restorer.with_prior(PriorUse(source="off")), restorer.with_prior(PriorUse())
+        yield _cost(f"{card.name}, prior off", off, tiles, restorer.multiple)
+        yield _cost(f"{card.name}, prior in {steps} steps", on, tiles, restorer.multiple)
 
 
 def prior_step() -> Cost:
-    """Cost of one step of the paper's prior; shapes alone are computed."""
+    """Count one step of the paper's prior, from shapes alone."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with torch.device("meta"):
@@ -131,14 +108,9 @@ def prior_step() -> Cost:
 
 
 def complexity_table(restorers: list[Restorer], device: torch.device) -> str:
-    """Markdown tables of the published configuration, its prior, and models.
+    """Write Markdown tables of the published network, its prior, and loaded models.
 
-    Parameters
-    ----------
-    restorers
-        Loaded models, on `device`.
-    device
-        Where time and memory are measured.
+    Time and memory are measured on `device`, where the models are.
     """
     networks = [
         network_cost("published default, blocks 2 4 6 8, two views", PUBLISHED, device),
@@ -164,10 +136,10 @@ def complexity_table(restorers: list[Restorer], device: torch.device) -> str:
         for t in PAPER_STEPS
     ]
     return (
-        f"Measured on {device.type}, {torch.get_num_threads()} threads; columns of tiles are tile "
+        f"Measured on {device.type}, {torch.get_num_threads()} threads; the last columns give tile "
         "size / stride.\n\n"
         + markdown_table(header, rows)
-        + f"\nThe paper's prior in all its steps, at {SIDE} x {SIDE}:\n\n"
+        + f"\nAll steps of the paper's prior, at {SIDE} x {SIDE}:\n\n"
         + markdown_table(["steps", "TMACs", "times the published network"], steps)
     )
 
@@ -181,7 +153,7 @@ def _cost(
             torch.accelerator.synchronize(images.device)
 
     with torch.no_grad():
-        work()  # what is prepared once does not count
+        work()  # the first call fills caches
         macs = count(work) if macs is None else macs
         peak = _peak(work, images.device)
         taken = statistics.median(seconds(work) for _ in range(3))
@@ -189,6 +161,7 @@ def _cost(
 
 
 def _peak(work: Callable[[], object], device: torch.device) -> int:
+    """Ask CUDA's allocator for the peak memory; elsewhere, add up the tensors alive at once."""
     if device.type != "cuda":
         memory = LiveBytes()
         with memory:

@@ -1,4 +1,4 @@
-"""The measurements of `swintormer benchmark`, each a part of its report."""
+"""The measurements of `swintormer benchmark`; each function makes a part of the report."""
 
 from __future__ import annotations
 
@@ -37,46 +37,32 @@ PAPER_TILES = ((512, 220), (256, 220), (512, 384))
 """Tile size and stride of the paper's table."""
 
 _SIDES = (1024, 2048, 4096, 8192)
-"""Of the images that show the growth, in pixels; the last is left out where it is to be quick."""
+"""Sides of the images that show the growth, in pixels; `quick` leaves the last out."""
 
 _UNLIMITED = IntensityRange(0, 1, -np.inf, np.inf)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, where.
+    """The model that is measured, and where."""
 
-    Attributes
-    ----------
-    restorer
-        The model, on its device.
-    settings
-        Device and precision, as the user named them.
-    device, dtype, batch_size
-        What they stand for here.
-    folder
-        For the files of the runs; empty.
-    quick
-        Whether smaller images must do.
-    """
-
-    restorer: Restorer
-    settings: DeblurSettings
+    restorer: Restorer  # on its device
+    settings: DeblurSettings  # device and precision as the user named them
     device: torch.device
     dtype: torch.dtype
     batch_size: int
-    folder: Path
-    quick: bool
+    folder: Path  # for the files of the runs; empty
+    quick: bool  # measure on smaller images
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Restore tiles on the device, and wait for the result, which is where they were."""
+        """Restore tiles on the device, wait, and bring the result back to where the tiles were."""
         home = tiles.device
         restored = self.start(tiles.to(self.device))
         self.wait()
         return restored.to(home)
 
     def start(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Restore tiles that are on the device; the result is there when the device is done."""
+        """Start to restore tiles that are on the device, without waiting for the result."""
         lower = self.dtype != torch.float32
         autocast = torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower)
         with torch.inference_mode(), autocast:
@@ -84,17 +70,17 @@ class Bench:
         return restored
 
     def wait(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has finished its work."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
 
     def tiles(self, size: int, n: int = 1) -> torch.Tensor:
-        """Give `n` grey tiles of noise, on the device."""
+        """Make `n` grey tiles of noise on the device."""
         return torch.rand(n, 1, size, size).to(self.device)
 
 
 def warm_up(bench: Bench) -> None:
-    """Import what a run from file to file needs: no measurement is to pay for it."""
+    """Import what a run from file to file needs, so that no measurement includes it."""
     source, result = write_tiff(bench.folder, 64), bench.folder / "warm.ome.zarr"
     settings = DeblurSettings(tile_size=64, overlap=0, device="cpu")
     for _ in FileRun(source, result, settings, IdentityRestorer()).events():
@@ -103,7 +89,7 @@ def warm_up(bench: Bench) -> None:
 
 
 def network(bench: Bench) -> dict[str, Any]:
-    """Forward pass of the network, against a plain transcription of the paper, in turns."""
+    """Compare a forward pass of the network with a plain transcription of the paper, in turns."""
     card = bench.restorer.card
     size = max(256, card.network.multiple)
     views = torch.rand(1, card.network.in_channels, size, size).to(bench.device)
@@ -126,7 +112,7 @@ def network(bench: Bench) -> dict[str, Any]:
 
 
 def tile_settings(bench: Bench) -> list[dict[str, Any]]:
-    """Pixels of a large image per second for the tiles of the paper and those of the model."""
+    """Measure pixels per second of a large image, for the paper's tiles and the model's."""
     card = bench.restorer.card
     settings = dict.fromkeys((*PAPER_TILES, (card.tile_size, card.tile_size - card.overlap)))
     tiles = {size: bench.tiles(size, bench.batch_size) for size, _ in settings}
@@ -144,29 +130,28 @@ def tile_settings(bench: Bench) -> list[dict[str, Any]]:
 
 
 def engine(bench: Bench) -> dict[str, Any]:
-    """Time of the network alone over the time of a whole run, from TIFF to OME-Zarr.
+    """Divide the time of the network alone by the time of a whole run, from TIFF to OME-Zarr.
 
-    After every few batches the run is held while the network is timed on tiles of the same size,
-    so that both meet the same machine.
+    Every few batches the run pauses while the network is timed on tiles of the same size. So both
+    times come from the same state of the machine.
     """
     side = 1024 if bench.quick else 4096
     source = write_tiff(bench.folder, side)
     run = FileRun(source, bench.folder / "engine.ome.zarr", bench.settings, bench.restorer)
-    card = bench.restorer.card
-    alone = bench.tiles(min(card.tile_size, side), bench.batch_size)
+    alone = bench.tiles(min(bench.restorer.card.tile_size, side), bench.batch_size)
     bench.forward(alone)
     pure: list[float] = []
-    held, batches, progress = 0.0, 0, None
+    paused, batches, progress = 0.0, 0, None
     start = time.perf_counter()
     for event in run.events():
         if isinstance(event, Progress) and event.unit == "tiles":
             progress, batches = event, batches + 1
             if batches % 5 == 1:
-                held -= time.perf_counter()
+                paused -= time.perf_counter()
                 bench.wait()
                 pure.append(seconds(lambda: bench.forward(alone)))
-                held += time.perf_counter()
-    wall = time.perf_counter() - start - held
+                paused += time.perf_counter()
+    wall = time.perf_counter() - start - paused
     assert progress is not None
     shutil.rmtree(run.dst)
     return {
@@ -178,9 +163,9 @@ def engine(bench: Bench) -> dict[str, Any]:
 
 
 def against_others(bench: Bench) -> dict[str, Any]:
-    """Time of other engines over that of the local one, on the same tiles of the same image.
+    """Compare the local engine with the dask engine on threads, and with MONAI if it is installed.
 
-    The dask engine on threads, and MONAI's sliding window where MONAI is installed.
+    All work on the same tiles of the same image; MONAI with its sliding window.
     """
     import dask.array as da
 
@@ -188,13 +173,8 @@ def against_others(bench: Bench) -> dict[str, Any]:
     side = 2 * card.tile_size if bench.quick else 5 * card.tile_size
     image = np.random.default_rng(0).random((side, side), np.float32)
     plan = _plan(image, card.tile_size, card.overlap, bench.batch_size)
-    recipe = RunnerRecipe(
-        bench.restorer,
-        uuid4().hex,
-        bench.settings.device,
-        bench.settings.precision,
-        bench.batch_size,
-    )
+    device, precision = bench.settings.device, bench.settings.precision
+    recipe = RunnerRecipe(bench.restorer, uuid4().hex, device, precision, bench.batch_size)
     results: dict[str, NDArray[np.float32]] = {}
 
     def local_engine() -> None:
@@ -205,14 +185,13 @@ def against_others(bench: Bench) -> dict[str, Any]:
         results["dask"] = graph.lazy(plan, chunked, [_UNLIMITED], recipe).compute()
 
     def monai_engine() -> None:
-        results["monai"] = _run_monai(
-            bench.forward, image, card.tile_size, card.overlap, bench.batch_size
-        )
+        tiles = card.tile_size, card.overlap, bench.batch_size
+        results["monai"] = _run_monai(bench.forward, image, *tiles)
 
     works = {"local": local_engine, "dask": dask_engine}
     if find_spec("monai"):
         works["monai"] = monai_engine
-    turn_by_turn(works, 1)  # imports what each needs
+    turn_by_turn(works, 1)  # the first turn includes imports
     taken = turn_by_turn(works, 1 if bench.quick else 3)
     report: dict[str, Any] = {"megapixels": side**2 / 1e6}
     for name in list(works)[1:]:
@@ -227,7 +206,7 @@ def against_others(bench: Bench) -> dict[str, Any]:
 
 
 def _memory_of_monai(bench: Bench) -> dict[str, Any]:
-    """Peak memory of both engines beyond the image, with the identity for the network."""
+    """Measure the peak memory of both engines, beyond the image, with an identity restorer."""
     side, tile, overlap = 4096 if bench.quick else 8192, 512, 64
     image = np.random.default_rng(0).random((side, side), np.float32)
     plan = _plan(image, tile, overlap, 1)
@@ -238,7 +217,7 @@ def _memory_of_monai(bench: Bench) -> dict[str, Any]:
 
 
 def growth(bench: Bench) -> list[dict[str, Any]]:
-    """Time and peak memory of everything but the network, TIFF to OME-Zarr, by area."""
+    """Measure time and peak memory of everything but the network, for images of several sizes."""
     rows = []
     settings = DeblurSettings(tile_size=512, overlap=64, device="cpu")
     for side in _SIDES[:-1] if bench.quick else _SIDES:
@@ -264,9 +243,9 @@ def growth(bench: Bench) -> list[dict[str, Any]]:
 
 
 def cuda_graph(bench: Bench) -> dict[str, Any] | None:
-    """Forward passes of a batch against replays of its CUDA graph, in turns; None elsewhere.
+    """Compare forward passes of a batch with replays of its CUDA graph; None without CUDA.
 
-    A graph makes the same bits, so that only the time decides whether runs should use one.
+    A graph computes the same bits, so only the time decides whether runs should use one.
     """
     if bench.device.type != "cuda":
         return None
@@ -274,7 +253,7 @@ def cuda_graph(bench: Bench) -> dict[str, Any] | None:
     before = time.perf_counter()
     try:
         graph, restored = _capture(bench, tiles)
-    except RuntimeError as error:  # something in it cannot be part of a graph
+    except RuntimeError as error:  # some operation cannot be part of a graph
         return {"refused": str(error)}
     graph.replay()
     bench.wait()
@@ -300,7 +279,7 @@ def _capture(bench: Bench, tiles: torch.Tensor) -> tuple[torch.cuda.CUDAGraph, t
     side = torch.cuda.Stream(bench.device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(bench.device))
     with torch.cuda.stream(side):
-        for _ in range(3):  # methods are chosen and workspaces made before
+        for _ in range(3):  # kernels are chosen and workspaces made before the capture
             bench.start(tiles)
     torch.cuda.current_stream(bench.device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
@@ -310,7 +289,7 @@ def _capture(bench: Bench, tiles: torch.Tensor) -> tuple[torch.cuda.CUDAGraph, t
 
 
 def write_tiff(folder: Path, side: int) -> Path:
-    """Write smooth shapes with noise, 16 bit, as a flat TIFF; give its path."""
+    """Write smooth shapes with noise as a flat 16-bit TIFF, unless the file exists."""
     import tifffile
 
     path = folder / f"{side}.tif"
@@ -329,9 +308,8 @@ def _strips(side: int) -> Iterator[NDArray[np.uint16]]:
 
 
 def _plan(image: NDArray[Any], tile_size: int, overlap: int, batch_size: int) -> Plan:
-    height, width = image.shape
     return make_plan(
-        (height, width),
+        (image.shape[0], image.shape[1]),
         dtype=image.dtype,
         tile_size=tile_size,
         overlap=overlap,

@@ -1,4 +1,4 @@
-"""The whole benchmark: run everything, make one report, say it as a table."""
+"""Runs all measurements and makes one report, as a JSON object and as lines of text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PARTS: dict[str, tuple[str, Callable[[Bench], Any]]] = {
     "engine": ("the engine, from file to file", measures.engine),
     "others": ("other engines", measures.against_others),
     "growth": ("growth with the image", measures.growth),
-    # the last: a device that refuses it may be of no use afterwards
+    # this comes last, because a device that refuses it may be unusable afterwards
     "graph": ("a CUDA graph of the network", measures.cuda_graph),
 }
 
@@ -40,26 +40,21 @@ _PARTS: dict[str, tuple[str, Callable[[Bench], Any]]] = {
 def run_benchmark(
     settings: DeblurSettings, *, quick: bool, say: Callable[[str], object]
 ) -> dict[str, Any]:
-    """Measure everything.
+    """Run all measurements.
 
     Parameters
     ----------
     settings
-        Model, device and precision; the rest is not looked at.
+        Model, device and precision; other settings are ignored.
     quick
-        Smaller images and fewer turns: under a minute on two cores.
+        Use smaller images and fewer turns: under a minute on two cores.
     say
-        Is told what is measured next.
+        Called with a sentence before each measurement.
 
     Returns
     -------
     dict
-        A JSON object: ``engine_efficiency``, and a part for each of `measures`' functions.
-
-    Raises
-    ------
-    SwintormerError
-        Model, device or precision are not there.
+        A JSON object with ``engine_efficiency`` and a part for each measurement.
     """
     restorer = load_model(settings.model)
     if isinstance(restorer.card, ForeignCard):
@@ -90,15 +85,8 @@ def run_benchmark(
         },
     }
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(
-            runner.restorer,
-            settings,
-            runner.device,
-            runner.dtype,
-            runner.batch_size,
-            Path(folder),
-            quick,
-        )
+        where = runner.device, runner.dtype, runner.batch_size, Path(folder)
+        bench = Bench(runner.restorer, settings, *where, quick)
         measures.warm_up(bench)
         for name, (title, measure) in _PARTS.items():
             say(f"Measuring {title} …")
@@ -108,43 +96,26 @@ def run_benchmark(
 
 
 def table(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Say a report of `run_benchmark` in lines: what was measured, and the figure."""
-    network, engine, others = report["network"], report["engine"], report["others"]
-    size = network["size"]
+    """Turn a report of `run_benchmark` into lines: what was measured, and the figure."""
+    model = (
+        f"{report['model']}, {report['parameters'] / 1e6:.1f} M parameters, {report['device']}, "
+        f"{report['precision']}, {report['threads']} threads"
+    )
+    network, engine = report["network"], report["engine"]
+    size, faster = network["size"], network["times_faster_than_transcription"]
     lines = [
-        (
-            "model",
-            f"{report['model']}, {report['parameters'] / 1e6:.1f} M parameters, "
-            f"{report['device']}, {report['precision']}, {report['threads']} threads",
-        ),
+        ("model", model),
         (
             f"network, {size} × {size}",
-            f"{network['milliseconds']:.0f} ms, "
-            f"{network['times_faster_than_transcription']:.2f} × faster than plain",
+            f"{network['milliseconds']:.0f} ms, {faster:.2f} × faster than plain",
         ),
     ]
-    lines += [
-        (
-            f"tiles of {row['tile_size']}, stride {row['stride']}",
-            f"{row['pixels_per_second'] / 1e6:.3f} megapixels per second",
-        )
-        for row in report["tiles"]
-    ]
-    lines.append(
-        (
-            f"engine, {engine['megapixels']:.0f} megapixels",
-            f"{engine['seconds']:.1f} s, {engine['efficiency']:.1%} of it the network",
-        )
-    )
-    for name in others.keys() & {"dask", "monai"}:
-        row = others[name]
-        figure = f"{row['times_slower']:.2f} × the time of the local engine"
-        if row.get("peak_bytes"):
-            figure += (
-                f"; {row['peak_bytes'] / 1e6:.0f} MB of memory against "
-                f"{row['own_peak_bytes'] / 1e6:.0f} MB"
-            )
-        lines.append((f"{name}, largest difference {row['largest_difference']:.0e}", figure))
+    for row in report["tiles"]:
+        what = f"tiles of {row['tile_size']}, stride {row['stride']}"
+        lines.append((what, f"{row['pixels_per_second'] / 1e6:.3f} megapixels per second"))
+    figure = f"{engine['seconds']:.1f} s, {engine['efficiency']:.1%} of it the network"
+    lines.append((f"engine, {engine['megapixels']:.0f} megapixels", figure))
+    lines += _lines_of_others(report["others"])
     if graph := report["graph"]:
         figure = graph.get("refused") or (
             f"{graph['times_faster']:.2f} × faster than forward passes, made in "
@@ -154,11 +125,23 @@ def table(report: dict[str, Any]) -> list[tuple[str, str]]:
     for row in report["growth"]:
         peak = row["peak_bytes"]
         memory = "" if peak is None else f", {peak / 1e6:.0f} MB"
-        lines.append(
-            (
-                f"all but the network, {row['megapixels']:.0f} megapixels",
-                f"{row['milliseconds_per_megapixel']:.0f} ms per megapixel{memory} "
-                f"(planned {row['planned_bytes'] / 1e6:.0f} MB)",
-            )
+        figure = (
+            f"{row['milliseconds_per_megapixel']:.0f} ms per megapixel{memory} "
+            f"(planned {row['planned_bytes'] / 1e6:.0f} MB)"
         )
+        lines.append((f"all but the network, {row['megapixels']:.0f} megapixels", figure))
+    return lines
+
+
+def _lines_of_others(others: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = []
+    for name in others.keys() & {"dask", "monai"}:
+        row = others[name]
+        figure = f"{row['times_slower']:.2f} × the time of the local engine"
+        if row.get("peak_bytes"):
+            figure += (
+                f"; {row['peak_bytes'] / 1e6:.0f} MB of memory against "
+                f"{row['own_peak_bytes'] / 1e6:.0f} MB"
+            )
+        lines.append((f"{name}, largest difference {row['largest_difference']:.0e}", figure))
     return lines

@@ -1,4 +1,4 @@
-"""Time and memory, measured so that a busy machine misleads as little as possible."""
+"""Measures time and memory in ways that other programs on the machine disturb little."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def turn_by_turn(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time several works in turns, so that whatever else the machine does slows them alike."""
+    """Time several calls in turns, so that a busy machine slows all of them alike."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
@@ -35,15 +35,15 @@ def turn_by_turn(works: Mapping[str, Callable[[], object]], rounds: int) -> dict
 
 
 def ratio(over: list[float], under: list[float]) -> float:
-    """Median of the ratios of each turn."""
+    """Median of the ratios of the turns."""
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
 def peak_bytes(work: Callable[[], object]) -> int | None:
-    """Do some work; give how far the memory of this process rose meanwhile, in bytes.
+    """Do some work and measure how far the memory of this process rises meanwhile, in bytes.
 
-    Memory of earlier work that the process has not given back is used again and not counted. None
-    where the system, unlike Linux, keeps no peak that can be reset.
+    Memory that the process still holds from earlier work is used again and not counted. None on
+    systems that, unlike Linux, have no peak that can be reset.
     """
     before: int = psutil.Process().memory_info().rss
     with suppress(OSError):
@@ -57,14 +57,10 @@ def peak_bytes(work: Callable[[], object]) -> int | None:
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the memory of the tensors that are made inside, the same in every run.
+    """Counts the memory of tensors that are made inside the block, the same in every run.
 
-    What a kernel takes for itself while it works is not seen.
-
-    Attributes
-    ----------
-    live, peak
-        Bytes of those that are alive, and the most there were at the same time.
+    `live` is the number of bytes that are alive, `peak` the largest such number. Memory that a
+    kernel takes only while it works is not counted.
     """
 
     def __init__(self) -> None:
@@ -74,18 +70,18 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do what was asked for, and count the memory of its results."""
+        """Run an operation and count the memory of its results."""
         out = func(*args, **(kwargs or {}))
-        given = {id(storage) for storage in _storages((args, kwargs))}  # a view of one is none
+        given = {id(storage) for storage in _storages((args, kwargs))}  # views make no new memory
         for storage in _storages(out):
             if id(storage) not in self._known | given:
                 self._known.add(id(storage))
                 self.live += storage.nbytes()
                 self.peak = max(self.peak, self.live)
-                weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
+                weakref.finalize(storage, self._freed, id(storage), storage.nbytes())
         return out
 
-    def _gone(self, key: int, size: int) -> None:
+    def _freed(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.live -= size
 

@@ -1,8 +1,7 @@
-"""The network as the paper writes it down, in plain torch: what a benchmark compares with.
+"""The network in plain torch, as the paper describes it: the reference of the benchmarks.
 
-It computes what the paper describes and nothing more: NCHW tensors, softmax over explicit matrices,
-shift mask and position bias made again in every call. A deconvolution, which the paper has not, is
-the network's own.
+Nothing is optimised: NCHW tensors, softmax over explicit matrices, shift mask and position bias
+made again in every call. A deconvolution, which the paper does not have, is the network's own.
 """
 
 from __future__ import annotations
@@ -22,13 +21,7 @@ if TYPE_CHECKING:
 
 
 class Transcription:
-    """The method as the paper describes it, on the weights of a `Swintormer`.
-
-    Parameters
-    ----------
-    network
-        Gives weights, settings and device.
-    """
+    """The plain network with the weights, the settings and the device of a `Swintormer`."""
 
     def __init__(self, network: Swintormer) -> None:
         self.weights = {name: weight.detach() for name, weight in network.state_dict().items()}
@@ -37,7 +30,7 @@ class Transcription:
         self.device = next(network.parameters()).device
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Restore (B, C, H, W) views, whose sides are multiples of the network's."""
+        """Restore (B, C, H, W) views; the sides are multiples of the settings' `multiple`."""
         sizes, heads = self.settings, self.settings.num_heads
         added = None
         if self.deconvolution is not None:
@@ -100,7 +93,7 @@ class Transcription:
         windows = rearrange(x, "b c (ny wy) (nx wx) -> (b ny nx) c wy wx", wy=w, wx=w)
         qkv = self._conv(f"{name}.qkv", windows)
         qkv = self._conv(f"{name}.depthwise", qkv, groups=qkv.shape[1])
-        # of two parts, the first attends over pixels, the second over channels
+        # with two parts, the first attends over pixels and the second over channels
         kind = self.settings.attention
         parts = qkv.chunk(2 if kind == "mixed" else 1, dim=1)
         attended = []

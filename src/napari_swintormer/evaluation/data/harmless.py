@@ -1,7 +1,7 @@
-"""Images that no model should change: sharp ones, noise, flat fields, text, stars.
+"""Images that no model should change: noise, flat fields, text and stars.
 
-All are made here from a fixed seed, so that figures of different models can be compared; sharp
-images come from folders besides (`napari_swintormer.evaluation.data.synthetic`).
+All come from a fixed seed, so the figures of different models can be compared. Sharp images of
+folders (`synthetic.blurred_pairs`) complete them.
 """
 
 from __future__ import annotations
@@ -32,43 +32,25 @@ _TEXT = (
 
 @dataclass(frozen=True)
 class Harmless:
-    """An image that is to stay as it is.
-
-    Attributes
-    ----------
-    group, name
-        What kind of image it is, and which.
-    axes
-        ``YX`` or ``YXS``.
-    image
-        uint8 or uint16.
-    """
+    """An image that should stay as it is, 8 or 16 bit; `group` is the kind of image."""
 
     group: str
     name: str
-    axes: str
+    axes: str  # YX or YXS
     image: Pixels
 
 
 def harmless_images(side: int = SIDE, seed: int = SEED) -> Iterator[Harmless]:
-    """Yield noise, flat fields, drawn text and figures, and stars.
-
-    Parameters
-    ----------
-    side
-        Of the square images, in pixels.
-    seed
-        Of all that is random.
-    """
+    """Make square images of noise, flat fields, drawn text and figures, and stars."""
     rng = np.random.default_rng(seed)
-    for name, image in _noise(side, rng):
-        yield Harmless("noise", name, "YX", image)
-    for name, image in _fields(side, rng):
-        yield Harmless("flat field", name, "YX", image)
-    for name, image in _drawings(side):
-        yield Harmless("text and figures", name, "YXS" if image.ndim == 3 else "YX", image)
-    for name, image in _stars(side, rng):
-        yield Harmless("stars", name, "YX", image)
+    for group, images in (
+        ("noise", _noise(side, rng)),
+        ("flat field", _fields(side, rng)),
+        ("text and figures", _drawings(side)),
+        ("stars", _stars(side, rng)),
+    ):
+        for name, image in images:
+            yield Harmless(group, name, "YXS" if image.ndim == 3 else "YX", image)
 
 
 def _noise(side: int, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
@@ -91,7 +73,7 @@ def _fields(side: int, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]
 
 
 def _drawings(side: int) -> Iterator[tuple[str, Pixels]]:
-    """Black and coloured text of three sizes on light and dark pages, lines and a checkerboard."""
+    """Draw text of three sizes on a light and a dark page, lines, and a checkerboard."""
     for name, page, ink in (("light", "white", "black"), ("dark", "#1e2430", "#9cdcfe")):
         picture = Image.new("RGB", (side, side), page)
         draw, top = ImageDraw.Draw(picture), 4
@@ -109,7 +91,7 @@ def _drawings(side: int) -> Iterator[tuple[str, Pixels]]:
 
 
 def _stars(side: int, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
-    """Points of a sharp and of a soft telescope, the brightest far above what the sensor holds."""
+    """Draw stars of a sharp and of a soft telescope; the brightest saturate the sensor by far."""
     light = np.zeros((side, side))
     at = rng.integers(0, side, (2, side // 2))
     np.add.at(light, tuple(at), 10 ** rng.uniform(2, 6, side // 2))

@@ -1,7 +1,7 @@
-"""The images of a data set on disk: which folders hold them, and which belong together.
+"""Finds the images of a data set on disk, and which of them belong together.
 
-Published data sets match their images by order (their two halves have different names), everything
-else by name. Nothing is opened here.
+Published data sets pair their images by order, because the two halves have different names. All
+other folders pair files of equal names. Nothing is opened here.
 """
 
 from __future__ import annotations
@@ -20,68 +20,40 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".zarr")
 ABOUT = "benchmark.json"
-"""Beside the folders of a set that `recipes/make_benchmark.py` made: how it was made."""
+"""File that `recipes/make_benchmark.py` writes beside the folders of a set."""
 DPDD_TEST_IMAGES = 76
 _DPDD_INDOOR = Path(__file__).with_name("dpdd_indoor.csv")
 
 
 @dataclass(frozen=True)
 class PairFiles:
-    """A blurred image and its sharp reference, with what else is known of them.
-
-    Attributes
-    ----------
-    set, name
-        Of the data set, and of the image in it.
-    blurred, sharp
-        Files.
-    split
-        Part of the set that published tables show by itself: ``"indoor"``, ``"outdoor"`` or empty.
-    views
-        Left and right image of a dual-pixel camera, or None.
-    psf
-        File with the point-spread function, or None.
-    gamma
-        Exponent of the intensity curve that the image was blurred under; 1 where light was.
-    """
+    """The files of a blurred image and its sharp reference, and what else is known of them."""
 
     set: str
     name: str
     blurred: Path
     sharp: Path
-    split: str = ""
-    views: tuple[Path, Path] | None = None
-    psf: Path | None = None
-    gamma: float = 1.0
+    split: str = ""  # part with its own row in published tables: "indoor", "outdoor" or none
+    views: tuple[Path, Path] | None = None  # left and right image of a dual-pixel camera
+    psf: Path | None = None  # the point-spread function, if it is known
+    gamma: float = 1.0  # exponent of the intensity curve; 1 if the image was blurred as light
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders of a published data set, relative to its root or to one of `under`.
+    """Folders of a published data set, relative to its root or to a folder of `under`.
 
-    Attributes
-    ----------
-    blurred, sharp
-        Folders; a ``*`` stands for one folder per sequence.
-    views
-        Folders of the left and the right image, or None.
-    under
-        Where the folders may lie, tried one after the other.
+    A ``*`` in a folder stands for one folder per sequence. The folders of `under` are tried in
+    their order.
     """
 
     blurred: str
     sharp: str
-    views: tuple[str, str] | None = None
+    views: tuple[str, str] | None = None  # folders of the left and the right image
     under: tuple[str, ...] = ("",)
 
-    def scenes(self, root: Path, name: str) -> list[PairFiles]:
-        """List the scenes, in natural order; none if the folders are not there.
-
-        Raises
-        ------
-        FileError
-            The folders hold different numbers of images.
-        """
+    def pairs(self, root: Path, name: str) -> list[PairFiles]:
+        """List the pairs in natural order; none if the folders do not exist."""
         for below in self.under:
             blurred = _images(root / below, self.blurred)
             if not blurred:
@@ -94,13 +66,13 @@ class Layout:
                         f"{root / below} must hold as many images in {part} as in {self.blurred} "
                         f"(got {len(files)} and {len(blurred)}). Copy the whole data set."
                     )
-            rows = zip(blurred, *others, strict=True)
-            return [
-                PairFiles(name, _label(b, self.blurred), b, sharp, views=(views[0], views[1]))
-                if views
-                else PairFiles(name, _label(b, self.blurred), b, sharp)
-                for b, sharp, *views in rows
-            ]
+            found = []
+            for file, sharp, *views in zip(blurred, *others, strict=True):
+                sequence = f"{file.parent.parent.name}_" if "*" in self.blurred else ""
+                label = sequence + file.stem
+                both = (views[0], views[1]) if views else None
+                found.append(PairFiles(name, label, file, sharp, views=both))
+            return found
         return []
 
     def __str__(self) -> str:
@@ -108,41 +80,28 @@ class Layout:
 
 
 def published(root: Path, name: str, layouts: Sequence[Layout]) -> list[PairFiles]:
-    """List the scenes of a published data set in whichever of its layouts lies under `root`.
-
-    Raises
-    ------
-    FileError
-        None of the layouts is there, or one is not complete.
-    """
+    """List the pairs of a published data set in the first of its layouts that `root` has."""
     for layout in layouts:
-        if scenes := layout.scenes(root, name):
-            return scenes
+        if pairs := layout.pairs(root, name):
+            return pairs
     known = "; or ".join(str(layout) for layout in layouts)
-    raise FileError(f"{root} is not laid out as {name} is. It must hold the folders {known}.")
+    raise FileError(f"{root} does not have the layout of {name}. It must hold the folders {known}.")
 
 
-def split_dpdd(scenes: Sequence[PairFiles]) -> list[PairFiles]:
-    """Mark the test images of DPDD as indoor (37) or outdoor (39); other numbers stay unmarked."""
-    if len(scenes) != DPDD_TEST_IMAGES:
-        return list(scenes)
+def split_dpdd(pairs: Sequence[PairFiles]) -> list[PairFiles]:
+    """Mark the 76 test images of DPDD as indoor or outdoor; leave other numbers unmarked."""
+    if len(pairs) != DPDD_TEST_IMAGES:
+        return list(pairs)
     with _DPDD_INDOOR.open(encoding="utf-8", newline="") as file:
         indoor = {int(row["index"]) for row in csv.DictReader(file)}
     return [
-        replace(scene, split="indoor" if i in indoor else "outdoor")
-        for i, scene in enumerate(scenes)
+        replace(pair, split="indoor" if i in indoor else "outdoor") for i, pair in enumerate(pairs)
     ]
 
 
-def realblur(root: Path, name: str) -> list[PairFiles] | None:
-    """List the scenes of RealBlur's own lists of test images; None where there is no list.
-
-    Raises
-    ------
-    FileError
-        A line does not name a sharp and a blurred file that are there.
-    """
-    scenes = []
+def realblur(root: Path) -> list[PairFiles]:
+    """List the pairs of RealBlur's own lists of test images; none if there is no list."""
+    pairs = []
     for table in sorted(root.glob("RealBlur_?_test_list.txt")):
         for line in table.read_text(encoding="utf-8").splitlines():
             files = [root / part for part in line.split()]
@@ -154,43 +113,37 @@ def realblur(root: Path, name: str) -> list[PairFiles] | None:
                     "Put the list beside the folders that it names."
                 )
             sharp, blurred = files
+            name = table.name.removesuffix("_test_list.txt")
             label = f"{blurred.parent.parent.name}_{blurred.stem}"
-            scenes.append(
-                PairFiles(table.name.removesuffix("_test_list.txt"), label, blurred, sharp)
-            )
-    return scenes or None
+            pairs.append(PairFiles(name, label, blurred, sharp))
+    return pairs
 
 
 def paired(root: Path, name: str) -> list[PairFiles]:
-    """List pairs of a CSV file, or of folders ``blurred`` and ``sharp`` with files of equal names.
+    """List the pairs of a CSV file, or of folders ``blurred`` and ``sharp`` with equal file names.
 
-    The folders lie in `root`, or in its folders: each of these is then a set. A folder ``psf`` with
-    files of the same names holds the point-spread functions, if they are known.
+    The two folders lie in `root`, or in folders of `root`, and then each of these is a set. A
+    third folder ``psf`` holds the point-spread functions, under the same names, if they are known.
 
     Parameters
     ----------
     root
-        Folder, or CSV file with the columns ``blurred`` and ``sharp``, paths relative to the
-        file's folder, and ``set``.
+        A folder, or a CSV file with the columns ``blurred``, ``sharp`` and ``set``. Its paths are
+        relative to its own folder.
     name
-        Of the set, where `root` is one.
-
-    Raises
-    ------
-    FileError
-        There is nothing to compare, or an image has no partner.
+        The name of the set, if `root` is a single set.
     """
     if root.suffix.lower() == ".csv":
         return _listed(root)
     below = [p for p in sorted(root.iterdir()) if p.is_dir()] if root.is_dir() else []
     sets = [root] if (root / "blurred").is_dir() else [p for p in below if _is_set(p)]
-    scenes = [s for p in sets for s in _by_name(p, name if p == root else p.name)]
-    if not scenes:
+    pairs = [pair for p in sets for pair in _by_name(p, name if p == root else p.name)]
+    if not pairs:
         raise FileError(
             f"There are no pairs in {root}. It must be a folder with the folders blurred and "
             "sharp, a folder of such folders, or a CSV file with the columns blurred, sharp, set."
         )
-    return scenes
+    return pairs
 
 
 def _is_set(folder: Path) -> bool:
@@ -226,19 +179,16 @@ def _listed(table: Path) -> list[PairFiles]:
                 f"{table} has no column {sorted(missing)[0]!r} (got {rows.fieldnames}). "
                 "The first line must name the columns blurred, sharp and set."
             )
-        return [
-            PairFiles(
-                row["set"],
-                Path(row["blurred"]).stem.removesuffix("_blurred"),
-                table.parent / row["blurred"],
-                table.parent / row["sharp"],
-            )
-            for row in rows
-        ]
+        pairs = []
+        for row in rows:
+            blurred, sharp = table.parent / row["blurred"], table.parent / row["sharp"]
+            name = blurred.stem.removesuffix("_blurred")
+            pairs.append(PairFiles(row["set"], name, blurred, sharp))
+        return pairs
 
 
 def _images(root: Path, folders: str) -> list[Path]:
-    """Images of a folder, or of one folder per sequence, in natural order."""
+    """List the images of a folder, or of one folder per sequence, in natural order."""
     found = [folder for folder in root.glob(folders) if folder.is_dir()] if root.is_dir() else []
     return [file for folder in sorted(found, key=_natural) for file in _files(folder)]
 
@@ -246,16 +196,11 @@ def _images(root: Path, folders: str) -> list[Path]:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    kept = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-    return sorted(kept, key=_natural)
+    images = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    return sorted(images, key=_natural)
 
 
 def _natural(path: Path | str) -> list[tuple[int, int | str]]:
     """Sort key that puts 2 before 10."""
     parts: Iterable[str] = re.findall(r"\d+|\D+", str(path))
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
-
-
-def _label(file: Path, folders: str) -> str:
-    """Name of an image; with that of its sequence, where there are some."""
-    return f"{file.parent.parent.name}_{file.stem}" if "*" in folders else file.stem

@@ -1,4 +1,4 @@
-"""Reading the images of a scene the way a protocol wants them, and cutting out what is shown."""
+"""Opens the images of a pair as a protocol wants them, and selects the region that is shown."""
 
 from __future__ import annotations
 
@@ -20,86 +20,65 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.data.pair_files import PairFiles
     from napari_swintormer.evaluation.data.protocols import Protocol
 
-CROP = 128  # pixels of the image in one field of a picture
-_SEARCHED = 2048  # side of the middle in which the crop is looked for
+CROP = 128  # pixels, side of the regions in a picture
+_SEARCHED = 2048  # pixels, side of the middle in which that region is searched for
 
 
 @dataclass(frozen=True)
 class PairImages:
-    """The images of a scene, as a protocol reads them.
+    """The images of a pair, as a protocol reads them.
 
-    Attributes
-    ----------
-    axes
-        ``YX`` or ``YXS``.
-    blurred, sharp
-        Array-likes of equal shape: float32 in [0, 1] where the protocol has a full scale, else
-        lazy and as in the file.
-    protocol
-        That they were read for.
-    views
-        Left and right image of a dual-pixel camera, read alike, or None.
-    psf
-        Point-spread function ``(h, w)`` of sum 1, or None.
-    gamma
-        Exponent of the intensity curve that the image was blurred under, see
-        `napari_swintormer.training.degradations.simple.Degradation`.
+    Images are array-likes of equal shape: float32 in [0, 1] if the protocol has a full scale, else
+    lazy, with the data type of the file.
     """
 
-    axes: str
+    axes: str  # YX or YXS
     blurred: Any
     sharp: Any
     protocol: Protocol
-    views: tuple[Any, Any] | None = None
-    psf: NDArray[np.float64] | None = None
-    gamma: float = 1.0
+    views: tuple[Any, Any] | None = None  # left and right image of a dual-pixel camera
+    psf: NDArray[np.float64] | None = None  # (h, w) of sum 1
+    gamma: float = 1.0  # exponent of the intensity curve that the image was blurred under
 
 
 @contextmanager
 def open_pair(
-    scene: PairFiles, protocol: Protocol, centre: int | None = None
+    files: PairFiles, protocol: Protocol, centre: int | None = None
 ) -> Iterator[PairImages]:
-    """Open the images of a scene; they are closed when the block ends.
+    """Open the images of a pair; they are closed when the block ends.
 
     Parameters
     ----------
-    scene
-        From `napari_swintormer.evaluation.data.protocols.Protocol.scenes`.
+    files
+        A pair from `Protocol.pairs`.
     protocol
-        Says how values are read and images cropped.
+        Decides how values are read and images are cropped.
     centre
-        Side in pixels of the middle that is looked at; None takes all.
-
-    Raises
-    ------
-    FileError
-        A file cannot be read.
-    ImageError
-        The images are no single planes, or differ in shape.
+        Side in pixels of the middle that is cut out; None takes the whole images.
     """
-    with ExitStack() as files:
+    with ExitStack() as stack:
 
         def read(file: Path) -> tuple[Any, str]:
-            image = files.enter_context(open_image(file))
+            image = stack.enter_context(open_image(file))
             if image.axes not in ("YX", "YXS"):
                 raise ImageError(
-                    f"{file} must be a single plane, grey or RGB, to be compared (got the axes "
-                    f"{image.axes}). Save its planes as files of their own."
+                    f"{file} must be a single plane, grey or RGB (got the axes {image.axes}). Save "
+                    "each plane as a file of its own."
                 )
             return _cut(_scaled(image.data, file, protocol), protocol, centre), image.axes
 
-        sharp, axes = read(scene.sharp)
-        blurred, _ = read(scene.blurred)
-        views = scene.views and (read(scene.views[0])[0], read(scene.views[1])[0])
-        files_of_inputs = (scene.blurred, *(scene.views or ()))
-        for file, image in zip(files_of_inputs, (blurred, *(views or ())), strict=True):
+        sharp, axes = read(files.sharp)
+        blurred, _ = read(files.blurred)
+        views = files.views and (read(files.views[0])[0], read(files.views[1])[0])
+        inputs = (files.blurred, *(files.views or ()))
+        for file, image in zip(inputs, (blurred, *(views or ())), strict=True):
             if image.shape != sharp.shape:
                 raise ImageError(
-                    f"{file} and {scene.sharp} must have the same shape (got {image.shape} and "
+                    f"{file} and {files.sharp} must have the same shape (got {image.shape} and "
                     f"{sharp.shape}). Register and crop them first."
                 )
-        psf = None if scene.psf is None else _read_psf(scene.psf)
-        yield PairImages(axes, blurred, sharp, protocol, views, psf, scene.gamma)
+        psf = None if files.psf is None else _read_psf(files.psf)
+        yield PairImages(axes, blurred, sharp, protocol, views, psf, files.gamma)
 
 
 def _scaled(data: Any, file: Path, protocol: Protocol) -> Any:
@@ -110,7 +89,7 @@ def _scaled(data: Any, file: Path, protocol: Protocol) -> Any:
     if pixels.ndim == 3:
         pixels = pixels[..., :3]
     if pixels.dtype == np.uint16 and protocol.full_scale == 8:
-        pixels = (pixels >> 8).astype(np.uint8)  # as 8-bit readers of PNG do: the low byte goes
+        pixels = (pixels >> 8).astype(np.uint8)  # drops the low byte, like 8-bit readers of PNG
     wanted = np.dtype(np.uint8 if protocol.full_scale == 8 else np.uint16)
     if pixels.dtype != wanted:
         raise ImageError(
@@ -121,6 +100,7 @@ def _scaled(data: Any, file: Path, protocol: Protocol) -> Any:
 
 
 def _cut(image: Any, protocol: Protocol, centre: int | None) -> Any:
+    """Crop to the protocol's multiple at the ends of the axes, then cut out the middle."""
     height, width = (n - n % protocol.multiple for n in image.shape[:2])
     side = max(height, width) if centre is None else centre
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
@@ -134,39 +114,36 @@ def _read_psf(file: Path) -> NDArray[np.float64]:
         psf = np.asarray(image.data[...], np.float64)
     if not (np.isfinite(psf).all() and psf.min() >= 0 and psf.sum() > 0):
         raise ImageError(
-            f"{file} is no point-spread function: its values must be finite, not negative and not "
-            "all zero."
+            f"{file} is not a point-spread function. Its values must be finite, not negative, and "
+            "not all zero."
         )
     kernel: NDArray[np.float64] = psf / psf.sum()
     return kernel
 
 
 def most_detailed(sharp: Any) -> tuple[slice, slice]:
-    """Give the region of `CROP` pixels with the largest sum of squared differences of neighbours.
+    """Find the region of `CROP` pixels where neighbouring pixels differ most (sum of squares).
 
-    Parameters
-    ----------
-    sharp
-        ``(Y, X)`` or ``(Y, X, S)``; of a huge one the middle is searched.
+    The image is ``(Y, X)`` or ``(Y, X, S)``. Only the middle of a huge image is searched.
     """
     from scipy.ndimage import uniform_filter
 
-    before = [max(0, (n - _SEARCHED) // 2) for n in sharp.shape[:2]]
-    middle = tuple(slice(start, start + _SEARCHED) for start in before)
+    offset = [max(0, (n - _SEARCHED) // 2) for n in sharp.shape[:2]]
+    middle = tuple(slice(start, start + _SEARCHED) for start in offset)
     pixels = np.asarray(sharp[middle]).astype(np.float64)
     grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
     detail = sum((g**2 for g in np.gradient(grey)), np.zeros(grey.shape))
     height, width = (min(CROP, n) for n in grey.shape)
     mean = uniform_filter(detail, (height, width))
-    top, left = height // 2, width // 2  # of the window around a pixel, as scipy places it
+    top, left = height // 2, width // 2  # scipy's window begins this far before a pixel
     inside = mean[top : top + grey.shape[0] - height + 1, left : left + grey.shape[1] - width + 1]
     y, x = (int(i) for i in np.unravel_index(int(np.argmax(inside)), inside.shape))
-    y, x = y + before[0], x + before[1]
+    y, x = y + offset[0], x + offset[1]
     return slice(y, y + height), slice(x, x + width)
 
 
-def display(crop: NDArray[Any], black: float, span: float) -> NDArray[np.uint8]:
-    """8-bit RGB of a crop; `black` becomes 0 and ``black + span`` 255."""
+def to_rgb(crop: NDArray[Any], black: float, span: float) -> NDArray[np.uint8]:
+    """Make an 8-bit RGB image in which `black` is 0 and ``black + span`` is 255."""
     unit = np.clip((crop.astype(np.float64) - black) / span, 0, 1)
     grey = np.rint(unit * 255).astype(np.uint8)
     return grey[..., :3] if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)

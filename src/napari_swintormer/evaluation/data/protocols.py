@@ -1,8 +1,8 @@
-"""How the benchmarks of the field measure: what is read, how it is compared, as published.
+"""The protocols of published benchmarks: which files they read, and how they compare images.
 
-A protocol is facts, taken from the published evaluation scripts, which differ in ways that move a
-result by more than methods do: the full scale that files are divided by, clamping, rounding,
-cropping, the window of the SSIM, alignment before comparing.
+The facts come from the published evaluation scripts. They differ in the full scale, clamping,
+rounding, cropping, the window of the SSIM and the alignment, and these differences can move a
+result by more than the choice of the method does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_swintormer.evaluation.data.pair_files import PairFiles
-
-Match = Literal["affine", "realblur"]
-Window = Literal["uniform", "gaussian"]
 
 _TEST = ("", "test", "DPDD", "test/DPDD")
 _DPDD = (
@@ -54,95 +51,78 @@ class Protocol:
     Attributes
     ----------
     name
-        What the command line calls it.
+        Its name on the command line.
     about
-        In a paragraph, for the report.
+        A paragraph for the report.
     layouts
-        Folders that the data set comes in; none for pairs of any folder.
+        Folders of the published data set; none for pairs in any folder.
     full_scale
-        Bits of the range that pixel values are divided by, 8 or 16: methods then see [0, 1], and
-        nothing is rounded. None leaves images in their own units and data type.
+        8 or 16: pixel values are divided by the largest value of so many bits, methods get [0, 1],
+        and results are not rounded. None keeps the units and data type of the files.
     ssim
-        Window: ``"uniform"`` of 7 pixels with sample covariances (the default of scikit-image), or
+        Window: ``"uniform"`` of 7 pixels with sample covariances (scikit-image's default), or
         ``"gaussian"`` of σ 1.5 as Wang et al. (2004) define it.
     clamp
-        Whether restored images are cut to [0, 1].
+        Whether restored images are clipped to [0, 1].
     rounded
-        Whether restored images are rounded to 8 bits first, as after saving them.
+        Whether restored images are first rounded to 8 bits, as if they had been saved.
     multiple
-        Images are cropped, at the end of each axis, to multiples of this.
+        Images are cropped at the end of each axis to multiples of this number of pixels.
     match
-        What is done before comparing: one gain and offset, or RealBlur's alignment.
+        What happens before comparing: ``"affine"`` fits one gain and one offset, ``"realblur"``
+        aligns the images.
     metrics
-        Beyond PSNR, SSIM and MAE, if nothing else is asked for.
+        Metrics beyond PSNR, SSIM and MAE, if the user names none.
     """
 
     name: str
     about: str
     layouts: tuple[Layout, ...] = ()
     full_scale: Literal[8, 16] | None = 8
-    ssim: Window = "uniform"
+    ssim: Literal["uniform", "gaussian"] = "uniform"
     clamp: bool = True
     rounded: bool = False
     multiple: int = 1
-    match: Match | None = None
+    match: Literal["affine", "realblur"] | None = None
     metrics: tuple[str, ...] = ()
 
-    @property
-    def dual_pixel(self) -> bool:
-        """Whether methods are given a left and a right image."""
-        return any(layout.views for layout in self.layouts)
-
-    def scenes(self, root: Path, name: str | None = None) -> list[PairFiles]:
-        """List the images of a data set; opens none.
-
-        Parameters
-        ----------
-        root
-            Where the data set lies.
-        name
-            Of the set, in tables; the protocol's, or the folder's for pairs of any folder.
-
-        Raises
-        ------
-        FileError
-            The data set is not there, or not complete.
-        """
+    def pairs(self, root: Path) -> list[PairFiles]:
+        """List the pairs of a data set in the folder `root`, without opening an image."""
         if not self.layouts:
-            return paired(root, name or root.stem)
-        if self.match == "realblur" and (listed := realblur(root, name or self.name)):
+            return paired(root, root.stem)
+        if self.match == "realblur" and (listed := realblur(root)):
             return listed
-        scenes = published(root, name or self.name, self.layouts)
-        return split_dpdd(scenes) if self.name.startswith(("dpdd", "ifan")) else scenes
+        pairs = published(root, self.name, self.layouts)
+        return split_dpdd(pairs) if self.name.startswith(("dpdd", "ifan")) else pairs
 
 
 _ALL = (
     Protocol(
         "dpdd-dual16",
         "DPDD, left and right view of a dual-pixel camera, 16 bit: values divided by "
-        "65535, results cut to [0, 1] and not rounded; PSNR over all channels; SSIM with a "
-        "uniform window of 7 pixels; MAE; 76 images, of which 37 indoor and 39 outdoor.",
+        "65535, results clipped to [0, 1] and not rounded; PSNR over all channels; SSIM with a "
+        "uniform window of 7 pixels; MAE; 76 images, 37 indoor and 39 outdoor.",
         _DPDD,
         full_scale=16,
         metrics=("lpips",),
     ),
     Protocol(
         "dpdd-single8",
-        "DPDD, single image, 8 bit: 16-bit files lose their low byte, values divided by 255; else "
-        "as dpdd-dual16.",
+        "DPDD, single image, 8 bit: 16-bit files lose their low byte, values divided by 255; "
+        "otherwise like dpdd-dual16.",
         _DPDD_SINGLE,
         metrics=("lpips",),
     ),
     Protocol(
         "realdof",
-        "RealDOF, scored as dpdd-single8 is, without parts.",
+        "RealDOF, scored like dpdd-single8, without parts.",
         _REALDOF,
         metrics=("lpips",),
     ),
     Protocol(
         "ifan",
         "The evaluation of IFAN on DPDD or RealDOF: 8 bit, images cropped to multiples of "
-        "8, results not cut to [0, 1] before PSNR; SSIM with a uniform window of 7 pixels.",
+        "8, results not clipped to [0, 1] before PSNR; SSIM with a uniform window of 7 pixels.",
         (*_DPDD_SINGLE, *_REALDOF),
         clamp=False,
         multiple=8,
@@ -151,9 +131,8 @@ _ALL = (
     Protocol(
         "gopro",
         "GoPro (also HIDE): results rounded to 8 bits; PSNR over all channels; SSIM with a "
-        "Gaussian window of σ 1.5, the mean over the channels. The scripts "
-        "of the papers take the three colours for the third axis of a volume: that is the metric "
-        "`ssim3d`.",
+        "Gaussian window of σ 1.5, the mean over the channels. The papers' scripts treat the "
+        "three colours as the third axis of a volume: this is the metric `ssim3d`.",
         _GOPRO,
         ssim="gaussian",
         rounded=True,
@@ -170,8 +149,8 @@ _ALL = (
     ),
     Protocol(
         "folders",
-        "Pairs in their own units and data type: the data range is the distance of the 0.1 and "
-        "99.9 percentiles of the sharp image; SSIM with a Gaussian window of σ 1.5.",
+        "Pairs in their own units and data type: the data range is the distance between the 0.1 "
+        "and 99.9 percentiles of the sharp image; SSIM with a Gaussian window of σ 1.5.",
         full_scale=None,
         ssim="gaussian",
         clamp=False,
@@ -179,7 +158,7 @@ _ALL = (
     ),
     Protocol(
         "microscopy",
-        "As folders, after one gain and one offset have fitted every image to the sharp one (two "
+        "Like folders, after one gain and one offset have fitted every image to the sharp one (two "
         "exposures differ in brightness, which is not blur). FRC: the finest period, in pixels, at "
         "which the image still correlates with the sharp one (Fourier ring correlation above 1/7).",
         full_scale=None,
@@ -193,13 +172,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
 def find_protocol(name: str) -> Protocol:
-    """Give a protocol by its name.
-
-    Raises
-    ------
-    SettingsError
-        There is none of this name.
-    """
+    """Return the protocol of a name."""
     if name not in PROTOCOLS:
         raise SettingsError(
             f"There is no protocol {name!r}. Use one of {', '.join(PROTOCOLS)}, as in "

@@ -1,10 +1,10 @@
-"""What a user could do without a network: the classical methods of scikit-image.
+"""Classical methods of scikit-image: what a user can do without a network.
 
-Every method takes an image ``(Y, X)`` or ``(Y, X, S)`` and its axes and returns the same shape and
-data type, like `napari_swintormer.deblur`. Channels are worked on one by one, in unit intensity
-(minimum of the image 0, maximum 1), and padded by reflection so that the Fourier methods do not
-wrap around. Those of `BASELINES` do not know the blur: they assume a Gaussian. Those of `WITH_PSF`
-are told it, and are bounds more than methods. scikit-image loads on first use.
+Each takes an image ``(Y, X)`` or ``(Y, X, S)`` and its axes, and returns the same shape and data
+type. Channels are restored one by one in unit intensity (the image's minimum is 0, its maximum 1).
+They are padded by reflection, so that Fourier methods do not wrap around. The methods of
+`BASELINES` assume a Gaussian blur. Those of `WITH_PSF` get the true point-spread function, which no
+user has: they are bounds. scikit-image loads on first use.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Method = Callable[[NDArray[Any], str], NDArray[Any]]
+Method = Callable[..., NDArray[Any]]
+PlaneMethod = Callable[[NDArray[np.float32]], NDArray[Any]]
 
-PADDING = 24  # pixels; more than twice the reach of the widest PSF used here
-SIGMA = 1.6  # pixels, the guess for images whose blur nobody measured
+PADDING = 24  # pixels, at least; more than twice the reach of the widest Gaussian used here
+SIGMA = 1.6  # pixels, a guess for images of unknown blur
 ITERATIONS = 10
 BALANCE = 0.01
 ORACLE_SIGMAS = (0.8, 1.2, 1.6, 2.4)
+"""Sigmas in pixels that the methods of the best σ choose from."""
 
 
 def gaussian_psf(sigma: float) -> NDArray[np.float32]:
-    """Gaussian point-spread function, cut at 4 σ, of sum 1; shape ``(2r + 1, 2r + 1)``."""
+    """Gaussian point-spread function of sum 1, cut at 4 σ; shape ``(2r + 1, 2r + 1)``."""
     reach = int(np.ceil(4 * sigma))
     profile = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     psf = np.outer(profile, profile)
@@ -35,38 +37,34 @@ def gaussian_psf(sigma: float) -> NDArray[np.float32]:
 def richardson_lucy(
     image: NDArray[Any], axes: str, *, sigma: float = SIGMA, iterations: int = ITERATIONS
 ) -> NDArray[Any]:
-    """Richardson–Lucy deconvolution with a Gaussian of `sigma` pixels."""
-    from skimage import restoration
-
-    psf = gaussian_psf(sigma)
-    return _per_channel(
-        image,
-        axes,
-        lambda plane: restoration.richardson_lucy(plane, psf, num_iter=iterations, clip=False),
-    )
+    """Richardson-Lucy deconvolution with a Gaussian of `sigma` pixels."""
+    return _per_channel(image, axes, _richardson_lucy(gaussian_psf(sigma), iterations))
 
 
 def unsupervised_wiener(image: NDArray[Any], axes: str, *, sigma: float = SIGMA) -> NDArray[Any]:
-    """Wiener deconvolution that estimates noise and signal itself, Gaussian of `sigma` pixels."""
+    """Wiener deconvolution with a Gaussian of `sigma` pixels; estimates noise and signal itself."""
     from skimage import restoration
 
     psf = gaussian_psf(sigma)
-    return _per_channel(
-        image,
-        axes,
-        lambda plane: restoration.unsupervised_wiener(plane, psf, clip=False, rng=0)[0],
-    )
+
+    def deconvolve(plane: NDArray[np.float32]) -> NDArray[Any]:
+        restored: NDArray[Any] = restoration.unsupervised_wiener(plane, psf, clip=False, rng=0)[0]
+        return restored
+
+    return _per_channel(image, axes, deconvolve)
 
 
 def unsharp_mask(image: NDArray[Any], axes: str, *, sigma: float = SIGMA) -> NDArray[Any]:
-    """Unsharp mask of amount 1: the image plus what a Gaussian of `sigma` pixels takes away."""
+    """Unsharp mask of amount 1: adds the detail that a Gaussian of `sigma` pixels removes."""
     from skimage import filters
 
-    return _per_channel(
-        image,
-        axes,
-        lambda plane: filters.unsharp_mask(plane, radius=sigma, amount=1, preserve_range=True),
-    )
+    def sharpen(plane: NDArray[np.float32]) -> NDArray[Any]:
+        sharpened: NDArray[Any] = filters.unsharp_mask(
+            plane, radius=sigma, amount=1, preserve_range=True
+        )
+        return sharpened
+
+    return _per_channel(image, axes, sharpen)
 
 
 def wiener_psf(
@@ -77,16 +75,16 @@ def wiener_psf(
     gamma: float = 1.0,
     balance: float = BALANCE,
 ) -> NDArray[Any]:
-    """Wiener deconvolution with the true PSF.
+    """Wiener deconvolution with the true point-spread function.
 
     Parameters
     ----------
     image, axes
-        As everywhere here.
+        The same as for the other methods.
     psf
         ``(h, w)`` of sum 1.
     gamma
-        Light is ``image ** gamma``, of the whole range of the data type: blur happens there.
+        The image was blurred as light, ``image ** gamma`` over the range of its data type.
     balance
         Weight of smoothness.
     """
@@ -107,13 +105,8 @@ def richardson_lucy_psf(
     gamma: float = 1.0,
     iterations: int = ITERATIONS,
 ) -> NDArray[Any]:
-    """Richardson-Lucy deconvolution with the true PSF; parameters as of `wiener_psf`."""
-    from skimage import restoration
-
-    def deconvolve(plane: NDArray[np.float32]) -> NDArray[Any]:
-        restored: NDArray[Any] = restoration.richardson_lucy(plane, psf, iterations, clip=False)
-        return restored
-
+    """Richardson-Lucy deconvolution with the true PSF; takes the parameters of `wiener_psf`."""
+    deconvolve = _richardson_lucy(psf, iterations)
     return _per_channel(image, axes, deconvolve, max(PADDING, *psf.shape), gamma)
 
 
@@ -122,33 +115,36 @@ BASELINES: dict[str, Method] = {
     "wiener": unsupervised_wiener,
     "unsharp-mask": unsharp_mask,
 }
-WITH_PSF: dict[str, Callable[..., NDArray[Any]]] = {
+WITH_PSF: dict[str, Method] = {
     "wiener-psf": wiener_psf,
     "richardson-lucy-psf": richardson_lucy_psf,
 }
 
 
+def _richardson_lucy(psf: NDArray[Any], iterations: int) -> PlaneMethod:
+    from skimage import restoration
+
+    return lambda plane: restoration.richardson_lucy(plane, psf, iterations, clip=False)
+
+
 def _per_channel(
     image: NDArray[Any],
     axes: str,
-    deconvolve: Callable[[NDArray[np.float32]], NDArray[Any]],
+    restore: PlaneMethod,
     padding: int = PADDING,
     gamma: float = 1.0,
 ) -> NDArray[Any]:
-    """Run a method on every channel of an image, in unit intensity, and go back exactly."""
-    if gamma != 1:  # black and white of the data type: light has no other zero
+    """Restore every channel of an image in unit intensity, and go back to its units."""
+    if gamma != 1:  # light has its zero at the data type's black
         low, high = 0.0, float(np.iinfo(image.dtype).max) if image.dtype.kind in "iu" else 1.0
     else:
         low, high = float(image.min()), float(image.max())
     gain = high - low if high > low else 1.0
     planes = np.moveaxis(image, axes.index("S"), 0) if "S" in axes else image[None]
+    light = (((planes - low) / gain) ** gamma).astype(np.float32)
     inside = slice(padding, -padding)
-    restored = np.stack(
-        [
-            deconvolve(np.pad(plane, padding, mode="reflect"))[inside, inside]
-            for plane in (((planes - low) / gain) ** gamma).astype(np.float32)
-        ]
-    )
+    padded = (np.pad(plane, padding, mode="reflect") for plane in light)
+    restored = np.stack([restore(plane)[inside, inside] for plane in padded])
     if gamma != 1:
         restored = np.maximum(restored, 0) ** (1 / gamma)
     back = restored.astype(np.float64) * gain + low

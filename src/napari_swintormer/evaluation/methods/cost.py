@@ -1,4 +1,4 @@
-"""What restoring costs: the multiply-accumulates of convolutions and matrix products."""
+"""Counts multiply-accumulates of convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -19,38 +19,28 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
-_SIDE = 64  # pixels, at least, of the piece that is counted
+_SIDE = 64  # pixels, the smallest side of the corner that is counted
 
 
 def count(work: Callable[[], object]) -> int:
-    """Multiply-accumulates of some work, by torch's counter: it says two operations for one."""
-    # the counter does not know the CPU's own kernel for attention
+    """Count the multiply-accumulates of a call; torch's counter has two operations for each."""
+    # the counter does not know the CPU's own attention kernel
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         work()
     return int(counter.get_total_flops()) // 2
 
 
 def macs_per_pixel(
-    pictures: PairImages, settings: DeblurSettings, restorer: Any, ensemble: int
+    pair: PairImages, settings: DeblurSettings, restorer: Any, ensemble: int
 ) -> float | None:
-    """Count what a pixel of an image takes, in all the tiles that it lies in.
+    """Count multiply-accumulates per pixel of an image, over all tiles that the pixel lies in.
 
-    A corner of the image is restored and counted: what a network takes grows with the pixels. A
-    compact prior sees the image smaller, where a corner would be enlarged: there it is a whole
-    tile. What was prepared for earlier images does not count.
-
-    Parameters
-    ----------
-    pictures, settings, restorer, ensemble
-        As for `napari_swintormer.evaluation.methods.evaluator.restore`.
-
-    Returns
-    -------
-    float or None
-        Multiply-accumulates; None where torch's counter does not see any, or there is nothing to
-        restore.
+    Only a corner of the image is restored and counted, because the cost of a network grows with
+    the number of pixels. With a compact prior, which works on a smaller copy of the image, the
+    corner is a whole tile. The parameters are those of `evaluator.restore`. None if torch's
+    counter sees no operations, or the model cannot restore this pair.
     """
-    job = plan(pictures, settings, restorer)
+    job = plan(pair, settings, restorer)
     if job is None:
         return None
     multiple = restorer.multiple * job.settings.scale
@@ -59,12 +49,12 @@ def macs_per_pixel(
         return prod(-(-n // multiple) * multiple for n in lengths)
 
     grid = job.plan.grid
-    seen_smaller = isinstance(restorer.card.prior, CompactPriorSettings)
-    side = max(grid.tile_shape) if seen_smaller else _SIDE
+    compact = isinstance(restorer.card.prior, CompactPriorSettings)
+    side = max(grid.tile_shape) if compact else _SIDE
     corner = (slice(-(-side // multiple) * multiple),) * 2
-    views = pictures.views and (pictures.views[0][corner], pictures.views[1][corner])
-    piece = replace(pictures, blurred=pictures.blurred[corner], views=views)
-    alone = replace(settings, batch_size=1)  # else a GPU tries first how many tiles fit
+    views = pair.views and (pair.views[0][corner], pair.views[1][corner])
+    piece = replace(pair, blurred=pair.blurred[corner], views=views)
+    alone = replace(settings, batch_size=1)  # otherwise a GPU first tries how many tiles fit
     macs = count(lambda: restore(piece, alone, restorer, ensemble))
-    times = grid.n_tiles * padded(grid.tile_shape) / prod(pictures.blurred.shape[:2])
+    times = grid.n_tiles * padded(grid.tile_shape) / prod(pair.blurred.shape[:2])
     return macs / padded(piece.blurred.shape[:2]) * times or None

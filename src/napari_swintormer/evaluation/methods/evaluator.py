@@ -1,4 +1,4 @@
-"""Models on the images of a scene, through the tile engine as any other image."""
+"""Runs a model on the images of a pair, through the tile engine like any other image."""
 
 from __future__ import annotations
 
@@ -25,78 +25,79 @@ _FULL = IntensityRange(0.0, 1.0, -np.inf, np.inf)
 
 
 def restore(
-    pictures: PairImages, settings: DeblurSettings, restorer: Restorer, ensemble: int
+    pair: PairImages, settings: DeblurSettings, restorer: Restorer, ensemble: int
 ) -> Any | None:
-    """Restore the images of a scene.
+    """Restore the blurred image of a pair with a model.
 
-    Intensities are the model's matter: one that wants the whole range (0th to 100th percentile)
-    gets the full scale that the protocol divides by, as in the published scripts; one that wants
-    percentiles measures them, which is part of it.
+    A model that wants the whole intensity range (0th to 100th percentile) gets the full scale that
+    the protocol divides by, as in the published scripts. A model that wants other percentiles
+    measures them, because that is part of the model.
 
     Parameters
     ----------
-    pictures
-        Of the scene.
+    pair
+        The blurred image, or both views of a dual-pixel camera.
     settings
-        Tiles, prior, device; None as the model says.
+        Tiles, prior, device; None where the model decides.
     restorer
-        Of the model.
+        The loaded model.
     ensemble
-        1, or 8 for the mean over all flips and quarter turns of the image; of a single view.
+        1, or 8 for the mean over all flips and quarter turns of the image (single views only).
 
     Returns
     -------
     array-like or None
-        Shape and data type of the blurred image, on disk if that is large; None where the network
-        wants views that the scene does not have.
+        Shape and data type of the blurred image, on disk if it is large. None if the network
+        needs two views and the pair has only one.
     """
     if ensemble == 1:
-        job = plan(pictures, settings, restorer)
-        return None if job is None else _run(job, pictures)
-    image = np.asarray(pictures.blurred)
+        job = plan(pair, settings, restorer)
+        return None if job is None else _run(job, pair)
+    image = np.asarray(pair.blurred)
     total = np.zeros(image.shape, np.float64)
     for quarter in range(4):
         for flipped in (False, True):
-            turned = replace(pictures, blurred=_turned(image, quarter, flipped), views=None)
-            job = plan(turned, settings, restorer)
+            turned = np.rot90(image, quarter)
+            turned_pair = replace(pair, blurred=turned[:, ::-1] if flipped else turned, views=None)
+            job = plan(turned_pair, settings, restorer)
             if job is None:
                 return None
-            total += _turned_back(_run(job, turned), quarter, flipped)
+            restored = _run(job, turned_pair)
+            total += np.rot90(restored[:, ::-1] if flipped else restored, -quarter)
     mean = total / 8
     return (np.rint(mean) if image.dtype.kind in "iu" else mean).astype(image.dtype)
 
 
-def plan(pictures: PairImages, settings: DeblurSettings, restorer: Restorer) -> Job | None:
-    """Plan what `restore` does; None where the network wants views that the scene does not have."""
-    settings = replace(settings, axes=pictures.axes)
+def plan(pair: PairImages, settings: DeblurSettings, restorer: Restorer) -> Job | None:
+    """Plan what `restore` does; None if the network needs two views and the pair has only one."""
+    settings = replace(settings, axes=pair.axes)
     second = restorer.card.second_view
     if second is None:
-        return prepare(pictures.blurred, settings, restorer)
-    if pictures.views is None:
+        return prepare(pair.blurred, settings, restorer)
+    if pair.views is None:
         return None
-    left, right = pictures.views
+    left, right = pair.views
     views = (left, right) if second == "right" else (right, left)
     return prepare(views[0], settings, restorer, views[1])
 
 
-def _run(job: Job, pictures: PairImages) -> Any:
+def _run(job: Job, pair: PairImages) -> Any:
     strength = job.settings.strength
-    full_scale = pictures.protocol.full_scale is not None
-    if full_scale and job.convention.whole:
+    if pair.protocol.full_scale is None:
+        ranges = job.ranges
+    elif job.convention.whole:
         ranges = [replace(_FULL, strength=strength)] * len(job.planes)
-    elif full_scale:  # cutting to [0, 1] is the protocol's matter
+    else:  # the protocol decides on clipping to [0, 1]
         measured = measure_ranges(job.planes, job.convention)
         ranges = [replace(r, floor=-np.inf, ceiling=np.inf, strength=strength) for r in measured]
-    else:
-        ranges = job.ranges
-    out = _room(job)
+    out = _allocate(job)
     for _ in job.run(out, ranges=ranges):
         pass
     return out
 
 
-def _room(job: Job) -> Any:
-    """Make room for a result, in memory or in a folder that goes with it."""
+def _allocate(job: Job) -> Any:
+    """Make an array for the result, in memory or in a folder that is deleted with the array."""
     shape, dtype = job.planes.data.shape, job.planes.dtype
     if prod(shape) * dtype.itemsize <= _IN_MEMORY:
         return np.empty(shape, dtype)
@@ -106,16 +107,7 @@ def _room(job: Job) -> Any:
     sides = {"Y": job.plan.grid.block_size, "X": job.plan.grid.block_size}
     axes = zip(job.planes.axes, shape, strict=True)
     chunks = tuple(min(n, sides.get(axis, n)) for axis, n in axes)
-    # not mapped into memory: what is mapped at once counts as memory
+    # a memory map would count as memory of this process
     out = zarr.create_array(folder, shape=shape, dtype=dtype, chunks=chunks, compressors=None)
     weakref.finalize(out, shutil.rmtree, folder, ignore_errors=True)
     return out
-
-
-def _turned(pixels: Any, quarter: int, flipped: bool) -> Any:
-    turned = np.rot90(pixels, quarter)
-    return turned[:, ::-1] if flipped else turned
-
-
-def _turned_back(pixels: Any, quarter: int, flipped: bool) -> Any:
-    return np.rot90(pixels[:, ::-1] if flipped else pixels, -quarter)

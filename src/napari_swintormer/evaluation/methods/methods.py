@@ -1,6 +1,6 @@
-"""What is compared: models at any tiles, steps, samples and orientations; classical methods.
+"""The methods that an evaluation compares: models with any settings, and classical methods.
 
-A method is named in a line, on the command line as in tables::
+A line names a method, on the command line and in tables::
 
     swintormer-small
     swintormer-small:tile_size=512,overlap=292,blend=uniform
@@ -24,16 +24,25 @@ from napari_swintormer.evaluation.metrics.scoring import Scale, score
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 BLURRED = "blurred"
-BEST_SIGMA = {f"{name}-best": name for name in ("richardson-lucy", "wiener")}
-"""Classical methods that are told how wide the blur is, by what they are without."""
+BEST_SIGMA = {"richardson-lucy-best": "richardson-lucy", "wiener-best": "wiener"}
+"""Methods with the best σ for each image, by the classical method that they use."""
 
-_SETTINGS = {
+ABLATION_TILES = (
+    "tile_size=16384,overlap=0",
+    "tile_size=256,overlap=36",
+    "tile_size=512,overlap=292",
+    "tile_size=512,overlap=128",
+)
+"""The whole image, and the paper's tiles of 256/220, 512/220 and 512/384 (size/stride)."""
+
+ABLATION_STEPS = {"compact": (1, 2, 4, 8), "ldm_sr": (5, 10, 20, 50)}
+"""Numbers of inference steps, by the kind of the prior."""
+
+_MODEL_OPTIONS: dict[str, type] = {
     "tile_size": int,
     "overlap": int,
     "blend": str,
@@ -47,26 +56,20 @@ _SETTINGS = {
 
 
 class Method(Protocol):
-    """Something that restores the images of a scene.
+    """Restores the blurred image of a pair.
 
-    Attributes
-    ----------
-    name
-        In tables.
-    identity
-        Tells its results from those of any other: name, settings and the weights' SHA-256.
+    `name` stands in tables. `identity` changes with everything that changes results: the name, the
+    settings, the SHA-256 of the weights.
     """
 
     @property
-    def name(self) -> str:
-        """In tables."""
+    def name(self) -> str: ...  # noqa: D102
 
     @property
-    def identity(self) -> str:
-        """Name, settings and weights."""
+    def identity(self) -> str: ...  # noqa: D102
 
-    def restore(self, pictures: PairImages) -> Any | None:
-        """Restore; None where the method cannot work on these images."""
+    def restore(self, pair: PairImages) -> Any | None:
+        """Restore; None if the method cannot work on these images."""
 
 
 @dataclass(frozen=True)
@@ -76,92 +79,31 @@ class Unchanged:
     name: str = BLURRED
     identity: str = BLURRED
 
-    def restore(self, pictures: PairImages) -> Any:
+    def restore(self, pair: PairImages) -> Any:
         """Return the blurred image."""
-        return pictures.blurred
+        return pair.blurred
 
 
 @dataclass(frozen=True)
 class ClassicalMethod:
-    """A method of `napari_swintormer.evaluation.methods.classical`.
-
-    Attributes
-    ----------
-    name
-        As the user wrote it.
-    function
-        ``function(image, axes)``, or with a third argument: the point-spread function.
-    with_psf
-        Whether it is told the point-spread function: no user can know it so well.
-    """
+    """A method without a model; `function` restores a pair."""
 
     name: str
-    function: Callable[..., NDArray[Any]]
-    with_psf: bool = False
+    function: Callable[[PairImages], Any | None]
 
     @property
     def identity(self) -> str:
-        """Name and options; the code is that of the package's version."""
+        """The name, which holds all options; the package's version stands for the code."""
         return self.name
 
-    def restore(self, pictures: PairImages) -> NDArray[Any] | None:
-        """Restore; None without a point-spread function for a method that needs it."""
-        image = np.asarray(pictures.blurred)
-        if not self.with_psf:
-            return self.function(image, pictures.axes)
-        if pictures.psf is None:
-            return None
-        return self.function(image, pictures.axes, pictures.psf, gamma=pictures.gamma)
-
-
-@dataclass(frozen=True)
-class BestSigma:
-    """A classical method with the σ of `classical.ORACLE_SIGMAS` that is best on this very image.
-
-    No user can choose so well: it bounds what the method could give.
-
-    Attributes
-    ----------
-    name
-        Of `BEST_SIGMA`.
-    """
-
-    name: str
-
-    @property
-    def identity(self) -> str:
-        """The name; the code is that of the package's version."""
-        return self.name
-
-    def restore(self, pictures: PairImages) -> NDArray[Any]:
-        """Restore with every σ and keep the result of the highest PSNR."""
-        image, scale = np.asarray(pictures.blurred), Scale.of(pictures.sharp, pictures.protocol)
-
-        def psnr(restored: NDArray[Any]) -> float:
-            return score(pictures.protocol, restored, pictures.sharp, scale, ())["psnr"]
-
-        method: Callable[..., NDArray[Any]] = classical.BASELINES[BEST_SIGMA[self.name]]
-        candidates = [
-            method(image, pictures.axes, sigma=sigma) for sigma in classical.ORACLE_SIGMAS
-        ]
-        return max(candidates, key=psnr)
+    def restore(self, pair: PairImages) -> Any | None:
+        """Restore; None if the method needs a point-spread function and the pair has none."""
+        return self.function(pair)
 
 
 @dataclass(frozen=True)
 class ModelMethod:
-    """A model of the catalogue or a file, through the tile engine.
-
-    Attributes
-    ----------
-    name
-        As the user wrote it.
-    settings
-        Model, tiles, prior, device.
-    ensemble
-        1, or 8: the average over all flips and quarter turns of the image.
-    restorer
-        The loaded model.
-    """
+    """A loaded model with settings; `ensemble` is 1, or 8 to average all flips and turns."""
 
     name: str
     settings: DeblurSettings
@@ -175,90 +117,83 @@ class ModelMethod:
         weights = "" if self.restorer is None else self.restorer.sha256
         return f"{self.name} {weights} {chosen} {self.ensemble}"
 
-    def restore(self, pictures: PairImages) -> Any | None:
-        """Restore; None for a network of several views where there are none."""
+    def restore(self, pair: PairImages) -> Any | None:
+        """Restore; None if the network needs two views and the pair has only one."""
         from napari_swintormer.evaluation.methods.evaluator import restore
 
-        return restore(pictures, self.settings, self.restorer, self.ensemble)
+        return restore(pair, self.settings, self.restorer, self.ensemble)
 
-    def macs_per_pixel(self, pictures: PairImages) -> float | None:
-        """Multiply-accumulates for a pixel of these images; None where they cannot be counted."""
+    def macs_per_pixel(self, pair: PairImages) -> float | None:
+        """Multiply-accumulates per pixel of these images; None if they cannot be counted."""
         from napari_swintormer.evaluation.methods.cost import macs_per_pixel
 
-        return macs_per_pixel(pictures, self.settings, self.restorer, self.ensemble)
+        return macs_per_pixel(pair, self.settings, self.restorer, self.ensemble)
 
 
 def parse_method(text: str, settings: DeblurSettings) -> Method:
     """Make a method from a line such as ``swintormer-small:tile_size=256,overlap=36``.
 
-    Models are loaded at once: what is wrong with them is said before anything is computed.
+    Models are loaded at once, so that errors show before the evaluation starts.
 
     Parameters
     ----------
     text
-        `BLURRED`, a classical method or a model, and its options.
+        `BLURRED`, a classical method or a model, with options.
     settings
-        Device, precision and what else holds for every model that does not say otherwise.
-
-    Raises
-    ------
-    SettingsError
-        There is no such option, or its value does not fit.
-    ModelNotFoundError, FileError, WeightsError
-        The model cannot be had.
+        Device, precision and other settings of models that the line does not change.
     """
     name, options = _split(text)
     if name == BLURRED and not options:
         return Unchanged()
+    if text in BEST_SIGMA:
+        baseline = classical.BASELINES[BEST_SIGMA[text]]
+        return ClassicalMethod(text, partial(_with_best_sigma, baseline))
     if name in classical.BASELINES:
         known = {"sigma": float, "iterations": int}
         chosen = _options(text, options, known if name == "richardson-lucy" else {"sigma": float})
-        return ClassicalMethod(text, partial(classical.BASELINES[name], **chosen))
-    if text in BEST_SIGMA:
-        return BestSigma(text)
+        baseline = partial(classical.BASELINES[name], **chosen)
+        return ClassicalMethod(text, lambda pair: baseline(np.asarray(pair.blurred), pair.axes))
     if name in classical.WITH_PSF:
         known = {"iterations": int} if name.startswith("rich") else {"balance": float}
         chosen = _options(text, options, known)
-        return ClassicalMethod(text, partial(classical.WITH_PSF[name], **chosen), with_psf=True)
-    chosen = _options(text, options, _SETTINGS | {"ensemble": int})
+        told = partial(classical.WITH_PSF[name], **chosen)
+        return ClassicalMethod(text, partial(_with_psf, told))
+    return _parse_model(text, name, options, settings)
+
+
+def _parse_model(text: str, name: str, options: str, settings: DeblurSettings) -> ModelMethod:
+    from napari_swintormer.models.catalogue import load_model
+
+    chosen = _options(text, options, _MODEL_OPTIONS | {"ensemble": int})
     ensemble = chosen.pop("ensemble", 1)
     if ensemble not in (1, 8):
         raise SettingsError(f"ensemble must be 1 or 8 (got ensemble={ensemble} in {text!r}).")
-    from napari_swintormer.models.catalogue import load_model
-
     restorer = load_model(name)
     if ensemble > 1 and restorer.card.second_view is not None:
         raise SettingsError(
-            f"No camera sees two views turned or mirrored (got ensemble={ensemble} in {text!r}). "
-            "Leave ensemble out for a model of two views."
+            f"Two views of a camera cannot be turned or mirrored (got ensemble={ensemble} in "
+            f"{text!r}). Leave ensemble out for a model of two views."
         )
     return ModelMethod(text, replace(settings, model=name, **chosen), ensemble, restorer)
 
 
-ABLATION_TILES = (
-    "tile_size=16384,overlap=0",
-    "tile_size=256,overlap=36",
-    "tile_size=512,overlap=292",
-    "tile_size=512,overlap=128",
-)
-"""The whole image, and the paper's tiles of 256/220, 512/220 and 512/384 (size/stride)."""
+def _with_psf(function: Callable[..., Any], pair: PairImages) -> Any | None:
+    if pair.psf is None:
+        return None
+    return function(np.asarray(pair.blurred), pair.axes, pair.psf, gamma=pair.gamma)
 
-ABLATION_STEPS = {"compact": (1, 2, 4, 8), "ldm_sr": (5, 10, 20, 50)}
-"""Steps of a prior, by its kind."""
+
+def _with_best_sigma(function: Callable[..., Any], pair: PairImages) -> Any:
+    """Restore with every σ and keep the result of the highest PSNR, which no user can know."""
+    image, scale = np.asarray(pair.blurred), Scale.of(pair.sharp, pair.protocol)
+    candidates = [function(image, pair.axes, sigma=sigma) for sigma in classical.ORACLE_SIGMAS]
+    return max(candidates, key=lambda x: score(pair.protocol, x, pair.sharp, scale, ())["psnr"])
 
 
 def ablation(text: str) -> list[str]:
-    """Name what the paper's ablation varies for one model: its tiles, and the steps of its prior.
+    """List the methods of the paper's ablation for one model: its tiles, and the prior's steps.
 
-    Parameters
-    ----------
-    text
-        A model, with options that hold for all.
-
-    Raises
-    ------
-    ModelNotFoundError, FileError, WeightsError
-        The model cannot be had.
+    `text` names the model; its options hold for all methods.
     """
     from napari_swintormer.models.catalogue import describe_model
 
@@ -266,15 +201,16 @@ def ablation(text: str) -> list[str]:
     card = describe_model(name).card
     varied = [(options, f"{tiles},blend=uniform") for tiles in ABLATION_TILES]
     if card is not None and card.prior is not None:
-        once = ",".join(o for o in options.split(",") if not o.startswith("samples="))
-        varied.append((once, "prior=off"))  # without a prior all samples are the same
+        # without a prior all samples are the same
+        one_sample = ",".join(o for o in options.split(",") if not o.startswith("samples="))
+        varied.append((one_sample, "prior=off"))
         steps = ABLATION_STEPS[card.prior.kind]
         varied += [(options, f"num_inference_steps={t}") for t in steps]
     return [f"{name}:" + ",".join(filter(None, pair)) for pair in varied]
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Cut a line into name and options; a colon in a path is none before options."""
+    """Split a line into name and options; a colon of a path does not start options."""
     name, colon, options = text.rpartition(":")
     return (name, options) if colon and "=" in options else (text, "")
 
@@ -285,8 +221,7 @@ def _options(text: str, options: str, known: dict[str, type]) -> dict[str, Any]:
         key, _, value = part.partition("=")
         if key not in known:
             raise SettingsError(
-                f"There is no option {key!r} (got {text!r}). Use "
-                f"{', '.join(known) or 'none with this method'}."
+                f"There is no option {key!r} (got {text!r}). Use {', '.join(known)}."
             )
         try:
             chosen[key] = known[key](value)

@@ -1,6 +1,6 @@
-"""RealBlur's comparison: match the intensity, align by a homography, score where both are valid.
+"""RealBlur's comparison: match the intensity, align by a homography, score what both images show.
 
-Needs OpenCV, which comes with the extra ``metrics``: the alignment is its ECC algorithm.
+It needs OpenCV, which the extra ``metrics`` installs, for its ECC algorithm.
 """
 
 from __future__ import annotations
@@ -10,36 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.evaluation.metrics.similarity import SSIM_REACH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float32]
+
 ITERATIONS = 100
-_REACH = 5  # of the window of the SSIM, in pixels
 
 
 def aligned_scores(image: NDArray[Any], sharp: NDArray[Any]) -> dict[str, float]:
-    """PSNR and SSIM after RealBlur's alignment.
+    """PSNR and SSIM of two ``(Y, X, 3)`` images in [0, 1] after RealBlur's alignment.
 
-    The image is multiplied by the gain that brings it closest to the sharp one; the homography
-    that maximises the enhanced correlation coefficient of the two grey images takes it there
-    (cubic interpolation); pixels that come from outside are masked out of both scores. Where the
-    algorithm does not converge the images are compared as they are, as in the published script.
-
-    Parameters
-    ----------
-    image, sharp
-        ``(Y, X, 3)`` in [0, 1].
-
-    Returns
-    -------
-    dict
-        ``psnr`` and ``ssim``, for a data range of 1.
-
-    Raises
-    ------
-    SettingsError
-        OpenCV is not installed.
+    One gain brings the image closest to the sharp one. Then the homography with the highest
+    enhanced correlation coefficient of the two grey images moves it (cubic interpolation). Pixels
+    that come from outside are left out of both scores. If the algorithm does not converge, the
+    images are compared as they are, as in the published script.
     """
     image, sharp = image.astype(np.float32), sharp.astype(np.float32)
     moved, mask = _align(image, sharp)
@@ -49,10 +36,8 @@ def aligned_scores(image: NDArray[Any], sharp: NDArray[Any]) -> dict[str, float]
     return {"psnr": psnr, "ssim": _masked_ssim(sharp, moved, mask)}
 
 
-def _align(
-    image: NDArray[np.float32], sharp: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Image moved onto the sharp one, and the mask of what it covers there."""
+def _align(image: Floats, sharp: Floats) -> tuple[Floats, Floats]:
+    """Move the image onto the sharp one; give it and the mask of the pixels that it covers."""
     try:
         import cv2
     except ImportError as error:
@@ -63,16 +48,15 @@ def _align(
     matched = image * (np.sum(sharp * image) / np.sum(image * image))
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, ITERATIONS, 0)
     greys = [cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (sharp, matched)]
+    start = np.eye(3, dtype=np.float32)
     try:
         find: Any = cv2.findTransformECC
-        _, homography = find(
-            *greys, np.eye(3, dtype=np.float32), cv2.MOTION_HOMOGRAPHY, criteria, None, 5
-        )
+        _, homography = find(*greys, start, cv2.MOTION_HOMOGRAPHY, criteria, None, 5)
     except cv2.error:
         return image, np.ones_like(image)
     size = (sharp.shape[1], sharp.shape[0])
 
-    def warp(pixels: NDArray[np.float32], interpolation: int, border: int) -> NDArray[np.float32]:
+    def warp(pixels: Floats, interpolation: int, border: int) -> Floats:
         flags = interpolation + cv2.WARP_INVERSE_MAP
         warped = cv2.warpPerspective(pixels, homography, size, flags=flags, borderMode=border)
         return np.asarray(warped, np.float32)
@@ -81,9 +65,7 @@ def _align(
     return warp(matched, cv2.INTER_CUBIC, cv2.BORDER_REFLECT) * mask, mask
 
 
-def _masked_ssim(
-    sharp: NDArray[np.float32], image: NDArray[np.float32], mask: NDArray[np.float32]
-) -> float:
+def _masked_ssim(sharp: Floats, image: Floats, mask: Floats) -> float:
     from skimage.metrics import structural_similarity
 
     _, similarity = structural_similarity(
@@ -95,6 +77,7 @@ def _masked_ssim(
         data_range=1.0,
         full=True,
     )
-    inside = (slice(_REACH, -_REACH), slice(_REACH, -_REACH))
+    reach = SSIM_REACH["gaussian"]
+    inside = (slice(reach, -reach), slice(reach, -reach))
     per_channel = (similarity * mask)[inside].sum(axis=(0, 1)) / mask[inside].sum(axis=(0, 1))
     return float(per_channel.mean())

@@ -1,4 +1,4 @@
-"""Fourier ring correlation: down to which period two images agree."""
+"""Fourier ring correlation: the finest period at which two images still agree."""
 
 from __future__ import annotations
 
@@ -11,28 +11,38 @@ from napari_swintormer.errors import ImageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-THRESHOLD = 1 / 7  # the fixed threshold of the literature on single images
+THRESHOLD = 1 / 7  # the usual fixed threshold for single images
+
+
+def resolution(image: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Period in pixels below which an image no longer correlates with its sharp reference.
+
+    The ring correlation is smoothed over five rings. The result is where it first falls below
+    `THRESHOLD`, interpolated between the rings, and at least 2, the finest period of a pixel grid.
+    Images are ``(Y, X)``, or ``(Y, X, S)`` and then averaged over the colours.
+    """
+    grey = [x.mean(axis=2) if x.ndim == 3 else x for x in (image, reference)]
+    frequencies, correlations = ring_correlation(*grey)
+    padded = np.pad(correlations, 2, mode="edge")
+    smooth = np.convolve(padded, np.full(5, 0.2), mode="valid")
+    below = np.flatnonzero(smooth < THRESHOLD)
+    if not below.size:
+        return 2.0
+    first = int(below[0])
+    if first == 0:
+        return float(1 / frequencies[0])
+    last, before, after = frequencies[first - 1], smooth[first - 1], smooth[first]
+    share = (before - THRESHOLD) / (before - after)
+    return float(1 / (last + share * (frequencies[first] - last)))
 
 
 def ring_correlation(
     image: NDArray[Any], reference: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Correlate two images frequency by frequency.
+    """Correlate two ``(Y, X)`` images frequency by frequency.
 
-    Parameters
-    ----------
-    image, reference
-        ``(Y, X)`` of equal shape; a Hann window fades them out towards their borders.
-
-    Returns
-    -------
-    frequencies, correlations
-        Middle of each ring in periods per pixel, up to 0.5, and the correlation in it, -1 to 1.
-
-    Raises
-    ------
-    ImageError
-        If the shapes differ, or are not those of a grey image.
+    A Hann window fades both images out towards their borders. The first array has the middle of
+    each ring in periods per pixel, up to 0.5; the second the correlation in the ring, -1 to 1.
     """
     if image.shape != reference.shape or image.ndim != 2:
         raise ImageError(
@@ -46,7 +56,8 @@ def ring_correlation(
     )
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     rings = min(height, width) // 2
-    number = np.minimum((radius * 2 * rings).astype(int), rings).ravel()  # the corners are the last
+    # the last number collects the corners, which are not used
+    number = np.minimum((radius * 2 * rings).astype(int), rings).ravel()
 
     def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.bincount(number, values.ravel(), rings + 1)[:rings].astype(np.float64)
@@ -55,36 +66,3 @@ def ring_correlation(
     common = total((a * b.conj()).real)
     correlations = np.divide(common, power, out=np.zeros(rings), where=power > 0)
     return (np.arange(rings) + 0.5) / (2 * rings), correlations
-
-
-def resolution(image: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Period in pixels below which an image no longer correlates with its sharp reference.
-
-    Where the ring correlation, smoothed over five rings, first falls below `THRESHOLD`, between
-    the rings by interpolation. At least 2, the finest period that pixels can hold.
-
-    Parameters
-    ----------
-    image, reference
-        ``(Y, X)`` or, averaged over colours, ``(Y, X, S)``.
-
-    Raises
-    ------
-    ImageError
-        If the shapes differ.
-    """
-    grey = [x.mean(axis=2) if x.ndim == 3 else x for x in (image, reference)]
-    frequencies, correlations = ring_correlation(*grey)
-    padded = np.pad(correlations, 2, mode="edge")
-    smooth = np.convolve(padded, np.full(5, 0.2), mode="valid")
-    below = np.flatnonzero(smooth < THRESHOLD)
-    if not below.size:
-        return 2.0
-    first = int(below[0])
-    if first == 0:
-        return float(1 / frequencies[0])
-    before, after = smooth[first - 1], smooth[first]
-    share = (before - THRESHOLD) / (before - after)
-    return float(
-        1 / (frequencies[first - 1] + share * (frequencies[first] - frequencies[first - 1]))
-    )

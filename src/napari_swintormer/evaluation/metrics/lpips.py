@@ -1,9 +1,9 @@
-"""LPIPS: images are compared by what a network for classification sees in them.
+"""LPIPS: the distance between images in the features of a network for classification.
 
 Zhang et al., *The Unreasonable Effectiveness of Deep Features as a Perceptual Metric* (CVPR 2018),
-version 0.1 with AlexNet, as published tables show it. Its package wants a torchvision that fits
-the installed torch to the digit; the metric itself is five convolutions. Their parameters are
-fetched at first use; where they cannot be had a sentence says so, and the metric is left out.
+version 0.1 with AlexNet, as in published tables. The authors' package needs a torchvision that
+matches the installed torch exactly, but the metric itself is five convolutions. Their parameters
+are fetched on first use. If that fails, a sentence says so and the metric is left out.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from napari_swintormer.models.files.published import Published
 
 _SMALLEST = 32  # pixels on a side
-# Channels, size, stride and padding of AlexNet's convolutions; before the second and the third the
-# largest of 3 x 3 is taken at every other place.
+# Output channels, kernel size, stride and padding of AlexNet's convolutions.
 _CONVOLUTIONS = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
-_POOLED = (1, 2)
-# From intensities in [-1, 1] to those that AlexNet was trained on.
+_POOLED = (1, 2)  # convolutions that come after a max pooling of 3 x 3 with stride 2
+# These map intensities in [-1, 1] to the ones that AlexNet was trained on.
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _FILES = {
     "alexnet": (
@@ -48,7 +47,7 @@ _FILES = {
 
 
 def missing_lpips() -> str | None:
-    """Say in a sentence why LPIPS cannot be had here; None if it can."""
+    """Say in a sentence why LPIPS is not available here; None if it is."""
     try:
         _distance()
     except FileError as error:
@@ -59,24 +58,10 @@ def missing_lpips() -> str | None:
 def lpips(
     image: NDArray[Any], reference: NDArray[Any], *, black: float, data_range: float
 ) -> float:
-    """Learned perceptual distance with the features of AlexNet, as published tables show it.
+    """Learned perceptual distance of ``(Y, X)`` or ``(Y, X, 3)`` images; 0 for equal images.
 
-    Parameters
-    ----------
-    image, reference
-        ``(Y, X)`` or ``(Y, X, 3)`` of equal shape; intensities are cut to the data range.
-    black, data_range
-        Intensity that is 0, and the distance from there to 1.
-
-    Returns
-    -------
-    float
-        0 for equal images; NaN for images of less than 32 pixels on a side.
-
-    Raises
-    ------
-    FileError
-        The parameters cannot be had, see `missing_lpips`.
+    Intensities below `black` or above ``black + data_range`` are clipped. The result is NaN for
+    images with a side of fewer than 32 pixels. Raises FileError without the parameters.
     """
     import torch
 
@@ -99,13 +84,13 @@ def _published(key: str) -> Published:
 
 @lru_cache
 def _distance() -> Callable[[Tensor, Tensor], Tensor]:
-    """Give the distance of two ``(1, 3, H, W)`` tensors in unit intensities (eq. 1)."""
+    """Make the distance of two ``(1, 3, H, W)`` tensors of unit intensities (equation 1)."""
     import torch
     from torch import nn
     from torch.nn import functional as F  # noqa: N812 (its usual name)
 
     convolutions, heads, channels = nn.ModuleList(), nn.ModuleList(), 3
-    with torch.device("meta"):  # no random numbers for what is read from files
+    with torch.device("meta"):  # the files overwrite all parameters, so none are initialised
         for wider, size, stride, padding in _CONVOLUTIONS:
             convolutions.append(nn.Conv2d(channels, wider, size, stride, padding))
             heads.append(nn.Conv2d(wider, 1, 1, bias=False))
@@ -113,7 +98,7 @@ def _distance() -> Callable[[Tensor, Tensor], Tensor]:
     alexnet, weights = _published("alexnet"), _published("weights")
     alexnet.fill_convolutions(convolutions, alexnet.fetch())
     file = weights.fetch()
-    state = {  # "lin0.model.1.weight"
+    state = {  # the keys of the file look like "lin0.model.1.weight"
         f"{key.split('.')[0].removeprefix('lin')}.weight": value
         for key, value in weights.read(file).items()
     }
@@ -121,12 +106,12 @@ def _distance() -> Callable[[Tensor, Tensor], Tensor]:
     shift, scale = (torch.tensor(values)[:, None, None] for values in (_SHIFT, _SCALE))
 
     def features(unit: Tensor) -> list[Tensor]:
-        x, seen = (2 * unit - 1 - shift) / scale, []
+        x, normalised = (2 * unit - 1 - shift) / scale, []
         for number, convolution in enumerate(convolutions):
             x = F.max_pool2d(x, 3, 2) if number in _POOLED else x
             x = F.relu(convolution(x))
-            seen.append(x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10))
-        return seen
+            normalised.append(x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10))
+        return normalised
 
     def distance(one: Tensor, other: Tensor) -> Tensor:
         pairs = zip(heads, features(one), features(other), strict=True)

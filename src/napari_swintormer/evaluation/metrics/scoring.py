@@ -1,12 +1,13 @@
-"""From a restored and a sharp image to the figures that a protocol asks for.
+"""The metrics of a protocol, computed for one restored image and its sharp reference.
 
-PSNR, MAE and SSIM are summed over bands of rows, so that images of any size are scored without
-holding them; the other metrics need an image at once and are left out of huge ones.
+PSNR, MAE and SSIM are summed over bands of rows, so images of any size fit into memory. The other
+metrics need the whole image at once and are left out for huge images.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,14 @@ import numpy as np
 from napari_swintormer.evaluation.metrics import frc
 from napari_swintormer.evaluation.metrics.alignment import aligned_scores
 from napari_swintormer.evaluation.metrics.lpips import lpips
-from napari_swintormer.evaluation.metrics.similarity import intensity_span, ssim, ssim3d, ssim_reach
-from napari_swintormer.evaluation.metrics.structure import gmsd, ms_ssim
+from napari_swintormer.evaluation.metrics.similarity import (
+    SSIM_REACH,
+    gmsd,
+    intensity_span,
+    ms_ssim,
+    ssim,
+    ssim3d,
+)
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import sample_regions
 
@@ -28,44 +35,48 @@ if TYPE_CHECKING:
 
 ALWAYS = ("psnr", "ssim", "mae")
 OPTIONAL = ("ssim3d", "ms_ssim", "gmsd", "lpips", "frc")
-_AT_ONCE = 2**24  # samples; more are scored in bands, without the metrics that cannot be
+_AT_ONCE = 2**24  # samples; larger images are scored in bands, with the metrics of ALWAYS only
 _BAND = 2**22  # samples of a band
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What black is and how far white lies from it, in the units of the images."""
+    """The intensity of black, and the distance from there to white, in the units of the images."""
 
     black: float
     span: float
 
     @classmethod
     def of(cls, sharp: Any, protocol: Protocol) -> Scale:
-        """Give [0, 1] where values were divided by a full scale, else measure the sharp image."""
+        """Give [0, 1] if the protocol divides by a full scale; else measure the sharp image."""
         if protocol.full_scale is not None:
             return cls(0.0, 1.0)
         axes = "YXS" if len(sharp.shape) == 3 else "YX"
-        sample = [np.asarray(sharp)] if _size(sharp) <= _AT_ONCE else _sample(sharp, axes)
+        sample = [np.asarray(sharp)] if prod(sharp.shape) <= _AT_ONCE else _sample(sharp, axes)
         pixels = np.concatenate([region.ravel() for region in sample])
         black = float(np.percentile(pixels, 0.1))
-        flat = pixels.min() == pixels.max()  # errors are then counted in the units of the image
+        flat = pixels.min() == pixels.max()  # a flat image counts errors in its own units
         return cls(black, 1.0 if flat else intensity_span(pixels))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Intensities of an image as those of the sharp one: ``gain · image + offset``."""
+    """One gain and one offset that map the intensities of an image to those of another.
+
+    Two exposures of the same scene differ in brightness, which is not blur. So real pairs are
+    compared after this fit.
+    """
 
     gain: float = 1.0
     offset: float = 0.0
 
     @classmethod
     def between(cls, image: Any, sharp: Any) -> Fit:
-        """Gain and offset of least squares; a constant image becomes the mean of the sharp one."""
+        """Fit by least squares over all pixels; a constant image maps to the mean of `sharp`."""
         count, sums, products = 0, np.zeros(2), np.zeros(2)
         origin = None
         for _, a, b in _bands(image, sharp, 0):
-            if origin is None:  # sums of what is near zero keep their digits
+            if origin is None:  # sums of small numbers keep their digits
                 origin = np.array([a.mean(), b.mean()])
             a, b = a - origin[0], b - origin[1]
             count += a.size
@@ -80,33 +91,33 @@ class Fit:
         return cls(float(gain), float(offset))
 
     def __call__(self, image: NDArray[Any]) -> NDArray[np.float64]:
-        """Map the intensities of an image."""
+        """Compute ``gain · image + offset``."""
         return self.gain * np.asarray(image, np.float64) + self.offset
 
 
 def score(
     protocol: Protocol, image: Any, sharp: Any, scale: Scale, metrics: Sequence[str]
 ) -> dict[str, float]:
-    """Score an image, restored or not, against the sharp one.
+    """Score an image, restored or not, against the sharp one as a protocol says.
 
     Parameters
     ----------
     protocol
-        Says how.
+        Decides on clamping, rounding, the intensity fit and the window of the SSIM.
     image, sharp
         Array-likes of equal shape, ``(Y, X)`` or ``(Y, X, S)``, as the protocol reads them.
     scale
-        Of the sharp image.
+        The scale of the sharp image.
     metrics
-        Of `OPTIONAL`, beyond `ALWAYS`.
+        Names from `OPTIONAL`; those of `ALWAYS` are computed in any case.
 
     Returns
     -------
     dict
-        Each metric's figure; NaN for one that the image is too small or too large for. The MAE is
-        in units of the scale's span.
+        The value of each metric; NaN if the image is too small or too large for it. The MAE is a
+        share of the scale's span.
     """
-    at_once = _size(sharp) <= _AT_ONCE
+    at_once = prod(sharp.shape) <= _AT_ONCE
     if at_once:
         image, sharp = np.asarray(image), np.asarray(sharp)
     if protocol.clamp:
@@ -123,7 +134,7 @@ def score(
 
 
 def _whole(name: str, image: NDArray[np.float64], sharp: NDArray[Any], scale: Scale) -> float:
-    """Measure what needs the whole image."""
+    """Compute a metric that needs the whole image."""
     if name == "frc":
         return frc.resolution(image, sharp)
     if name == "ssim3d":
@@ -135,11 +146,11 @@ def _whole(name: str, image: NDArray[np.float64], sharp: NDArray[Any], scale: Sc
 
 
 def _sums(image: Any, sharp: Any, fit: Fit, span: float, protocol: Protocol) -> dict[str, float]:
-    """PSNR, SSIM and MAE, summed over bands of rows."""
-    reach = ssim_reach(protocol.ssim)
+    """Sum PSNR, SSIM and MAE over bands of rows."""
+    reach = SSIM_REACH[protocol.ssim]
     channel_axis = 2 if len(sharp.shape) == 3 else None
     squared = absolute = similarity = 0.0
-    count = rows_seen = 0
+    count = scored_rows = 0
     for own, a, b in _bands(image, sharp, reach):
         a = fit(a)
         error = a[own] - b[own]
@@ -148,11 +159,11 @@ def _sums(image: Any, sharp: Any, fit: Fit, span: float, protocol: Protocol) -> 
         rows = a.shape[0] - 2 * reach
         if rows > 0 and a.shape[1] > 2 * reach:
             mean = ssim(a, b, data_range=span, channel_axis=channel_axis, window=protocol.ssim)
-            similarity, rows_seen = similarity + rows * mean, rows_seen + rows
+            similarity, scored_rows = similarity + rows * mean, scored_rows + rows
     mean_squared = squared / count
     return {
         "psnr": float("inf") if squared == 0 else float(10 * np.log10(span**2 / mean_squared)),
-        "ssim": similarity / rows_seen if rows_seen else float("nan"),
+        "ssim": similarity / scored_rows if scored_rows else float("nan"),
         "mae": float(absolute / count / span),
     }
 
@@ -160,21 +171,17 @@ def _sums(image: Any, sharp: Any, fit: Fit, span: float, protocol: Protocol) -> 
 def _bands(
     image: Any, sharp: Any, reach: int
 ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
-    """Give bands of rows of both images with `reach` more rows on each side.
+    """Read bands of rows of both images, with `reach` more rows on each side.
 
-    The slice tells which rows of the band belong to it alone.
+    The slice selects the rows of the band without the additional ones.
     """
     height = sharp.shape[0]
-    rows = max(2 * reach + 1, _BAND * height // _size(sharp))
+    rows = max(2 * reach + 1, _BAND * height // prod(sharp.shape))
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = max(0, top - reach), min(height, bottom + reach)
         a, b = (np.asarray(x[first:last]).astype(np.float64) for x in (image, sharp))
         yield slice(top - first, bottom - first), a, b
-
-
-def _size(image: Any) -> int:
-    return int(np.prod(image.shape))
 
 
 def _sample(image: Any, axes: str) -> list[NDArray[Any]]:

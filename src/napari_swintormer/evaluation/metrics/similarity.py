@@ -1,7 +1,9 @@
-"""How close an image is to its sharp reference.
+"""Metrics that compare a whole image with its sharp reference.
 
-Images are arrays of any shape and real data type, compared in float64 and in their own units; the
-data range is always said, never guessed from the data type. scikit-image loads on first use.
+Images are arrays of any real data type, compared in float64 and in their own units. The caller
+always gives the data range, because the data type does not tell it. scikit-image loads on first
+use. MS-SSIM and GMSD are written here because the packages that offer them need a torchvision that
+matches the installed torch exactly; they agree with the package piq to 1e-6.
 """
 
 from __future__ import annotations
@@ -13,56 +15,40 @@ import numpy as np
 from napari_swintormer.errors import ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+Window = Literal["gaussian", "uniform"]
+SSIM_REACH: dict[Window, int] = {"gaussian": 5, "uniform": 3}
+"""Pixels that the window of `ssim` reaches to each side."""
+
+_MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik (2003)
+_MS_REACH = 5  # pixels to each side, of a window of 11 pixels
+_MS_SMALLEST = 2 * _MS_REACH * 2 ** (len(_MS_WEIGHTS) - 1) + 1  # pixels on a side
+_GMSD_CONSTANT = 170 / 255**2  # Xue et al. (2014), for intensities in [0, 1]
+_LUMA = (0.299, 0.587, 0.114)
 
 
 def intensity_span(reference: NDArray[Any], low: float = 0.1, high: float = 99.9) -> float:
-    """Distance between two percentiles of the reference: the data range of `psnr` and `ssim`.
+    """Distance between two percentiles of the sharp image: the data range of its metrics.
 
-    A dark 16-bit image would look perfect against 65535, and one hot pixel would flatter it
-    against its maximum, so the range is what the image really uses.
-
-    Parameters
-    ----------
-    reference
-        The sharp image, any shape; colour channels are taken together.
-    low, high
-        Percentiles.
-
-    Returns
-    -------
-    float
-        At least the smallest positive number, so that a constant reference can be divided by it.
+    A dark 16-bit image would look perfect against 65535, and a single hot pixel would raise the
+    maximum, so the range is the part that the image really uses. The result is at least the
+    smallest positive number, so that it can divide.
     """
     bottom, top = np.percentile(reference, (low, high))
     return max(float(top - bottom), float(np.finfo(np.float64).tiny))
 
 
-def psnr(
-    image: NDArray[Any], reference: NDArray[Any], *, data_range: float, border: int = 0
-) -> float:
-    """Peak signal-to-noise ratio, ``10 · log10(data_range² / mean((image − reference)²))``.
+def psnr(image: NDArray[Any], reference: NDArray[Any], *, data_range: float) -> float:
+    """Peak signal-to-noise ratio in dB, ``10 · log10(data_range² / mean((image − reference)²))``.
 
-    Parameters
-    ----------
-    image, reference
-        Equal shapes; the mean is over all pixels and channels.
-    data_range
-        The peak, in the units of the images.
-    border
-        Pixels left out on every side of the first two axes.
-
-    Returns
-    -------
-    float
-        In dB; infinite for equal images.
-
-    Raises
-    ------
-    ImageError
-        If the shapes differ.
+    The mean is over all pixels and channels. Equal images have an infinite ratio.
     """
-    image, reference = _inner(image, reference, border)
+    image, reference = _as_floats(image, reference)
     error = float(np.mean((image - reference) ** 2))
     return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
 
@@ -73,44 +59,29 @@ def ssim(
     *,
     data_range: float,
     channel_axis: int | None = None,
-    border: int = 0,
-    window: Literal["gaussian", "uniform"] = "gaussian",
+    window: Window = "gaussian",
 ) -> float:
-    """Structural similarity, mean over pixels and channels; K1 = 0.01, K2 = 0.03.
+    """Structural similarity, the mean over pixels and channels; K1 = 0.01, K2 = 0.03.
 
     Pixels whose window reaches over the border are left out of the mean.
 
     Parameters
     ----------
     image, reference
-        Equal shapes, at least `ssim_reach` pixels on a side, twice and one.
+        Equal shapes; a side has at least ``2 * SSIM_REACH[window] + 1`` pixels.
     data_range
         In the units of the images.
     channel_axis
-        Axis of the colours, None for a grey image.
-    border
-        Pixels left out on every side of the first two axes.
+        Axis of the colours; None for a grey image.
     window
-        ``"gaussian"`` as Wang et al. (2004) define it, σ = 1.5, covariances of the population;
-        ``"uniform"``, 7 pixels wide, with covariances of the sample.
-
-    Returns
-    -------
-    float
-        1 for equal images.
-
-    Raises
-    ------
-    ImageError
-        If the shapes differ.
+        ``"gaussian"`` with σ = 1.5 and population covariances, as Wang et al. (2004) define it;
+        ``"uniform"`` with 7 pixels and sample covariances.
     """
     from skimage.metrics import structural_similarity
 
-    image, reference = _inner(image, reference, border)
     return float(
         structural_similarity(
-            image,
-            reference,
+            *_as_floats(image, reference),
             data_range=data_range,
             channel_axis=channel_axis,
             gaussian_weights=window == "gaussian",
@@ -119,89 +90,110 @@ def ssim(
     )
 
 
-def ssim_reach(window: Literal["gaussian", "uniform"]) -> int:
-    """Pixels that a window of `ssim` reaches to each side."""
-    return {"gaussian": 5, "uniform": 3}[window]
-
-
 def ssim3d(image: NDArray[Any], reference: NDArray[Any], *, data_range: float) -> float:
-    """Structural similarity of ``(Y, X, S)`` taken for a volume, as MATLAB's `ssim` does.
+    """Structural similarity of a ``(Y, X, S)`` image as a volume, like MATLAB's `ssim`.
 
-    What the scripts of many papers on motion blur compute of a colour image: a Gaussian window of
-    11 x 11 x 11 (σ = 1.5) over rows, columns and colours, borders repeated, mean over everything.
-
-    Raises
-    ------
-    ImageError
-        If the shapes differ.
+    The scripts of many papers on motion blur compute this for colour images: a Gaussian window of
+    11 x 11 x 11 (σ = 1.5) over rows, columns and colours, repeated borders, mean over everything.
     """
     from scipy.ndimage import gaussian_filter
 
-    x, y = _inner(image, reference, 0)
-
-    def mean(volume: NDArray[np.float64]) -> NDArray[np.float64]:
-        smooth: NDArray[np.float64] = gaussian_filter(volume, 1.5, mode="nearest", radius=5)
+    def mean(volume: Floats) -> Floats:
+        smooth: Floats = gaussian_filter(volume, 1.5, mode="nearest", radius=5)
         return smooth
 
+    luminance, contrast = _similarity(*_as_floats(image, reference), data_range, mean)
+    return float(np.mean(luminance * contrast))
+
+
+def ms_ssim(image: NDArray[Any], reference: NDArray[Any], *, data_range: float) -> float:
+    """Multi-scale structural similarity over five scales, each half the size of the last.
+
+    Images are ``(Y, X)`` or ``(Y, X, S)``; the result is the mean of the colours, 1 for equal
+    images, and NaN if a side has fewer than 161 pixels.
+    """
+    if min(image.shape[:2]) < _MS_SMALLEST:
+        return float("nan")
+    pairs = zip(_planes(image), _planes(reference), strict=True)
+    return float(np.mean([_ms_ssim_of_plane(x, y, data_range) for x, y in pairs]))
+
+
+def gmsd(image: NDArray[Any], reference: NDArray[Any], *, black: float, data_range: float) -> float:
+    """Gradient magnitude similarity deviation of the luma at half the size; 0 for equal images.
+
+    Images are ``(Y, X)`` or ``(Y, X, 3)``; intensities below `black` or above
+    ``black + data_range`` are clipped.
+    """
+    x, y = (_gradients(_luma((p - black) / data_range)) for p in (image, reference))
+    similarity = (2 * x * y + _GMSD_CONSTANT) / (x**2 + y**2 + _GMSD_CONSTANT)
+    return float(np.std(similarity))
+
+
+def _similarity(
+    x: Floats, y: Floats, data_range: float, mean: Callable[[Floats], Floats]
+) -> tuple[Floats, Floats]:
+    """Map the two factors of SSIM: luminance, and contrast with structure."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = mean(x), mean(y)
     variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2
-    covariance = mean(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return float(np.mean(luminance * (2 * covariance + c2) / (variances + c2)))
+    contrast = (2 * (mean(x * y) - mean_x * mean_y) + c2) / (variances + c2)
+    return luminance, contrast
 
 
-def mae(image: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Mean absolute error over all pixels and channels, in the units of the images.
+def _ms_ssim_of_plane(x: Floats, y: Floats, data_range: float) -> float:
+    from scipy.ndimage import gaussian_filter
 
-    Raises
-    ------
-    ImageError
-        If the shapes differ.
-    """
-    image, reference = _inner(image, reference, 0)
-    return float(np.mean(np.abs(image - reference)))
+    def mean(plane: Floats) -> Floats:
+        smooth = gaussian_filter(plane, 1.5, radius=_MS_REACH)
+        inside: Floats = smooth[_MS_REACH:-_MS_REACH, _MS_REACH:-_MS_REACH]
+        return inside
 
-
-def affine_fit(image: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
-    """Map the image's intensities to the reference's by one gain and one offset.
-
-    Two exposures of the same scene differ in brightness, which is not blur: real pairs are
-    compared after the gain and the offset that minimise ``mean((gain · image + offset −
-    reference)²)`` over all pixels and channels. A constant image becomes the reference's mean.
-
-    Parameters
-    ----------
-    image, reference
-        Equal shapes.
-
-    Returns
-    -------
-    ndarray
-        ``gain · image + offset``, float64, of the same shape.
-
-    Raises
-    ------
-    ImageError
-        If the shapes differ.
-    """
-    image, reference = _inner(image, reference, 0)
-    centred = image - image.mean()
-    variance = float(np.mean(centred**2))
-    covariance = float(np.mean(centred * (reference - reference.mean())))
-    gain = covariance / variance if variance > 0 else 0.0
-    fitted: NDArray[np.float64] = gain * centred + reference.mean()
-    return fitted
+    product = 1.0
+    for scale, weight in enumerate(_MS_WEIGHTS):
+        if scale:
+            x, y = _half_size(x), _half_size(y)
+        luminance, contrast = _similarity(x, y, data_range, mean)
+        last = scale == len(_MS_WEIGHTS) - 1
+        product *= max(float(np.mean(luminance * contrast if last else contrast)), 0.0) ** weight
+    return product
 
 
-def _inner(
-    image: NDArray[Any], reference: NDArray[Any], border: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both images in float64, without their border."""
+def _planes(image: NDArray[Any]) -> list[Floats]:
+    planes = image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0)
+    return list(planes.astype(np.float64))
+
+
+def _half_size(plane: Floats) -> Floats:
+    """Average squares of 2 x 2 pixels; if a side is odd, the first row and column count twice."""
+    plane = np.pad(plane, ((max(n % 2 for n in plane.shape), 0),) * 2, mode="edge")
+    height, width = (n // 2 for n in plane.shape)
+    blocks = plane[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
+    means: Floats = blocks.mean(axis=(1, 3))
+    return means
+
+
+def _luma(image: NDArray[Any]) -> Floats:
+    unit = np.clip(image, 0, 1)
+    luma: Floats = unit if unit.ndim == 2 else unit[..., :3] @ np.array(_LUMA)
+    return luma
+
+
+def _gradients(plane: Floats) -> Floats:
+    """Magnitude of Prewitt's gradients at half the size, with zeros beyond the border."""
+    from scipy.ndimage import prewitt
+
+    half = _half_size(np.pad(plane, [(0, n % 2) for n in plane.shape]))
+    along = (prewitt(half, axis=axis, mode="constant") / 3 for axis in (0, 1))
+    magnitude: Floats = np.hypot(*along)
+    return magnitude
+
+
+def _as_floats(image: NDArray[Any], reference: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Check that two images have the same shape; give both in float64."""
     if image.shape != reference.shape:
         raise ImageError(
             f"image and reference must have the same shape (got {image.shape} and "
             f"{reference.shape}). Crop or register them first."
         )
-    inside = (slice(border, image.shape[0] - border), slice(border, image.shape[1] - border))
-    return image[inside].astype(np.float64), reference[inside].astype(np.float64)
+    return image.astype(np.float64), reference.astype(np.float64)

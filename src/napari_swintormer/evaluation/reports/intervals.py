@@ -1,4 +1,4 @@
-"""What a mean over the images of a set is worth: bootstrap intervals, paired differences."""
+"""Bootstrap intervals of means over the images of a set, and of paired differences."""
 
 from __future__ import annotations
 
@@ -25,27 +25,35 @@ class Mean(NamedTuple):
 def bootstrap(values: Sequence[float]) -> Mean:
     """Mean of the images of a set, with its percentile bootstrap interval of `LEVEL`.
 
-    The images are drawn again with a fixed seed: equal values give equal intervals. A single image,
-    or values that are not all finite, have no interval: its ends are NaN.
+    The seed is fixed, so equal values give equal intervals. The ends are NaN for a single value,
+    and for values that are not all finite.
 
     Examples
     --------
     >>> bootstrap([1.0, 1.0, 1.0])
     Mean(value=1.0, low=1.0, high=1.0)
     """
+    from scipy import stats
+
     scores = np.asarray(values, float)
     value = float(np.mean(scores)) if scores.size else float("nan")
     if scores.size < 2 or not np.isfinite(scores).all():
         return Mean(value, float("nan"), float("nan"))
-    drawn = np.random.default_rng(_SEED).integers(0, scores.size, (RESAMPLES, scores.size))
-    low, high = np.percentile(scores[drawn].mean(axis=1), (50 * (1 - LEVEL), 50 * (1 + LEVEL)))
-    return Mean(value, float(low), float(high))
+    interval = stats.bootstrap(
+        (scores,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
+    return Mean(value, float(interval.low), float(interval.high))
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Mean:
     """Mean of ``first - second``, image by image, with its interval.
 
-    Two methods on the same images differ by far less than images do from each other: this
-    interval is the one that tells them apart.
+    Images differ from each other far more than two methods differ on the same image. So this
+    interval separates methods that the intervals of their means do not.
     """
     return bootstrap([a - b for a, b in zip(first, second, strict=True)])

@@ -13,8 +13,8 @@ from napari.layers import Image
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
-from napari_swintormer.evaluation.residual import blocks, pair_of_planes, residual_region
-from napari_swintormer.events import Clock, Progress
+from napari_swintormer.evaluation.residual import fill_residual, pair_of_planes
+from napari_swintormer.events import Progress
 from napari_swintormer.plugin.layers.layer_data import LayerSource, full_resolution
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.tiling.plan import size_text
@@ -68,12 +68,6 @@ def _iter_residual(
     source: LayerSource, result: Any
 ) -> Generator[Progress, None, NDArray[np.float32]]:
     """Compute the residual region by region; `result` has the shape and axes of the source."""
-    blurred, sharp = pair_of_planes(source.data, result, source.axes)
-    regions, out = blocks(blurred.shape), np.zeros(source.data.shape, np.float32)
-    clock = Clock(len(blurred) * len(regions), "regions")
-    for plane in range(len(blurred)):
-        for y, x in regions:
-            left = residual_region(blurred, sharp, plane, y, x).residual
-            blurred.write_beside(out, plane, y, x, left)
-            yield clock.after(1)
+    out = np.zeros(source.data.shape, np.float32)
+    yield from fill_residual(*pair_of_planes(source.data, result, source.axes), out)
     return out

@@ -1,4 +1,3 @@
-import csv
 import math
 import shutil
 
@@ -75,26 +74,9 @@ def test_large_images_are_cut_to_their_centre(tmp_path):
     assert np.array_equal(larger.blurred[7:519, 4:516], pair.blurred)
 
 
-def test_real_pairs_come_from_their_table(photos):
-    table = photos / "pairs.csv"
-    with table.open("w", newline="") as file:
-        csv.writer(file).writerows([["blurred", "sharp", "set"], ["a.png", "b.png", "leaves"]])
-    (pair,) = synthetic.real_pairs(table)
-    assert (pair.set, pair.name, pair.axes, pair.fit_intensity) == ("leaves", "a", "YXS", True)
-    np.testing.assert_array_equal(pair.sharp, np.asarray(Image.open(photos / "b.png")))
-
-
-def test_bad_input_is_named(photos, tmp_path):
+def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(FileError, match=r"There is no image in .*\.tif"):
         next(synthetic.blurred_pairs(tmp_path / "nothing", "photo"))
-    table = tmp_path / "pairs.csv"
-    table.write_text("blurred,reference,set\n")
-    with pytest.raises(FileError, match=r"no column 'sharp' \(got \['blurred', 'reference'"):
-        next(synthetic.real_pairs(table))
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "small.png")
-    table.write_text(f"blurred,sharp,set\n{photos / 'a.png'},small.png,leaves\n")
-    with pytest.raises(FileError, match=r"same shape \(got \(40, 60, 3\) and \(9, 9\)\)"):
-        next(synthetic.real_pairs(table))
 
 
 def test_blank_fields_hold_the_noise_that_they_claim():
