@@ -195,7 +195,7 @@ def test_views_that_do_not_fit_end_in_a_sentence(
     model: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     right, left = views(40, 50)
-    with pytest.raises(SettingsError, match="Give the right view as the image and the left one"):
+    with pytest.raises(SettingsError, match="Give the right view as the image and the left view"):
         deblur(right, model)
     with pytest.raises(SettingsError, match="restores a single image"):
         deblur(right, tiny_weights, second_view=left)

@@ -138,9 +138,9 @@ def test_a_folder_of_the_time_of_the_public_model_is_read(denoiser, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"block_out_channels": [10**9] * 4}, "a prior cannot be"),
-        ({"down_block_types": ["os.system"] * 4}, "a prior cannot be"),
-        ({"block_out_channels": "many"}, "does not describe"),
+        ({"block_out_channels": [10**9] * 4}, "at key 'block_out_channels.0'"),
+        ({"down_block_types": ["os.system"] * 4}, "at key 'down_block_types.0'"),
+        ({"block_out_channels": "many"}, "no U-Net of a prior at key 'block_out_channels'"),
         ({"block_out_channels": [32, 64, 64, 96]}, "has the shape"),
         ({"layers_per_block": 1}, "unexpected key"),
         ({"layers_per_block": 3}, "lacks the key"),

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from napari_swintormer import __version__
-from napari_swintormer.errors import SettingsError
+from napari_swintormer.errors import SettingsError, one_line
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.prior.prior_settings import PriorSettings
@@ -204,6 +211,13 @@ class ForeignCard(ModelCard):
 
     architecture: Line = ""  # type: ignore[assignment]
     network: ForeignNetwork  # type: ignore[assignment]
+
+
+def first_problem(error: ValidationError) -> str:
+    """Describe the first problem of a card or settings: the key, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "card"
+    return f"at key {key!r}: {one_line(first['msg'].removeprefix('Value error, '))}"
 
 
 def card_name(path: Path, default: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.imaging.intensity import IntensityConvention
-from napari_swintormer.models.files.card import ModelCard, card_name
+from napari_swintormer.models.files.card import ModelCard, card_name, first_problem
 from napari_swintormer.models.files.pickles import state_dict_in
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.network.swintormer import Swintormer
@@ -140,11 +140,8 @@ def _infer_settings(
             softmax="released",
         )
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "sizes"
-        what = problem["msg"].removeprefix("Value error, ").rstrip(".")
         raise WeightsError(
-            f"{source} describes a network that cannot be built ({where}): {what}."
+            f"{source} describes a network that cannot be built {first_problem(error)}."
         ) from error
 
 

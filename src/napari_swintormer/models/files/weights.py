@@ -20,7 +20,12 @@ from pydantic import ValidationError
 
 from napari_swintormer.errors import OutputError, WeightsError, one_line
 from napari_swintormer.imaging.formats.writing import disk_errors
-from napari_swintormer.models.files.card import FORMAT_VERSION, ForeignCard, ModelCard
+from napari_swintormer.models.files.card import (
+    FORMAT_VERSION,
+    ForeignCard,
+    ModelCard,
+    first_problem,
+)
 from napari_swintormer.models.files.kinds import CARD_KEY, FOREIGN_KEY, Kind, detect, read_header
 
 if TYPE_CHECKING:
@@ -197,10 +202,8 @@ def _parse_card(path: Path, header: Mapping[str, Any]) -> ModelCard:
             )
         return kind.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "card"
         raise WeightsError(
-            f"The model card in {path} is not valid at key {key!r}: {one_line(first['msg'])}."
+            f"The model card in {path} is not valid {first_problem(error)}."
         ) from error
     except (json.JSONDecodeError, RecursionError) as error:
         raise WeightsError(f"The model card in {path} is not valid JSON.") from error

@@ -1,19 +1,22 @@
-"""The paper's prior: latent diffusion for super-resolution, on the image's own grid.
+"""The paper's prior: latent diffusion for super-resolution, on the grid of the image.
 
-Its parameters, 113.6 million, come from the Hugging Face hub, from a folder in diffusers' form, or
-from a checkpoint of the original code; always as data.
+Its 113.6 million parameters come from the Hugging Face hub, from a folder in the form of diffusers,
+or from a checkpoint of the original code. They are always read as data.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from napari_swintormer.errors import FileError, WeightsError
+from napari_swintormer.errors import FileError, WeightsError, one_line
+from napari_swintormer.models.files.card import first_problem
+from napari_swintormer.models.files.kinds import PICKLE_SUFFIXES
+from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.prior.compvis import convert_compvis, read_checkpoint
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 
@@ -24,57 +27,42 @@ if TYPE_CHECKING:
     from napari_swintormer.models.prior.sampling import NoiseSource
     from napari_swintormer.models.stepwise import Stepwise
 
-_CHECKPOINTS = (".ckpt", ".pt", ".pth")
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _CONFIG_LIMIT = 2**20  # bytes
-# What of a folder's configuration we take, and how large its numbers may be.
-_CONFIG_NUMBERS = {
-    "in_channels": 64,
-    "out_channels": 64,
-    "layers_per_block": 8,
-    "attention_head_dim": 4096,
-    "norm_num_groups": 4096,
-}
-# The public folder was written in 2022.
-_ATTENTION_NAMES = {
-    "query": "to_q",
-    "key": "to_k",
-    "value": "to_v",
-    "proj_attn": "to_out.0",
-}
-_BLOCK_TYPES = ("DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D")
+# the public folder, of 2022, has the names before the arrow
+_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 class LdmPrior(nn.Module):
-    """Samples ``z0`` in three channels, as large as the image.
+    """A `Prior` that samples ``z0``: three channels, as large as the image.
 
     Parameters
     ----------
     denoiser
-        Of `load_denoiser`: predicts the noise in the first three channels of its input from all
-        six; the other three are the blurred image.
+        Predicts the noise in the first three channels of its input; the other three channels are
+        the blurred image.
     settings
         Steps and windows.
     sha256
-        Of the file that its parameters come from.
+        SHA-256 of the file of its parameters.
     """
 
     alignment = 1
     factor = 1
+    schedule = Schedule.make()
 
     def __init__(self, denoiser: nn.Module, settings: LdmPriorSettings, sha256: str = "") -> None:
         super().__init__()
         self.denoiser = denoiser
         self.settings = settings
         self.sha256 = sha256
-        self.schedule = Schedule.make()
 
     def plan(self, steps: int) -> SamplingPlan:
         """Plan a sampling; DDIM takes the steps of the released script."""
-        solver, eta = self.settings.solver, self.settings.eta
+        solver = self.settings.solver
         if solver == "ddim":
             return SamplingPlan.leading(
-                self.schedule, steps, prediction="noise", solver=solver, eta=eta
+                self.schedule, steps, prediction="noise", solver=solver, eta=self.settings.eta
             )
         return SamplingPlan.trailing(
             self.schedule, self.settings.start, steps, prediction="noise", solver=solver
@@ -124,7 +112,7 @@ def _starts(length: int, window: int, shift: int) -> list[int]:
 
 
 def _border_distance(height: int, width: int) -> Tensor:
-    """Distance to the nearest border of every pixel of a window, at least one half."""
+    """Distance of every pixel of a window to its nearest border, at least one half."""
     y, x = (torch.arange(n) + 0.5 for n in (height, width))
     y, x = torch.minimum(y, height - y), torch.minimum(x, width - x)
     return torch.minimum(y[:, None], x[None, :])
@@ -136,8 +124,8 @@ def load_prior(source: str, settings: LdmPriorSettings) -> LdmPrior:
     Parameters
     ----------
     source
-        Id on the Hugging Face hub (fetched once, with progress, unless ``HF_HUB_OFFLINE=1``), a
-        folder in diffusers' form (the U-Net's own, or the one above it), or a ``.ckpt`` file.
+        Id on the Hugging Face hub (fetched once, unless ``HF_HUB_OFFLINE=1``), a folder in the form
+        of diffusers (the folder of the U-Net, or the one above it), or a checkpoint file.
     settings
         Steps and windows.
 
@@ -146,33 +134,19 @@ def load_prior(source: str, settings: LdmPriorSettings) -> LdmPrior:
     FileError
         There is no such file, or it cannot be fetched.
     WeightsError
-        What is there is not such a prior.
+        The file is damaged, or holds another network.
     """
-    from napari_swintormer.models.files.weights import file_sha256
-
-    denoiser, file = load_denoiser(source)
+    path = Path(source).expanduser()
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        denoiser, file = _load_checkpoint(path), path
+    else:
+        denoiser, file = _load_folder(path if path.is_dir() else _fetch(source))
     if (denoiser.config.in_channels, denoiser.config.out_channels) != (6, 3):
         raise WeightsError(
-            f"The denoiser in {file} takes {denoiser.config.in_channels} channels and gives "
+            f"The denoiser in {file} takes {denoiser.config.in_channels} channels and returns "
             f"{denoiser.config.out_channels}; a prior needs 6 and 3. Use one for super-resolution."
         )
     return LdmPrior(denoiser, settings, file_sha256(file))
-
-
-def load_denoiser(source: str) -> tuple[Any, Path]:
-    """Load diffusers' ``UNet2DModel`` in evaluation mode, on the CPU; see `load_prior`.
-
-    Returns
-    -------
-    denoiser, file
-        The file is that of its parameters.
-    """
-    path = Path(source).expanduser()
-    if path.suffix.lower() in _CHECKPOINTS:
-        return _load_checkpoint(path), path
-    if not path.is_dir():
-        path = _fetch(source)
-    return _load_folder(path)
 
 
 def build_denoiser(config: Mapping[str, Any]) -> Any:
@@ -192,8 +166,7 @@ def _load_checkpoint(path: Path) -> Any:
             f"The checkpoint {path} is damaged, or holds more than plain weights and is not opened "
             "for safety."
         ) from error
-    config, state = convert_compvis(content, str(path))
-    return _filled(config, state, path)
+    return _filled(*convert_compvis(content, str(path)), path)
 
 
 def _load_folder(folder: Path) -> tuple[Any, Path]:
@@ -202,7 +175,8 @@ def _load_folder(folder: Path) -> tuple[Any, Path]:
     file = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if file is None or not (folder / "config.json").is_file():
         raise FileError(
-            f"{folder} holds no U-Net in diffusers' form: it needs config.json and {_WEIGHTS[0]}."
+            f"{folder} holds no U-Net in the form of diffusers: it needs config.json and "
+            f"{_WEIGHTS[0]}."
         )
     config = _read_config(folder / "config.json")
     try:
@@ -217,15 +191,23 @@ def _load_folder(folder: Path) -> tuple[Any, Path]:
     return _filled(config, {_present_name(key): value for key, value in state.items()}, file), file
 
 
+def _present_name(key: str) -> str:
+    """Return the name that a part of attention has in diffusers since 2023."""
+    if ".attentions." in key:
+        for before, now in _ATTENTION_NAMES.items():
+            key = key.replace(f".{before}.", f".{now}.")
+    return key
+
+
 def _filled(config: Mapping[str, Any], state: Mapping[str, Tensor], file: Path) -> Any:
-    """Build the denoiser and give it its parameters; nothing is allocated before they fit."""
+    """Build the denoiser and give it its parameters; allocates nothing unless they fit."""
     try:
         with torch.device("meta"):
             denoiser = build_denoiser(config)
         expected = {key: tensor.shape for key, tensor in denoiser.state_dict().items()}
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise WeightsError(
-            f"The U-Net of {file} cannot be built ({_one_line(error)}). Use another one."
+            f"The U-Net of {file} cannot be built ({one_line(error)}). Use another one."
         ) from error
     for key in sorted(expected.keys() ^ state.keys()):
         problem = "lacks the key" if key in expected else "has the unexpected key"
@@ -241,62 +223,52 @@ def _filled(config: Mapping[str, Any], state: Mapping[str, Tensor], file: Path) 
     return denoiser.eval().requires_grad_(False)
 
 
-def _present_name(key: str) -> str:
-    """Give a part of attention the name that it has in diffusers since 2023."""
-    if ".attentions." in key:
-        for before, now in _ATTENTION_NAMES.items():
-            key = key.replace(f".{before}.", f".{now}.")
-    return key
+_Channels = Annotated[int, Field(ge=1, le=4096)]
+
+
+class _UNetConfig(BaseModel):
+    """What we take from the configuration of a folder, which anyone may have written."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    in_channels: int | None = Field(None, ge=1, le=64)
+    out_channels: int | None = Field(None, ge=1, le=64)
+    layers_per_block: int | None = Field(None, ge=1, le=8)
+    attention_head_dim: _Channels | None = None
+    norm_num_groups: _Channels | None = None
+    block_out_channels: Annotated[tuple[_Channels, ...], Field(min_length=1, max_length=8)]
+    down_block_types: tuple[Literal["DownBlock2D", "AttnDownBlock2D"], ...]
+    up_block_types: tuple[Literal["UpBlock2D", "AttnUpBlock2D"], ...]
+    norm_eps: float = 1e-5
+    downsample_padding: int = 1
+    flip_sin_to_cos: bool = True
+    freq_shift: int = 0
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read the sizes of a U-Net from a folder's configuration, which anyone may have written."""
     try:
         if path.stat().st_size > _CONFIG_LIMIT:
-            raise ValueError("too large")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        config: dict[str, Any] = {
-            key: int(found[key]) for key in _CONFIG_NUMBERS if found.get(key) is not None
-        }
-        config["block_out_channels"] = tuple(int(c) for c in found["block_out_channels"])
-        for key in ("down_block_types", "up_block_types"):
-            config[key] = tuple(str(kind) for kind in found[key])
-        config["norm_eps"] = float(found.get("norm_eps", 1e-5))
-        config["downsample_padding"] = int(found.get("downsample_padding", 1))
-        config["flip_sin_to_cos"] = bool(found.get("flip_sin_to_cos", True))
-        config["freq_shift"] = int(found.get("freq_shift", 0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WeightsError(f"{path} does not describe a U-Net ({_one_line(error)}).") from error
-    numbers = all(1 <= config.get(key, 1) <= most for key, most in _CONFIG_NUMBERS.items())
-    channels = config["block_out_channels"]
-    kinds = {*config["down_block_types"], *config["up_block_types"]}
-    if (
-        not numbers
-        or not 1 <= len(channels) <= 8
-        or not all(1 <= c <= 4096 for c in channels)
-        or not kinds <= set(_BLOCK_TYPES)
-    ):
-        raise WeightsError(f"{path} describes a U-Net that a prior cannot be (got {config}).")
-    return config
+            raise WeightsError(f"{path} is too large for the description of a U-Net.")
+        config = _UNetConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FileError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValidationError as error:
+        raise WeightsError(
+            f"{path} describes no U-Net of a prior {first_problem(error)}."
+        ) from error
+    return config.model_dump(exclude_none=True)
 
 
 def _fetch(source: str) -> Path:
-    """Fetch a model from the hub, or find it among those fetched before."""
+    """Fetch a model from the hub, or find it in the hub's cache."""
     from huggingface_hub import snapshot_download
 
+    files = [f"unet/{name}" for name in ("config.json", *_WEIGHTS)]
     try:
-        return Path(
-            snapshot_download(
-                source, allow_patterns=[f"unet/{n}" for n in ("config.json", *_WEIGHTS)]
-            )
-        )
+        return Path(snapshot_download(source, allow_patterns=files))
     except Exception as error:  # the hub's client raises whatever its parts do
         raise FileError(
             f"The prior {source!r} is no folder or file here, and it could not be fetched from the "
-            f"Hugging Face hub ({_one_line(error)[:200]}). Connect to the internet and unset "
+            f"Hugging Face hub ({one_line(error)}). Connect to the internet and unset "
             "HF_HUB_OFFLINE, name a folder or .ckpt file, or use prior='off'."
         ) from error
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split()).rstrip(".")

@@ -1,8 +1,8 @@
 """Noise that depends on seed, plane, sample, step and position, never on the order of work.
 
-A counter-based generator (Philox 4 × 32, 10 rounds; Salmon et al., SC 2011) turns the position of
-every value into the value itself. So tiles share their noise where they overlap, and any order of
-tiles, batch size and number of workers gives the same.
+A counter-based generator (Philox 4 × 32, 10 rounds; Salmon et al., SC 2011) computes each value
+from its position. So tiles share their noise where they overlap, for any order of tiles, batch size
+and number of workers.
 """
 
 from __future__ import annotations
@@ -22,21 +22,11 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
-_STEPS = 2**16  # more than any sampling takes; leaves as many numbers for samples
+_STEPS = 2**16  # more than any sampling takes; the other 16 bits of the number count samples
 
 
 class TileOrigin(NamedTuple):
-    """Where a tile begins, and which of several samples is wanted there.
-
-    Attributes
-    ----------
-    plane
-        Number of its plane.
-    y, x
-        First row and first column there, in pixels.
-    sample
-        Each has noise of its own.
-    """
+    """The first row and column of a tile in its plane, in pixels, and the number of the sample."""
 
     plane: int
     y: int
@@ -46,16 +36,16 @@ class TileOrigin(NamedTuple):
 
 @dataclass(frozen=True)
 class TileNoise:
-    """Draws the noise of a batch of tiles; equal origins get equal noise.
+    """Draws the noise of a batch of tiles.
 
     Attributes
     ----------
     seed
         Not negative.
     origins
-        One per tile.
+        One per tile; equal origins get equal noise.
     factor
-        Pixels of the image per pixel of the noise; the origins are multiples of it.
+        Pixels of the image per pixel of the noise; divides the origins.
     """
 
     seed: int
@@ -63,16 +53,11 @@ class TileNoise:
     factor: int = 1
 
     def __call__(self, step: int, like: torch.Tensor) -> torch.Tensor:
-        """Draw the noise of a step, in the shape ``(B, C, h, w)`` and on the device of `like`."""
-        _, channels, height, width = like.shape
+        """Draw the noise of a step, with the shape ``(B, C, h, w)`` and the device of `like`."""
+        shape = (like.shape[1], like.shape[2], like.shape[3])
         noise = [
             gaussian_noise(
-                self.seed,
-                plane,
-                step,
-                (channels, height, width),
-                (y // self.factor, x // self.factor),
-                sample,
+                self.seed, plane, step, shape, (y // self.factor, x // self.factor), sample
             )
             for plane, y, x, sample in self.origins
         ]
@@ -91,19 +76,12 @@ def gaussian_noise(
 
     Parameters
     ----------
-    seed, plane, step
-        Which image; not negative.
+    seed, plane, step, sample
+        Choose the endless image; not negative, `sample` less than 2**16.
     shape
         ``(C, h, w)`` of the region.
     origin
-        Its first row and first column, not negative.
-    sample
-        Less than 2**16; every sample is an image of its own.
-
-    Returns
-    -------
-    NDArray
-        ``(C, h, w)`` float32; a value depends on its channel, row and column in the endless image.
+        First row and column of the region, not negative.
 
     Examples
     --------
@@ -113,7 +91,7 @@ def gaussian_noise(
     True
     """
     channels, height, width = shape
-    groups = -(-channels // 4)  # one counter gives four values: four channels of one pixel
+    groups = -(-channels // 4)  # one counter gives four channels of a pixel
     counter = np.zeros((4, groups, height, width), np.uint64)
     counter[0] = origin[1] + np.arange(width, dtype=np.uint64)
     counter[1] = (origin[0] + np.arange(height, dtype=np.uint64))[:, None]
@@ -121,7 +99,7 @@ def gaussian_noise(
     counter[3] = step + _STEPS * sample
     key = np.random.SeedSequence((seed, plane)).generate_state(2, np.uint32)
     bits = philox(counter, (int(key[0]), int(key[1])))
-    # two uniform numbers make two normal ones (Box and Muller); the first is never 0
+    # two uniform numbers give two normal numbers (Box and Muller); the first is never 0
     radius = np.sqrt(-2 * np.log((bits[0::2] + 1.0) * 2.0**-32))
     angle = bits[1::2] * (2 * np.pi * 2.0**-32)
     normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)])  # (2, 2, groups, h, w)
@@ -130,20 +108,7 @@ def gaussian_noise(
 
 
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
-    """Turn counters into random bits.
-
-    Parameters
-    ----------
-    counter
-        ``(4, ...)``, four numbers of 32 bits each.
-    key
-        Two numbers of 32 bits.
-
-    Returns
-    -------
-    NDArray
-        Of the shape of `counter`: four random numbers of 32 bits for each counter.
-    """
+    """Turn counters ``(4, ...)`` of 32-bit numbers into random 32-bit numbers of the same shape."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
