@@ -17,7 +17,7 @@ PACKAGE = Path(napari_swintormer.__file__).parent
 # Each room may import the rooms of the lines above it, see docs/architecture.md. Rooms of one
 # line do not know each other, but for the pairs in BESIDE.
 LINES = [
-    {"errors", "events", "sample"},
+    {"errors", "events", "openmp", "sample"},
     {"settings"},
     {"imaging", "tiling", "optics"},
     {"models"},

@@ -6,7 +6,6 @@ the manifest) imports neither torch nor Qt.
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,6 @@ if TYPE_CHECKING:
     from napari_swintormer.models.catalogue import list_models, load_model
     from napari_swintormer.training.data.check import check_pairs
     from napari_swintormer.training.loop.train import train
-
-# GNU OpenMP's threads spin while they wait for each other. On a computer that has other work too,
-# a viewer's window for one, they keep off the very thread they wait for: a hundred times slower.
-# Read when torch is loaded; whoever set something keeps it.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -10,6 +10,7 @@ import typer
 from napari_swintormer.cli.common import Overwrite, resumable
 from napari_swintormer.cli.options import with_options
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.openmp import import_torch
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import with_preferences
 
@@ -122,6 +123,7 @@ def benchmark(
     from rich.console import Console
     from rich.table import Table
 
+    import_torch()
     from napari_swintormer.evaluation.benchmark.report import run_benchmark, table
 
     settings = DeblurSettings(**options)

@@ -32,6 +32,7 @@ from napari_swintormer.models.files.weights import (
     written_beside,
 )
 from napari_swintormer.models.foreign import programs, spandrel_networks
+from napari_swintormer.openmp import import_torch
 from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DEFAULT_MODEL
 from napari_swintormer.settings.preferences import models_folder
 
@@ -183,6 +184,7 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
         The model needs a prior that its card does not describe, or it is a program that the user
         does not trust.
     """
+    import_torch()
     from napari_swintormer.models.foreign.adapter import ForeignRestorer
     from napari_swintormer.models.restorer import Restorer
 

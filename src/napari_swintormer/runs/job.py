@@ -39,6 +39,7 @@ from napari_swintormer.models.prior.prior_settings import (
     LDM_BYTES_PER_PIXEL,
     LdmPriorSettings,
 )
+from napari_swintormer.openmp import import_torch
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings
 from napari_swintormer.tiling.plan import DeviceMemory, Plan, RestorerProfile, make_plan
@@ -172,9 +173,9 @@ class Job:
         SettingsError
             The device or the precision is not there, or memory is too small for a single tile.
         """
+        recipe = self._recipe()
         from napari_swintormer.engine import local
 
-        recipe = self._recipe()
         if recipe.batch_size is None and journal is not None:
             recipe = replace(recipe, batch_size=journal.batch_size)
         with closing(recipe.make_team()) as runner:
@@ -208,10 +209,10 @@ class Job:
         RestoredRegion
             See `napari_swintormer.engine.region`.
         """
+        recipe = replace(self, settings=replace(self.settings, uncertainty=False))._recipe()
         from napari_swintormer.engine.region import restore_region
 
-        certain = replace(self, settings=replace(self.settings, uncertainty=False))
-        with closing(certain._recipe().make()) as runner:
+        with closing(recipe.make()) as runner:
             return (
                 yield from restore_region(
                     self.plan, self.planes, self.ranges, runner, position, region
@@ -254,21 +255,23 @@ class Job:
         resources
             What a block takes of the worker of a cluster while it is restored.
         """
+        recipe = self._recipe()
         from napari_swintormer.engine import graph
 
-        planes = planes or self.planes
-        return graph.lazy(self.plan, planes, self.ranges, self._recipe(), resources)
+        return graph.lazy(self.plan, planes or self.planes, self.ranges, recipe, resources)
 
     def lazy_with_deviation(
         self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
     ) -> tuple[da.Array, da.Array]:
         """Restore a dask array when asked for, and tell how the samples differ; see `lazy`."""
+        recipe = self._recipe()
         from napari_swintormer.engine import graph
 
         planes = planes or self.planes
-        return graph.lazy_with_deviation(self.plan, planes, self.ranges, self._recipe(), resources)
+        return graph.lazy_with_deviation(self.plan, planes, self.ranges, recipe, resources)
 
     def _recipe(self) -> RunnerRecipe:
+        import_torch()
         from napari_swintormer.engine.runners import RunnerRecipe
 
         if self.restorer is not None:
@@ -306,6 +309,7 @@ class Job:
 
         Holds no time: equal runs write equal bytes.
         """
+        import_torch()
         import torch
 
         from napari_swintormer.engine import devices

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Event, Notice, Progress
+from napari_swintormer.openmp import import_torch
 from napari_swintormer.terminal import finish
 from napari_swintormer.training.loop.checkpoint import FILE_NAME as CHECKPOINT
 from napari_swintormer.training.train_settings import NETWORKS, TrainSettings
@@ -158,6 +159,7 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     if settings.stage == "prior":
         yield from _iter_stages(settings)
         return
+    import_torch()
     from napari_swintormer.engine.devices import resolve_device
     from napari_swintormer.training.loop.processes import join_processes
     from napari_swintormer.training.loop.trainer import Trainer
