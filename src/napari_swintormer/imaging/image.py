@@ -40,8 +40,8 @@ class Image:
     path: Path  # file or folder that the image comes from, or goes to
     pixel_size: dict[str, float] = field(default_factory=dict)  # by axis, where it is known
     unit: dict[str, str] = field(default_factory=dict)  # by axis, such as "micrometer"
-    _close: Callable[[], None] | None = None
     levels: tuple[Any, ...] = ()  # coarser levels of a pyramid, finest first, like `data`
+    _close: Callable[[], None] | None = None
 
     @property
     def name(self) -> str:

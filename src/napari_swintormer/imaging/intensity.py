@@ -1,4 +1,4 @@
-"""Intensities of an image to the unit range of a network, and exactly back.
+"""Turn the intensities of an image into the unit range of a network, and exactly back.
 
 Most photographs fill their range; microscopy rarely does: a camera offset of 100, a background that
 fills 99.95 % of the pixels, beads at 5000, a few hot pixels at 65535. The range is therefore
@@ -6,11 +6,11 @@ measured on a sample of the image, which does not depend on how the image is sto
 
 1. A pixel counts at most as bright as its brightest neighbour (`_despeckle`). Hot pixels stand
    alone, structure in a blurred image never does.
-2. The range ends at the intensity that 99.9 % of the pixels lie below (`IntensityConvention.high`),
-   or that 99 % of the *structure* lies below, whichever is more (`_upper_end`). Structure rises
-   above its surroundings by more than five times the noise. Without it, 99.9 % of an image of
-   sparse beads is background: the range would span its noise, and the beads would be clipped.
-   Where structure covers a tenth of the image or more, it adds nothing.
+2. The range ends at a percentile of the pixels, the 99.9th by default, or at the 99th percentile of
+   the *structure*, whichever is more (`_upper_end`). Structure rises above its surroundings by more
+   than five times the noise. Without this rule, the range of an image of sparse beads would span
+   the noise of its background, and the beads would be clipped. Where structure covers a tenth of
+   the image or more, the rule adds nothing.
 
 The lower end follows from the same rules on the negated image.
 """
@@ -152,9 +152,8 @@ class IntensityRange:
 def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[IntensityRange]:
     """Measure the intensity range of every plane; planes of one group share the object.
 
-    It reads at most 64 regions of 192 x 192 pixels per group of planes (4 where every plane of a
-    long stack is a group). Their positions depend on the shape of the image alone. A part of an
-    image has the ranges of the whole image.
+    It reads at most 64 regions of 192 x 192 pixels per group, or 4 where the groups are many. Their
+    positions depend on the shape of the image alone. Part of an image has the ranges of the whole.
     """
     numbers, planes = planes.numbers, planes.whole
     groups: dict[int, list[int]] = {}

@@ -25,8 +25,8 @@ Scope = Literal["image", "channel", "plane"]
 class Planes:
     """An image of any axes, read and written as ``(C, Y, X)`` planes.
 
-    Red, green and blue form one plane of C = 3 for a model of three channels, and one plane of
-    C = 1 each for a model of one channel. Every index of T, C and Z is a plane of its own: channels
+    For a model of three channels, red, green and blue form one plane of C = 3. For a model of one
+    channel, each is a plane of C = 1. Every index of T, C and Z is a plane of its own: channels
     of a microscope show different things and are never mixed. An alpha sample (the last of two or
     four) belongs to no plane; `write` copies it.
 

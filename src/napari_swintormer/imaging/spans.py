@@ -29,8 +29,8 @@ def parse_planes(text: str, axes: str, shape: Sequence[int]) -> Spans:
         found = re.fullmatch(r"\s*([TCZtcz])\s*=\s*(?:(\d+)|(\d*):(\d*))\s*", part)
         if found is None:
             raise ImageError(
-                f"planes names no planes (got planes={text!r}). Write planes='Z=2:5' for the "
-                "planes 2, 3 and 4 along Z, 'T=0' for one."
+                f"planes must name planes along T, C or Z (got planes={text!r}). "
+                "Write planes='Z=2:5' for the planes 2, 3 and 4 along Z, 'T=0' for one."
             )
         letter, one, first, stop = found.groups()
         axis = letter.upper()
@@ -42,8 +42,8 @@ def parse_planes(text: str, axes: str, shape: Sequence[int]) -> Spans:
         if not 0 <= span[0] < span[1] <= length or axis in spans:
             there = f"its planes are 0 to {length - 1}" if length else "it has no such axis"
             raise ImageError(
-                f"The image has no planes {part.strip()} once ({there}; got planes={text!r}). "
-                "Choose others."
+                f"The planes {part.strip()} do not exist, or are named twice ({there}; "
+                f"got planes={text!r}). Choose others."
             )
         spans[axis] = span
     return spans

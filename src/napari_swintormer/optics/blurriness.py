@@ -1,9 +1,8 @@
 """How blurred an image is, region by region, and whether the blur has a direction.
 
-Let a Gaussian of width s blur an edge. A Gaussian derivative of width a then sees the slope
-``1 / sqrt(s² + a²)`` at the middle of the edge, times the height of the edge. The slopes at two
-widths a < b therefore give s by their ratio ``R = slope_a / slope_b`` alone (the idea of
-re-blurring):
+Let a Gaussian of width s blur an edge of height 1. At the middle of the edge, a Gaussian derivative
+of width a then sees the slope ``1 / sqrt(s² + a²)``. The slopes at two widths a < b therefore give
+s by their ratio ``R = slope_a / slope_b`` alone (the idea of re-blurring):
 
     s² = (b² − R² a²) / (R² − 1).
 

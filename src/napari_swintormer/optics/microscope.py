@@ -6,7 +6,7 @@ than the microscope in focus shows.
 
 In transmitted light the object is taken to be weak: it absorbs and delays little. The image is then
 linear in the object, even where the light is partly coherent. Let P be the pupil of the objective
-and S the part of it that the condenser lights, with h and g the Fourier transforms of P and of P·S.
+and S the part of it that the condenser lights. Let h and g be the Fourier transforms of P and P·S.
 The sum over all points of the condenser gives the PSF ``Re(h g*)`` for absorption and ``Im(h g*)``
 for phase. With a condenser as wide as the objective (S = 1) this is the incoherent ``|h|²``. A
 narrower condenser gives negative lobes: out of focus, dark turns to bright. The approximation

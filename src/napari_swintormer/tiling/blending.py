@@ -56,8 +56,7 @@ class Blending:
     def __post_init__(self) -> None:
         if self.blend not in ("uniform", "smooth"):
             raise TilingError(
-                f"there is no such way of blending tiles (got blend={self.blend!r}). "
-                "Use 'uniform' or 'smooth'."
+                f"blend is unknown (got blend={self.blend!r}). Use 'uniform' or 'smooth'."
             )
 
     def weights(self, tile: Region) -> NDArray[np.float32] | None:

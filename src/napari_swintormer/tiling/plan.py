@@ -149,8 +149,8 @@ def make_plan(
 def _engine_bytes(grid: TileGrid, channels: int, n_views: int, itemsize: int, depth: int) -> int:
     """Count the bytes of main memory that the engine takes beside its batch.
 
-    With C channels, V views, rows of X pixels, blocks of B pixels whose tiles reach over an area S
-    and m rows below the block, and sums of the depth D::
+    There are C channels, V views, rows of X pixels, blocks of B pixels, and sums of the depth D.
+    The tiles of a block reach over an area S, and m rows below the block::
 
         4·C·D·m·(X + margins)          sums of one row of blocks that reach into the next row
         C·S·V·(itemsize + 12)          the next block: as read, on its way to unit intensities

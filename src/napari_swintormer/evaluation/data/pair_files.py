@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError
+from napari_swintormer.imaging.formats.registry import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".zarr")
 ABOUT = "benchmark.json"
 """File that `recipes/make_benchmark.py` writes beside the folders of a set."""
 DPDD_TEST_IMAGES = 76

@@ -35,7 +35,7 @@ class Npy(Format):
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise FileError(f"{path} is no NumPy file of numbers ({error}).") from error
+            raise FileError(f"{path} is not a NumPy file of numbers ({error}).") from error
         axes = resolve_axes(mapped.shape, mapped.dtype, axes)
         order: Literal["C", "F"] = "C" if mapped.flags.c_contiguous else "F"
         offset = np.array(mapped.offset, np.int64)

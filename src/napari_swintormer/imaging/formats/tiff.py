@@ -59,7 +59,7 @@ class Tiff(Format):
                 data = _segmented(path, series) if flat is None else flat
                 levels = tuple(_coarser_levels(path, tiff, series))
             close = opened.pop_all().close if flat is None or levels else None
-            return Image(data, axes, path, pixel_size, unit, close, levels)
+            return Image(data, axes, path, pixel_size, unit, levels, close)
 
     def limit(self, path: Path, axes: str, shape: Sequence[int], dtype: np.dtype) -> str | None:
         """Refuse data types that OME-XML has no word for, in an OME-TIFF."""

@@ -2,8 +2,8 @@
 
 Planes too large for a viewer to load whole are tiled and get a pyramid: every page has the same
 page of the coarser levels as its SubIFDs. The image is read once. While a level is written, the
-next one is made band by band and waits in a temporary file without a name, so that even a killed
-process leaves nothing behind.
+next one is made band by band. It waits in a temporary file without a name: even a killed process
+leaves nothing behind.
 """
 
 from __future__ import annotations

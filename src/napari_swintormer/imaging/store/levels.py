@@ -15,7 +15,7 @@ from napari_swintormer.imaging.store.pyramid import Pyramid
 from napari_swintormer.imaging.store.sharding import Packing, chunk_name, chunk_of, is_many
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator
     from pathlib import Path
 
     from napari_swintormer.events import Progress
@@ -38,7 +38,7 @@ class Levels:
         numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
         self.arrays: list[Any] = [group[str(number)] for number in numbers]
         self.journal = Journal(folder / JOURNAL)
-        self.pyramid = Pyramid(self.arrays, self._order)
+        self.pyramid = Pyramid(self.arrays, self._order, self._note)
         self._planes_per_chunk = self.journal.numbers[PLANES]
 
     def mark(self, plane: int, row: int, column: int) -> None:
@@ -46,7 +46,7 @@ class Levels:
         chunk = self._chunk(plane, row, column)
         self.journal.note_chunk(chunk_name(0, self.arrays[0], chunk), (plane, row, column))
         if self._is_complete(plane, row, column):
-            self._note(self.pyramid.grow(chunk))
+            self.pyramid.grow(chunk)
 
     def take_up(self) -> int:
         """Compare the files with the journal; count the files to be made again."""
@@ -76,8 +76,8 @@ class Levels:
             packings = [packing for packing in self._packings() if not packing.done]
         n_shards = sum(packing.n_shards for packing in packings)
         clock = Clock(len(missing) + n_shards, "chunks")
-        for made in self.pyramid.make(missing):
-            self._note([made])
+        for level, chunk in missing:
+            self.pyramid.make(level, chunk)
             yield clock.after(1)
         # the coarsest first: a level stays whole until the next coarser one is packed
         for packing in reversed(packings):
@@ -102,10 +102,8 @@ class Levels:
         colours = range(first, first + self._planes_per_chunk)
         return all((colour, row, column) in self.journal.marks for colour in colours)
 
-    def _note(self, made: Iterable[tuple[int, ChunkIndex]]) -> None:
-        """Note chunks of coarser levels as they are made."""
-        for level, chunk in made:
-            self.journal.note_level(chunk_name(level, self.arrays[level], chunk))
+    def _note(self, level: int, chunk: ChunkIndex) -> None:
+        self.journal.note_level(chunk_name(level, self.arrays[level], chunk))
 
     def _packings(self) -> list[Packing]:
         levels = range(len(self.arrays))

@@ -10,7 +10,7 @@ import numpy as np
 from napari_swintormer.imaging.formats.ome_zarr import axis_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,25 +24,25 @@ _COARSEST = 1024
 class Pyramid:
     """The levels of an image; a coarser chunk is made as soon as all that it covers exists.
 
-    Every pixel is the mean of the 2 x 2 pixels of the next finer level that it covers, or of those
-    that exist at the lower and right border. Two chunks are in memory at a time. Chunks may come in
-    any order; none is made twice. `levels` are writable zarr arrays, finest first.
+    Every pixel is the mean of the 2 x 2 finer pixels that it covers, or of fewer at the lower and
+    right border. Two chunks are in memory at a time. Chunks may come in any order; none is made
+    twice. `levels` are writable zarr arrays, finest first; `note` is told the level and number of
+    every coarser chunk that is made.
     """
 
-    def __init__(self, levels: Sequence[Any], axes: str) -> None:
+    def __init__(
+        self, levels: Sequence[Any], axes: str, note: Callable[[int, ChunkIndex], None]
+    ) -> None:
         self.levels = levels
-        self._axes = axes
+        self._axes, self._note = axes, note
         self._existing: list[set[ChunkIndex]] = [set() for _ in levels]
 
     def add(self, level: int, chunk: ChunkIndex) -> None:
         """Take note of an existing chunk."""
         self._existing[level].add(chunk)
 
-    def grow(self, chunk: ChunkIndex) -> Iterator[tuple[int, ChunkIndex]]:
-        """Make the coarser chunks that a new chunk of the finest level completes.
-
-        Yields level and number of each chunk when it is written.
-        """
+    def grow(self, chunk: ChunkIndex) -> None:
+        """Make the coarser chunks that a new chunk of the finest level completes."""
         self.add(0, chunk)
         for level, fine in enumerate(self.levels[:-1]):
             region = _region(fine.shape, fine.chunks, chunk)
@@ -56,8 +56,7 @@ class Pyramid:
                 part not in existing for part in self._covered(level + 1, chunk)
             ):
                 return
-            self._make(level + 1, chunk)
-            yield level + 1, chunk
+            self.make(level + 1, chunk)
 
     def missing(self) -> list[tuple[int, ChunkIndex]]:
         """List the missing coarser chunks, each after the chunks that it is made from."""
@@ -68,17 +67,11 @@ class Pyramid:
             if number > 0 and chunk not in self._existing[number]
         ]
 
-    def make(self, chunks: Sequence[tuple[int, ChunkIndex]]) -> Iterator[tuple[int, ChunkIndex]]:
-        """Make chunks from the list of `missing`; yields each when it is written."""
-        for level, chunk in chunks:
-            self._make(level, chunk)
-            yield level, chunk
-
     def covers(self) -> list[list[int]]:
         """How many pixels of the finest level one pixel of each level covers, per axis."""
         return [[2**n if a in "YX" else 1 for a in self._axes] for n in range(len(self.levels))]
 
-    def _make(self, level: int, chunk: ChunkIndex) -> None:
+    def make(self, level: int, chunk: ChunkIndex) -> None:
         """Make a chunk from the chunks that it covers, one at a time to save memory."""
         coarse, fine = self.levels[level], self.levels[level - 1]
         region = _region(coarse.shape, coarse.chunks, chunk)
@@ -92,6 +85,7 @@ class Pyramid:
             pixels[inside] = halve(np.asarray(fine[finer]), self._axes)
         coarse[region] = pixels
         self.add(level, chunk)
+        self._note(level, chunk)
 
     def _covered(self, level: int, chunk: ChunkIndex) -> Iterator[ChunkIndex]:
         """Give the chunks of the next finer level that a chunk covers."""

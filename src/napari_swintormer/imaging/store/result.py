@@ -167,7 +167,7 @@ class ResultStore:
         files = "1 file" if self.damaged == 1 else f"{self.damaged} files"
         return (
             f"The unfinished run of {self.destination} has {files} that changed on disk or went "
-            "missing; what was there is made again."
+            "missing; their chunks are made again."
         )
 
     @property

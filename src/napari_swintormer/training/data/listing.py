@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_swintormer.errors import TrainingError
+from napari_swintormer.imaging.formats.registry import SUFFIXES
 from napari_swintormer.training.data.pairs import ImagePair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_swintormer.models.catalogue import ImageKind
-
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
 
 
 def list_pairs(
