@@ -58,14 +58,19 @@ def photo(tmp_path) -> Path:
 
 
 def test_help_and_version_import_no_torch():
-    for args in (["--help"], ["--version"], ["deblur", "--help"], ["models"]):
-        program = (
-            f"import sys; sys.argv = ['swintormer', *{args!r}]\n"
-            "from napari_swintormer.cli import main\n"
-            "try: main()\n"
-            "finally: assert 'torch' not in sys.modules and 'zarr' not in sys.modules"
-        )
-        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    program = """
+import sys
+from napari_swintormer.cli import main
+
+for words in (["--help"], ["--version"], ["deblur", "--help"], ["models"]):
+    sys.argv = ["swintormer", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    assert not {"torch", "zarr"} & sys.modules.keys(), words
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
 def test_deblur_equals_the_api(photo, tiny_weights, tmp_path):
@@ -253,10 +258,9 @@ def test_bad_input_is_one_sentence_everywhere(bad, tmp_path, tiny_weights, monke
     assert sorted(tmp_path.rglob("*")) == before  # nothing is left behind
 
 
-@pytest.mark.parametrize("bad", [missing_file, unknown_model])
-def test_bad_input_in_a_real_process(bad, tmp_path, tiny_weights):
+def test_bad_input_in_a_real_process(tmp_path, tiny_weights):
     import_model(tiny_weights)
-    paths, settings, says = bad(tmp_path)
+    paths, settings, says = unknown_model(tmp_path)
     options = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     done = subprocess.run(
         [*COMMAND, "deblur", *paths, *options], check=False, capture_output=True, text=True
@@ -272,9 +276,9 @@ def test_bad_input_in_a_real_process(bad, tmp_path, tiny_weights):
 
 @pytest.fixture
 def stack(tmp_path) -> Path:
-    """Twenty-five planes, each a chunk of the result."""
+    """Nine planes, each a chunk of the result."""
     path = tmp_path / "stack.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 4000, (25, 70, 90), np.uint16))
+    np.save(path, np.random.default_rng(0).integers(0, 4000, (9, 60, 60), np.uint16))
     return path
 
 
@@ -365,7 +369,7 @@ def test_a_stopped_process_goes_on_to_the_same_bytes(number, stack, tiny_weights
         assert "--resume" in errors
         assert "Traceback" not in errors
     assert not out.exists()
-    assert 0 < has_chunks(journal) < 25
+    assert 0 < has_chunks(journal) < 9
     assert swintormer("deblur", stack, out, *options, "--resume")[0] == 0
     assert swintormer("deblur", stack, whole, *options)[0] == 0
     assert content(out) == content(whole)

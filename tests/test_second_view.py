@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +12,12 @@ import tifffile
 import torch
 from pydantic import ValidationError
 from torch.nn import functional
+from typer.testing import CliRunner
 
 from helpers.tiny import tiny_card, tiny_prior_card
 from napari_swintormer import tiling
 from napari_swintormer.api import deblur, deblur_file
+from napari_swintormer.cli import app
 from napari_swintormer.errors import ImageError, OutputError, SettingsError
 from napari_swintormer.imaging.store.result import partial_folder
 from napari_swintormer.models.files.card import ModelCard
@@ -224,24 +224,16 @@ def test_views_that_do_not_fit_end_in_a_sentence(
         )
 
 
-def test_the_command_line_in_a_process(model: Path, tmp_path: Path) -> None:
+def test_the_command_line_takes_the_second_view(model: Path, tmp_path: Path) -> None:
     right, left = views(40, 50)
     names = [tmp_path / f"{name}.tif" for name in ("right", "left", "out")]
     for name, view in zip(names, (right, left), strict=False):
         tifffile.imwrite(name, view)
-
-    def run(*more: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "error", "-m", "napari_swintormer", "deblur"]
-        words = [names[0], names[2], "--model", model, "--precision", "fp32", *more]
-        return subprocess.run(
-            [*command, *map(str, words)], check=False, capture_output=True, text=True
-        )
-
-    refused = run()
-    assert refused.returncode == 2
+    words = ["deblur", names[0], names[2], "--model", model, "--precision", "fp32"]
+    refused = CliRunner().invoke(app, list(map(str, words)))
+    assert refused.exit_code == 2
     assert refused.stderr.startswith("error: The model 'dual' restores a scene from 2 views")
-    assert refused.stderr.count("\n") == 1
-    done = run("--second-view", names[1])
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, [*map(str, words), "--second-view", str(names[1])])
+    assert done.exit_code == 0, done.stderr
     wanted = deblur(right, model, second_view=left, device="cpu", precision="fp32")
     np.testing.assert_array_equal(tifffile.imread(names[2]), wanted)

@@ -177,16 +177,19 @@ def test_the_weights_of_another_computer_must_be_the_same(
         result.compute()
 
 
+def processes(n_workers: int) -> Any:
+    """Start a cluster of processes, with one thread each."""
+    distributed = pytest.importorskip("distributed")
+    return distributed.LocalCluster(
+        n_workers=n_workers, threads_per_worker=1, dashboard_address=None
+    )
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    with (
-        dask.config.set({"distributed.worker.memory.terminate": False}),
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=2, dashboard_address=None
-        ) as processes,
-    ):
-        yield processes
+    """Start one other process, which imports everything again: that takes longer than the work."""
+    with dask.config.set({"distributed.worker.memory.terminate": False}), processes(1) as cluster:
+        yield cluster
 
 
 def test_a_cluster_of_processes_makes_the_same_bits(cluster: Any, tiny_weights: Path) -> None:
@@ -247,8 +250,15 @@ def test_blocks_are_restored_where_there_is_a_gpu() -> None:
     np.testing.assert_array_equal(out, local_result(image, axes, Sharpen(), 1))
 
 
+@pytest.fixture
+def two_workers() -> Iterator[Any]:
+    with dask.config.set({"distributed.worker.memory.terminate": False}), processes(2) as cluster:
+        yield cluster
+
+
+@pytest.mark.slow("engine", "runs", "imaging/store")
 def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(
-    cluster: Any, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_workers: Any, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiling.grid, "_SMALLEST_BLOCK", BLOCK)  # here, where the grid is made
     monkeypatch.setattr(tiling.grid, "_BLOCK_MULTIPLE", BLOCK)
@@ -263,13 +273,13 @@ def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(
 
     for _ in run("local.tif").events():
         pass
-    address, finished = cluster.scheduler_address, 0
+    address, finished = two_workers.scheduler_address, 0
     with closing(run("cluster.tif", scheduler=address).events()) as events:
         for event in events:
             finished += isinstance(event, ChunkFinished)
             if finished == 2:  # the first run is stopped
                 break
-    pid = next(iter(cluster.workers.values())).pid
+    pid = next(iter(two_workers.workers.values())).pid
     for event in run("cluster.tif", scheduler=address, resume=True).events():
         finished += isinstance(event, ChunkFinished)
         if isinstance(event, ChunkFinished) and finished == 5:
