@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 import napari_swintormer
 from helpers.tiny import random_network, tiny_prior_card
 from napari_swintormer.models.files.weights import save_weights
-from napari_swintormer.plugin.deblur.variant_row import picture
+from napari_swintormer.plugin.deblur.variant_row import coloured
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
@@ -108,9 +108,8 @@ def test_a_picture_has_the_colours_of_its_layer(deblur_alone):
         np.array([[[0, 100], [200, 50]]]), colormap="red", contrast_limits=(0, 100)
     )
     look = layer.as_layer_data_tuple()[1]
-    drawn = picture(layer.data, "ZXY", look)  # Y and X the other way round
-    colours = [[drawn.pixelColor(x, y).getRgb()[:3] for x in (0, 1)] for y in (0, 1)]
-    assert colours == [[(0, 0, 0), (255, 0, 0)], [(255, 0, 0), (128, 0, 0)]]
+    drawn = coloured(layer.data, "ZXY", look)  # Y and X the other way round
+    assert drawn.tolist() == [[[0, 0, 0], [255, 0, 0]], [[255, 0, 0], [128, 0, 0]]]
 
 
 def test_the_blur_of_the_view_is_told_and_laid_over_it(deblur_alone, qtbot):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.plugin.layers.view import InView
 from napari_swintormer.plugin.shared.style import button, button_row
-from napari_swintormer.plugin.shared.work import Work
+from napari_swintormer.plugin.shared.work import Work, in_one_step
 
 if TYPE_CHECKING:
     from napari_swintormer.optics.blurriness import Blurriness
@@ -64,7 +64,9 @@ class BlurPanel(QWidget):
         except SwintormerError as error:
             self.work.said.emit(str(error), True)
             return
-        self.work.begin(partial(_estimate, view), take=partial(self._show, view, as_layer))
+        self.work.begin(
+            in_one_step(partial(_estimate, view)), take=partial(self._show, view, as_layer)
+        )
 
     def _show(self, view: InView, as_layer: bool, blur: Blurriness) -> Blurriness:
         self.work.said.emit(blur.describe(), False)
@@ -77,10 +79,9 @@ class BlurPanel(QWidget):
             each.setEnabled(not self.work.running)
 
 
-def _estimate(view: InView) -> Generator[None, None, Blurriness]:
+def _estimate(view: InView) -> Blurriness:
     from napari_swintormer.optics.blurriness import measure_blurriness
 
-    yield from ()  # one step: there is nothing to report on the way
     part = view.source
     planes = Planes(part.data, part.axes, channels=3)
     number = planes.numbers_at(view.position).start

@@ -29,13 +29,7 @@ _DARKER_BRIGHTER = Colormap(
 
 
 class ComparePanel(QWidget):
-    """Buttons that compare a result, or a preview, with the blurred image.
-
-    Parameters
-    ----------
-    viewer
-        Shows both.
-    """
+    """Buttons that compare a result, or a preview, with the blurred image."""
 
     said = Signal(str, bool)
 
@@ -87,15 +81,7 @@ class ComparePanel(QWidget):
         return next((known for known in self._sources if known == active), self._last)
 
     def add(self, layer: Image, source: LayerSource) -> None:
-        """Register a result or a preview that is in the viewer.
-
-        Parameters
-        ----------
-        layer
-            The result.
-        source
-            The blurred image, with the shape and the transform of the result.
-        """
+        """Register a result or a preview, and the blurred image of the same shape and place."""
         self._sources[layer] = source
         self._last = layer
         self.before.setChecked(False)

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 class Preview(Work):
     """Shows a region of the result in its own layer, with the pixels of the whole run.
 
-    Parameters
-    ----------
-    viewer
-        Gets the layer.
-
     Attributes
     ----------
     layer

@@ -64,11 +64,6 @@ class Run:
 class Runs(Work):
     """Starts runs one after the other, and shows each result while it fills in.
 
-    Parameters
-    ----------
-    viewer
-        Gets the layers.
-
     Attributes
     ----------
     ended

@@ -9,10 +9,11 @@ import numpy as np
 from napari.utils.colormaps import ensure_colormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QButtonGroup, QFrame, QHBoxLayout, QScrollArea, QToolButton, QWidget
 
 from napari_swintormer.plugin.deblur.variants import Variant
+from napari_swintormer.plugin.shared.pixmaps import pixmap_of
 
 _SIDE = 128  # pixels of the screen
 
@@ -74,8 +75,7 @@ class VariantRow(QScrollArea):
 
     def show_result(self, number: int, pixels: NDArray[Any]) -> None:
         """Show the pixels of a variant, counted from 0; T, C and Z have the size 1."""
-        image = picture(pixels, self._axes, self._look)
-        pixmap = QPixmap.fromImage(image).scaled(
+        pixmap = pixmap_of(coloured(pixels, self._axes, self._look)).scaled(
             _SIDE,
             _SIDE,
             Qt.AspectRatioMode.KeepAspectRatio,
@@ -86,8 +86,8 @@ class VariantRow(QScrollArea):
         button.setEnabled(True)
 
 
-def picture(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> QImage:
-    """Draw a plane with the colours of its layer; parameters as in `VariantRow`."""
+def coloured(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> NDArray[np.uint8]:
+    """Return a plane in the colours of its layer, (height, width, 3); `VariantRow` has the rest."""
     kept = "YXS" if look["rgb"] else "YX"
     plane = pixels[tuple(slice(None) if axis in kept else 0 for axis in axes)]
     left = [axis for axis in axes if axis in kept]
@@ -100,7 +100,4 @@ def picture(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> QImage:
         share = np.clip((plane.astype(np.float32) - low) / max(high - low, 1e-12), 0, 1)
         colormap = ensure_colormap(look["colormap"])
         colours = colormap.map(share.ravel() ** look["gamma"]).reshape(*plane.shape, -1)[..., :3]
-    rgb = np.ascontiguousarray(np.rint(255 * colours).astype(np.uint8))
-    height, width = rgb.shape[:2]
-    image = QImage(rgb.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-    return image.copy()  # `image` uses the memory of the array
+    return np.rint(255 * colours).astype(np.uint8)

@@ -13,12 +13,9 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
-    QLayout,
     QPushButton,
     QSizePolicy,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -50,22 +47,15 @@ def add_row(
     label = QLabel(text)
     label.setBuddy(native)
     label.setToolTip(field.tooltip or "")
-    line: QWidget | QLayout = native
+    cell = QGridLayout()
+    cell.setHorizontalSpacing(6)
+    cell.setVerticalSpacing(2)
+    cell.addWidget(native, 0, 0)
     if beside is not None:
-        line = QHBoxLayout()
-        line.setSpacing(6)
-        line.addWidget(native, 1)
-        line.addWidget(beside)
+        cell.addWidget(beside, 0, 1)
     if below is not None:
-        cell = QVBoxLayout()
-        cell.setSpacing(2)
-        if beside is None:
-            cell.addWidget(native)
-        else:
-            cell.addLayout(line)
-        cell.addWidget(below)
-        line = cell
-    form.addRow(label, line)
+        cell.addWidget(below, 1, 0, 1, cell.columnCount())
+    form.addRow(label, cell)
     return label
 
 

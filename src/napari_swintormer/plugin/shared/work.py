@@ -16,10 +16,7 @@ from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import ChunkFinished, Notice, Progress
 
 PAUSES: dict[type, float] = {Progress: 0.1, ChunkFinished: 0.4}
-"""Seconds between two signals of one kind; more signals only slow the viewer down.
-
-A finished chunk makes napari draw the whole layer again, so it needs the longer pause.
-"""
+"""Seconds between two signals of one kind: napari draws a layer again for a finished chunk."""
 
 MakeEvents = Callable[[], Generator[Any, None, Any]]
 
@@ -93,7 +90,7 @@ class Work(QObject):
         worker.told.connect(self._tell)
         worker.returned.connect(self._receive)
         worker.errored.connect(self._show_error)
-        worker.warned.connect(_relay_warning)
+        worker.warned.connect(lambda warned: notification_manager.receive_warning(*warned))
         worker.finished.connect(self._finish)
         self.destroyed.connect(worker.quit)
         self.said.emit("", False)
@@ -124,7 +121,12 @@ class Work(QObject):
         self._made = result if self._take is None else self._take(result)
 
     def _show_error(self, error: Exception) -> None:
-        show_error(error, self.said.emit)
+        """Show one sentence for a mistake of the user, and the traceback of any other error."""
+        if isinstance(error, SwintormerError):
+            self.said.emit(str(error), True)
+        else:
+            self.said.emit(f"{type(error).__name__}: {error}", True)
+            notification_manager.receive_error(type(error), error, error.__traceback__)
 
     def _finish(self) -> None:
         worker, made = self._worker, self._made
@@ -173,16 +175,3 @@ def in_one_step(function: Callable[[], Any]) -> MakeEvents:
         return function()
 
     return events
-
-
-def show_error(error: Exception, say: Callable[[str, bool], object]) -> None:
-    """Show one sentence about a mistake of the user; show the traceback of any other error."""
-    if isinstance(error, SwintormerError):
-        say(str(error), True)
-    else:
-        say(f"{type(error).__name__}: {error}", True)
-        notification_manager.receive_error(type(error), error, error.__traceback__)
-
-
-def _relay_warning(arguments: tuple[Any, ...]) -> None:
-    notification_manager.receive_warning(*arguments)
