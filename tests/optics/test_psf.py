@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import j1
 
 from napari_swintormer.optics import psf
-from napari_swintormer.optics.kinds import PSF_KINDS
+from napari_swintormer.optics.psf_kinds import PSF_KINDS
 
 
 def polygon(radius):
