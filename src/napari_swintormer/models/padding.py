@@ -1,4 +1,4 @@
-"""Images enlarged to sizes that networks can take."""
+"""Padding of tiles to sizes that networks take."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ if TYPE_CHECKING:
 
 
 def pad_to_multiple(tiles: Tensor, multiple: int) -> Tensor:
-    """Enlarge ``(B, C, H, W)`` until both sides are multiples, see `enlarge`."""
+    """Enlarge ``(B, C, H, W)`` to the next multiples, as `enlarge` does."""
     height, width = (-(-side // multiple) * multiple for side in tiles.shape[2:])
     return enlarge(tiles, height, width)
 
 
 def enlarge(tiles: Tensor, height: int, width: int) -> Tensor:
-    """Enlarge ``(B, C, H, W)`` to the right and below to a size.
+    """Enlarge ``(B, C, H, W)`` to the right and below.
 
-    The border is mirrored; where the tile is too small to fill the padding that way, its last
-    row or column is repeated for the rest.
+    The border is mirrored. If the tile is too small for that, its last row or column is repeated.
     """
     for axis, side in ((2, height), (3, width)):
         missing = side - tiles.shape[axis]

@@ -1,4 +1,4 @@
-"""Restorers: a network with its prior and their contract with the engine, tile in, tile out."""
+"""The restorer: a network with its prior, tiles in, tiles out."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PriorUse:
-    """How a restorer samples its prior; without one, nothing of this matters.
+    """How a restorer samples its prior; without effect for a model without prior.
 
     Attributes
     ----------
     seed
-        Of the noise; not negative.
+        Seed of the noise; not negative.
     num_inference_steps
-        Steps of the sampling, or None for as many as the model says.
+        Steps of the sampling, or None for the model's default.
     source
-        ``"off"`` leaves the prior out, and the network does without. Else where the parameters of
-        the paper's prior are, see `models.prior.ldm.load_prior`; None as the model
-        says.
+        ``"off"`` for a prior of zero, or the source of the paper's prior as in
+        `napari_swintormer.models.prior.ldm.load_prior`; None for the model's default.
     samples
-        How many priors are drawn for a tile; the restored tiles are averaged.
+        Number of priors drawn for a tile; the restored tiles are averaged.
     uncertainty
-        Whether a restorer also tells how the samples differ; wants two or more.
+        Whether the restorer also returns how the samples differ; needs two or more.
     """
 
     seed: int = 0
@@ -53,7 +52,7 @@ class PriorUse:
 
     @property
     def depth(self) -> int:
-        """How many images the restorer answers with for one."""
+        """Number of images that the restorer returns for one."""
         return self.samples if self.uncertainty else 1
 
 
@@ -63,29 +62,18 @@ class Restorer(TileRestorer):
     Parameters
     ----------
     card
-        Description of the model; says which network to build.
+        Description of the model and its network.
     state_dict
-        Parameters of that network, as `models.files.weights.load_weights` gives them.
+        Parameters of that network.
     sha256
-        SHA-256 of the weights file, for provenance; empty for weights that come from no file.
+        SHA-256 of the weights file; empty for weights that come from no file.
 
     Attributes
     ----------
-    channels
-        Channels of a tile, 1 or 3; a model of 3 channels takes grey tiles too.
-    views
-        Views of a scene that a tile holds one after the other; 1 but for dual-pixel cameras.
-    multiple
-        Tiles whose sides are multiples of this are worked on without padding.
     prior
-        What is sampled beside the image, or None: the model has none, or it is not loaded yet.
+        The prior; None if the model has none, or it is not loaded yet.
     use
         How the prior is sampled.
-
-    Raises
-    ------
-    SettingsError
-        The network needs a prior that its card does not describe.
 
     Examples
     --------
@@ -115,7 +103,7 @@ class Restorer(TileRestorer):
 
     @property
     def needs_origins(self) -> bool:
-        """Whether the result depends on where tiles lie: noise is sampled there."""
+        """Whether the result depends on the origins of tiles, which choose the prior's noise."""
         return self.card.prior is not None and self.use.source != "off"
 
     @property
@@ -131,7 +119,7 @@ class Restorer(TileRestorer):
         return f"{self.sha256} prior {self.use.depth}"
 
     def count_steps(self, height: int, width: int) -> int:
-        """Count what `in_steps` does for tiles of this size: calls of denoiser and network."""
+        """Count the calls of denoiser and network for tiles of this size."""
         if not self.needs_origins:
             return 1
         assert self.prior is not None
@@ -140,14 +128,9 @@ class Restorer(TileRestorer):
         return self.use.samples * (calls + 1)
 
     def with_prior(self, use: PriorUse) -> Restorer:
-        """Return a restorer that shares the parameters and samples the prior another way.
+        """Return a restorer that shares the parameters and samples the prior as in `use`.
 
-        The paper's prior is loaded now, unless it is left out.
-
-        Raises
-        ------
-        FileError, WeightsError
-            The paper's prior cannot be loaded.
+        Loads the paper's prior, unless it is off; raises `FileError` or `WeightsError`.
         """
         other = copy.copy(self)
         other.use = use
@@ -156,7 +139,9 @@ class Restorer(TileRestorer):
         if isinstance(settings, LdmPriorSettings) and use.source != "off" and reload:
             from napari_swintormer.models.prior.ldm import load_prior
 
-            other._modules = dict(self._modules)  # the copy's own list of parts
+            other._modules = dict(
+                self._modules
+            )  # the copy must not change the modules of the original
             other.prior = load_prior(use.source or settings.source, settings)
         return other
 
@@ -167,31 +152,24 @@ class Restorer(TileRestorer):
         ----------
         tiles
             ``(B, C, H, W)`` float32 in unit intensities, on the device of the network; ``H`` and
-            ``W`` are at least 1 and ``C`` is `channels` or 1, times `views`. What lies outside
-            [0, 1] is cut off for the network and added to its result again.
+            ``W`` are at least 1 and ``C`` is `channels` or 1, times `views`. The network gets the
+            tiles clipped to [0, 1]; the clipped part is added to its result.
         origins
-            Where the tiles lie, one for each, for the noise of the prior; None for tiles that
-            belong to no image: all begin at (0, 0) of plane 0.
+            Origin of each tile; None if all begin at (0, 0) of plane 0.
 
         Returns
         -------
         Tensor
-            The restored tiles, those of the first view: same shape, float32; the mean of the
-            samples. Not finite where half precision made the network overflow: whoever runs it
-            refuses that, as the engine does. With uncertainty ``(B, N * C, H, W)``: after the mean
-            of the N samples their N - 1 contrasts, see `_Samples`.
-
-        Raises
-        ------
-        ValueError
-            The shape of `tiles` is not as described.
+            The restored first view of each tile, float32, the mean of the samples; with uncertainty
+            ``(B, N * C, H, W)``, the mean and the contrasts of N samples. Not finite if half
+            precision overflowed.
         """
         return run_to_end(self.in_steps(tiles, origins))
 
     def in_steps(
         self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None
     ) -> Stepwise[Tensor]:
-        """Do the same as `forward`, and yield after every call of denoiser and network."""
+        """Restore a batch as `forward` does, and yield after each call of denoiser and network."""
         channels, known = self.channels * self.views, (self.views, self.channels * self.views)
         if tiles.ndim != 4 or tiles.shape[1] not in known or 0 in tiles.shape:
             raise ValueError(
@@ -218,11 +196,11 @@ class Restorer(TileRestorer):
             samples.add(restored.clamp(0, 1) if self.card.clip_output else restored)
             yield
         first = slice(0, restored.shape[1])
-        return samples.answer(tiles[:, first] - unit[:, first])
+        return samples.join(tiles[:, first] - unit[:, first])
 
     @property
     def _steps(self) -> int:
-        """Steps in which the prior is sampled."""
+        """Steps of the prior's sampling."""
         assert self.card.prior is not None
         return self.use.num_inference_steps or self.card.prior.num_inference_steps
 
@@ -296,12 +274,11 @@ class Restorer(TileRestorer):
 
 
 class _Samples:
-    """The mean of several tensors, and with uncertainty how they differ.
+    """The mean of several samples, and with uncertainty their contrasts.
 
-    They differ by their contrasts ``d_k = (s_1 + … + s_k - k * s_{k+1}) / √(k * (k + 1))``, one
-    less than there are samples: the sum of their squares is that of the distances from the mean. A
-    contrast is a weighted sum of the samples, so contrasts of tiles blend as the tiles do, and
-    those of the blended tiles tell how the blended samples differ.
+    The contrasts of N samples are ``d_k = (s_1 + … + s_k - k * s_{k+1}) / √(k * (k + 1))``, with k
+    from 1 to N - 1. The sum of their squares is that of the samples' distances from the mean.
+    Contrasts are weighted sums of samples, so those of blended tiles are those of blended samples.
     """
 
     def __init__(self, uncertainty: bool) -> None:
@@ -310,27 +287,21 @@ class _Samples:
         self._contrasts: list[Tensor] = []
 
     def add(self, restored: Tensor) -> None:
-        """Take the next sample, ``(B, C, H, W)``."""
+        """Add a sample, ``(B, C, H, W)``."""
         k = self._count
         if k and self._uncertainty:
             self._contrasts.append((self._total - k * restored) / sqrt(k * (k + 1)))
         self._total = self._total + restored if k else restored
         self._count += 1
 
-    def answer(self, clipped: Tensor) -> Tensor:
-        """Give the mean, with `clipped` added, and the contrasts, ``(B, N * C, H, W)``."""
+    def join(self, clipped: Tensor) -> Tensor:
+        """Return the mean plus `clipped`, then the contrasts, ``(B, N * C, H, W)``."""
         mean = self._total / self._count + clipped
         return torch.cat([mean, *self._contrasts], dim=1) if self._contrasts else mean
 
 
 class IdentityRestorer(TileRestorer):
-    """Returns every tile as it is: measures what everything but the network costs.
-
-    Parameters
-    ----------
-    channels
-        1 or 3, as for a model.
-    """
+    """Returns every tile unchanged, to measure the cost of everything but the network."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()

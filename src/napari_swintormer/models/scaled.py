@@ -1,4 +1,4 @@
-"""Restoring at a part of the size: wide blur is moderate blur in a smaller image."""
+"""Restoring a smaller image: in it, wide blur is moderate."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 
 
 class ScaledRestorer(TileRestorer):
-    """Restores a tile at a part of its size, and keeps its finer detail.
+    """Restores tiles at ``1 / scale`` of their size, and keeps their finer detail.
 
-    The tile is averaged to ``1 / scale`` of its size and restored there; the change is enlarged
-    by cubic interpolation and added to the tile. The squares that are averaged lie on one grid over
-    the whole plane, so neighbouring tiles agree on them.
+    The tile is averaged and restored; the residual is enlarged by cubic interpolation and added to
+    the tile. The averaged squares lie on one grid over the plane, so neighbouring tiles agree.
 
     Parameters
     ----------
     restorer
         Restores the averaged tiles.
     scale
-        Pixels of the image per pixel that the restorer sees, at least 2.
+        Pixels of the image per pixel of the restorer, at least 2.
     """
 
     def __init__(self, restorer: TileRestorer, scale: int) -> None:
@@ -67,7 +66,7 @@ class ScaledRestorer(TileRestorer):
         height, width = tiles.shape[2:]
         origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
         before = [(origin.y % self.scale, origin.x % self.scale) for origin in origins]
-        # all to one size: a tile's result must not depend on those beside it
+        # all tiles get one size: the result of a tile must not depend on the others
         more = [self.scale + -n % self.scale for n in (height, width)]
         enlarged = [
             F.pad(tile, (x, more[1] - x, y, more[0] - y), mode="replicate")
@@ -76,14 +75,14 @@ class ScaledRestorer(TileRestorer):
         small = F.avg_pool2d(torch.cat(enlarged), self.scale)
         begins = [p._replace(y=p.y // self.scale, x=p.x // self.scale) for p in origins]
         restored = yield from self.restorer.in_steps(small, begins)
-        # what samples differ by, behind, is none of the pixels
-        change = torch.cat(
-            [restored[:, :channels] - small[:, :channels], restored[:, channels:]], dim=1
+        # the contrasts of samples follow the pixels
+        residual, contrasts = restored[:, :channels] - small[:, :channels], restored[:, channels:]
+        large = F.interpolate(
+            torch.cat([residual, contrasts], dim=1), scale_factor=self.scale, mode="bicubic"
         )
-        change = F.interpolate(change, scale_factor=self.scale, mode="bicubic")
-        own = [
+        cut = [
             part[:, :, y : y + height, x : x + width]
-            for part, (y, x) in zip(torch.split(change, 1), before, strict=True)
+            for part, (y, x) in zip(torch.split(large, 1), before, strict=True)
         ]
-        change = torch.cat(own)
-        return torch.cat([tiles[:, :channels] + change[:, :channels], change[:, channels:]], dim=1)
+        residual, contrasts = torch.cat(cut).tensor_split([channels], dim=1)
+        return torch.cat([tiles[:, :channels] + residual, contrasts], dim=1)

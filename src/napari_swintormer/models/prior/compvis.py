@@ -6,31 +6,21 @@ That code, and all that was fine-tuned with it, names the parts of its U-Net ``i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from napari_swintormer.errors import WeightsError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 HEAD_CHANNELS = 32
 """Channels of one attention head in the paper's denoiser; the weights do not show them."""
 
 _PREFIX = "model.diffusion_model."
-_EMA_PREFIX = "model_ema."
-_RESNET = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
-_ATTENTION = {"norm": "group_norm", "qkv": "to_qkv", "proj_out": "to_out.0"}
+_EMA_PREFIX = "model_ema.diffusion_model"
+# parts of the network and of its blocks: in the checkpoint, and in diffusers
 _OUTER = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
@@ -38,8 +28,21 @@ _OUTER = {
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
+_MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
+_INNER = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+    "norm": "group_norm",
+    "qkv": "to_qkv",
+    "proj_out": "to_out.0",
+    "op": "downsamplers.0.conv",
+    "conv": "upsamplers.0.conv",
+}
 _LEVELS_MAX, _BLOCKS_MAX, _CHANNELS_MAX = 8, 8, 4096
-_ADVICE = "Use the weights of a latent-diffusion denoiser"
 
 
 def convert_compvis(
@@ -60,34 +63,21 @@ def convert_compvis(
     Returns
     -------
     config, state
-        Arguments of diffusers' ``UNet2DModel``, and its float32 weights.
+        Arguments of diffusers' ``UNet2DModel``, and its float32 weights; unknown keys keep their
+        names.
 
     Raises
     ------
     WeightsError
-        A key is missing, unexpected or of the wrong shape; the message names it.
+        A key is missing or of the wrong shape, and the sizes of the U-Net stay unknown.
     """
     weights = _denoiser_weights(content, source)
-    sizes = _read_sizes(weights, source)
-    if any(c % head_channels for c in sizes.channels):
-        raise WeightsError(
-            f"{source} has {sizes.channels} channels, which attention heads of {head_channels} "
-            f"channels do not divide. {_ADVICE}."
-        )
+    config = _read_config(weights, source, head_channels)
     state: dict[str, Tensor] = {}
-    used = set()
-    for old, new in _names(sizes):
-        for kind in ("weight", "bias"):
-            key = f"{old}.{kind}"
-            if key in weights:
-                used.add(key)
-                state |= _converted(weights[key].float(), f"{new}.{kind}", head_channels)
-    if unexpected := weights.keys() - used:
-        raise WeightsError(
-            f"{source} has the unexpected key {min(unexpected)!r}. {_ADVICE} without classes and "
-            "without text."
-        )
-    return _config(sizes, head_channels), state
+    for key, weight in weights.items():
+        name = _present_name(key, config["layers_per_block"])
+        state |= _converted(weight.float(), name, head_channels)
+    return config, state
 
 
 def read_checkpoint(path: str) -> Any:
@@ -121,67 +111,44 @@ def _denoiser_weights(content: object, source: str) -> dict[str, Tensor]:
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     whole = {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
     # averaged parameters have the same name without its dots
-    averaged = {k: _EMA_PREFIX + f"diffusion_model.{k}".replace(".", "") for k in whole}
+    averaged = {k: _EMA_PREFIX + k.replace(".", "") for k in whole}
     if whole and tensors.keys() >= set(averaged.values()):
         return {k: tensors[name] for k, name in averaged.items()}
     return whole or tensors
 
 
-class _Sizes(NamedTuple):
-    """Sizes of a U-Net: channels and attention of each level, finest first."""
-
-    channels: tuple[int, ...]
-    attention: tuple[bool, ...]
-    blocks: int
-    ends: tuple[int, int]  # channels of its input and output
-
-
-def _read_sizes(weights: Mapping[str, Tensor], source: str) -> _Sizes:
-    """Walk down the encoder: each level has residual blocks, and ends in a convolution."""
-    channels: list[int] = []
-    attention: list[bool] = []
-    counts, count, i = [], 0, 1
-    while len(channels) <= _LEVELS_MAX and count <= _BLOCKS_MAX:
-        block = f"input_blocks.{i}"
-        i += 1
-        if f"{block}.0.out_layers.3.weight" in weights:
-            if count == 0:
-                channels.append(_size(weights, f"{block}.0.out_layers.3.weight", 0, source))
-                attention.append(f"{block}.1.qkv.weight" in weights)
-            count += 1
-            continue
-        counts.append(count)
-        count = 0
-        if f"{block}.0.op.weight" not in weights:
-            break
-    fits = 1 <= len(channels) <= _LEVELS_MAX and 1 <= max(counts, default=0) <= _BLOCKS_MAX
+def _read_config(weights: Mapping[str, Tensor], source: str, head_channels: int) -> dict[str, Any]:
+    """Infer the arguments of ``UNet2DModel`` from the levels of the encoder."""
+    pattern = re.compile(r"input_blocks\.(\d{1,3})\.0\.(out_layers\.3|op)\.weight")
+    found = sorted((int(m[1]), m[2]) for m in map(pattern.fullmatch, weights) if m)
+    levels: list[list[int]] = [[]]  # numbers of the residual blocks
+    for number, part in found:
+        if part == "op":  # downsampling ends a level
+            levels.append([])
+        else:
+            levels[-1].append(number)
+    counts = [len(level) for level in levels]
+    firsts = [level[0] for level in levels if level]
+    channels = tuple(
+        _size(weights, f"input_blocks.{first}.0.out_layers.3.weight", 0, source) for first in firsts
+    )
+    fits = len(counts) <= _LEVELS_MAX and set(counts) <= {*range(1, _BLOCKS_MAX + 1)}
     if not fits or len(set(counts)) != 1 or max(channels) > _CHANNELS_MAX:
         raise WeightsError(
             f"{source} describes no U-Net that can be built (got residual blocks {counts} and "
-            f"channels {channels} per level). {_ADVICE}."
+            f"channels {channels} per level). Use the weights of a latent-diffusion denoiser."
         )
-    ends = (
-        _size(weights, "input_blocks.0.0.weight", 1, source),
-        _size(weights, "out.2.weight", 0, source),
-    )
-    return _Sizes(tuple(channels), tuple(attention), counts[0], ends)
-
-
-def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> int:
-    weight = weights.get(key)
-    if weight is None or weight.ndim <= axis:
-        raise WeightsError(f"{source} has no usable key {key!r}. {_ADVICE}.")
-    return weight.shape[axis]
-
-
-def _config(sizes: _Sizes, head_channels: int) -> dict[str, Any]:
-    """Return the arguments of ``UNet2DModel``."""
-    kinds = ["Attn" if has else "" for has in sizes.attention]
+    if any(c % head_channels for c in channels):
+        raise WeightsError(
+            f"{source} has {channels} channels, which attention heads of {head_channels} channels "
+            "do not divide. Use the weights of a latent-diffusion denoiser."
+        )
+    kinds = ["Attn" if f"input_blocks.{n}.1.qkv.weight" in weights else "" for n in firsts]
     return {
-        "in_channels": sizes.ends[0],
-        "out_channels": sizes.ends[1],
-        "block_out_channels": sizes.channels,
-        "layers_per_block": sizes.blocks,
+        "in_channels": _size(weights, "input_blocks.0.0.weight", 1, source),
+        "out_channels": _size(weights, "out.2.weight", 0, source),
+        "block_out_channels": channels,
+        "layers_per_block": counts[0],
         "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
         "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
         "attention_head_dim": head_channels,
@@ -190,39 +157,30 @@ def _config(sizes: _Sizes, head_channels: int) -> dict[str, Any]:
     }
 
 
-def _names(sizes: _Sizes) -> Iterator[tuple[str, str]]:
-    """Yield the names of all parts: in the checkpoint, and in diffusers."""
-    yield from _OUTER.items()
-    last, blocks = len(sizes.channels) - 1, sizes.blocks
-    for level in range(last + 1):
-        number = 1 + level * (blocks + 1)
-        for block in range(blocks):
-            old, new = f"input_blocks.{number + block}", f"down_blocks.{level}"
-            yield from _block(old, new, block, sizes.attention[level])
-        if level < last:
-            old = f"input_blocks.{number + blocks}.0.op"
-            yield old, f"down_blocks.{level}.downsamplers.0.conv"
-    yield from _parts("middle_block.0", "mid_block.resnets.0", _RESNET)
-    yield from _parts("middle_block.1", "mid_block.attentions.0", _ATTENTION)
-    yield from _parts("middle_block.2", "mid_block.resnets.1", _RESNET)
-    for level in range(last + 1):
-        attention = sizes.attention[last - level]
-        for block in range(blocks + 1):
-            old = f"output_blocks.{level * (blocks + 1) + block}"
-            yield from _block(old, f"up_blocks.{level}", block, attention)
-        if level < last:  # after the last block of the level, and its attention
-            yield f"{old}.{2 if attention else 1}.conv", f"up_blocks.{level}.upsamplers.0.conv"
+def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> int:
+    weight = weights.get(key)
+    if weight is None or weight.ndim <= axis:
+        raise WeightsError(
+            f"{source} has no usable key {key!r}. Use the weights of a latent-diffusion denoiser."
+        )
+    return weight.shape[axis]
 
 
-def _block(old: str, new: str, number: int, attention: bool) -> Iterator[tuple[str, str]]:
-    yield from _parts(f"{old}.0", f"{new}.resnets.{number}", _RESNET)
-    if attention:
-        yield from _parts(f"{old}.1", f"{new}.attentions.{number}", _ATTENTION)
-
-
-def _parts(old: str, new: str, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for there, here in names.items():
-        yield f"{old}.{there}", f"{new}.{here}"
+def _present_name(key: str, blocks: int) -> str:
+    """Return the name of a parameter in diffusers; unknown names stay as they are."""
+    part, _, kind = key.rpartition(".")
+    if part in _OUTER:
+        return f"{_OUTER[part]}.{kind}"
+    if (m := re.fullmatch(r"middle_block\.([012])\.(.+)", part)) and m[2] in _INNER:
+        return f"mid_block.{_MIDDLE[m[1]]}.{_INNER[m[2]]}.{kind}"
+    m = re.fullmatch(r"(input|output)_blocks\.(\d+)\.(\d)\.(.+)", part)
+    if m is None or m[4] not in _INNER:
+        return key
+    level, block = divmod(int(m[2]) - (m[1] == "input"), blocks + 1)
+    name = f"{'down' if m[1] == 'input' else 'up'}_blocks.{level}"
+    if m[4] not in ("op", "conv"):
+        name += f".{'attentions' if m[3] == '1' else 'resnets'}.{block}"
+    return f"{name}.{_INNER[m[4]]}.{kind}"
 
 
 def _converted(weight: Tensor, name: str, head_channels: int) -> dict[str, Tensor]:
@@ -230,11 +188,10 @@ def _converted(weight: Tensor, name: str, head_channels: int) -> dict[str, Tenso
     if ".attentions." not in name:
         return {name: weight}
     weight = weight.flatten(1) if weight.ndim > 1 else weight
-    if ".to_qkv." not in name:
+    if ".to_qkv." not in name or len(weight) % (3 * head_channels):
         return {name: weight}
     # the checkpoint stores q, k and v of each head together
-    heads = len(weight) // (3 * head_channels)
-    parts = weight.reshape(heads, 3, head_channels, *weight.shape[1:]).unbind(1)
+    parts = weight.reshape(-1, 3, head_channels, *weight.shape[1:]).unbind(1)
     return {
         name.replace("to_qkv", f"to_{letter}"): part.flatten(0, 1)
         for letter, part in zip("qkv", parts, strict=True)

@@ -67,18 +67,10 @@ class Prior(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The noise schedule.
+    """The noise schedule: shares of the variance, float64 ``(steps,)``."""
 
-    Attributes
-    ----------
-    betas
-        float64 ``(steps,)``, the share of the variance that each step replaces by noise.
-    alphas_cumprod
-        float64 ``(steps,)``, the share of the signal's variance after each step, the paper's ᾱ.
-    """
-
-    betas: Tensor
-    alphas_cumprod: Tensor
+    betas: Tensor  # replaced by noise in each step
+    alphas_cumprod: Tensor  # of the signal after each step, the paper's ᾱ
 
     @classmethod
     def make(
@@ -89,40 +81,18 @@ class Schedule:
         return cls(betas, torch.cumprod(1 - betas, dim=0))
 
     def diffuse(self, z0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
-        """Noise ``z0`` to ``z_t`` at once (eq. 9 and 10).
-
-        Parameters
-        ----------
-        z0, noise
-            ``(B, C, h, w)``.
-        t
-            One step for all images, or one for each, ``(B,)``.
-        """
+        """Noise ``z0``, ``(B, C, h, w)``, to ``z_t`` (eq. 9 and 10); `t` may be ``(B,)``."""
         alpha_bar = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z0).reshape(-1, 1, 1, 1)
         return alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * noise
 
 
 @dataclass(frozen=True, eq=False)
 class SamplingPlan:
-    """The steps of a sampling; made by `leading` or `trailing`.
-
-    Attributes
-    ----------
-    schedule
-        The schedule of the whole process.
-    times
-        Steps at which the denoiser is called, the noisiest first.
-    final_alpha_cumprod
-        ᾱ after the last step.
-    prediction
-        What the denoiser predicts.
-    solver, eta
-        As in `napari_swintormer.models.prior.prior_settings.LdmPriorSettings`.
-    """
+    """The steps of a sampling; made by `leading` or `trailing`."""
 
     schedule: Schedule
-    times: tuple[int, ...]
-    final_alpha_cumprod: float
+    times: tuple[int, ...]  # steps at which the denoiser is called, the noisiest first
+    final_alpha_cumprod: float  # ᾱ after the last step
     prediction: Prediction
     solver: Solver = "ddim"
     eta: float = 0.0
@@ -144,23 +114,10 @@ class SamplingPlan:
 def sample(
     denoiser: Denoiser, z: Tensor, plan: SamplingPlan, noise: NoiseSource
 ) -> Stepwise[Tensor]:
-    """Remove the noise step by step.
+    """Remove the noise from `z` step by step, and return the sample ``z0``, ``(B, C, h, w)``.
 
-    Parameters
-    ----------
-    denoiser
-        Called once per step; this function yields whenever the denoiser yields.
-    z
-        The start, ``(B, C, h, w)`` float32, noised for ``plan.times[0]`` steps.
-    plan
-        Steps and solver.
-    noise
-        The noise that the i-th step adds is ``noise(i, z)``, counted from 1.
-
-    Returns
-    -------
-    Tensor
-        The sample ``z0``, ``(B, C, h, w)``.
+    `z` is float32, noised for ``plan.times[0]`` steps. The denoiser is called once per step; this
+    function yields whenever it yields. Step i, counted from 1, adds ``noise(i, z)``.
     """
     if plan.solver in ("dpm++", "unipc"):
         return (yield from _sample_multistep(denoiser, z, plan))
