@@ -384,9 +384,9 @@ def test_unexpected_errors_keep_their_traceback(photo, tmp_path, monkeypatch):
         swintormer("deblur", photo, tmp_path / "out.tif")
 
 
-def test_demo_draws_before_and_after(tiny_weights, tmp_path):
-    out = tmp_path / "demo"
-    code, printed, _ = swintormer("demo", "--out", out, "--model", tiny_weights)
+def test_demo_draws_before_and_after(make_weights, tmp_path):
+    out, weights = tmp_path / "demo", make_weights("wide", tile_size=256)
+    code, printed, _ = swintormer("demo", "--out", out, "--model", weights)
     assert code == 0
     assert printed.split() == [str(out / name) for name in DEMO_FILES]
     with PIL.Image.open(out / "circuit_board_before_after.png") as picture:
