@@ -1,0 +1,39 @@
+"""A part of a form that the user can fold away."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QWidget
+from superqt import QCollapsible
+
+from napari_swintormer.plugin.shared.style import no_icon
+
+
+class FoldedPart(QCollapsible):
+    """Shows its content when the user clicks on its title; it starts folded.
+
+    Parameters
+    ----------
+    title
+        Text of the line to click on.
+    tooltip
+        Explanation of that line.
+    content
+        The widget to fold away.
+    """
+
+    def __init__(self, title: str, tooltip: str, content: QWidget) -> None:
+        super().__init__("", expandedIcon=no_icon(), collapsedIcon=no_icon())
+        self._title, self._content = title, content
+        self.setDuration(150)
+        self.setContent(content)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.layout().setSpacing(4)
+        self.toggleButton().setObjectName("swintormer-more")
+        self.toggleButton().setToolTip(tooltip)
+        self.toggled.connect(self._show_title)
+        content.setEnabled(False)
+        self.collapse(animate=False)
+
+    def _show_title(self, expanded: bool) -> None:
+        self.setText(f"{'▾' if expanded else '▸'}  {self._title}")
+        self._content.setEnabled(expanded)  # Tab skips fields that are not visible
