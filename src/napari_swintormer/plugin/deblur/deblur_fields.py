@@ -9,10 +9,10 @@ from magicgui.widgets import CheckBox, ComboBox, FloatSlider, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
+from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
-from napari_swintormer.plugin.shared.style import add_row, button, form_layout, no_icon, text_label
+from napari_swintormer.plugin.shared.style import add_row, button, form_layout, text_label
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.options import options_of
 
@@ -150,17 +150,9 @@ class DeblurFields(QWidget):
             self._add_row(prior, field)
         for field in self.fields(*FOLDED):
             self._add_row(rows, field)
-        self.more = QCollapsible("", expandedIcon=no_icon(), collapsedIcon=no_icon())
-        self.more.setDuration(150)
-        self.more.setContent(folded)
-        self.more.layout().setContentsMargins(0, 0, 0, 0)
-        self.more.layout().setSpacing(4)
-        self.more.toggleButton().setObjectName("swintormer-more")
-        self.more.toggleButton().setToolTip("Show or hide the options for tiles and precision.")
-        self.more.toggled.connect(self._show_more)
-        self.more.toggled.connect(folded.setEnabled)  # Tab skips fields that are not visible
-        folded.setEnabled(False)
-        self.more.collapse(animate=False)
+        self.more = FoldedPart(
+            "Tiles and precision", "Show or hide the options for tiles and precision.", folded
+        )
         return self.more
 
     def _order_tabs(self) -> None:
@@ -213,6 +205,3 @@ class DeblurFields(QWidget):
         for label in self._labels:
             label.setFixedSize(self.label_width, label.buddy().sizeHint().height())
         super().showEvent(event)
-
-    def _show_more(self, expanded: bool) -> None:
-        self.more.setText(f"{'▾' if expanded else '▸'}  Tiles and precision")

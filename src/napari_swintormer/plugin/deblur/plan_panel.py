@@ -8,7 +8,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_swintormer.plugin.layers.space_check import fits_in_memory
-from napari_swintormer.plugin.shared.style import set_role, text_label
+from napari_swintormer.plugin.shared.style import show_text, text_label
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.stores import file_bytes
 from napari_swintormer.tiling.plan import duration_text, size_text
@@ -69,19 +69,15 @@ class PlanPanel(QFrame):
         if not all_known:
             tooltip.append("The first preview or run with these settings measures the speed.")
         self.setToolTip("\n".join(tooltip))
-        self._show(shortage or _disk_use(jobs, destination), error=shortage is not None)
+        role = "caption" if shortage is None else "error"
+        show_text(self.sentence, shortage or _disk_use(jobs, destination), role)
         self._facts.show()
 
     def show_sentence(self, sentence: str, *, error: bool) -> None:
         """Show one sentence in place of the figures."""
-        self._show(sentence, error=error)
+        show_text(self.sentence, sentence, "error" if error else "caption")
         self.setToolTip("")
         self._facts.hide()
-
-    def _show(self, sentence: str, *, error: bool) -> None:
-        set_role(self.sentence, "error" if error else "caption")
-        self.sentence.setText(sentence)
-        self.sentence.setVisible(bool(sentence))
 
 
 def _disk_use(jobs: Sequence[Job], destination: Path | None) -> str:

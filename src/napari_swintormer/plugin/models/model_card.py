@@ -20,7 +20,7 @@ from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.models.files.card import ModelCard
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.plugin.shared.pixmaps import pixmap_of
-from napari_swintormer.plugin.shared.style import form_layout, set_role, text_label
+from napari_swintormer.plugin.shared.style import form_layout, show_text, text_label
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.job import planned_speed_key, prepare
 from napari_swintormer.sample import sample_images
@@ -73,14 +73,15 @@ class ModelCardView(QWidget):
             self.facts.removeRow(0)
         if info is None:
             self.title.setText("")
-            self.summary.setText("There are no models. Add a weights file to begin.")
+            show_text(self.summary, "There are no models. Add a weights file to begin.", "message")
             self._show_example()
             return
         card = info.card
         self.title.setText((card and card.title) or info.name)
-        set_role(self.summary, "error" if card is None else "message")
-        self.summary.setText(info.problem or "" if card is None else card.summary)
-        self.summary.setVisible(bool(self.summary.text()))
+        if card is None:
+            show_text(self.summary, info.problem or "", "error")
+        else:
+            show_text(self.summary, card.summary, "message")
         facts = [] if card is None else [*_facts(card), ("Speed", _speed(info, card))]
         for name, value in [*facts, ("File", str(info.path))]:
             shown = text_label("message")

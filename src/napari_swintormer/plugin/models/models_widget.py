@@ -33,7 +33,7 @@ from napari_swintormer.models.catalogue import (
 from napari_swintormer.models.files.kinds import MODEL_SUFFIXES, detect, has_model_suffix
 from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.shared.form_area import FormArea
-from napari_swintormer.plugin.shared.style import button, set_role, style_sheet, text_label
+from napari_swintormer.plugin.shared.style import button, show_text, style_sheet, text_label
 from napari_swintormer.plugin.shared.work import Work, in_one_step
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.preferences import models_folder
@@ -236,9 +236,7 @@ class ModelsWidget(QWidget):
             self.add_model(self._dropped.pop(0))
 
     def _show_message(self, text: str, error: bool = False) -> None:
-        set_role(self.message, "error" if error else "message")
-        self.message.setText(text)
-        self.message.setVisible(bool(text))
+        show_text(self.message, text, "error" if error else "message")
 
     def _use_theme(self, *_: Any) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))

@@ -15,7 +15,7 @@ from napari_swintormer.plugin.shared.option_field import option_field
 from napari_swintormer.plugin.shared.style import (
     add_row,
     form_layout,
-    set_role,
+    show_text,
     style_sheet,
     text_label,
 )
@@ -109,9 +109,7 @@ class SettingsWidget(QWidget):
             self._store("cache_folder")
 
     def _show_message(self, sentence: str, error: bool = False) -> None:
-        set_role(self.message, "error" if error else "message")
-        self.message.setText(sentence)
-        self.message.setVisible(bool(sentence))
+        show_text(self.message, sentence, "error" if error else "message")
 
     def _use_theme(self, *_: Any) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))

@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_swintormer.events import Progress
-from napari_swintormer.plugin.shared.style import button, set_role, text_label
+from napari_swintormer.plugin.shared.style import button, show_text, text_label
 
 _PROGRESS_PARTS = 1000
 
@@ -103,9 +103,7 @@ class RunPanel(QWidget):
 
     def show_message(self, text: str, error: bool = False) -> None:
         """Show the latest message; an empty text hides the line."""
-        set_role(self.message, "error" if error else "message")
-        self.message.setText(text)
-        self.message.setVisible(bool(text))
+        show_text(self.message, text, "error" if error else "message")
 
 
 def progress_line(event: Progress) -> str:

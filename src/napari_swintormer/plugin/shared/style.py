@@ -100,11 +100,13 @@ def no_icon() -> QIcon:
     return QIcon(nothing)
 
 
-def set_role(label: QLabel, role: str) -> None:
-    """Change the role of a label in the style sheet."""
+def show_text(label: QLabel, text: str, role: str) -> None:
+    """Show a text in a role of the style sheet; an empty text hides the label."""
     label.setProperty("role", role)
     label.style().unpolish(label)
     label.style().polish(label)
+    label.setText(text)
+    label.setVisible(bool(text))
 
 
 def style_sheet(theme_id: str) -> str:
