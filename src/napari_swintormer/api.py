@@ -80,12 +80,13 @@ def deblur(
     image, second_view = _array_like(image), _array_like(second_view)
     job = prepare(image, settings, restorer, second_view)
     if hasattr(image, "dask"):
-        return job.lazy_with_deviation() if settings.uncertainty else job.lazy()
+        result, deviation = job.lazy()
+        return result if deviation is None else (result, deviation)
     shape = job.planes.data.shape
     out = np.empty(shape, image.dtype)
-    deviation = np.zeros(shape, np.float32) if settings.uncertainty else None
-    finish(job.run(out, deviation=deviation), _TITLE, show=progress)
-    return out if deviation is None else (out, deviation)
+    beside = np.zeros(shape, np.float32) if settings.uncertainty else None
+    finish(job.run(out, deviation=beside), _TITLE, show=progress)
+    return out if beside is None else (out, beside)
 
 
 @documents_options(DeblurSettings, without=["model"])

@@ -11,7 +11,7 @@ import torch
 
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.calibration import batch_size_that_fits
-from napari_swintormer.engine.processors import Processor
+from napari_swintormer.engine.devices import Processor
 from napari_swintormer.engine.protocol import Tile
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.models.prior.noise import TileOrigin

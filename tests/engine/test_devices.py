@@ -35,7 +35,7 @@ def test_device_that_is_not_here(name: str) -> None:
     with pytest.raises(SettingsError) as error:
         resolve_device(name)
     assert str(error.value) == (
-        f"there is no such device on this computer (got device={name!r}). Use one of 'auto', 'cpu'."
+        f"There is no such device on this computer (got device={name!r}). Use one of 'auto', 'cpu'."
     )
 
 
@@ -52,7 +52,7 @@ def test_several_gpus_share_a_run_and_nothing_else_does() -> None:
     assert resolve_devices("cuda:0, cuda:1") == [torch.device("cuda:0"), torch.device("cuda:1")]
     assert resolve_devices("cuda:1") == [torch.device("cuda:1")]
     for names in ("cuda:0,cuda:0", "cuda:0,cpu", "cpu,cpu"):
-        with pytest.raises(SettingsError, match=r"only GPUs can share .*'cuda:0,cuda:1'"):
+        with pytest.raises(SettingsError, match=r"Only NVIDIA GPUs can share .*'cuda:0,cuda:1'"):
             resolve_devices(names)
     with pytest.raises(SettingsError, match="no such device"):
         resolve_devices("cuda:0,cuda:7")
@@ -83,8 +83,8 @@ def test_precisions() -> None:
         assert precision_name(resolve_precision(name, CPU)) == name
     with pytest.raises(SettingsError, match="Use one of 'auto', 'fp32', 'tf32', 'bf16', 'fp16'"):
         resolve_precision("int8", CPU)
-    with pytest.raises(SettingsError, match="a CPU does not compute well in fp16"):
+    with pytest.raises(SettingsError, match="A CPU does not compute well in fp16"):
         resolve_precision("fp16", CPU)
-    with pytest.raises(SettingsError, match=r"only NVIDIA GPUs compute in tf32 .*device='cpu'"):
+    with pytest.raises(SettingsError, match=r"Only NVIDIA GPUs compute in tf32 .*device='cpu'"):
         resolve_precision("tf32", CPU)
     assert resolve_precision("tf32", torch.device("cuda")) == torch.float32

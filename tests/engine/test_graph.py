@@ -51,7 +51,7 @@ def lazy(image: da.Array, axes: str, restorer: Sharpen, channels: int = 1) -> da
     planes = Planes(image, axes, channels)
     ranges = measure_ranges(planes, IntensityConvention())
     recipe = RunnerRecipe(restorer, uuid4().hex, "cpu", "fp32", BATCH)
-    return graph.lazy(plan_for(planes, blend="smooth"), planes, ranges, recipe)
+    return graph.lazy(plan_for(planes, blend="smooth"), planes, ranges, recipe)[0]
 
 
 def local_result(image: NDArray[Any], axes: str, restorer: Sharpen, channels: int) -> NDArray[Any]:
@@ -171,7 +171,7 @@ def test_the_weights_of_another_computer_must_be_the_same(
     make_weights: Callable[..., Path],
 ) -> None:
     weights = make_weights("changing")
-    result = job_for(da.from_array(noise((100, 200), "uint8")), weights).lazy()
+    result = job_for(da.from_array(noise((100, 200), "uint8")), weights).lazy()[0]
     weights.write_bytes(make_weights("other", channels=1).read_bytes())
     with pytest.raises(WeightsError, match="Put the same file there"):
         result.compute()
@@ -206,7 +206,7 @@ def test_a_cluster_of_processes_makes_the_same_bits(cluster: Any, tiny_weights: 
     with cluster.get_client() as client:
         before = client.run(models_loaded)
         for chunks in ((90, 300), (200, 70)):  # two graphs: known by the weights, no more is loaded
-            result = job_for(da.from_array(image, chunks), tiny_weights).lazy()
+            result = job_for(da.from_array(image, chunks), tiny_weights).lazy()[0]
             np.testing.assert_array_equal(result.compute(), expected)
         loaded = [n - before[worker] for worker, n in client.run(models_loaded).items()]
         assert set(loaded) <= {0, 1}
@@ -242,7 +242,8 @@ def test_blocks_are_restored_where_there_is_a_gpu() -> None:
         distributed.SpecCluster(workers=workers, scheduler=scheduler) as threads,
         threads.get_client() as client,
     ):
-        result = graph.lazy(plan, planes, ranges, recipe, cluster_engine.gpu_resources(client))
+        resources = cluster_engine.gpu_resources(client)
+        result, _ = graph.lazy(plan, planes, ranges, recipe, resources)
         for _ in cluster_engine.run(plan, planes, result, out, journal, client):
             pass
     assert set(WORKERS) == {"gpu"}

@@ -13,8 +13,8 @@ import torch
 
 from helpers.engine import BLOCK, CPU, MemoryJournal, Sharpen, noise, plan_for
 from napari_swintormer.engine import runners
+from napari_swintormer.engine.devices import Processor
 from napari_swintormer.engine.local import run
-from napari_swintormer.engine.processors import Processor, float32_products
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.engine.team import RunnerTeam
 from napari_swintormer.engine.tile_runner import TileRunner
@@ -187,28 +187,6 @@ def test_every_gpu_gets_a_restorer_of_its_own_and_the_batch_of_the_smallest(
     for _ in single.run(results[2]):
         pass
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
-
-
-def test_tf32_is_allowed_by_setting_and_for_as_long() -> None:
-    def allowed() -> tuple[bool, bool]:
-        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-
-    before = allowed()
-    for tf32 in (True, False):
-        with float32_products(tf32=tf32):
-            assert allowed() == (tf32, tf32)
-        assert allowed() == before
-    seen: list[tuple[bool, bool]] = []
-
-    class Looking(Sharpen):
-        def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-            seen.append(allowed())
-            return super().forward(tiles)
-
-    pair = [TileRunner(Looking(), CPU, torch.float32, 2) for _ in range(2)]
-    image = noise((1, 300, 430), "uint8")
-    list(events(image, np.zeros_like(image), RunnerTeam(pair, tf32=True)))
-    assert set(seen) == {(True, True)}
 
 
 @pytest.mark.gpu

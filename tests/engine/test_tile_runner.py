@@ -10,9 +10,8 @@ import torch
 
 from helpers.engine import Sharpen, noise, plan_for
 from napari_swintormer.engine import runners
-from napari_swintormer.engine.devices import resolve_device
+from napari_swintormer.engine.devices import Processor, is_out_of_memory, resolve_device
 from napari_swintormer.engine.local import run
-from napari_swintormer.engine.processors import Processor, is_out_of_memory
 from napari_swintormer.engine.protocol import Tile
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.engine.tile_runner import TileRunner

@@ -1,7 +1,7 @@
-"""How many tiles at once: found out with two small batches, and remembered.
+"""How many tiles fit on a device: measured with two small batches, and remembered.
 
-What a network needs on a GPU cannot be told from its weights; but it grows with the batch along a
-straight line, which two points give.
+The weights do not tell what a network needs on a GPU. But its memory grows linearly with the batch,
+so two measurements give the line.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from napari_swintormer.engine.devices import precision_name
-from napari_swintormer.engine.processors import is_out_of_memory
+from napari_swintormer.engine.devices import is_out_of_memory, precision_name
 from napari_swintormer.engine.remembered import recall, remember
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.settings.preferences import preferences
@@ -19,11 +18,11 @@ from napari_swintormer.settings.preferences import preferences
 if TYPE_CHECKING:
     import torch
 
-    from napari_swintormer.engine.processors import Processor
+    from napari_swintormer.engine.devices import Processor
     from napari_swintormer.models.tile_restorer import TileRestorer
 
 _FILE = "device_memory"
-# Larger batches gain nothing on any device and only delay a stop: 8 tiles of 512 pixels.
+# 8 tiles of 512 pixels: larger batches gain nothing on any device, and delay a stop.
 _MOST_PIXELS = 8 * 512 * 512
 
 
@@ -38,7 +37,7 @@ def batch_size_that_fits(
     Parameters
     ----------
     processor
-        Of the device.
+        Processor of the device.
     restorer
         On the device. Its need is remembered by its `memory_key`.
     dtype
@@ -49,7 +48,7 @@ def batch_size_that_fits(
     Returns
     -------
     int or None
-        At least 1; None where the device cannot tell its memory.
+        At least 1; None if the device does not tell its memory.
     """
     free = processor.free_bytes()
     if free is None:
@@ -64,13 +63,13 @@ def batch_size_that_fits(
         if restorer.memory_key:
             remember(_FILE, key, need)
     fixed, per_tile = need
-    share = preferences().memory_share  # the rest is for what others take meanwhile
+    share = preferences().memory_share  # other programs may take the rest meanwhile
     most = _MOST_PIXELS // (tile[1] * tile[2])
     return max(1, min(most, int((share * free - fixed) // per_tile)))
 
 
 def _is_need(need: object) -> TypeGuard[list[int]]:
-    """Say whether what was remembered is ``[fixed, per_tile]``."""
+    """Say whether a remembered value is ``[fixed, per_tile]``."""
     return (
         isinstance(need, list)
         and len(need) == 2
@@ -85,19 +84,19 @@ def _measure(
     dtype: torch.dtype,
     tile: tuple[int, int, int],
 ) -> list[int] | None:
-    """Measure ``[fixed, per_tile]`` in bytes; None where the device cannot tell."""
+    """Measure ``[fixed, per_tile]`` in bytes; None if the device does not tell."""
 
     def peak(n: int) -> int | None:
         tiles = np.zeros((n, *tile), np.float32)
         return processor.measure(lambda: run_to_end(processor.start(restorer, dtype, tiles))())
 
     try:
-        peak(1)  # also loads libraries, and chooses methods
+        peak(1)  # loads libraries, and chooses methods
         one, two = peak(1), peak(2)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return None  # the run starts with the usual size and finds out what fits
+        return None  # the run starts with the usual size, and halves it if needed
     if one is None or two is None:
         return None
     per_tile = max(1, two - one)

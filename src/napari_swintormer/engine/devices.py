@@ -1,24 +1,50 @@
-"""Which device does the work, and in which precision."""
+"""Devices: their names and precisions, and how each one restores a batch of tiles."""
 
 from __future__ import annotations
 
+import gc
 import platform
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 
+from napari_swintormer.engine.tf32 import float32_products
 from napari_swintormer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_swintormer.models.prior.noise import TileOrigin
+    from napari_swintormer.models.stepwise import Stepwise
+    from napari_swintormer.models.tile_restorer import TileRestorer
+
+    Pixels = NDArray[np.float32]
 
 _PRECISIONS = {
     "fp32": torch.float32,
-    "tf32": torch.float32,  # with the factors of its products rounded, see `CudaProcessor`
+    "tf32": torch.float32,  # with rounded factors in products
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-_BATCH_SIZES = {"cpu": 1, "cuda": 4, "mps": 2}  # more than one tile at once is slower on a CPU
+_BATCH_SIZES = {"cpu": 1, "cuda": 4, "mps": 2}  # larger batches are slower on a CPU
+# Messages of the libraries below torch, which raise no type of their own.
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, cuDNN, MPS
+    "can't allocate memory",  # torch on the CPU
+    "not enough memory",  # torch on the CPU, on Windows
+    "alloc_failed",  # cuBLAS, cuDNN and others
+)
+
+
+# ---- names -------------------------------------------------------------------------------------
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Find the device with this name.
+    """Find a device by its name.
 
     Parameters
     ----------
@@ -28,90 +54,87 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises
     ------
     SettingsError
-        If there is no such device here; names those that are.
+        This computer has no such device.
     """
-    there = _devices()
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    here = [*(["cuda", *cuda] if cuda else []), *mps, "cpu"]
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in there))
-    if name not in there:
-        known = ", ".join(repr(device) for device in ("auto", *there))
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in here))
+    if name not in here:
+        known = ", ".join(repr(device) for device in ("auto", *here))
         raise SettingsError(
-            f"there is no such device on this computer (got device={name!r}). Use one of {known}."
+            f"There is no such device on this computer (got device={name!r}). Use one of {known}."
         )
     return torch.device(name)
 
 
 def resolve_devices(names: str = "auto") -> list[torch.device]:
-    """Find the devices with these names.
-
-    Parameters
-    ----------
-    names
-        One as for `resolve_device`, or several GPUs: ``"cuda:0,cuda:1"``.
+    """Find one device, or several GPUs from names such as ``"cuda:0,cuda:1"``.
 
     Raises
     ------
     SettingsError
-        If one of them is not here, or they cannot share a run.
+        This computer has no such device, or the devices cannot share a run.
     """
     found = [resolve_device(name.strip()) for name in names.split(",")]
     if len(found) > 1 and (len(set(found)) < len(found) or {d.type for d in found} != {"cuda"}):
         raise SettingsError(
-            "only GPUs can share a run, each named once and by its number (got "
+            "Only NVIDIA GPUs can share a run, each one named once by its number (got "
             f"device={names!r}). Use 'cuda:0,cuda:1', or a single device."
         )
     return found
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Find the precision with this name.
+    """Find the precision of matrix products by its name.
 
     Parameters
     ----------
     name
-        ``"fp32"``, ``"tf32"`` (fp32 with products of rounded factors), ``"bf16"``, ``"fp16"``, or
+        ``"fp32"``, ``"tf32"`` (fp32 with rounded factors in products), ``"bf16"``, ``"fp16"``, or
         ``"auto"``: bf16 where the device has instructions for it (CUDA, some CPUs), else fp32.
     device
-        Where the restorer will work.
+        Device of the restorer.
 
     Raises
     ------
     SettingsError
-        If the name is unknown or the device cannot compute in this precision.
+        The name is unknown, or the device cannot compute in this precision.
     """
     if name == "auto":
         return torch.bfloat16 if _has_bf16(device) else torch.float32
     if name not in _PRECISIONS:
         raise SettingsError(
-            f"there is no such precision (got precision={name!r}). "
+            f"There is no such precision (got precision={name!r}). "
             f"Use one of 'auto', {', '.join(map(repr, _PRECISIONS))}."
         )
     if name == "fp16" and device.type == "cpu":
         raise SettingsError(
-            "a CPU does not compute well in fp16 (got precision='fp16', device='cpu'). "
+            "A CPU does not compute well in fp16 (got precision='fp16', device='cpu'). "
             "Use precision='auto', 'fp32' or 'bf16'."
         )
     if name == "tf32" and device.type != "cuda":
         raise SettingsError(
-            f"only NVIDIA GPUs compute in tf32 (got precision='tf32', device={device.type!r}). "
+            f"Only NVIDIA GPUs compute in tf32 (got precision='tf32', device={device.type!r}). "
             "Use precision='auto', 'fp32' or 'bf16'."
         )
     return _PRECISIONS[name]
 
 
-def slow_precision(dtype: torch.dtype, device: torch.device) -> list[str]:
-    """Say in a sentence, if so, that this device is slow in a precision that it has to imitate."""
-    if dtype != torch.bfloat16 or device.type != "cpu" or not _is_x86() or _has_bf16(device):
-        return []
-    return [
-        "This CPU has no instructions for bf16 and is several times slower in it than in fp32. Use "
-        "precision='auto' or 'fp32'."
-    ]
-
-
 def precision_name(dtype: torch.dtype) -> str:
     """Return the name of a precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``."""
     return next(name for name, known in _PRECISIONS.items() if known == dtype)
+
+
+def slow_precision(dtype: torch.dtype, device: torch.device) -> list[str]:
+    """Return a sentence if this device only imitates the precision, else nothing."""
+    if dtype != torch.bfloat16 or device.type != "cpu" or not _is_x86() or _has_bf16(device):
+        return []
+    return [
+        "This CPU has no instructions for bf16: it is several times slower in bf16 than in fp32. "
+        "Use precision='auto' or 'fp32'."
+    ]
 
 
 def default_batch_size(device: torch.device) -> int:
@@ -126,18 +149,12 @@ def device_name(device: torch.device) -> str:
     return "Apple GPU" if device.type == "mps" else "CPU"
 
 
-def _devices() -> list[str]:
-    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    mps = ["mps"] if torch.backends.mps.is_available() else []
-    return [*(["cuda", *cuda] if cuda else []), *mps, "cpu"]
-
-
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu" and _is_x86():
-        # torch asks the CPU but has no public name for the answer; older releases lack it
+        # torch has no public name for this test, and older releases lack it
         has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         return bool(has())
     return False
@@ -145,3 +162,190 @@ def _has_bf16(device: torch.device) -> bool:
 
 def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
+
+
+# ---- work --------------------------------------------------------------------------------------
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the device or the computer has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(saying in text for saying in _OUT_OF_MEMORY)
+
+
+class Processor:
+    """Runs restorers on a device, one batch at a time.
+
+    Parameters
+    ----------
+    device
+        Device of the restorer.
+
+    Attributes
+    ----------
+    ahead
+        Number of batches that may be started before the result of an earlier one is taken.
+    """
+
+    ahead = 0
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @property
+    def name(self) -> str:
+        """Name of the device, for people."""
+        return device_name(self.device)
+
+    def start(
+        self,
+        restorer: TileRestorer,
+        dtype: torch.dtype,
+        tiles: Pixels,
+        origins: Sequence[TileOrigin] | None = None,
+    ) -> Stepwise[Callable[[], Pixels]]:
+        """Start to restore a batch, and yield after every step of the restorer.
+
+        Parameters
+        ----------
+        restorer
+            On the device.
+        dtype
+            Precision of its matrix products.
+        tiles
+            (B, C, H, W) float32 in unit intensities.
+        origins
+            Where each tile begins.
+
+        Returns
+        -------
+        Callable
+            Waits for the restored tiles, and returns them.
+        """
+        batch = torch.from_numpy(tiles).to(self.device)
+        restored = yield from self._restore(restorer, dtype, batch, origins)
+        return restored.cpu().numpy
+
+    def release(self) -> None:
+        """Return all unused memory to the system."""
+        gc.collect()
+        if self.device.type == "mps":
+            torch.mps.empty_cache()
+
+    def measure(self, work: Callable[[], object]) -> int | None:
+        """Do some work, and return the most bytes that it took on the device; None if unknown."""
+        work()
+        return None
+
+    def free_bytes(self) -> int | None:
+        """Return the free memory of the device in bytes; None if unknown."""
+        return None
+
+    def _restore(
+        self,
+        restorer: TileRestorer,
+        dtype: torch.dtype,
+        tiles: torch.Tensor,
+        origins: Sequence[TileOrigin] | None,
+    ) -> Stepwise[torch.Tensor]:
+        lower = dtype != torch.float32
+        steps = restorer.in_steps(tiles, origins)
+        while True:
+            # left at every step: the caller's own modes apply between the steps
+            autocast = torch.autocast(self.device.type, dtype if lower else None, enabled=lower)
+            with torch.inference_mode(), autocast, self._products():
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    restored: torch.Tensor = done.value.float()
+                    return restored
+            yield
+
+    def _products(self) -> AbstractContextManager[None]:
+        """Hold the switches that the work needs."""
+        return nullcontext()
+
+
+class CudaProcessor(Processor):
+    """Runs restorers on an NVIDIA GPU, and copies tiles while another batch is restored.
+
+    The tiles lie in pinned host memory; otherwise a copy would wait for the work.
+
+    Parameters
+    ----------
+    device
+        Device of the restorer.
+    tf32
+        Whether products in float32 may round their factors to TF32.
+    """
+
+    ahead = 1
+
+    def __init__(self, device: torch.device, tf32: bool = False) -> None:
+        super().__init__(device)
+        self._tf32 = tf32
+        self._arriving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._leaving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def start(
+        self,
+        restorer: TileRestorer,
+        dtype: torch.dtype,
+        tiles: Pixels,
+        origins: Sequence[TileOrigin] | None = None,
+    ) -> Stepwise[Callable[[], Pixels]]:
+        """Start to restore a batch, and yield after every step of the restorer."""
+        with torch.inference_mode(), torch.cuda.device(self.device):
+            working = torch.cuda.current_stream()
+            pinned = torch.from_numpy(tiles).pin_memory()
+            with torch.cuda.stream(self._arriving):
+                batch = pinned.to(self.device, non_blocking=True)
+            working.wait_stream(self._arriving)
+            # otherwise the allocator could reuse this memory while it is still read
+            batch.record_stream(working)
+        restored = yield from self._restore(restorer, dtype, batch, origins)
+        with torch.inference_mode(), torch.cuda.device(self.device):
+            result = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
+            self._leaving.wait_stream(working)
+            with torch.cuda.stream(self._leaving):
+                result.copy_(restored, non_blocking=True)
+                left = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                left.record()
+            restored.record_stream(self._leaving)
+
+        def wait() -> Pixels:
+            left.synchronize()
+            return result.numpy()
+
+        return wait
+
+    def release(self) -> None:
+        """Return all unused memory to the system."""
+        super().release()
+        with torch.cuda.device(self.device):
+            torch.cuda.empty_cache()
+
+    def measure(self, work: Callable[[], object]) -> int | None:
+        """Do some work, and return the most bytes that it took on the device."""
+        torch.cuda.synchronize(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        work()
+        torch.cuda.synchronize(self.device)
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+    def free_bytes(self) -> int | None:
+        """Return the memory that is free, or that torch keeps for later, in bytes."""
+        free, _ = torch.cuda.mem_get_info(self.device)
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return free + kept
+
+    def _products(self) -> AbstractContextManager[None]:
+        return float32_products(tf32=self._tf32)
+
+
+def processor_for(device: torch.device, *, tf32: bool = False) -> Processor:
+    """Make the processor for a device; `tf32` matters for CUDA only."""
+    return CudaProcessor(device, tf32) if device.type == "cuda" else Processor(device)

@@ -1,18 +1,18 @@
-"""The same two steps as a graph of tasks: a lazy array for dask's threads, or for a cluster.
+"""A run as a graph of dask tasks: a lazy array for dask's threads, or for a cluster.
 
-The image is brought into chunks that are the blocks of the grid. A block's task takes its chunk
-and, of the next chunks, the margins that its tiles reach; it gives its sums by chunk. A chunk of
-the result takes its chunk of the image and the sums that reach it::
+The image is brought into chunks that are the blocks of the grid. The task of a block takes its
+chunk and the margins of the next chunks that its tiles reach, and returns its sums by chunk. The
+task of a chunk of the result takes its chunk of the image and the sums that reach it::
 
     image → chunks ─┬─ margins → restore → sums ─┬─ finish → result
                     └────────────────────────────┘
 
-A second view gives its chunks and margins to "restore" alike. With uncertainty "finish" gives a
-pair, the result and its deviation; each becomes an array.
+A second view gives its chunks and margins to "restore" as well. With uncertainty "finish" returns a
+pair, the result and its deviation, and each becomes an array.
 
-Nothing is restored twice, and a part of the result asks only for the blocks that reach it. Dask
-chooses the order and keeps the sums of a few rows of blocks, or of input chunks where those are
-larger: memory grows with the width of the image, and faster than in the local engine.
+Nothing is restored twice, and a part of the result needs only the blocks that reach it. Dask
+chooses the order, and keeps the sums of a few rows of blocks, or of input chunks where those are
+larger. So memory grows with the width of the image, and faster than in the local engine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.engine.blocks import finish_chunk, restore_block
-from napari_swintormer.engine.runners import ALONE, shared_runner
+from napari_swintormer.engine.runners import RESTORER_LOCK, shared_runner
 from napari_swintormer.imaging.planes import Planes
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
     Key = tuple[Any, ...]
 
-_LOGGER = logging.getLogger(__name__)  # what a worker of a cluster can tell its user
+_LOGGER = logging.getLogger(__name__)  # a worker of a cluster has no other way to tell its user
+_WHOLE = slice(None)
 
 
 def lazy(
@@ -53,100 +54,63 @@ def lazy(
     ranges: Sequence[IntensityRange],
     recipe: RunnerRecipe,
     resources: Mapping[str, float] | None = None,
-) -> da.Array:
-    """Restore all planes when asked for.
+) -> tuple[da.Array, da.Array | None]:
+    """Make arrays that restore the planes when they are computed.
 
     Parameters
     ----------
     plan
-        Of `napari_swintormer.tiling.plan.make_plan`, for these planes.
+        Result of `napari_swintormer.tiling.plan.make_plan` for these planes.
     planes
-        Of a dask array in any chunks; a second view may be any array-like.
+        Planes of a dask array in any chunks; a second view may be any array-like.
     ranges
         One per plane.
     recipe
-        How the processes that do the work make their runner: once each, and it works on one
-        block at a time.
+        How each process makes its runner, once; the runner works on one block at a time.
     resources
-        What a block takes of a worker while it is restored, as for `dask.annotate`; see
-        `napari_swintormer.engine.cluster.gpu_resources`.
-
-    Returns
-    -------
-    dask.array.Array
-        Of the image's shape and dtype, in chunks of ``plan.grid.block_size`` along Y and X and of 1
-        along T, C and Z; bit for bit what `napari_swintormer.engine.local.run` makes.
-    """
-    import dask.array as da
-
-    image, name, graph = _graph(plan, planes, ranges, recipe, resources)
-    meta = np.empty((0,) * image.ndim, image.dtype)
-    return da.Array(graph, name, image.chunks, meta=meta)
-
-
-def lazy_with_deviation(
-    plan: Plan,
-    planes: Planes,
-    ranges: Sequence[IntensityRange],
-    recipe: RunnerRecipe,
-    resources: Mapping[str, float] | None = None,
-) -> tuple[da.Array, da.Array]:
-    """Restore all planes as `lazy` does, and tell how the samples differ.
-
-    Parameters
-    ----------
-    plan, planes, ranges, recipe, resources
-        As in `lazy`; the recipe is one with uncertainty.
+        Resources of a worker that a block needs while it is restored, as for `dask.annotate`.
 
     Returns
     -------
     result, deviation
-        The second in float32, of the same shape and chunks. Computed together they share the work.
+        `result` has the shape and dtype of the image, in chunks of ``plan.grid.block_size`` along Y
+        and X and of 1 along T, C and Z. Its bits are those of `napari_swintormer.engine.local.run`.
+        `deviation` is the standard deviation of the samples, float32 in the same chunks; None
+        without uncertainty. Arrays that are computed together share the work.
     """
     import dask.array as da
+    from dask.base import tokenize
     from dask.highlevelgraph import HighLevelGraph
 
-    image, pairs, graph = _graph(plan, planes, ranges, recipe, resources)
-    arrays = []
-    for number, (kind, dtype) in enumerate((("first", image.dtype), ("deviation", np.float32))):
-        name = f"{kind}-of-{pairs}"
-        layer: dict[Any, Any] = {
-            (name, *place): (operator.getitem, (pairs, *place), number)
-            for place in np.ndindex(*image.numblocks)
-        }
-        dependencies = {**graph.dependencies, name: {pairs}}
-        whole = HighLevelGraph({**graph.layers, name: layer}, dependencies)
-        meta = np.empty((0,) * image.ndim, dtype)
-        arrays.append(da.Array(whole, name, image.chunks, meta=meta))
-    result, deviation = arrays
-    return result, deviation
-
-
-def _graph(
-    plan: Plan,
-    planes: Planes,
-    ranges: Sequence[IntensityRange],
-    recipe: RunnerRecipe,
-    resources: Mapping[str, float] | None = None,
-) -> tuple[da.Array, str, HighLevelGraph]:
-    """Give the image in the chunks of the result, the name of these and the graph."""
-    from dask.base import tokenize
-
-    block = plan.grid.block_size
-    sizes = {"Y": block, "X": block, "S": -1}
-    wanted = {i: sizes.get(axis, 1) for i, axis in enumerate(planes.axes)}
+    sizes = {"Y": plan.grid.block_size, "X": plan.grid.block_size, "S": -1}
+    chunks = {i: sizes.get(axis, 1) for i, axis in enumerate(planes.axes)}
     views = [planes.data] if planes.second is None else [planes.data, planes.second.data]
     # by tasks: the other method computes the whole image before it gives any part
-    images = [_as_dask(view).rechunk(wanted, method="tasks") for view in views]
-    names = [image.name for image in images]
+    images = [_as_dask(view).rechunk(chunks, method="tasks") for view in views]
+    names, image = [each.name for each in images], images[0]
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
     settings = (ranges, planes.numbers, *runner, recipe.scale)
     token = tokenize(names, plan.blending, planes.axes, planes.channels, settings)
-    work = _Work(
+    work = _TaskSettings(
         plan.blending, planes.axes, planes.channels, tuple(ranges), tuple(planes.numbers), recipe
     )
-    tasks = dict(_tasks(work, images, token))
-    return images[0], f"deblur-{token}", _in_layers(tasks, images, token, resources)
+    graph = _in_layers(dict(_tasks(work, images, token)), images, token, resources)
+    finished = f"deblur-{token}"
+    meta = np.empty((0,) * image.ndim, image.dtype)
+    if not recipe.prior.uncertainty:
+        return da.Array(graph, finished, image.chunks, meta=meta), None
+    arrays = []
+    for number, kind in enumerate(("result", "deviation")):  # of the pairs that "finish" returns
+        name = f"{kind}-of-{finished}"
+        layer: dict[Any, Any] = {
+            (name, *place): (operator.getitem, (finished, *place), number)
+            for place in np.ndindex(*image.numblocks)
+        }
+        dependencies = {**graph.dependencies, name: {finished}}
+        whole = HighLevelGraph({**graph.layers, name: layer}, dependencies)
+        arrays.append(da.Array(whole, name, image.chunks, meta=meta))
+        meta = meta.astype(np.float32)
+    return arrays[0], arrays[1]
 
 
 def _as_dask(view: Any) -> da.Array:
@@ -162,7 +126,7 @@ def _in_layers(
     token: str,
     resources: Mapping[str, float] | None,
 ) -> HighLevelGraph:
-    """Part the tasks: those that restore take `resources`, and no others."""
+    """Sort the tasks into layers; only the tasks that restore need `resources`."""
     from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
     given, restored, made = f"tiles-{token}", f"restore-{token}", f"deblur-{token}"
@@ -177,18 +141,20 @@ def _in_layers(
     return HighLevelGraph({**graph.layers, **layers}, {**graph.dependencies, **needs})
 
 
-def _tasks(work: _Work, images: Sequence[da.Array], token: str) -> Iterator[tuple[Key, Any]]:
+def _tasks(
+    work: _TaskSettings, images: Sequence[da.Array], token: str
+) -> Iterator[tuple[Key, Any]]:
     """Give the tasks by key; a task is a tuple of a function and its arguments or their keys."""
     yield (f"tiles-{token}",), work  # sent once to every process
     stack_axes = [i for i, axis in enumerate(work.axes) if axis in "TCZ"]
     shape, names = images[0].shape, [image.name for image in images]
     positions = list(np.ndindex(*(shape[i] for i in stack_axes)))
-    each = len(work.ranges) // len(positions)  # planes of a chunk: more than one for colours
+    per_position = len(work.ranges) // len(positions)  # several for colours on a grey model
     for number, position in enumerate(positions):
         index = [0] * len(shape)
-        for axis, place in zip(stack_axes, position, strict=True):
-            index[axis] = int(place)
-        position_tasks = _PositionTasks(work, names, token, number * each, index)
+        for axis, along in zip(stack_axes, position, strict=True):
+            index[axis] = int(along)
+        position_tasks = _PositionTasks(work, names, token, number * per_position, index)
         for block in work.blending.grid.blocks():
             yield from position_tasks.restoring(block)
             yield position_tasks.finishing(block)
@@ -200,24 +166,24 @@ class _PositionTasks:
     Parameters
     ----------
     work, token
-        As in `_tasks`.
+        Settings, and suffix of the keys.
     images
         Names of the views, in chunks of the block size.
     first
         Number of the first plane.
     index
-        Of the position along T, C and Z; 0 along the other axes.
+        Index of the position along T, C and Z; 0 along the other axes.
     """
 
     def __init__(
-        self, work: _Work, images: Sequence[str], token: str, first: int, index: list[int]
+        self, work: _TaskSettings, images: Sequence[str], token: str, first: int, index: list[int]
     ) -> None:
         self._work, self._grid, self._images = work, work.blending.grid, images
         self._token, self._first, self._index = token, first, index
         self._y, self._x = work.axes.index("Y"), work.axes.index("X")
 
     def restoring(self, block: BlockIndex) -> Iterator[tuple[Key, Any]]:
-        """Give the task that restores a block, if it has tiles, and those of its margins."""
+        """Give the task that restores a block, if it has tiles, and the tasks of its margins."""
         reached = self._grid.reached(block)
         if not reached:
             return
@@ -253,17 +219,17 @@ class _PositionTasks:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _TaskSettings:
     """What all tasks have in common.
 
     Attributes
     ----------
     blending, recipe
-        As in `lazy`.
+        Weights of the tiles, and how to make the runner.
     axes, channels
-        Of the planes.
+        Axes of the image, and channels of a plane.
     ranges, numbers
-        One per plane; the number is that in the whole image.
+        One per plane; the number is the one in the whole image.
     """
 
     blending: Blending
@@ -276,14 +242,14 @@ class _Work:
     def index(self, region: Region, outer: Region) -> tuple[slice, ...]:
         """Index of a region in a chunk that holds `outer`."""
         rows, columns = region.within(outer)
-        return tuple({"Y": rows, "X": columns}.get(axis, slice(None)) for axis in self.axes)
+        return tuple({"Y": rows, "X": columns}.get(axis, _WHOLE) for axis in self.axes)
 
     def planes(self, chunk: RawArray, second: RawArray | None = None) -> Planes:
-        """See a chunk of the image, and of its second view, as its planes."""
+        """View a chunk of the image, and of its second view, as planes."""
         return Planes(chunk, self.axes, self.channels, second)
 
-    def joined(self, sources: Sequence[RawArray], columns: int) -> RawArray:
-        """Put parts of the image together, given in rows of `columns`."""
+    def join(self, sources: Sequence[RawArray], columns: int) -> RawArray:
+        """Join parts of the image, given in rows of `columns` parts."""
         x, y = self.axes.index("X"), self.axes.index("Y")
         begins = range(0, len(sources), columns)
         rows = [np.concatenate(sources[i : i + columns], axis=x) for i in begins]
@@ -291,22 +257,25 @@ class _Work:
 
 
 def _restore(
-    work: _Work, first: int, block: BlockIndex, shape: tuple[int, int, int], *sources: RawArray
+    work: _TaskSettings,
+    first: int,
+    block: BlockIndex,
+    shape: tuple[int, int, int],
+    *sources: RawArray,
 ) -> dict[BlockIndex, list[PartialSums]]:
-    """Restore a block of the planes from `first` on; give the sums of every plane by chunk.
+    """Restore a block of the planes from `first` on; return the sums of every plane by chunk.
 
-    `sources` are the parts of the views that the block's tiles reach; `shape` says how many views,
-    how many parts of each, and in rows of how many.
+    `sources` are the parts of the views that the block's tiles reach. `shape` is the number of
+    views, of parts in each view, and of parts in a row.
     """
-    n_views, each, columns = shape
-    begins = range(0, n_views * each, each)
-    planes = work.planes(*(work.joined(sources[i : i + each], columns) for i in begins))
-    whole = slice(None)
+    n_views, n_parts, columns = shape
+    begins = range(0, n_views * n_parts, n_parts)
+    planes = work.planes(*(work.join(sources[i : i + n_parts], columns) for i in begins))
     sums: dict[BlockIndex, list[PartialSums]] = {}
-    with ALONE:
+    with RESTORER_LOCK:
         runner = shared_runner(work.recipe)
         for plane in range(len(planes)):
-            raw, intensity = planes.read_views(plane, whole, whole), work.ranges[first + plane]
+            raw, intensity = planes.read_views(plane, _WHOLE, _WHOLE), work.ranges[first + plane]
             number = work.numbers[first + plane]
             parts = restore_block(raw, block, work.blending, intensity, number, runner)
             for chunk, part in parts.items():
@@ -317,25 +286,24 @@ def _restore(
 
 
 def _finish(
-    work: _Work,
+    work: _TaskSettings,
     first: int,
     chunk: BlockIndex,
     raw: RawArray,
     *sums: dict[BlockIndex, list[PartialSums]],
 ) -> RawArray | tuple[RawArray, RawArray]:
-    """Make a chunk of the result from that of the image and the sums that reach it.
+    """Make a chunk of the result, and with uncertainty one of its deviation.
 
-    With uncertainty its deviation, too.
+    `raw` is the chunk of the image, and `sums` are those of the blocks that reach it.
     """
     planes, out = work.planes(raw), np.empty(raw.shape, raw.dtype)
     uncertainty = work.recipe.prior.uncertainty
     beside = np.zeros(raw.shape if uncertainty else 0, np.float32)
-    whole = slice(None)
     for plane in range(len(planes)):
-        values, intensity = planes.read(plane, whole, whole), work.ranges[first + plane]
+        values, intensity = planes.read(plane, _WHOLE, _WHOLE), work.ranges[first + plane]
         parts = [of_block[chunk][plane] for of_block in sums]
         values, deviation = finish_chunk(values, chunk, parts, work.blending, intensity)
-        planes.write(out, plane, whole, whole, values)
+        planes.write(out, plane, _WHOLE, _WHOLE, values)
         if deviation is not None:
-            planes.write_beside(beside, plane, whole, whole, deviation)
+            planes.write_beside(beside, plane, _WHOLE, _WHOLE, deviation)
     return (out, beside) if uncertainty else out

@@ -1,32 +1,37 @@
-"""Figures that were measured once and help the next run; losing them costs nothing else."""
+"""Figures that were measured once and help the next run, such as speeds; they may be lost."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
+from napari_swintormer.events import Progress
 from napari_swintormer.settings.preferences import cache_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Generator
 
-_KEEP = 200  # combinations of model, device and settings; the oldest go first
+    from napari_swintormer.events import Event
+    from napari_swintormer.tiling.plan import Plan
+
+_KEEP = 200  # keys in a file; the oldest go first
+_SPEEDS = "speeds"
 
 
 def recall(name: str, key: str) -> object:
-    """Return the figure that was kept in the file `name` under `key`, or None."""
+    """Return the figure that the file `name` of the cache folder keeps under `key`, or None."""
     return _load(name).get(key)
 
 
 def remember(name: str, key: str, figure: object) -> None:
-    """Keep a figure, a JSON value; a folder that cannot be written is no error."""
+    """Keep a figure, a JSON value; it is no error if the folder cannot be written."""
     figures = _load(name)
     figures.pop(key, None)
     figures[key] = figure
-    path = _path(name)
+    path = cache_folder() / f"{name}.json"
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
@@ -34,13 +39,56 @@ def remember(name: str, key: str, figure: object) -> None:
         os.replace(file.name, path)
 
 
-def _path(name: str) -> Path:
-    return cache_folder() / f"{name}.json"
-
-
 def _load(name: str) -> dict[str, object]:
     try:
-        figures = json.loads(_path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged: both mean that nothing is known
+        figures = json.loads((cache_folder() / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # missing or damaged: nothing is known
         return {}
     return figures if isinstance(figures, dict) else {}
+
+
+def speed_key(model: str, device: str, precision: str, tile_size: int, batch_size: int) -> str:
+    """Name a combination that has one speed.
+
+    Parameters
+    ----------
+    model
+        SHA-256 of the weights, or another name that changes with them.
+    device, precision
+        Names as the user chose them, or as resolved; a plan and its run use the same ones.
+    tile_size, batch_size
+        Numbers of the plan.
+    """
+    return f"{model} {device} {precision} {tile_size} {batch_size}"
+
+
+def recall_speed(key: str) -> float | None:
+    """Return the last speed with this key, in pixels of tiles per second for one sample."""
+    speed = recall(_SPEEDS, key)
+    return speed if isinstance(speed, float) and speed > 0 else None
+
+
+def remember_speed(key: str, rate: float) -> None:
+    """Keep the speed of a run, in pixels of tiles per second for one sample."""
+    remember(_SPEEDS, key, float(rate))
+
+
+def remembering_speed(
+    events: Generator[Event, None, None], plan: Plan, key: str
+) -> Generator[Event, None, None]:
+    """Pass the events of a run on, and remember its speed when it ends or is stopped.
+
+    The first batch does not count: its time includes loading the weights and preparing the device.
+    """
+    first = last = None
+    try:
+        with closing(events):
+            for event in events:
+                if isinstance(event, Progress) and not event.steps:
+                    first, last = first or event, event
+                yield event
+    finally:
+        if first is not None and last is not None and last.elapsed > first.elapsed:
+            height, width = plan.grid.tile_shape
+            pixels = (last.done - first.done) * plan.samples * height * width
+            remember_speed(key, pixels / (last.elapsed - first.elapsed))

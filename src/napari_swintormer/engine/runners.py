@@ -1,4 +1,4 @@
-"""From a model and the wishes of the user to a runner, in the process that does the work."""
+"""From a model and the user's choices to a runner, in the process that does the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_swintormer.engine import devices
 from napari_swintormer.engine.calibration import batch_size_that_fits
-from napari_swintormer.engine.processors import is_out_of_memory, processor_for
+from napari_swintormer.engine.devices import is_out_of_memory, processor_for
 from napari_swintormer.engine.team import RunnerTeam
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
     from napari_swintormer.models.tile_restorer import TileRestorer
 
-ALONE = Lock()
-"""Held while a restorer is loaded or works: more than one at a time would only fight for the
-device and its memory."""
+RESTORER_LOCK = Lock()
+"""Held while the shared restorer of a process is loaded or used: two blocks at once would compete
+for the device and its memory."""
 
 
-_AS_THE_MODEL_SAYS = PriorUse()
+_DEFAULT_PRIOR_USE = PriorUse()
 
 
 @dataclass(frozen=True)
 class RunnerRecipe:
-    """How to make a runner; small enough to be sent to the processes of a cluster.
+    """How to make a runner; small enough to send to the processes of a cluster.
 
     Attributes
     ----------
     restorer
-        A restorer, or the weights file to load it from where the work is done.
+        A restorer, or the weights file to load where the work is done.
     name
-        Tells restorers apart: for a file the SHA-256 of the weights.
+        Name that differs between restorers; the SHA-256 of a weights file.
     device, precision
-        As the user named them; what they stand for is found out where the work is done. Of several
-        devices, all but `make_team` take the first.
+        Names that the user chose, resolved where the work is done. All methods but `make_team` take
+        the first of several devices.
     batch_size
-        Tiles in one forward pass, or None for what suits the device.
+        Tiles in one forward pass; None for as many as suit the device.
     tile
         (C, h, w) of the tiles, to find out how many of them suit the device; None takes the usual
         number.
@@ -62,16 +62,16 @@ class RunnerRecipe:
     precision: str = "auto"
     batch_size: int | None = None
     tile: tuple[int, int, int] | None = None
-    prior: PriorUse = _AS_THE_MODEL_SAYS
+    prior: PriorUse = _DEFAULT_PRIOR_USE
     scale: int = 1
 
     def load(self) -> RunnerRecipe:
-        """Load the restorer, unless it is there already.
+        """Load the restorer, unless it is loaded.
 
         Raises
         ------
         FileError, WeightsError
-            The weights file is not here, damaged, or another one.
+            The weights file is missing, damaged, or not the one that was planned.
         """
         if not isinstance(self.restorer, Path):
             return self
@@ -80,34 +80,30 @@ class RunnerRecipe:
             raise WeightsError(
                 f"{self.restorer} holds other weights than when the work was planned (it has "
                 f"SHA-256 {restorer.sha256[:12]}…, planned was {self.name[:12]}…). Put the same "
-                "file there on every computer, or give a restorer that load_model loaded."
+                "file there on every computer, or give a restorer that load_model returned."
             )
         return replace(self, restorer=restorer)
 
     def make(self) -> TileRunner:
-        """Make the runner; the restorer moves to its device.
+        """Make the runner, and move the restorer to its device.
 
         Raises
         ------
         SettingsError
-            The device or the precision is not there.
+            The device or the precision is not available.
         FileError, WeightsError
-            As `load`, or the paper's prior cannot be loaded.
+            The weights file or the paper's prior cannot be loaded.
         """
         device, *_ = devices.resolve_devices(self.device)
         return self._make_on(device, self._restorer())
 
     def make_team(self) -> TileRunner | RunnerTeam:
-        """Make a runner on every device that the user named; raises as `make`."""
+        """Make a runner on every device that the user named; raises the errors of `make`."""
         first, *others = devices.resolve_devices(self.device)
         restorer = self._restorer()
         copies = [copy.deepcopy(restorer) for _ in others]
         runners = [self._make_on(first, restorer), *map(self._make_on, others, copies)]
-        return RunnerTeam(runners, tf32=self._tf32) if others else runners[0]
-
-    @property
-    def _tf32(self) -> bool:
-        return self.precision == "tf32"
+        return RunnerTeam(runners) if others else runners[0]
 
     def _restorer(self) -> TileRestorer:
         restorer = self.load().restorer
@@ -118,30 +114,25 @@ class RunnerRecipe:
     def _make_on(self, device: torch.device, restorer: TileRestorer) -> TileRunner:
         dtype = devices.resolve_precision(self.precision, device)
         batch_size = self.batch_size or devices.default_batch_size(device)
-        processor = processor_for(device, tf32=self._tf32)
+        processor = processor_for(device, tf32=self.precision == "tf32")
         runner = TileRunner(restorer, device, dtype, batch_size, processor)
-        if not _moved(restorer, device):
-            runner.move_to_cpu()
-        elif self.batch_size is None and self.tile is not None:
-            fits = batch_size_that_fits(processor, restorer, dtype, self.tile)
-            runner.batch_size = fits or batch_size
+        try:
+            restorer.to(device)
+        except (RuntimeError, MemoryError) as error:
+            if device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        else:
+            if self.batch_size is None and self.tile is not None:
+                fits = batch_size_that_fits(processor, restorer, dtype, self.tile)
+                runner.batch_size = fits or batch_size
+            return runner
+        runner.move_to_cpu()  # not in the `except`: the error holds memory of the device
         return runner
-
-
-def _moved(restorer: TileRestorer, device: torch.device) -> bool:
-    """Move a restorer to a device; say whether it fits."""
-    try:
-        restorer.to(device)
-    except (RuntimeError, MemoryError) as error:
-        if device.type == "cpu" or not is_out_of_memory(error):
-            raise
-        return False
-    return True
 
 
 @lru_cache(maxsize=2)
 def shared_runner(recipe: RunnerRecipe) -> TileRunner:
-    """Give the runner of this process, made once; to be called with `ALONE` held.
+    """Return the runner of this process, made once; call it with `RESTORER_LOCK` held.
 
     The last two stay loaded.
     """

@@ -1,4 +1,4 @@
-"""Several devices at work on one run: each takes the next block when it has done its own."""
+"""Several devices share a run: each one takes the next block when it has finished its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_swintormer.engine.processors import float32_products
 from napari_swintormer.engine.protocol import Steps
 
 if TYPE_CHECKING:
@@ -25,28 +24,26 @@ if TYPE_CHECKING:
 
 
 class RunnerTeam:
-    """Runners on devices of their own that work like one.
+    """A `Runner` made of one runner per device.
 
-    All take as many tiles at once as the least of them has memory for, so that it makes no
-    difference which of them restores a block: the results have the same bits as those of one.
+    The device with the least free memory sets the batch size for all. So the result has the same
+    bits whichever device restores a block.
 
     Parameters
     ----------
     runners
         At least one, with the same restorer.
-    tf32
-        As for `napari_swintormer.engine.processors.CudaProcessor`; of all of them.
 
     Attributes
     ----------
     batch_size
-        Tiles in one forward pass of each.
+        Tiles in one forward pass of each runner.
     steps
-        As for a `TileRunner`; a team tells no steps.
+        Always that of a finished batch: a team reports no steps.
     """
 
-    def __init__(self, runners: Sequence[TileRunner], *, tf32: bool = False) -> None:
-        self._runners, self._tf32 = runners, tf32
+    def __init__(self, runners: Sequence[TileRunner]) -> None:
+        self._runners = runners
         self.batch_size = min(runner.batch_size for runner in runners)
         for runner in runners:
             runner.batch_size = self.batch_size
@@ -54,54 +51,48 @@ class RunnerTeam:
         self.steps = Steps(0, 1, 0)
 
     def take_notices(self) -> list[str]:
-        """Give the sentences on what was done about memory since the last call."""
+        """Return the sentences on precision and memory since the last call."""
         notices, self._notices = self._notices, []
         return notices
 
     def close(self) -> None:
-        """Let go of the restorers; see `TileRunner.close`."""
+        """Release the restorers and the memory of their devices."""
         for runner in self._runners:
             runner.close()
 
     def changes(self, groups: Iterable[list[Tile]]) -> Iterator[Changes]:
-        """Restore tiles and give what the restorer adds to them, in their order.
+        """Restore tiles and give the change that the restorer makes to each, in their order.
 
-        Twice as many groups as there are runners are under way: what is done before its turn waits,
-        and no runner waits for another, unless that one is much slower.
-
-        Parameters
-        ----------
-        groups, yields, raises
-            As `napari_swintormer.engine.tile_runner.TileRunner.changes`. Groups are taken, and
-            batches given, in the thread that asks.
+        Twice as many groups as there are runners are started. Finished groups wait for their turn,
+        so that no runner waits for another one unless that one is much slower. Groups are taken and
+        batches given in the calling thread.
         """
-        work = _Work()
-        under_way, coming = deque[_Group](), filter(None, groups)
-        with (
-            float32_products(tf32=self._tf32),
-            ThreadPoolExecutor(len(self._runners), thread_name_prefix="swintormer-device") as pool,
-        ):
+        queues = _Queues()
+        started, coming = deque[_Group](), filter(None, groups)
+        with ThreadPoolExecutor(
+            len(self._runners), thread_name_prefix="swintormer-device"
+        ) as threads:
             try:
                 for runner in self._runners:
-                    pool.submit(work.do, runner)
+                    threads.submit(queues.serve, runner)
                 while True:
-                    while len(under_way) < 2 * len(self._runners):
+                    while len(started) < 2 * len(self._runners):
                         if (tiles := next(coming, None)) is None:
                             break
-                        under_way.append(_Group(tiles))
-                        work.to_do.put(under_way[-1])
-                    if not under_way:
+                        started.append(_Group(tiles))
+                        queues.to_do.put(started[-1])
+                    if not started:
                         return
-                    self._take(work.done.get())
-                    while under_way and (restored := under_way[0].restored):
+                    self._take(queues.done.get())
+                    while started and (restored := started[0].restored):
                         yield restored.popleft()
-                        if under_way[0].complete:
-                            under_way.popleft()
+                        if started[0].complete:
+                            started.popleft()
             finally:
-                work.stop(len(self._runners))
+                queues.stop(len(self._runners))
 
     def _take(self, done: _Done | Exception) -> None:
-        """Put a batch to its group; raise what ended a runner."""
+        """Add a batch to its group; raise the error that ended a runner."""
         if isinstance(done, Exception):
             raise done
         self._notices += done.notices
@@ -111,7 +102,7 @@ class RunnerTeam:
 
 @dataclass
 class _Group:
-    """Tiles of a block, and the batches of them that are restored and not yet given."""
+    """Tiles of a block, and their batches that are restored but not yet given."""
 
     tiles: list[Tile]
     restored: deque[Changes] = field(default_factory=deque)
@@ -124,22 +115,22 @@ class _Group:
 
 
 class _Done(NamedTuple):
-    """A batch, and what was done about memory meanwhile."""
+    """A restored batch, with the notices of its runner."""
 
     group: _Group
     changes: Changes
     notices: list[str]
 
 
-class _Work:
-    """What the threads of the runners share."""
+class _Queues:
+    """Groups to do and batches done, shared by the threads of the runners."""
 
     def __init__(self) -> None:
-        self.to_do: SimpleQueue[_Group | None] = SimpleQueue()  # None: there will be no more
+        self.to_do: SimpleQueue[_Group | None] = SimpleQueue()  # None: no group will follow
         self.done: SimpleQueue[_Done | Exception] = SimpleQueue()
         self._stopped = Event()
 
-    def do(self, runner: TileRunner) -> None:
+    def serve(self, runner: TileRunner) -> None:
         """Restore groups until there are no more, or all is stopped."""
         try:
             while (first := self.to_do.get()) is not None and not self._stopped.is_set():
@@ -154,17 +145,17 @@ class _Work:
                     n_left -= len(changes)
                     group = mine[0] if n_left else mine.popleft()
                     self.done.put(_Done(group, changes, runner.take_notices()))
-        except Exception as error:  # raised again where the run is asked for
+        except Exception as error:  # raised again in the calling thread
             self.done.put(error)
 
     def stop(self, n_runners: int) -> None:
-        """Let the runners end after the batch at hand."""
+        """Let each runner end after its current batch."""
         self._stopped.set()
         for _ in range(n_runners):
             self.to_do.put(None)
 
     def _groups(self, first: _Group, mine: deque[_Group]) -> Iterator[list[Tile]]:
-        """Give a group, and as long as there are any, more: a device works best without a pause."""
+        """Give groups as long as there are any: a device works best without a pause."""
         group: _Group | None = first
         while group is not None:
             mine.append(group)
@@ -173,4 +164,4 @@ class _Work:
                 group = self.to_do.get_nowait()
             except Empty:
                 return
-        self.to_do.put(None)  # for the one that waits for it
+        self.to_do.put(None)  # for `serve`, which waits for it

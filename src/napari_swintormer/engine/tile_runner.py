@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from napari_swintormer.engine.devices import precision_name, resolve_precision, slow_precision
-from napari_swintormer.engine.processors import is_out_of_memory, processor_for
+from napari_swintormer.engine.devices import (
+    is_out_of_memory,
+    precision_name,
+    processor_for,
+    resolve_precision,
+    slow_precision,
+)
 from napari_swintormer.engine.protocol import Steps
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.models.stepwise import run_to_end
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.engine.processors import Processor
+    from napari_swintormer.engine.devices import Processor
     from napari_swintormer.engine.protocol import Tile
     from napari_swintormer.models.tile_restorer import TileRestorer
 

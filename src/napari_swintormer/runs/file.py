@@ -97,12 +97,8 @@ class FileRun:
 
         planes = job.see(*(as_dask(view, job.plan.grid.block_size) for view in views))
         with cluster.connected(self.scheduler) as client:
-            resources, beside = cluster.gpu_resources(client), None
-            if stores.deviation is None:
-                result = job.lazy(planes, resources)
-            else:
-                result, deviation = job.lazy_with_deviation(planes, resources)
-                beside = deviation, stores.deviation
+            result, deviation = job.lazy(planes, cluster.gpu_resources(client))
+            beside = None if deviation is None else (deviation, stores.deviation)
             yield from cluster.run(job.plan, planes, result, stores.array, stores, client, beside)
 
     @contextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_swintormer import __version__
-from napari_swintormer.engine.speed import recall_speed, remembering, speed_key
+from napari_swintormer.engine.remembered import recall_speed, remembering_speed, speed_key
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.intensity import (
@@ -185,7 +185,7 @@ class Job:
             ranges = ranges or self.ranges
             events = local.run(plan, self.planes, ranges, runner, out, journal, deviation)
             key = planned_speed_key(self.weights_sha256, self.settings)
-            yield from remembering(events, plan, key)
+            yield from remembering_speed(events, plan, key)
 
     def preview(
         self, position: Mapping[str, int], region: Region
@@ -243,32 +243,27 @@ class Job:
 
     def lazy(
         self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
-    ) -> da.Array:
-        """Restore a dask array when asked for, see `napari_swintormer.engine.graph`; imports torch.
+    ) -> tuple[da.Array, da.Array | None]:
+        """Make dask arrays of the result and of its deviation; imports torch.
 
-        Of the image no more than the sample for `ranges` is computed now.
+        Only the sample for `ranges` is computed now.
 
         Parameters
         ----------
         planes
             The same image as a dask array; None if it is one.
         resources
-            What a block takes of the worker of a cluster while it is restored.
+            Resources of a cluster's worker that a block needs while it is restored.
+
+        Returns
+        -------
+        result, deviation
+            As `napari_swintormer.engine.graph.lazy` returns them; None without uncertainty.
         """
         recipe = self._recipe()
         from napari_swintormer.engine import graph
 
         return graph.lazy(self.plan, planes or self.planes, self.ranges, recipe, resources)
-
-    def lazy_with_deviation(
-        self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
-    ) -> tuple[da.Array, da.Array]:
-        """Restore a dask array when asked for, and tell how the samples differ; see `lazy`."""
-        recipe = self._recipe()
-        from napari_swintormer.engine import graph
-
-        planes = planes or self.planes
-        return graph.lazy_with_deviation(self.plan, planes, self.ranges, recipe, resources)
 
     def _recipe(self) -> RunnerRecipe:
         import_torch()

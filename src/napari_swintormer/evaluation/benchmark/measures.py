@@ -182,7 +182,7 @@ def against_others(bench: Bench) -> dict[str, Any]:
 
     def dask_engine() -> None:
         chunked = Planes(da.from_array(image, chunks=1000), "YX", 1)
-        results["dask"] = graph.lazy(plan, chunked, [_UNLIMITED], recipe).compute()
+        results["dask"] = graph.lazy(plan, chunked, [_UNLIMITED], recipe)[0].compute()
 
     def monai_engine() -> None:
         tiles = card.tile_size, card.overlap, bench.batch_size

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from napari_swintormer.engine.speed import recall_speed, remember_speed
+from napari_swintormer.engine.remembered import recall_speed, remember_speed
 from napari_swintormer.events import Event, Notice, Progress
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource

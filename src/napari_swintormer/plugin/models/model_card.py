@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_swintormer.engine.speed import recall_speed
+from napari_swintormer.engine.remembered import recall_speed
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Event
 from napari_swintormer.imaging.formats.reading import open_image

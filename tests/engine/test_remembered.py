@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from napari_swintormer.engine.speed import recall_speed, remember_speed, remembering, speed_key
+from napari_swintormer.engine.remembered import (
+    recall_speed,
+    remember_speed,
+    remembering_speed,
+    speed_key,
+)
 from napari_swintormer.events import Event, Progress
 from napari_swintormer.settings.preferences import cache_folder
 from napari_swintormer.tiling.plan import make_plan
@@ -56,7 +61,7 @@ def test_speed_of_a_run_leaves_out_the_first_batch() -> None:
         finally:
             closed.append(True)
 
-    events = remembering(run(), plan, KEY)
+    events = remembering_speed(run(), plan, KEY)
     for event in events:
         if isinstance(event, Progress) and event.done == 30:
             break
