@@ -62,7 +62,15 @@ def resolve_axes(shape: Sequence[int], dtype: DTypeLike, axes: str | None = None
     """
     check_image(shape, dtype)
     if axes is None:
-        return _guess(shape, np.dtype(dtype))
+        colour = shape[-1] in (3, 4) and np.dtype(dtype).kind in "uf"
+        guesses = {2: "YX", 3: "YXS" if colour else "ZYX", 4: "ZYXS" if colour else "TZYX"}
+        if len(shape) in guesses:
+            return guesses[len(shape)]
+        example = "TCZYX" if len(shape) == 5 else AXES
+        raise ImageError(
+            f"The axes of an image with {len(shape)} dimensions cannot be guessed "
+            f"(got shape {tuple(shape)}); give them, for example axes={example!r}."
+        )
     letters = axes.upper()
     given = f"(got axes={axes!r} for shape {tuple(shape)})"
     if unknown := sorted(set(letters) - set(AXES)):
@@ -78,15 +86,3 @@ def resolve_axes(shape: Sequence[int], dtype: DTypeLike, axes: str | None = None
             f"S, the samples of a colour, has the size 1 to 4 {given}; name channels C instead."
         )
     return letters
-
-
-def _guess(shape: Sequence[int], dtype: np.dtype) -> str:
-    colour = shape[-1] in (3, 4) and dtype.kind in "uf"
-    guesses = {2: "YX", 3: "YXS" if colour else "ZYX", 4: "ZYXS" if colour else "TZYX"}
-    if len(shape) in guesses:
-        return guesses[len(shape)]
-    example = "TCZYX" if len(shape) == 5 else AXES
-    raise ImageError(
-        f"The axes of an image with {len(shape)} dimensions cannot be guessed "
-        f"(got shape {tuple(shape)}); give them, for example axes={example!r}."
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import product
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,10 @@ def sample_regions(
     height, width = shape
     down, across = ceil(height / REGION_SIDE), ceil(width / REGION_SIDE)
     if len(members) * down * across <= count:
-        for plane in members:
-            for row in range(down):
-                for column in range(across):
-                    y = slice(row * REGION_SIDE, min((row + 1) * REGION_SIDE, height))
-                    x = slice(column * REGION_SIDE, min((column + 1) * REGION_SIDE, width))
-                    yield plane, y, x
+        for plane, row, column in product(members, range(down), range(across)):
+            y, x = row * REGION_SIDE, column * REGION_SIDE
+            bottom, right = min(y + REGION_SIDE, height), min(x + REGION_SIDE, width)
+            yield plane, slice(y, bottom), slice(x, right)
         return
     side_y = min(height, REGION_SIDE)
     side_x = min(width, REGION_SIDE**2 // side_y)

@@ -19,14 +19,15 @@ class Format(ABC):
 
     name: ClassVar[str]  # in messages
     suffixes: ClassVar[tuple[str, ...]]  # of its files, in lower case
+    signatures: ClassVar[tuple[bytes, ...]] = ()  # first bytes of its files, at most 8
     read_suffixes: ClassVar[tuple[str, ...]] = ()  # more, which it reads and does not write
     result_suffix: ClassVar[str | None] = None  # for results, of a format that loses nothing
     holds_floats: ClassVar[bool] = True
     compressions: ClassVar[tuple[str, ...]] = ()  # to choose from when it is written
 
-    @abstractmethod
     def detect(self, path: Path, start: bytes) -> bool:
         """Say whether a file that starts with these 8 bytes, or a folder, has this format."""
+        return start.startswith(self.signatures)
 
     @abstractmethod
     def open(self, path: Path, axes: str | None) -> Image:

@@ -22,13 +22,10 @@ class Jpeg(PictureFormat):
 
     name = "JPEG"
     suffixes = (".jpg", ".jpeg")
+    signatures = (b"\xff\xd8\xff",)
     result_suffix = ".png"
     dtypes = ("uint8",)
     holds_alpha = False
-
-    def detect(self, path: Path, start: bytes) -> bool:
-        """Recognise the first marker."""
-        return start.startswith(b"\xff\xd8\xff")
 
     def decode(self, path: Path) -> NDArray[Any]:
         """Decode a file, and turn the picture upright as its EXIF orientation says."""

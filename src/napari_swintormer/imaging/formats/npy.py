@@ -25,10 +25,7 @@ class Npy(Format):
 
     name = "NPY"
     suffixes = (".npy",)
-
-    def detect(self, path: Path, start: bytes) -> bool:
-        """Recognise the signature."""
-        return start.startswith(b"\x93NUMPY")
+    signatures = (b"\x93NUMPY",)
 
     def open(self, path: Path, axes: str | None) -> Image:
         """Open an array in place."""

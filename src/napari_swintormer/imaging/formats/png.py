@@ -23,11 +23,8 @@ class Png(PictureFormat):
 
     name = "PNG"
     suffixes = (".png",)
+    signatures = (b"\x89PNG\r\n\x1a\n",)
     dtypes = ("uint8", "uint16")
-
-    def detect(self, path: Path, start: bytes) -> bool:
-        """Recognise the signature."""
-        return start == b"\x89PNG\r\n\x1a\n"
 
     def decode(self, path: Path) -> NDArray[Any]:
         """Decode a file whose header promises no more pixels than its bytes can hold."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import struct
+import sys
 from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
+from logging.handlers import BufferingHandler
 from math import prod
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -36,12 +38,9 @@ class Tiff(Format):
 
     name = "TIFF"
     suffixes = (".tif", ".tiff")
+    signatures = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF
     read_suffixes = (".btf",)
     compressions = ("deflate", "zstd")
-
-    def detect(self, path: Path, start: bytes) -> bool:
-        """Recognise classic and BigTIFF in both byte orders."""
-        return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
     def open(self, path: Path, axes: str | None) -> Image:
         """Open the largest image of a file."""
@@ -77,13 +76,8 @@ def _complaints_are_errors(path: Path) -> Iterator[None]:
     """Turn what tifffile raises or merely logs about damaged tables into a `FileError`."""
     import tifffile
 
-    complaints: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            complaints.append(record.getMessage())
-
-    logger, collector = logging.getLogger("tifffile"), Collector(logging.ERROR)
+    logger, collector = logging.getLogger("tifffile"), BufferingHandler(sys.maxsize)
+    collector.setLevel(logging.ERROR)
     logger.addHandler(collector)
     try:
         yield
@@ -93,7 +87,7 @@ def _complaints_are_errors(path: Path) -> Iterator[None]:
         raise FileError(f"{path} is a damaged TIFF file ({error}).") from error
     finally:
         logger.removeHandler(collector)
-    for complaint in complaints:
+    for complaint in (record.getMessage() for record in collector.buffer):
         if "invalid" in complaint or "corrupted" in complaint:
             raise FileError(f"{path} is a damaged or truncated TIFF file ({complaint}).")
 
