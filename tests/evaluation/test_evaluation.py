@@ -38,7 +38,8 @@ def test_a_resumed_evaluation_adds_the_missing_rows(pairs, evaluate, tmp_path, m
 
 def _counting(restore, made):
     def counted(self, pair):
-        made.append(self.name)
+        if self.name != "blurred":
+            made.append(self.name)
         return restore(self, pair)
 
     return counted

@@ -1,4 +1,4 @@
-"""The demo: deblurs the bundled images and draws before and after side by side."""
+"""Deblurs the bundled images and draws before and after side by side."""
 
 from __future__ import annotations
 
@@ -22,28 +22,18 @@ if TYPE_CHECKING:
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _PANEL = 512  # pixels, the longer side of an image in the picture
+_ZOOM = 300  # pixels, the smallest side of the enlarged detail
 _MARGIN, _STRIP = 12, 34
 _DETAIL = 128  # pixels of the image, side of the detail
 _INK, _PAPER, _FRAME = (238, 240, 243), (27, 31, 38), (255, 196, 61)
-_SHOWN = {"circuit-board": "photo-defocus", "actin": "microscopy"}  # with the model for it
+_SHOWN = {"circuit-board": "photo-defocus", "actin": "microscopy"}  # image: the model for it
 
 
 def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list[Path]:
-    """Deblur the bundled images into a folder; replaces what an earlier demo left there.
+    """Deblur the bundled images into a folder; give the paths of results and pictures.
 
-    Parameters
-    ----------
-    folder
-        Where the results go; created if it is not there.
-    settings
-        How to deblur; without a model each image gets the one that is best for it.
-    progress
-        Show a progress bar.
-
-    Returns
-    -------
-    list[Path]
-        For each image the result and the picture of before and after.
+    Files of an earlier demo are replaced. If the settings name no model, each image gets the model
+    that suits it best. `progress` shows a progress bar.
     """
     made = []
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,39 +53,30 @@ def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list
 def before_after(before: NDArray[Any], after: NDArray[Any]) -> Image.Image:
     """Draw two images side by side, and below them the detail that changed most, enlarged.
 
-    Parameters
-    ----------
-    before, after
-        ``(Y, X)`` or ``(Y, X, 3)`` of equal shape. Both are shown in the same range: that of
-        8-bit images, else the percentiles 0.5 and 99.8 of `before`.
+    Images are ``(Y, X)`` or ``(Y, X, 3)`` of equal shape. 8-bit images are shown as they are, other
+    images in the range between the percentiles 0.5 and 99.8 of `before`.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     shown = [Image.fromarray(image) for image in _to_8_bit(before, after)]
-    detail = _most_changed(before, after)
     scale = _PANEL / max(shown[0].size)
-    size = (round(shown[0].width * scale), round(shown[0].height * scale))
-    zoom = max(size[0], 300)
-    width = 2 * zoom + 3 * _MARGIN
-    picture = Image.new("RGB", (width, size[1] + zoom + _STRIP + 2 * _MARGIN), _PAPER)
-    draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=20)
-    y, x = (region.start for region in detail)
-    side = detail[0].stop - y
+    width, height = (round(length * scale) for length in shown[0].size)
+    zoom = max(width, _ZOOM)
+    size = (2 * zoom + 3 * _MARGIN, height + zoom + _STRIP + 2 * _MARGIN)
+    picture = Image.new("RGB", size, _PAPER)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=20)
+    y, x, side = _most_changed(before, after)
     for column, (title, image) in enumerate(zip(("Before", "After"), shown, strict=True)):
         left = _MARGIN + column * (zoom + _MARGIN)
         draw.text((left, _STRIP / 2 + 4), title, _INK, font, anchor="lm")
-        inset = left + (zoom - size[0]) // 2
-        picture.paste(image.resize(size, Image.Resampling.LANCZOS), (inset, _STRIP))
+        inset = left + (zoom - width) // 2
+        picture.paste(image.resize((width, height), Image.Resampling.LANCZOS), (inset, _STRIP))
         corner = (inset + round(x * scale), _STRIP + round(y * scale))
-        draw.rectangle(
-            (*corner, corner[0] + round(side * scale), corner[1] + round(side * scale)),
-            outline=_FRAME,
-            width=2,
-        )
-        enlarged = image.crop((x, y, x + side, y + side))
-        enlarged = enlarged.resize((zoom, zoom), Image.Resampling.BICUBIC)
-        picture.paste(enlarged, (left, _STRIP + size[1] + _MARGIN))
+        opposite = tuple(start + round(side * scale) for start in corner)
+        draw.rectangle((*corner, *opposite), outline=_FRAME, width=2)
+        detail = image.crop((x, y, x + side, y + side))
+        enlarged = detail.resize((zoom, zoom), Image.Resampling.BICUBIC)
+        picture.paste(enlarged, (left, _STRIP + height + _MARGIN))
     return picture
 
 
@@ -109,14 +90,15 @@ def _to_8_bit(before: NDArray[Any], after: NDArray[Any]) -> list[NDArray[np.uint
     ]
 
 
-def _most_changed(before: NDArray[Any], after: NDArray[Any]) -> tuple[slice, slice]:
-    """Find the square, on a grid of half its side, with the largest mean change."""
-    change = np.abs(after.astype(float) - before.astype(float)).reshape(*before.shape[:2], -1)
+def _most_changed(before: NDArray[Any], after: NDArray[Any]) -> tuple[int, int, int]:
+    """Find the square with the largest change, on a grid of half its side: top, left, side."""
+    change = np.abs(after.astype(float) - before.astype(float))
     height, width = before.shape[:2]
     side = min(_DETAIL, height, width)
-    squares = [
-        (slice(y, y + side), slice(x, x + side))
+    corners = (
+        (y, x)
         for y in range(0, height - side + 1, side // 2)
         for x in range(0, width - side + 1, side // 2)
-    ]
-    return max(squares, key=lambda square: change[square].sum())
+    )
+    y, x = max(corners, key=lambda at: change[at[0] : at[0] + side, at[1] : at[1] + side].sum())
+    return y, x, side

@@ -18,7 +18,7 @@ from napari_swintormer import __version__
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.evaluation.data.pair_images import most_detailed, open_pair, to_rgb
 from napari_swintormer.evaluation.data.protocols import find_protocol
-from napari_swintormer.evaluation.methods.methods import BLURRED, ModelMethod, Unchanged
+from napari_swintormer.evaluation.methods.methods import BLURRED, UNCHANGED, ModelMethod
 from napari_swintormer.evaluation.metrics.lpips import missing_lpips
 from napari_swintormer.evaluation.metrics.scoring import ALWAYS, OPTIONAL, Scale, score
 from napari_swintormer.evaluation.rows import Row, append_rows, read_rows
@@ -58,45 +58,21 @@ def find_data_set(text: str) -> DataSet:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Compares methods on data sets.
-
-    Attributes
-    ----------
-    data_sets
-        What is compared on.
-    methods
-        Methods beside the blurred images, which are always compared.
-    folder
-        Folder of the report.
-    metrics
-        Metrics beyond PSNR, SSIM and MAE; None takes those of each protocol.
-    centre
-        Side in pixels of the middle that is scored; None scores whole images.
-    rows
-        The results of `events`.
-    """
+    """Compares methods, and the blurred images themselves, on data sets."""
 
     data_sets: tuple[DataSet, ...]
     methods: tuple[Method, ...]
-    folder: Path
-    metrics: tuple[str, ...] | None = None
-    centre: int | None = None
-    rows: list[Row] = field(default_factory=list)
+    folder: Path  # of the report
+    metrics: tuple[str, ...] | None = None  # beyond PSNR, SSIM and MAE; None asks the protocols
+    centre: int | None = None  # side in pixels of the scored middle; None scores whole images
+    rows: list[Row] = field(default_factory=list)  # the results of `events`
 
     def events(self, *, resume: bool = False, overwrite: bool = False) -> Generator[Event]:
-        """Fill `rows`; compute the ones that are missing.
+        """Fill `rows`, and yield the progress in images times methods.
 
-        Parameters
-        ----------
-        resume
-            Keep the rows that an earlier evaluation left in the folder.
-        overwrite
-            Start again in a folder that holds an evaluation.
-
-        Yields
-        ------
-        Event
-            `Notice` for a metric that is not available here; `Progress` in images times methods.
+        With `resume`, rows that an earlier evaluation left in the folder are not computed again.
+        With `overwrite`, the evaluation starts again in a folder that holds one. A `Notice` tells
+        of a metric that is not available here.
         """
         journal = self._open_journal(resume=resume, overwrite=overwrite)
         left_out = set()
@@ -107,7 +83,7 @@ class Evaluation:
         known = read_rows(journal)
         journal.unlink(missing_ok=True)  # an incomplete last line goes
         append_rows(journal, known.values())
-        methods = (Unchanged(), *(m for m in self.methods if m.name != BLURRED))
+        methods = (UNCHANGED, *(m for m in self.methods if m.name != BLURRED))
         clock = Clock(sum(len(data.pairs) for data in self.data_sets) * len(methods), "images")
         self.rows.clear()
         for data_set in self.data_sets:
@@ -181,18 +157,9 @@ class _PairRows:
             return None
         scores = score(self.protocol, restored, pair.sharp, scale, self.metrics)
         self._save_crop(key, restored[region], scale)
-        return Row(
-            self.protocol.name,
-            self.files.set,
-            self.files.name,
-            self.files.split,
-            method.name,
-            scores,
-            seconds,
-            key,
-            self._key(None),
-            method.macs_per_pixel(pair) if isinstance(method, ModelMethod) else None,
-        )
+        macs = method.macs_per_pixel(pair) if isinstance(method, ModelMethod) else None
+        image = self.protocol.name, self.files.set, self.files.name, self.files.split
+        return Row(*image, method.name, scores, seconds, key, self._key(None), macs)
 
     def _save_crop(self, key: str, crop: Any, scale: Scale) -> None:
         from PIL import Image

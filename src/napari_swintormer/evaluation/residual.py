@@ -57,18 +57,8 @@ class Unexplained(NamedTuple):
 def residual_map(image: Any, result: Any, axes: str | None = None) -> Floats:
     """Show where a result does not explain the image that it was made from.
 
-    Parameters
-    ----------
-    image, result
-        Arrays of the same shape, in the same units.
-    axes
-        One letter of ``TCZYXS`` per dimension; None guesses them from the shape.
-
-    Returns
-    -------
-    ndarray
-        The image minus the blurred result, float32, in the image's shape and units; 0 for alpha.
-        Where the result explains the image, only noise is left.
+    Both have the same shape and units. `axes` has one letter of ``TCZYXS`` per dimension; None
+    guesses them from the shape. The map is float32, in the image's shape and units; 0 for alpha.
 
     Examples
     --------
@@ -88,25 +78,11 @@ def residual_map(image: Any, result: Any, axes: str | None = None) -> Floats:
 def residual_file(
     src: Path, result: Path, dst: Path, axes: str | None = None, *, overwrite: bool = False
 ) -> Generator[Event, None, None]:
-    """Write the residual map of a file, without holding either image in memory.
+    """Write the residual map of a file in float32, without holding either image in memory.
 
-    Closing the generator leaves nothing behind.
-
-    Parameters
-    ----------
-    src, result
-        Files of the image and of the result.
-    dst
-        File to write, float32: .ome.zarr, .tif, .ome.tif or .npy.
-    axes
-        One letter of ``TCZYXS`` per dimension of the image; None takes those of its file.
-    overwrite
-        Whether an existing `dst` may be replaced.
-
-    Yields
-    ------
-    Progress
-        In regions, and then in chunks while the file is put in its place.
+    `dst` ends with .ome.zarr, .tif, .ome.tif or .npy. `axes` are those of the image; None takes the
+    ones of its file. The progress is in regions, and then in chunks while the file is put in its
+    place. Closing the generator leaves nothing behind.
     """
     from napari_swintormer.imaging.store.result import ResultStore
 

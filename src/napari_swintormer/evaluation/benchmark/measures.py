@@ -7,7 +7,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -39,6 +39,14 @@ PAPER_TILES = ((512, 220), (256, 220), (512, 384))
 _SIDES = (1024, 2048, 4096, 8192)
 """Sides of the images that show the growth, in pixels; `quick` leaves the last out."""
 
+
+class _Tiles(NamedTuple):
+    tile_size: int
+    overlap: int
+    batch_size: int
+
+
+_SMALL_OVERLAP = _Tiles(512, 64, 1)
 _UNLIMITED = IntensityRange(0, 1, -np.inf, np.inf)
 
 
@@ -172,7 +180,8 @@ def against_others(bench: Bench) -> dict[str, Any]:
     card = bench.restorer.card
     side = 2 * card.tile_size if bench.quick else 5 * card.tile_size
     image = np.random.default_rng(0).random((side, side), np.float32)
-    plan = _plan(image, card.tile_size, card.overlap, bench.batch_size)
+    tiles = _Tiles(card.tile_size, card.overlap, bench.batch_size)
+    plan = _plan(image, tiles)
     device, precision = bench.settings.device, bench.settings.precision
     recipe = RunnerRecipe(bench.restorer, uuid4().hex, device, precision, bench.batch_size)
     results: dict[str, NDArray[np.float32]] = {}
@@ -185,8 +194,7 @@ def against_others(bench: Bench) -> dict[str, Any]:
         results["dask"] = graph.lazy(plan, chunked, [_UNLIMITED], recipe)[0].compute()
 
     def monai_engine() -> None:
-        tiles = card.tile_size, card.overlap, bench.batch_size
-        results["monai"] = _run_monai(bench.forward, image, *tiles)
+        results["monai"] = _run_monai(bench.forward, image, tiles)
 
     works = {"local": local_engine, "dask": dask_engine}
     if find_spec("monai"):
@@ -207,12 +215,12 @@ def against_others(bench: Bench) -> dict[str, Any]:
 
 def _memory_of_monai(bench: Bench) -> dict[str, Any]:
     """Measure the peak memory of both engines, beyond the image, with an identity restorer."""
-    side, tile, overlap = 4096 if bench.quick else 8192, 512, 64
+    side = 4096 if bench.quick else 8192
     image = np.random.default_rng(0).random((side, side), np.float32)
-    plan = _plan(image, tile, overlap, 1)
+    plan = _plan(image, _SMALL_OVERLAP)
     recipe = RunnerRecipe(IdentityRestorer(), uuid4().hex, "cpu", "fp32", 1)
     own = peak_bytes(lambda: _run_locally(plan, image, recipe))
-    other = peak_bytes(lambda: _run_monai(IdentityRestorer(), image, tile, overlap, 1))
+    other = peak_bytes(lambda: _run_monai(IdentityRestorer(), image, _SMALL_OVERLAP))
     return {"memory_megapixels": side**2 / 1e6, "own_peak_bytes": own, "peak_bytes": other}
 
 
@@ -229,7 +237,7 @@ def growth(bench: Bench) -> list[dict[str, Any]]:
             taken.append(seconds(lambda: [None for _ in run.events()]))
 
         peak = peak_bytes(work)
-        plan = _plan(np.empty((side, side), np.uint16), 512, 64, 1)
+        plan = _plan(np.empty((side, side), np.uint16), _SMALL_OVERLAP)
         rows.append(
             {
                 "megapixels": side**2 / 1e6,
@@ -307,14 +315,9 @@ def _strips(side: int) -> Iterator[NDArray[np.uint16]]:
         yield (100 + shapes + rng.poisson(30, shapes.shape)).astype(np.uint16)
 
 
-def _plan(image: NDArray[Any], tile_size: int, overlap: int, batch_size: int) -> Plan:
-    return make_plan(
-        (image.shape[0], image.shape[1]),
-        dtype=image.dtype,
-        tile_size=tile_size,
-        overlap=overlap,
-        batch_size=batch_size,
-    )
+def _plan(image: NDArray[Any], tiles: _Tiles) -> Plan:
+    height, width = image.shape
+    return make_plan((height, width), dtype=image.dtype, **tiles._asdict())
 
 
 def _run_locally(
@@ -327,18 +330,15 @@ def _run_locally(
 
 
 def _run_monai(
-    forward: Callable[[torch.Tensor], torch.Tensor],
-    image: NDArray[np.float32],
-    tile_size: int,
-    overlap: int,
-    batch_size: int,
+    forward: Callable[[torch.Tensor], torch.Tensor], image: NDArray[np.float32], tiles: _Tiles
 ) -> NDArray[np.float32]:
     from monai.inferers import sliding_window_inference
 
+    size, overlap, batch_size = tiles
     whole = torch.from_numpy(image)[None, None]
     with torch.inference_mode():
         restored = sliding_window_inference(
-            whole, tile_size, batch_size, forward, overlap=overlap / tile_size, mode="constant"
+            whole, size, batch_size, forward, overlap=overlap / size, mode="constant"
         )
     result: NDArray[np.float32] = restored[0, 0].numpy()
     return result

@@ -40,21 +40,10 @@ _PARTS: dict[str, tuple[str, Callable[[Bench], Any]]] = {
 def run_benchmark(
     settings: DeblurSettings, *, quick: bool, say: Callable[[str], object]
 ) -> dict[str, Any]:
-    """Run all measurements.
+    """Run all measurements; give a JSON object with ``engine_efficiency`` and a part for each.
 
-    Parameters
-    ----------
-    settings
-        Model, device and precision; other settings are ignored.
-    quick
-        Use smaller images and fewer turns: under a minute on two cores.
-    say
-        Called with a sentence before each measurement.
-
-    Returns
-    -------
-    dict
-        A JSON object with ``engine_efficiency`` and a part for each measurement.
+    Only model, device and precision of the settings matter. `quick` takes smaller images and fewer
+    turns: under a minute on two cores. `say` is called with a sentence before each measurement.
     """
     restorer = load_model(settings.model)
     if isinstance(restorer.card, ForeignCard):
@@ -103,13 +92,8 @@ def table(report: dict[str, Any]) -> list[tuple[str, str]]:
     )
     network, engine = report["network"], report["engine"]
     size, faster = network["size"], network["times_faster_than_transcription"]
-    lines = [
-        ("model", model),
-        (
-            f"network, {size} × {size}",
-            f"{network['milliseconds']:.0f} ms, {faster:.2f} × faster than plain",
-        ),
-    ]
+    figure = f"{network['milliseconds']:.0f} ms, {faster:.2f} × faster than plain"
+    lines = [("model", model), (f"network, {size} × {size}", figure)]
     for row in report["tiles"]:
         what = f"tiles of {row['tile_size']}, stride {row['stride']}"
         lines.append((what, f"{row['pixels_per_second'] / 1e6:.3f} megapixels per second"))

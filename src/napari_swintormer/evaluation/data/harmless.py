@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from napari_swintormer.evaluation.data.pair_images import to_dtype
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -55,21 +57,21 @@ def harmless_images(side: int = SIDE, seed: int = SEED) -> Iterator[Harmless]:
 
 def _noise(side: int, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
     white = rng.standard_normal((side, side))
-    yield "white, 8 bit", _counts(128 + 30 * white, np.uint8)
-    yield "white, 16 bit", _counts(1000 + 50 * white, np.uint16)
+    yield "white, 8 bit", to_dtype(128 + 30 * white, np.uint8)
+    yield "white, 16 bit", to_dtype(1000 + 50 * white, np.uint16)
     yield "photons, 3 per pixel", rng.poisson(3, (side, side)).astype(np.uint16)
     smooth = ndimage.gaussian_filter(white, 1.0)
-    yield "grain of 1 px", _counts(128 + 30 * smooth / smooth.std(), np.uint8)
+    yield "grain of 1 px", to_dtype(128 + 30 * smooth / smooth.std(), np.uint8)
 
 
 def _fields(side: int, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     noise = rng.standard_normal((side, side))
     yield "constant", np.full((side, side), 1000, np.uint16)
-    yield "ramp, 8 bit", _counts(40 + 80 * (x + 1), np.uint8)
+    yield "ramp, 8 bit", to_dtype(40 + 80 * (x + 1), np.uint8)
     vignette = 30_000 * (1 - 0.3 * (x**2 + y**2))
-    yield "vignette, noise 0.3 %", _counts(vignette + 100 * noise, np.uint16)
-    yield "dark frame", _counts(100 + 4 * noise, np.uint16)
+    yield "vignette, noise 0.3 %", to_dtype(vignette + 100 * noise, np.uint16)
+    yield "dark frame", to_dtype(100 + 4 * noise, np.uint16)
 
 
 def _drawings(side: int) -> Iterator[tuple[str, Pixels]]:
@@ -98,9 +100,4 @@ def _stars(side: int, rng: np.random.Generator) -> Iterator[tuple[str, Pixels]]:
     for name, width in (("sharp", 0.7), ("soft", 1.5)):
         sky = 200 + ndimage.gaussian_filter(light, width, mode="wrap")
         noisy = sky + np.sqrt(sky) * rng.standard_normal(sky.shape)
-        yield f"{name}, saturated, 12 bit", np.minimum(_counts(noisy, np.uint16), 4095)
-
-
-def _counts(image: Pixels, dtype: type[np.unsignedinteger[Any]]) -> Pixels:
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(image), limits.min, limits.max).astype(dtype)
+        yield f"{name}, saturated, 12 bit", np.minimum(to_dtype(noisy, np.uint16), 4095)

@@ -10,7 +10,6 @@ import csv
 import json
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError
@@ -18,11 +17,12 @@ from napari_swintormer.imaging.formats.registry import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 ABOUT = "benchmark.json"
 """File that `recipes/make_benchmark.py` writes beside the folders of a set."""
 DPDD_TEST_IMAGES = 76
-_DPDD_INDOOR = Path(__file__).with_name("dpdd_indoor.csv")
+_DPDD_INDOOR = {*range(8, 14), 16, 32, *range(39, 57), *range(59, 68), 74, 75}  # of these images
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,8 @@ def split_dpdd(pairs: Sequence[PairFiles]) -> list[PairFiles]:
     """Mark the 76 test images of DPDD as indoor or outdoor; leave other numbers unmarked."""
     if len(pairs) != DPDD_TEST_IMAGES:
         return list(pairs)
-    with _DPDD_INDOOR.open(encoding="utf-8", newline="") as file:
-        indoor = {int(row["index"]) for row in csv.DictReader(file)}
-    return [
-        replace(pair, split="indoor" if i in indoor else "outdoor") for i, pair in enumerate(pairs)
-    ]
+    splits = ("indoor" if i in _DPDD_INDOOR else "outdoor" for i in range(DPDD_TEST_IMAGES))
+    return [replace(pair, split=split) for pair, split in zip(pairs, splits, strict=True)]
 
 
 def realblur(root: Path) -> list[PairFiles]:
@@ -119,25 +116,18 @@ def realblur(root: Path) -> list[PairFiles]:
     return pairs
 
 
-def paired(root: Path, name: str) -> list[PairFiles]:
+def paired(root: Path) -> list[PairFiles]:
     """List the pairs of a CSV file, or of folders ``blurred`` and ``sharp`` with equal file names.
 
     The two folders lie in `root`, or in folders of `root`, and then each of these is a set. A
     third folder ``psf`` holds the point-spread functions, under the same names, if they are known.
-
-    Parameters
-    ----------
-    root
-        A folder, or a CSV file with the columns ``blurred``, ``sharp`` and ``set``. Its paths are
-        relative to its own folder.
-    name
-        The name of the set, if `root` is a single set.
+    A CSV file has the columns ``blurred``, ``sharp`` and ``set``; its paths are relative to it.
     """
     if root.suffix.lower() == ".csv":
         return _listed(root)
     below = [p for p in sorted(root.iterdir()) if p.is_dir()] if root.is_dir() else []
     sets = [root] if (root / "blurred").is_dir() else [p for p in below if _is_set(p)]
-    pairs = [pair for p in sets for pair in _by_name(p, name if p == root else p.name)]
+    pairs = [pair for p in sets for pair in _by_name(p, p.stem if p == root else p.name)]
     if not pairs:
         raise FileError(
             f"There are no pairs in {root}. It must be a folder with the folders blurred and "

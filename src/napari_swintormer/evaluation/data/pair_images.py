@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from napari_swintormer.evaluation.data.pair_files import PairFiles
     from napari_swintormer.evaluation.data.protocols import Protocol
@@ -45,16 +45,9 @@ class PairImages:
 def open_pair(
     files: PairFiles, protocol: Protocol, centre: int | None = None
 ) -> Iterator[PairImages]:
-    """Open the images of a pair; they are closed when the block ends.
+    """Open the images of a pair as a protocol reads them; they are closed when the block ends.
 
-    Parameters
-    ----------
-    files
-        A pair from `Protocol.pairs`.
-    protocol
-        Decides how values are read and images are cropped.
-    centre
-        Side in pixels of the middle that is cut out; None takes the whole images.
+    `centre` is the side in pixels of the middle that is cut out; None takes the whole images.
     """
     with ExitStack() as stack:
 
@@ -134,9 +127,8 @@ def most_detailed(sharp: Any) -> tuple[slice, slice]:
     grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
     detail = sum((g**2 for g in np.gradient(grey)), np.zeros(grey.shape))
     height, width = (min(CROP, n) for n in grey.shape)
-    mean = uniform_filter(detail, (height, width))
-    top, left = height // 2, width // 2  # scipy's window begins this far before a pixel
-    inside = mean[top : top + grey.shape[0] - height + 1, left : left + grey.shape[1] - width + 1]
+    mean = uniform_filter(detail, (height, width), origin=(-(height // 2), -(width // 2)))
+    inside = mean[: grey.shape[0] - height + 1, : grey.shape[1] - width + 1]
     y, x = (int(i) for i in np.unravel_index(int(np.argmax(inside)), inside.shape))
     y, x = y + offset[0], x + offset[1]
     return slice(y, y + height), slice(x, x + width)
@@ -147,3 +139,11 @@ def to_rgb(crop: NDArray[Any], black: float, span: float) -> NDArray[np.uint8]:
     unit = np.clip((crop.astype(np.float64) - black) / span, 0, 1)
     grey = np.rint(unit * 255).astype(np.uint8)
     return grey[..., :3] if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)
+
+
+def to_dtype(image: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Convert an image; values of an integer data type are rounded and clipped first."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        image = np.clip(np.rint(image), limits.min, limits.max)
+    return image.astype(dtype)

@@ -11,18 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.evaluation.data.pair_files import (
-    Layout,
-    paired,
-    published,
-    realblur,
-    split_dpdd,
-)
+from napari_swintormer.evaluation.data import pair_files
+from napari_swintormer.evaluation.data.pair_files import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_swintormer.evaluation.data.pair_files import PairFiles
+    from napari_swintormer.evaluation.metrics.similarity import Window
 
 _TEST = ("", "test", "DPDD", "test/DPDD")
 _DPDD = (
@@ -48,52 +44,30 @@ _REALBLUR = (Layout("input", "target", under=("", "test/RealBlur_J", "test/RealB
 class Protocol:
     """How a data set is read and scored.
 
-    Attributes
-    ----------
-    name
-        Its name on the command line.
-    about
-        A paragraph for the report.
-    layouts
-        Folders of the published data set; none for pairs in any folder.
-    full_scale
-        8 or 16: pixel values are divided by the largest value of so many bits, methods get [0, 1],
-        and results are not rounded. None keeps the units and data type of the files.
-    ssim
-        Window: ``"uniform"`` of 7 pixels with sample covariances (scikit-image's default), or
-        ``"gaussian"`` of σ 1.5 as Wang et al. (2004) define it.
-    clamp
-        Whether restored images are clipped to [0, 1].
-    rounded
-        Whether restored images are first rounded to 8 bits, as if they had been saved.
-    multiple
-        Images are cropped at the end of each axis to multiples of this number of pixels.
-    match
-        What happens before comparing: ``"affine"`` fits one gain and one offset, ``"realblur"``
-        aligns the images.
-    metrics
-        Metrics beyond PSNR, SSIM and MAE, if the user names none.
+    With a `full_scale` of 8 or 16 bits, pixel values are divided by the largest value of so many
+    bits, methods get [0, 1], and results are not rounded. Without, images keep the units and the
+    data type of their files.
     """
 
-    name: str
-    about: str
-    layouts: tuple[Layout, ...] = ()
+    name: str  # on the command line
+    about: str  # a paragraph for the report
+    layouts: tuple[Layout, ...] = ()  # folders of the published set; none for pairs in any folder
     full_scale: Literal[8, 16] | None = 8
-    ssim: Literal["uniform", "gaussian"] = "uniform"
-    clamp: bool = True
-    rounded: bool = False
-    multiple: int = 1
-    match: Literal["affine", "realblur"] | None = None
-    metrics: tuple[str, ...] = ()
+    ssim: Window = "uniform"
+    clamp: bool = True  # clip restored images to [0, 1]
+    rounded: bool = False  # round restored images to 8 bits first, as if they had been saved
+    multiple: int = 1  # crop images at the end of each axis to multiples of so many pixels
+    match: Literal["affine", "realblur"] | None = None  # fit intensities, or align, first
+    metrics: tuple[str, ...] = ()  # beyond PSNR, SSIM and MAE, if the user names none
 
     def pairs(self, root: Path) -> list[PairFiles]:
         """List the pairs of a data set in the folder `root`, without opening an image."""
         if not self.layouts:
-            return paired(root, root.stem)
-        if self.match == "realblur" and (listed := realblur(root)):
+            return pair_files.paired(root)
+        if self.match == "realblur" and (listed := pair_files.realblur(root)):
             return listed
-        pairs = published(root, self.name, self.layouts)
-        return split_dpdd(pairs) if self.name.startswith(("dpdd", "ifan")) else pairs
+        pairs = pair_files.published(root, self.name, self.layouts)
+        return pair_files.split_dpdd(pairs) if self.name.startswith(("dpdd", "ifan")) else pairs
 
 
 _ALL = (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_swintormer.errors import FileError
+from napari_swintormer.evaluation.data.pair_images import to_dtype
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.optics import motion, psf
 from napari_swintormer.training.degradations.camera import SensorNoise
@@ -83,18 +84,15 @@ def blurred_pairs(
         PNG, JPEG and TIFF files, grey or RGB.
     kind
         ``"photo"`` or ``"microscopy"``; also the name of the set.
-    seed
-        Seed of blur and noise.
+    seed, draws
+        Seed of blur and noise, and how often each image is blurred. More draws leave the first one
+        as it is.
     blur
-        ``"defocus"``: one disk, Gaussian, polygon or wave-optics point-spread function per image,
-        with a radius of `RADII`. ``"motion"``: the path of a shaking hand, the same everywhere.
-        ``"layers"``: a scene with depth before a thin lens, near things over far ones; the depth
-        is made up from the image, and the blur circle grows with the distance from the focus in
-        inverse metres.
+        ``"defocus"``: a disk, Gaussian, polygon or wave-optics PSF with a radius of `RADII` for
+        each image. ``"motion"``: the path of a shaking hand, the same everywhere. ``"layers"``: a
+        scene with made-up depth before a thin lens, near things over far ones.
     side
         Side of the centre in pixels; a smaller image stays whole.
-    draws
-        How often each image is blurred. The first draw does not depend on this number.
     """
     files = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
@@ -154,10 +152,8 @@ def _degrade(
         padded = from_light(light, gamma)
     blurred = degradation.apply(padded, rng)
     blurred = np.moveaxis(blurred, 0, 2) if "S" in axes else blurred[0]
-    limits = np.iinfo(sharp.dtype)
-    counts = np.rint(blurred.astype(np.float64) * (high - low) + low)
     known = np.stack(kernels) if blur == "layers" else kernels[0]
-    return np.clip(counts, limits.min, limits.max).astype(sharp.dtype), known
+    return to_dtype(blurred.astype(np.float64) * (high - low) + low, sharp.dtype), known
 
 
 def _draw_psf(rng: np.random.Generator) -> NDArray[np.float32]:

@@ -10,10 +10,13 @@ user has: they are bounds. scikit-image loads on first use.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_swintormer.evaluation.data.pair_images import to_dtype
 
 Method = Callable[..., NDArray[Any]]
 PlaneMethod = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -43,28 +46,18 @@ def richardson_lucy(
 
 def unsupervised_wiener(image: NDArray[Any], axes: str, *, sigma: float = SIGMA) -> NDArray[Any]:
     """Wiener deconvolution with a Gaussian of `sigma` pixels; estimates noise and signal itself."""
-    from skimage import restoration
+    from skimage.restoration import unsupervised_wiener as wiener
 
     psf = gaussian_psf(sigma)
-
-    def deconvolve(plane: NDArray[np.float32]) -> NDArray[Any]:
-        restored: NDArray[Any] = restoration.unsupervised_wiener(plane, psf, clip=False, rng=0)[0]
-        return restored
-
-    return _per_channel(image, axes, deconvolve)
+    return _per_channel(image, axes, lambda plane: wiener(plane, psf, clip=False, rng=0)[0])
 
 
 def unsharp_mask(image: NDArray[Any], axes: str, *, sigma: float = SIGMA) -> NDArray[Any]:
     """Unsharp mask of amount 1: adds the detail that a Gaussian of `sigma` pixels removes."""
-    from skimage import filters
+    from skimage.filters import unsharp_mask as sharpen
 
-    def sharpen(plane: NDArray[np.float32]) -> NDArray[Any]:
-        sharpened: NDArray[Any] = filters.unsharp_mask(
-            plane, radius=sigma, amount=1, preserve_range=True
-        )
-        return sharpened
-
-    return _per_channel(image, axes, sharpen)
+    options = {"radius": sigma, "amount": 1, "preserve_range": True}
+    return _per_channel(image, axes, lambda plane: sharpen(plane, **options))
 
 
 def wiener_psf(
@@ -75,26 +68,16 @@ def wiener_psf(
     gamma: float = 1.0,
     balance: float = BALANCE,
 ) -> NDArray[Any]:
-    """Wiener deconvolution with the true point-spread function.
+    """Wiener deconvolution with the true point-spread function, ``(h, w)`` of sum 1.
 
-    Parameters
-    ----------
-    image, axes
-        The same as for the other methods.
-    psf
-        ``(h, w)`` of sum 1.
-    gamma
-        The image was blurred as light, ``image ** gamma`` over the range of its data type.
-    balance
-        Weight of smoothness.
+    The image was blurred as light, ``image ** gamma`` over the range of its data type. `balance` is
+    the weight of smoothness.
     """
-    from skimage import restoration
+    from skimage.restoration import wiener
 
-    def deconvolve(plane: NDArray[np.float32]) -> NDArray[Any]:
-        restored: NDArray[Any] = restoration.wiener(plane, psf, balance, clip=False)
-        return restored
-
-    return _per_channel(image, axes, deconvolve, max(PADDING, *psf.shape), gamma)
+    padding = max(PADDING, *psf.shape)
+    deconvolve = partial(wiener, psf=psf, balance=balance, clip=False)
+    return _per_channel(image, axes, deconvolve, padding, gamma)
 
 
 def richardson_lucy_psf(
@@ -106,8 +89,8 @@ def richardson_lucy_psf(
     iterations: int = ITERATIONS,
 ) -> NDArray[Any]:
     """Richardson-Lucy deconvolution with the true PSF; takes the parameters of `wiener_psf`."""
-    deconvolve = _richardson_lucy(psf, iterations)
-    return _per_channel(image, axes, deconvolve, max(PADDING, *psf.shape), gamma)
+    padding = max(PADDING, *psf.shape)
+    return _per_channel(image, axes, _richardson_lucy(psf, iterations), padding, gamma)
 
 
 BASELINES: dict[str, Method] = {
@@ -120,11 +103,20 @@ WITH_PSF: dict[str, Method] = {
     "richardson-lucy-psf": richardson_lucy_psf,
 }
 
+OPTIONS: dict[str, dict[str, type]] = {
+    "richardson-lucy": {"sigma": float, "iterations": int},
+    "wiener": {"sigma": float},
+    "unsharp-mask": {"sigma": float},
+    "wiener-psf": {"balance": float},
+    "richardson-lucy-psf": {"iterations": int},
+}
+"""Options that a user can set, with their types."""
+
 
 def _richardson_lucy(psf: NDArray[Any], iterations: int) -> PlaneMethod:
-    from skimage import restoration
+    from skimage.restoration import richardson_lucy
 
-    return lambda plane: restoration.richardson_lucy(plane, psf, iterations, clip=False)
+    return partial(richardson_lucy, psf=psf, num_iter=iterations, clip=False)
 
 
 def _per_channel(
@@ -147,9 +139,5 @@ def _per_channel(
     restored = np.stack([restore(plane)[inside, inside] for plane in padded])
     if gamma != 1:
         restored = np.maximum(restored, 0) ** (1 / gamma)
-    back = restored.astype(np.float64) * gain + low
-    if np.issubdtype(image.dtype, np.integer):
-        limits = np.iinfo(image.dtype)
-        back = np.clip(np.rint(back), limits.min, limits.max)
-    back = back.astype(image.dtype)
+    back = to_dtype(restored.astype(np.float64) * gain + low, image.dtype)
     return np.moveaxis(back, 0, axes.index("S")) if "S" in axes else back[0]

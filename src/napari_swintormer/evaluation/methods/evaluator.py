@@ -29,26 +29,13 @@ def restore(
 ) -> Any | None:
     """Restore the blurred image of a pair with a model.
 
+    The result has the shape and data type of the blurred image, and lies on disk if it is large. It
+    is None if the network needs two views and the pair has only one. An `ensemble` of 8 averages
+    all flips and quarter turns of a single view; 1 does not.
+
     A model that wants the whole intensity range (0th to 100th percentile) gets the full scale that
     the protocol divides by, as in the published scripts. A model that wants other percentiles
     measures them, because that is part of the model.
-
-    Parameters
-    ----------
-    pair
-        The blurred image, or both views of a dual-pixel camera.
-    settings
-        Tiles, prior, device; None where the model decides.
-    restorer
-        The loaded model.
-    ensemble
-        1, or 8 for the mean over all flips and quarter turns of the image (single views only).
-
-    Returns
-    -------
-    array-like or None
-        Shape and data type of the blurred image, on disk if it is large. None if the network
-        needs two views and the pair has only one.
     """
     if ensemble == 1:
         job = plan(pair, settings, restorer)

@@ -73,18 +73,6 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
-class Unchanged:
-    """The blurred images themselves, which every method is measured against."""
-
-    name: str = BLURRED
-    identity: str = BLURRED
-
-    def restore(self, pair: PairImages) -> Any:
-        """Return the blurred image."""
-        return pair.blurred
-
-
-@dataclass(frozen=True)
 class ClassicalMethod:
     """A method without a model; `function` restores a pair."""
 
@@ -99,6 +87,10 @@ class ClassicalMethod:
     def restore(self, pair: PairImages) -> Any | None:
         """Restore; None if the method needs a point-spread function and the pair has none."""
         return self.function(pair)
+
+
+UNCHANGED = ClassicalMethod(BLURRED, lambda pair: pair.blurred)
+"""The blurred images themselves, which every method is measured against."""
 
 
 @dataclass(frozen=True)
@@ -133,31 +125,19 @@ class ModelMethod:
 def parse_method(text: str, settings: DeblurSettings) -> Method:
     """Make a method from a line such as ``swintormer-small:tile_size=256,overlap=36``.
 
-    Models are loaded at once, so that errors show before the evaluation starts.
-
-    Parameters
-    ----------
-    text
-        `BLURRED`, a classical method or a model, with options.
-    settings
-        Device, precision and other settings of models that the line does not change.
+    The line names `BLURRED`, a classical method or a model. `settings` are those of a model that
+    the line does not change. Models are loaded at once, so that errors show before anything runs.
     """
     name, options = _split(text)
     if name == BLURRED and not options:
-        return Unchanged()
+        return UNCHANGED
     if text in BEST_SIGMA:
         baseline = classical.BASELINES[BEST_SIGMA[text]]
         return ClassicalMethod(text, partial(_with_best_sigma, baseline))
-    if name in classical.BASELINES:
-        known = {"sigma": float, "iterations": int}
-        chosen = _options(text, options, known if name == "richardson-lucy" else {"sigma": float})
-        baseline = partial(classical.BASELINES[name], **chosen)
-        return ClassicalMethod(text, lambda pair: baseline(np.asarray(pair.blurred), pair.axes))
-    if name in classical.WITH_PSF:
-        known = {"iterations": int} if name.startswith("rich") else {"balance": float}
-        chosen = _options(text, options, known)
-        told = partial(classical.WITH_PSF[name], **chosen)
-        return ClassicalMethod(text, partial(_with_psf, told))
+    for methods, restore in ((classical.BASELINES, _blind), (classical.WITH_PSF, _with_psf)):
+        if name in methods:
+            chosen = _options(text, options, classical.OPTIONS[name])
+            return ClassicalMethod(text, partial(restore, partial(methods[name], **chosen)))
     return _parse_model(text, name, options, settings)
 
 
@@ -175,6 +155,10 @@ def _parse_model(text: str, name: str, options: str, settings: DeblurSettings) -
             f"{text!r}). Leave ensemble out for a model of two views."
         )
     return ModelMethod(text, replace(settings, model=name, **chosen), ensemble, restorer)
+
+
+def _blind(function: Callable[..., Any], pair: PairImages) -> Any:
+    return function(np.asarray(pair.blurred), pair.axes)
 
 
 def _with_psf(function: Callable[..., Any], pair: PairImages) -> Any | None:

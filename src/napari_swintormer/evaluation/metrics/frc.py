@@ -31,9 +31,8 @@ def resolution(image: NDArray[Any], reference: NDArray[Any]) -> float:
     first = int(below[0])
     if first == 0:
         return float(1 / frequencies[0])
-    last, before, after = frequencies[first - 1], smooth[first - 1], smooth[first]
-    share = (before - THRESHOLD) / (before - after)
-    return float(1 / (last + share * (frequencies[first] - last)))
+    falling = smooth[[first, first - 1]]
+    return float(1 / np.interp(THRESHOLD, falling, frequencies[[first, first - 1]]))
 
 
 def ring_correlation(

@@ -51,8 +51,11 @@ class Scale:
         """Give [0, 1] if the protocol divides by a full scale; else measure the sharp image."""
         if protocol.full_scale is not None:
             return cls(0.0, 1.0)
-        axes = "YXS" if len(sharp.shape) == 3 else "YX"
-        sample = [np.asarray(sharp)] if prod(sharp.shape) <= _AT_ONCE else _sample(sharp, axes)
+        if prod(sharp.shape) <= _AT_ONCE:
+            sample = [np.asarray(sharp)]
+        else:
+            planes = Planes(sharp, "YXS" if len(sharp.shape) == 3 else "YX", 3)
+            sample = planes.read_all(sample_regions([0], planes.shape, 64))
         pixels = np.concatenate([region.ravel() for region in sample])
         black = float(np.percentile(pixels, 0.1))
         flat = pixels.min() == pixels.max()  # a flat image counts errors in its own units
@@ -100,22 +103,10 @@ def score(
 ) -> dict[str, float]:
     """Score an image, restored or not, against the sharp one as a protocol says.
 
-    Parameters
-    ----------
-    protocol
-        Decides on clamping, rounding, the intensity fit and the window of the SSIM.
-    image, sharp
-        Array-likes of equal shape, ``(Y, X)`` or ``(Y, X, S)``, as the protocol reads them.
-    scale
-        The scale of the sharp image.
-    metrics
-        Names from `OPTIONAL`; those of `ALWAYS` are computed in any case.
-
-    Returns
-    -------
-    dict
-        The value of each metric; NaN if the image is too small or too large for it. The MAE is a
-        share of the scale's span.
+    Both are array-likes of equal shape, ``(Y, X)`` or ``(Y, X, S)``, as the protocol reads them;
+    `scale` is that of the sharp image. The result has the metrics of `ALWAYS` and the named ones of
+    `OPTIONAL`; NaN if the image is too small or too large for a metric. The MAE is a share of the
+    scale's span.
     """
     at_once = prod(sharp.shape) <= _AT_ONCE
     if at_once:
@@ -182,8 +173,3 @@ def _bands(
         first, last = max(0, top - reach), min(height, bottom + reach)
         a, b = (np.asarray(x[first:last]).astype(np.float64) for x in (image, sharp))
         yield slice(top - first, bottom - first), a, b
-
-
-def _sample(image: Any, axes: str) -> list[NDArray[Any]]:
-    planes = Planes(image, axes, 3)
-    return planes.read_all(sample_regions([0], planes.shape, 64))

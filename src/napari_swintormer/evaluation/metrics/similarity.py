@@ -15,8 +15,6 @@ import numpy as np
 from napari_swintormer.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -26,7 +24,7 @@ SSIM_REACH: dict[Window, int] = {"gaussian": 5, "uniform": 3}
 """Pixels that the window of `ssim` reaches to each side."""
 
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik (2003)
-_MS_REACH = 5  # pixels to each side, of a window of 11 pixels
+_MS_REACH = SSIM_REACH["gaussian"]
 _MS_SMALLEST = 2 * _MS_REACH * 2 ** (len(_MS_WEIGHTS) - 1) + 1  # pixels on a side
 _GMSD_CONSTANT = 170 / 255**2  # Xue et al. (2014), for intensities in [0, 1]
 _LUMA = (0.299, 0.587, 0.114)
@@ -63,19 +61,10 @@ def ssim(
 ) -> float:
     """Structural similarity, the mean over pixels and channels; K1 = 0.01, K2 = 0.03.
 
-    Pixels whose window reaches over the border are left out of the mean.
-
-    Parameters
-    ----------
-    image, reference
-        Equal shapes; a side has at least ``2 * SSIM_REACH[window] + 1`` pixels.
-    data_range
-        In the units of the images.
-    channel_axis
-        Axis of the colours; None for a grey image.
-    window
-        ``"gaussian"`` with σ = 1.5 and population covariances, as Wang et al. (2004) define it;
-        ``"uniform"`` with 7 pixels and sample covariances.
+    The window is ``"gaussian"`` with σ = 1.5 and population covariances, as Wang et al. (2004)
+    define it, or ``"uniform"`` with 7 pixels and sample covariances (scikit-image's default).
+    Pixels whose window reaches over the border are left out of the mean, so a side has at least
+    ``2 * SSIM_REACH[window] + 1`` pixels. `channel_axis` is None for a grey image.
     """
     from skimage.metrics import structural_similarity
 
@@ -96,14 +85,8 @@ def ssim3d(image: NDArray[Any], reference: NDArray[Any], *, data_range: float) -
     The scripts of many papers on motion blur compute this for colour images: a Gaussian window of
     11 x 11 x 11 (σ = 1.5) over rows, columns and colours, repeated borders, mean over everything.
     """
-    from scipy.ndimage import gaussian_filter
-
-    def mean(volume: Floats) -> Floats:
-        smooth: Floats = gaussian_filter(volume, 1.5, mode="nearest", radius=5)
-        return smooth
-
-    luminance, contrast = _similarity(*_as_floats(image, reference), data_range, mean)
-    return float(np.mean(luminance * contrast))
+    padded = (np.pad(x, SSIM_REACH["gaussian"], mode="edge") for x in (image, reference))
+    return ssim(*padded, data_range=data_range)
 
 
 def ms_ssim(image: NDArray[Any], reference: NDArray[Any], *, data_range: float) -> float:
@@ -129,34 +112,28 @@ def gmsd(image: NDArray[Any], reference: NDArray[Any], *, black: float, data_ran
     return float(np.std(similarity))
 
 
-def _similarity(
-    x: Floats, y: Floats, data_range: float, mean: Callable[[Floats], Floats]
-) -> tuple[Floats, Floats]:
-    """Map the two factors of SSIM: luminance, and contrast with structure."""
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    mean_x, mean_y = mean(x), mean(y)
-    variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    contrast = (2 * (mean(x * y) - mean_x * mean_y) + c2) / (variances + c2)
-    return luminance, contrast
-
-
 def _ms_ssim_of_plane(x: Floats, y: Floats, data_range: float) -> float:
+    product = 1.0
+    for weight in _MS_WEIGHTS[:-1]:
+        product *= max(_contrast_similarity(x, y, data_range), 0.0) ** weight
+        x, y = _half_size(x), _half_size(y)
+    return float(product * max(ssim(x, y, data_range=data_range), 0.0) ** _MS_WEIGHTS[-1])
+
+
+def _contrast_similarity(x: Floats, y: Floats, data_range: float) -> float:
+    """Compute SSIM without its luminance factor."""
     from scipy.ndimage import gaussian_filter
 
-    def mean(plane: Floats) -> Floats:
-        smooth = gaussian_filter(plane, 1.5, radius=_MS_REACH)
-        inside: Floats = smooth[_MS_REACH:-_MS_REACH, _MS_REACH:-_MS_REACH]
-        return inside
+    inside = (slice(_MS_REACH, -_MS_REACH),) * 2
 
-    product = 1.0
-    for scale, weight in enumerate(_MS_WEIGHTS):
-        if scale:
-            x, y = _half_size(x), _half_size(y)
-        luminance, contrast = _similarity(x, y, data_range, mean)
-        last = scale == len(_MS_WEIGHTS) - 1
-        product *= max(float(np.mean(luminance * contrast if last else contrast)), 0.0) ** weight
-    return product
+    def mean(plane: Floats) -> Floats:
+        smooth: Floats = gaussian_filter(plane, 1.5, radius=_MS_REACH)[inside]
+        return smooth
+
+    c2 = (0.03 * data_range) ** 2
+    mean_x, mean_y = mean(x), mean(y)
+    variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2
+    return float(np.mean((2 * (mean(x * y) - mean_x * mean_y) + c2) / (variances + c2)))
 
 
 def _planes(image: NDArray[Any]) -> list[Floats]:

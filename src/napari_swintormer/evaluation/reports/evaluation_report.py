@@ -13,12 +13,9 @@ from napari_swintormer.evaluation.data.pair_images import CROP
 from napari_swintormer.evaluation.data.protocols import PROTOCOLS
 from napari_swintormer.evaluation.evaluation import JOURNAL_FOLDER
 from napari_swintormer.evaluation.methods.methods import BLURRED
-from napari_swintormer.evaluation.reports.intervals import (
-    LEVEL,
-    RESAMPLES,
-    bootstrap,
-    paired_difference,
-)
+from napari_swintormer.evaluation.metrics.scoring import ALWAYS
+from napari_swintormer.evaluation.reports import intervals
+from napari_swintormer.evaluation.reports.intervals import bootstrap, paired_difference
 from napari_swintormer.evaluation.reports.pages import Heading, Picture, Table, html, markdown
 from napari_swintormer.evaluation.rows import write_scores
 
@@ -73,11 +70,11 @@ def write_report(folder: Path, title: str, rows: Sequence[Row]) -> list[Path]:
 
 
 def _introduction(rows: Sequence[Row]) -> str:
+    level, samples = f"{intervals.LEVEL:.0%}", intervals.RESAMPLES
     return (
         f"Made with `swintormer evaluate`, napari-swintormer {__version__}. Means over the images "
-        f"of a set, with the {LEVEL:.0%} interval of {RESAMPLES} bootstrap samples of the images; "
-        "gains and differences are taken image by image. Every figure of every image is "
-        "in `scores.csv`."
+        f"of a set, with the {level} interval of {samples} bootstrap samples of the images; gains "
+        "and differences are taken image by image. Every figure of every image is in `scores.csv`."
         + ("" if any(row.method != BLURRED for row in rows) else " No method was asked for.")
     )
 
@@ -182,15 +179,11 @@ def _interval(mean: Mean, digits: int, *, signed: bool) -> str:
 
 def _image_table(rows: Sequence[Row]) -> Table:
     header = ["image", "method", "PSNR (dB)", "SSIM", "MAE", "s"]
-    cells = [
-        [
-            f"{row.set}: {row.image}",
-            row.method,
-            *(f"{row.scores[n]:.{d}f}" for n, d in (("psnr", 2), ("ssim", 3), ("mae", 4))),
-            f"{row.seconds:.2f}",
-        ]
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        psnr, ssim, mae = (row.scores[name] for name in ALWAYS)
+        figures = [f"{psnr:.2f}", f"{ssim:.3f}", f"{mae:.4f}", f"{row.seconds:.2f}"]
+        cells.append([f"{row.set}: {row.image}", row.method, *figures])
     return Table(header, cells, folded="Every image")
 
 
