@@ -10,7 +10,7 @@ import napari
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel
 
 from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.models.catalogue import list_models
@@ -30,14 +30,15 @@ from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.view import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.form_area import FormArea
+from napari_swintormer.plugin.shared.panel import Panel
 from napari_swintormer.plugin.shared.run_panel import RunPanel
-from napari_swintormer.plugin.shared.style import form_layout, style_sheet
+from napari_swintormer.plugin.shared.style import form_layout
 from napari_swintormer.runs.job import Job
 
 _PLAN_DELAY = 250  # milliseconds from the last change of a field to the new plan
 
 
-class DeblurWidget(QWidget):
+class DeblurWidget(Panel):
     """Deblurs image layers into new layers, in a thread; opening it imports no torch.
 
     Parameters
@@ -66,8 +67,7 @@ class DeblurWidget(QWidget):
     previewed = Signal(object)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self.form = DeblurForm(self._image_layers, list_models)
         self.plan_panel = PlanPanel()
         self.run_panel = RunPanel()
@@ -85,7 +85,6 @@ class DeblurWidget(QWidget):
         if isinstance(active, Image):
             self.form.image.value = active
         self._connect()
-        self._use_theme()
         JoinedPage(self).said.connect(self.run_panel.show_message)
         self.update_plan()
 
@@ -335,9 +334,6 @@ class DeblurWidget(QWidget):
             label.setFixedWidth(self.form.label_width)
         super().showEvent(event)
 
-    def _use_theme(self, *_: Any) -> None:
-        self.setStyleSheet(style_sheet(self._viewer.theme))
-
     def _connect(self) -> None:
         self.form.changed.connect(self._plan_timer.start)
         self.form.show_card.clicked.connect(self._show_card)
@@ -357,7 +353,6 @@ class DeblurWidget(QWidget):
         self.runs.ended.connect(self.finished)
         self.preview.ended.connect(self._compare_preview)
         self._viewer.layers.selection.events.changed.connect(self._start_plan_timer)
-        self._viewer.events.theme.connect(self._use_theme)
 
     def _start_plan_timer(self, *_: Any) -> None:
         self._plan_timer.start()
@@ -374,11 +369,7 @@ class DeblurWidget(QWidget):
         ):
             rest.addRow(text, buttons)
             self._labels.append(rest.labelForField(buttons))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(10, 8, 10, 8)
-        layout.setSpacing(10)
-        layout.addWidget(FormArea(self.form))
-        layout.addWidget(self.plan_panel)
-        layout.addWidget(self.run_panel)
-        layout.addLayout(rest)
-        layout.addStretch(1)
+        for part in (FormArea(self.form), self.plan_panel, self.run_panel):
+            self.column.addWidget(part)
+        self.column.addLayout(rest)
+        self.column.addStretch(1)

@@ -13,17 +13,11 @@ _BRIGHTEST = 99.9  # percentile of the deviation that is drawn brightest
 
 
 def deviation_layer(source: LayerSource, data: Any, provenance: dict[str, Any]) -> Image:
-    """Build the layer of a deviation, in the place of the result.
+    """Build the layer of a deviation, with the transform of the source.
 
-    Parameters
-    ----------
-    source
-        The image that was deblurred.
-    data
-        Standard deviation of the samples in the units of the image, of its shape and axes, or its
-        levels, finest first. The layer shows the root mean square over the colours of a pixel.
-    provenance
-        Becomes ``metadata["swintormer"]``.
+    `data` is the standard deviation of the samples in the units of the image, or its levels, finest
+    first. The layer shows the root mean square over the colours of a pixel. `provenance` becomes
+    ``metadata["swintormer"]``.
     """
     levels = data if isinstance(data, list) else [data]
     if source.look.get("rgb"):

@@ -19,16 +19,7 @@ class FileResult(FileStores):
     """A result that a run writes beside its file and then puts in place.
 
     A run that was stopped, even by the end of napari, goes on when the user asks for the same
-    result in the same file.
-
-    Parameters
-    ----------
-    job
-        The planned run.
-    source
-        The image to deblur.
-    path
-        File or folder of the result, which does not exist; its suffix names the format.
+    result in the same file. The suffix of `path` names the format.
 
     Attributes
     ----------
@@ -78,18 +69,7 @@ class FileResult(FileStores):
 
 
 def check_destination(path: Path, source: LayerSource, src: str | None, job: Job) -> None:
-    """Refuse a file that could not be written in the end, before any work begins.
-
-    Parameters
-    ----------
-    path
-        File of the result.
-    source
-        The image to deblur.
-    src
-        File of the image, or None.
-    job
-        The planned run.
+    """Refuse a file for the result that could not be written in the end; `src` is the image's.
 
     Raises
     ------

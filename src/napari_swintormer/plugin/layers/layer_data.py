@@ -65,14 +65,7 @@ class LayerSource:
 
     @classmethod
     def of(cls, layer: Image, axes: str) -> LayerSource:
-        """Take the whole image of a layer, at full resolution.
-
-        Parameters
-        ----------
-        layer
-            The input layer.
-        axes
-            One letter of ``TCZYXS`` per dimension of the layer's data; empty to guess them.
+        """Take the whole image of a layer at full resolution; empty `axes` are guessed.
 
         Raises
         ------
@@ -105,24 +98,11 @@ class LayerSource:
         return replace(settings, axes=self.axes, planes=format_planes(self.spans))
 
     def plane_at(self, position: tuple[float, ...]) -> LayerSource:
-        """Keep the plane at a position; `data` is lazy, with size 1 along T, C and Z.
-
-        Parameters
-        ----------
-        position
-            As in `position`.
-        """
+        """Keep the plane at a position, see `position`; it is lazy, of size 1 along T, C and Z."""
         return self._cut({axis: (i, i + 1) for axis, i in self.position(position).items()})
 
     def planes_along(self, axis: str, first: int, last: int) -> LayerSource:
-        """Keep a range of planes; `data` is lazy.
-
-        Parameters
-        ----------
-        axis
-            T, C or Z.
-        first, last
-            Index of the first and of the last plane that stays.
+        """Keep the planes `first` to `last` (inclusive) along T, C or Z; they are lazy.
 
         Raises
         ------
@@ -153,12 +133,7 @@ class LayerSource:
     ) -> LayerSource:
         """Replace the image by a part of it; its layer lies where the part lies.
 
-        Parameters
-        ----------
-        origin
-            Index of the first pixel of the part along each axis; axes with index 0 may be absent.
-        data, coarser
-            The part, and its coarser levels.
+        `origin` is the index of the first pixel of the part along each axis, 0 where it is absent.
         """
         look = self.look
         transform = Affine(**{key: look[key] for key in ("scale", "translate", "rotate", "shear")})
@@ -170,11 +145,8 @@ class LayerSource:
     def position(self, position: tuple[float, ...]) -> dict[str, int]:
         """Give the index of the nearest plane along each of T, C and Z.
 
-        Parameters
-        ----------
-        position
-            Unrounded index along every dimension of the layer but the samples, such as
-            ``layer.world_to_data(viewer.dims.point)``; it may lie outside the image.
+        `position` is an unrounded index along every dimension of the layer but the samples, such
+        as ``layer.world_to_data(viewer.dims.point)``; it may lie outside the image.
         """
         dimensions = [axis for axis, letter in enumerate(self.axes) if letter != "S"]
         return {
@@ -186,16 +158,9 @@ class LayerSource:
     def result_layer(
         self, data: Any, provenance: dict[str, Any] | None = None, kind: str = "deblurred"
     ) -> Image:
-        """Build the layer of a result.
+        """Build the layer of a result: an array, or its levels, finest first.
 
-        Parameters
-        ----------
-        data
-            The result, of the shape and axes of the source, or its levels, finest first.
-        provenance
-            Becomes ``metadata["swintormer"]`` unless it is None.
-        kind
-            Second word of the layer's name.
+        `provenance` becomes ``metadata["swintormer"]``, and `kind` the second word of the name.
         """
         layer = Image(
             data,
@@ -220,12 +185,7 @@ def pixel_sizes(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Give size and unit of a pixel by axis, for the axes whose unit files can hold.
 
-    Parameters
-    ----------
-    axes
-        One letter of ``TCZYXS`` per dimension.
-    scale, units
-        Of the layer: one value per dimension but the samples.
+    `scale` and `units` are those of a layer: one value per dimension but the samples.
     """
     pixel_size, unit = {}, {}
     dimensions = [axis for axis in axes if axis != "S"]
@@ -254,19 +214,8 @@ def guess_axes(layer: Image) -> str:
 def guess_axes_of(shape: Sequence[int], dtype: Any, labels: Sequence[str], *, rgb: bool) -> str:
     """Guess the axes of an image from labels, colours and the number of dimensions.
 
-    Parameters
-    ----------
-    shape, dtype
-        Of the image, with its samples.
-    labels
-        One label per dimension but the samples.
-    rgb
-        Whether the last dimension holds the colours of a pixel.
-
-    Returns
-    -------
-    str
-        One letter of ``TCZYXS`` per dimension.
+    There is one label per dimension but the samples. With `rgb` the last dimension of `shape` holds
+    the samples of a pixel.
 
     Raises
     ------

@@ -93,14 +93,7 @@ class CachedResult(LayerResult):
     """A result in the cache folder; the folder is deleted when no array uses it any more.
 
     It has coarser levels: napari would read the whole image on the GUI thread to make its own.
-
-    Parameters
-    ----------
-    job
-        The planned run.
-    coarser
-        Coarser levels of the blurred image, finest first, if it has any. They are shown where the
-        result is not finished.
+    `coarser` are levels of the blurred image, shown where the result is not finished.
 
     Raises
     ------
@@ -220,28 +213,14 @@ class _Folder:
 
 @dataclass(frozen=True, eq=False)
 class _Filling:
-    """Reads chunks of a level, from the result where it is finished and else from the input.
-
-    Attributes
-    ----------
-    result
-        Knows what is finished.
-    side
-        Side in pixels of the level of what a chunk of the finest level covers.
-    before, after
-        The blurred image and the result at the size of the level.
-    chunks
-        Sides of all chunks of the level along every axis; 1 along T, C and Z.
-    folder
-        Is kept as long as this object.
-    """
+    """Reads chunks of a level, from the result where it is finished and else from the input."""
 
     result: CachedResult
-    side: float
-    before: EveryNth
+    side: float  # of a chunk of the finest level, in pixels of this level
+    before: EveryNth  # the blurred image at the size of this level
     after: Ordered
-    chunks: tuple[tuple[int, ...], ...]
-    folder: _Folder
+    chunks: tuple[tuple[int, ...], ...]  # sides along every axis; 1 along T, C and Z
+    folder: _Folder  # exists as long as this object
 
     def read(self, block_id: tuple[int, ...]) -> NDArray[Any]:
         """Read the chunk with a number along every axis."""

@@ -65,14 +65,8 @@ class OverviewLevels:
 def overview_levels(image: Image, file: object) -> OverviewLevels:
     """Give the coarser levels of an image; a thread makes them if the cache has none.
 
-    The thread stops when nothing refers to the returned object any more.
-
-    Parameters
-    ----------
-    image
-        An open image with planes of more than 4096 pixels along Y or X.
-    file
-        Keeps the file of the image open.
+    The thread stops when nothing refers to the returned object any more. `file` keeps the file of
+    the image open.
 
     Raises
     ------

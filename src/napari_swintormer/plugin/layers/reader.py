@@ -37,16 +37,7 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[FullLayerData]] | 
 def read(path: str) -> list[FullLayerData]:
     """Read an image into the data of one layer, or of one layer per channel.
 
-    Parameters
-    ----------
-    path
-        File or folder that `napari_swintormer.imaging.formats.reading.open_image` can open.
-
-    Returns
-    -------
-    list of (data, arguments of the layer, "image")
-        The data are dask arrays. A file that has a pyramid or needs one has several levels, finest
-        first.
+    The data are dask arrays: several levels, finest first, if the file has a pyramid or needs one.
 
     Raises
     ------
@@ -78,20 +69,7 @@ def read(path: str) -> list[FullLayerData]:
 
 
 def open_levels(path: str | os.PathLike[str], axes: str) -> Any:
-    """Open an image that was written with certain axes, lazily.
-
-    Parameters
-    ----------
-    path
-        File or folder.
-    axes
-        One letter of ``TCZYXS`` per dimension of the returned arrays.
-
-    Returns
-    -------
-    dask array, or list of dask arrays
-        Several levels, finest first, if the file has a pyramid or needs one.
-    """
+    """Open an image that was written with certain axes: a dask array, or levels, finest first."""
     levels, order, _ = _open_levels(open_image(path))
     for axis in axes:
         if axis not in order:  # TIFF may leave out axes of size 1

@@ -30,12 +30,7 @@ def fits_in_memory(job: Job) -> bool:
 def shortage(job: Job, destination: Path | None = None) -> str | None:
     """Say in a sentence what the computer lacks for a run and what would work; None if nothing.
 
-    Parameters
-    ----------
-    job
-        The planned run.
-    destination
-        File of the result; None keeps the result in memory or in the cache folder.
+    Without `destination` the result stays in memory or in the cache folder.
     """
     free = psutil.virtual_memory().available
     kept = result_bytes(job) if destination is None and fits_in_memory(job) else 0

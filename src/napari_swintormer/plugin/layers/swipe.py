@@ -20,14 +20,7 @@ class Swipe(QObject):
     """Hides a layer on the left of a line that the user can drag.
 
     The line has its position on the canvas. It stays there while the view moves, zooms, or goes to
-    another plane or another level of a pyramid.
-
-    Parameters
-    ----------
-    viewer
-        Shows the layer.
-    parent
-        A widget in the window of the viewer.
+    another plane or another level of a pyramid. The parent is a widget in the window of the viewer.
     """
 
     stopped = Signal()
@@ -55,13 +48,7 @@ class Swipe(QObject):
         return 0 if self._line is None else self._line.position
 
     def start(self, layer: Image) -> None:
-        """Show the line in the middle of the canvas, or where it was.
-
-        Parameters
-        ----------
-        layer
-            A layer of the viewer, shown in two dimensions.
-        """
+        """Show the line over a layer, in the middle of the canvas or where it was."""
         position = None if self._line is None else self._line.position
         self.stop()
         canvas = canvas_of(self.parent())

@@ -44,15 +44,6 @@ def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Re
     If the active layer is a Shapes layer with selected shapes, the part is the rectangle around
     them. Otherwise it is what the screen shows.
 
-    Parameters
-    ----------
-    viewer
-        Shows the layer in two dimensions.
-    layer
-        The layer, with any transform.
-    source
-        The image of the layer.
-
     Returns
     -------
     Region

@@ -23,18 +23,7 @@ _CHUNK = 1024  # pixels, side of what is in memory at once, and of the chunks of
 def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write one image layer at full resolution; an OME-Zarr image gets a pyramid.
 
-    Parameters
-    ----------
-    path
-        File that ends in ``.ome.tif``, ``.ome.tiff`` or ``.ome.zarr``. An existing file is
-        replaced: napari has asked the user.
-    data, meta
-        Data and properties of the layer, as napari gives them.
-
-    Returns
-    -------
-    list of str
-        The file that was written.
+    An existing file is replaced: napari has asked the user.
 
     Raises
     ------

@@ -17,8 +17,6 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QMessageBox,
-    QVBoxLayout,
-    QWidget,
 )
 
 from napari_swintormer.errors import SwintormerError
@@ -33,7 +31,8 @@ from napari_swintormer.models.catalogue import (
 from napari_swintormer.models.files.kinds import MODEL_SUFFIXES, detect, has_model_suffix
 from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.shared.form_area import FormArea
-from napari_swintormer.plugin.shared.style import button, show_text, style_sheet, text_label
+from napari_swintormer.plugin.shared.panel import MessageLine, Panel
+from napari_swintormer.plugin.shared.style import button
 from napari_swintormer.plugin.shared.work import Work, in_one_step
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.preferences import models_folder
@@ -43,20 +42,15 @@ _WRITABLE = "Weights (*.safetensors);;BioImage Model Zoo (*.zip)"
 _YES, _NO = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
 
 
-class ModelsWidget(QWidget):
+class ModelsWidget(Panel):
     """Lists the models with their cards; adds, exports, renames and deletes.
 
     Built-in models cannot be renamed or deleted.
-
-    Parameters
-    ----------
-    napari_viewer
-        The viewer that the widget belongs to.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
+        self.message = MessageLine()
         self._dropped: list[Path] = []
         self.work = Work(self)
         self.list = QListWidget()
@@ -83,16 +77,12 @@ class ModelsWidget(QWidget):
             "Delete the file of this model of yours. You are asked first.",
             self._ask_delete,
         )
-        self.message = text_label("message")
         self._lay_out()
         self.list.currentItemChanged.connect(self._show_current)
-        self.card.said.connect(self._show_message)
-        self.work.said.connect(self._show_message)
+        self.card.said.connect(self.message.show_message)
+        self.work.said.connect(self.message.show_message)
         self.work.changed.connect(self._enable_buttons)
         self.work.ended.connect(lambda _: self._add_dropped())
-        napari_viewer.events.theme.connect(self._use_theme)
-        self._use_theme()
-        self._show_message("")
         self.refresh()
 
     @property
@@ -103,13 +93,7 @@ class ModelsWidget(QWidget):
         return info
 
     def refresh(self, select: str = DEFAULT_MODEL) -> None:
-        """List the models again.
-
-        Parameters
-        ----------
-        select
-            Name of the model to show.
-        """
+        """List the models again, and show the model with the name `select`."""
         self.list.clear()
         for info in list_models():
             item = QListWidgetItem(info.name)
@@ -121,34 +105,25 @@ class ModelsWidget(QWidget):
     def add_model(self, file: str | Path) -> None:
         """Check a weights file and copy it into the models folder, in a thread: this needs torch.
 
-        Parameters
-        ----------
-        file
-            Weights of this package, of the authors' released code or of another network; or a
-            program, which runs only if the user trusts it.
+        A program is added only if the user trusts it.
         """
         program = detect(Path(file)).is_program
         if program and not self._trusts(file):
-            self._show_message("Not added. A program runs only if you trust it.", error=True)
+            self.message.show_message("Not added. A program runs only if you trust it.", error=True)
             return
         add = partial(import_model, file, run_code=program)
         self.work.begin(in_one_step(add), take=self._show_added)
-        self._show_message("Checking the file …")
+        self.message.show_message("Checking the file …")
 
     def export_model(self, target: str | Path, *, overwrite: bool = False) -> None:
-        """Copy the model that is shown to a file, in a thread: checking it needs torch.
+        """Copy the shown model to a file, in a thread: checking the model needs torch.
 
-        Parameters
-        ----------
-        target
-            File to write, ending in ``.safetensors``, or in ``.zip`` for the BioImage Model Zoo.
-        overwrite
-            Replace an existing file.
+        The target ends in ``.safetensors``, or in ``.zip`` for the BioImage Model Zoo.
         """
         assert self.info is not None
         export = partial(export_model, self.info.name, target, overwrite=overwrite)
         self.work.begin(in_one_step(export), take=self._show_exported)
-        self._show_message("Writing the file …")
+        self.message.show_message("Writing the file …")
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
         """List the models again: the user may have copied files into the folder."""
@@ -196,17 +171,17 @@ class ModelsWidget(QWidget):
         try:
             change()
         except SwintormerError as error:
-            self._show_message(str(error), error=True)
+            self.message.show_message(str(error), error=True)
             return
         self.refresh(select)
-        self._show_message(done)
+        self.message.show_message(done)
 
     def _show_added(self, path: Path) -> None:
-        self._show_message(f"Added {path.stem}.")
+        self.message.show_message(f"Added {path.stem}.")
         self.refresh(path.stem)
 
     def _show_exported(self, path: Path) -> None:
-        self._show_message(f"Written to {path}.")
+        self.message.show_message(f"Written to {path}.")
 
     def _enable_buttons(self) -> None:
         """Enable what the shown model allows, and nothing during work."""
@@ -235,27 +210,18 @@ class ModelsWidget(QWidget):
         if self._dropped and not self.work.running:
             self.add_model(self._dropped.pop(0))
 
-    def _show_message(self, text: str, error: bool = False) -> None:
-        show_text(self.message, text, "error" if error else "message")
-
-    def _use_theme(self, *_: Any) -> None:
-        self.setStyleSheet(style_sheet(self._viewer.theme))
-
     def _lay_out(self) -> None:
         self.list.setFixedHeight(110)  # shows the built-in models, and that there are more
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(10, 8, 10, 8)
-        layout.setSpacing(8)
-        layout.addWidget(self.list)
+        self.column.addWidget(self.list)
         for row in ((self.add, self.open_folder), (self.export, self.rename, self.delete)):
             buttons = QHBoxLayout()
             buttons.setSpacing(8)
             for each in row:
                 buttons.addWidget(each)
-            layout.addLayout(buttons)
-        layout.addWidget(self.message)
-        layout.addWidget(FormArea(self.card))
-        layout.addStretch(1)
+            self.column.addLayout(buttons)
+        self.column.addWidget(self.message)
+        self.column.addWidget(FormArea(self.card))
+        self.column.addStretch(1)
 
 
 def _weights_files(data: QMimeData) -> list[Path]:

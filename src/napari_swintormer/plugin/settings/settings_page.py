@@ -30,18 +30,7 @@ def preferences_page() -> Any:
 
 
 class JoinedPage(QObject):
-    """Brings the page and our preferences together, and takes changes of the page while it lives.
-
-    Parameters
-    ----------
-    parent
-        The panel that is open.
-
-    Attributes
-    ----------
-    page
-        The page of `preferences_page`, or None.
-    """
+    """Makes page and preferences equal, and keeps them equal while this object exists."""
 
     said = Signal(str, bool)
     """Why a value of the page cannot be used; True, for an error."""

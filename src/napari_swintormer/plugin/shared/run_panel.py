@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_swintormer.events import Progress
-from napari_swintormer.plugin.shared.style import button, show_text, text_label
+from napari_swintormer.plugin.shared.panel import MessageLine
+from napari_swintormer.plugin.shared.style import button
 
 _PROGRESS_PARTS = 1000
 
@@ -37,8 +37,7 @@ class RunPanel(QWidget):
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(8)
         self.progress_text = QLabel()
-        self.message = text_label("message")
-        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.message = MessageLine()
         buttons = QHBoxLayout()
         buttons.setSpacing(8)
         buttons.addWidget(self.preview, 1)
@@ -56,7 +55,6 @@ class RunPanel(QWidget):
         layout.addLayout(state)
         layout.addWidget(self.message)
         self.set_running(False)
-        self.show_message("")
 
     def set_running(
         self,
@@ -103,7 +101,7 @@ class RunPanel(QWidget):
 
     def show_message(self, text: str, error: bool = False) -> None:
         """Show the latest message; an empty text hides the line."""
-        show_text(self.message, text, "error" if error else "message")
+        self.message.show_message(text, error)
 
 
 def progress_line(event: Progress) -> str:

@@ -13,17 +13,7 @@ _HEIGHT = 110  # pixels
 
 
 class CurvePlot(QWidget):
-    """Draws one quantity over the steps of a training, with its last value in the title.
-
-    Parameters
-    ----------
-    title
-        Name of the quantity.
-    unit
-        Unit of the values.
-    digits
-        Number of digits after the decimal point in the title.
-    """
+    """Draws one quantity over the steps of a training, with its last value in the title."""
 
     def __init__(self, title: str, unit: str = "", digits: int = 2) -> None:
         super().__init__()

@@ -24,13 +24,7 @@ LAYERS, FOLDERS, DUAL_PIXEL, SHARP_ONLY = range(4)
 
 
 class TrainSources(QTabWidget):
-    """One tab for each way to give images.
-
-    Parameters
-    ----------
-    list_layers
-        Gives the layers of the viewer.
-    """
+    """Has one tab for each way to give images."""
 
     changed = Signal()
 

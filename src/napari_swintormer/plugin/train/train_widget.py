@@ -9,15 +9,16 @@ from typing import Any
 
 import napari
 from qtpy.QtCore import QEvent, QTimer, Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Trained
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.shared.closing import ClosingQuestion
 from napari_swintormer.plugin.shared.form_area import FormArea
+from napari_swintormer.plugin.shared.panel import Panel
 from napari_swintormer.plugin.shared.run_panel import RunPanel
-from napari_swintormer.plugin.shared.style import button, style_sheet
+from napari_swintormer.plugin.shared.style import button
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.plugin.train.curves import CurvePlot
 from napari_swintormer.plugin.train.pair_table import PairTable
@@ -31,13 +32,8 @@ from napari_swintormer.training.train_settings import TrainSettings
 _READY_DELAY = 150  # milliseconds without a change before the fields are judged
 
 
-class TrainWidget(QWidget):
+class TrainWidget(Panel):
     """Trains a model on the user's pairs, in a thread; opening this widget imports no torch.
-
-    Parameters
-    ----------
-    napari_viewer
-        The viewer that the widget belongs to.
 
     Attributes
     ----------
@@ -53,8 +49,7 @@ class TrainWidget(QWidget):
     checked = Signal(object)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._closing = ClosingQuestion(self, self._question)
         self._hint = ""  # says what is missing, as long as it is shown
         self._patches = ValidationLayers(napari_viewer)
@@ -86,8 +81,6 @@ class TrainWidget(QWidget):
         self.work.ended.connect(self._show_end)
         self.checking.changed.connect(self.update_ready)
         self.checking.ended.connect(self._end_check)
-        napari_viewer.events.theme.connect(self._use_theme)
-        self._use_theme()
         self.update_ready()
 
     # ---- before a training -------------------------------------------------------------------
@@ -270,9 +263,6 @@ class TrainWidget(QWidget):
             self.stop()
         return bool(super().event(event))
 
-    def _use_theme(self, *_: Any) -> None:
-        self.setStyleSheet(style_sheet(self._viewer.theme))
-
     def _make_run_panel(self) -> RunPanel:
         panel = RunPanel()
         panel.preview.hide()
@@ -302,17 +292,14 @@ class TrainWidget(QWidget):
         return panel
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(10, 8, 10, 8)
-        layout.setSpacing(8)
-        layout.addWidget(FormArea(self.form))
+        self.column.addWidget(FormArea(self.form))
         buttons = QHBoxLayout()
         buttons.setSpacing(8)
         buttons.addWidget(self.check_button)
         buttons.addWidget(self.resume_button)
         buttons.addStretch(1)
-        layout.addLayout(buttons)
-        layout.addWidget(self.table, 1)
-        layout.addWidget(self.run_panel)
-        layout.addWidget(self.quality)
-        layout.addWidget(self.loss)
+        self.column.addLayout(buttons)
+        self.column.addWidget(self.table, 1)
+        self.column.addWidget(self.run_panel)
+        self.column.addWidget(self.quality)
+        self.column.addWidget(self.loss)

@@ -15,13 +15,7 @@ _GAP = 16  # pixels between the patch and the user's images
 
 
 class ValidationLayers:
-    """Shows a validation patch before and after deblurring, beside the sharp one.
-
-    Parameters
-    ----------
-    viewer
-        Gets the layers.
-    """
+    """Shows a validation patch before and after deblurring, beside the sharp one."""
 
     def __init__(self, viewer: napari.Viewer) -> None:
         self._viewer = viewer
