@@ -42,8 +42,8 @@ WRONG = "wrong prior"
 class WrongPrior(Restorer):
     """Restores every tile with the prior of the tile upside down."""
 
-    def _sample(self, images, origins, features):
-        return super()._sample(images.flip(2, 3), origins, features)
+    def _prior_features(self, images, origins):
+        return super()._prior_features(images.flip(2, 3), origins)
 
 
 def main() -> None:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_swintormer.models.network.swintormer import Swintormer
+    from napari_swintormer.models.prior.noise import TileOrigin
     from napari_swintormer.models.prior.sampling import NoiseSource, Prior
+    from napari_swintormer.models.restorer import Restorer
 
 
 def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
@@ -66,3 +68,11 @@ def sample_prior(prior: Prior, images: Tensor, noise: NoiseSource, steps: int) -
     from napari_swintormer.models.stepwise import run_to_end
 
     return run_to_end(prior.sampling(prior.forward_features(images), noise, steps))
+
+
+def sample_tiles(restorer: Restorer, tiles: Tensor, origins: list[TileOrigin]) -> Tensor:
+    """Sample the prior of tiles as a restorer does."""
+    from napari_swintormer.models.stepwise import run_to_end
+
+    features = restorer._prior_features(tiles, origins)
+    return run_to_end(restorer._sample(features, origins))

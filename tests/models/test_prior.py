@@ -12,7 +12,14 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.tiny import TINY_NETWORK, random_network, sample_prior, tiny_card, tiny_prior_card
+from helpers.tiny import (
+    TINY_NETWORK,
+    random_network,
+    sample_prior,
+    sample_tiles,
+    tiny_card,
+    tiny_prior_card,
+)
 from napari_swintormer import deblur, load_model
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation.benchmark.timing import LiveBytes
@@ -125,9 +132,9 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypat
     image = torch.rand(1, 3, 240, 240)
     reach = 40  # of all convolutions together
     y, x = corner
-    whole = run_to_end(restorer._sample(image, [TileOrigin(0, 100, 200)], {}))
+    whole = sample_tiles(restorer, image, [TileOrigin(0, 100, 200)])
     cut, origin = image[..., y : y + 192, x : x + 192], TileOrigin(0, 100 + y, 200 + x)
-    part = run_to_end(restorer._sample(cut, [origin], {}))
+    part = sample_tiles(restorer, cut, [origin])
     inner = slice(reach, 192 - reach)
     torch.testing.assert_close(
         part[..., inner, inner], whole[..., y : y + 192, x : x + 192][..., inner, inner]
@@ -142,9 +149,8 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
     sampled = torch.zeros(3, 256, 256)
     for y, x in tiles:
         tile = image[..., y : y + 64, x : x + 64]
-        sampled[:, y : y + 64, x : x + 64] = run_to_end(
-            restorer._sample(tile, [TileOrigin(0, y, x)], {})
-        )[0]
+        own = sample_tiles(restorer, tile, [TileOrigin(0, y, x)])
+        sampled[:, y : y + 64, x : x + 64] = own[0]
     jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
     column = torch.arange(255)
     seam = column % 64 == 63

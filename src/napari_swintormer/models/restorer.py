@@ -15,7 +15,7 @@ from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.compact import PriorSwintormer, build_network
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
-from napari_swintormer.models.stepwise import Stepwise, run_to_end, zip_steps
+from napari_swintormer.models.stepwise import Stepwise, run_to_end
 from napari_swintormer.models.tile_restorer import TileRestorer
 
 if TYPE_CHECKING:
@@ -180,15 +180,15 @@ class Restorer(TileRestorer):
         grey = tiles.shape[1] < channels
         views = unit.repeat_interleave(self.channels, dim=1) if grey else unit
         padded = pad_to_multiple(views, self.multiple)
+        prior = padded.new_zeros((len(padded), self.card.network.prior_channels, *padded.shape[2:]))
         origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
+        features = self._prior_features(padded, origins) if self.needs_origins else None
         samples = _Samples(self.use.uncertainty)
-        features: dict[bool, Any] = {}
         for number in range(self.use.samples if self.needs_origins else 1):
-            inputs = padded
-            if self.card.prior is not None:
-                here = [origin._replace(sample=number) for origin in origins]
-                prior = yield from self._sample(padded, here, features)
-                inputs = torch.cat([padded, prior], dim=1)
+            if self.needs_origins:
+                numbered = [origin._replace(sample=number) for origin in origins]
+                prior = yield from self._sample(features, numbered)
+            inputs = torch.cat([padded, prior], dim=1)
             restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
             restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
             if grey:
@@ -204,73 +204,45 @@ class Restorer(TileRestorer):
         assert self.card.prior is not None
         return self.use.num_inference_steps or self.card.prior.num_inference_steps
 
-    def _sample(
-        self, images: Tensor, origins: Sequence[TileOrigin], features: dict[bool, Any]
-    ) -> Stepwise[Tensor]:
-        """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``; zero if it is off.
+    def _prior_features(self, images: Tensor, origins: Sequence[TileOrigin]) -> Any:
+        """Compute the features that all samples of padded tiles share.
 
-        Tiles on the grid of the prior's latent are sampled as they are, others are moved onto it.
-        The steps of both groups run side by side. `features` caches by group what all samples
-        share; it is empty at first.
+        The prior's latent lies on one grid over the whole plane. A tile off the grid loses the
+        pixels before the next grid line, and is mirrored at its end by as many: so its sides still
+        divide by the grid. Each tile moves by its own origin, whatever the others in the batch.
         """
-        batch, _, height, width = images.shape
-        prior = images.new_zeros((batch, self.card.network.prior_channels, height, width))
-        if not self.needs_origins:
-            return prior
         assert self.prior is not None
-        grid = self.prior.alignment
-        # each tile by its own origin: its result must not depend on the other tiles of the batch
-        on_grid = [origin.y % grid == origin.x % grid == 0 for origin in origins]
-        groups = {
-            kind: [i for i in range(batch) if on_grid[i] is kind] for kind in sorted(set(on_grid))
-        }
-        works = [
-            self._sample_group(images[own], [origins[i] for i in own], features, on_grid=kind)
-            for kind, own in groups.items()
+        moved = [
+            F.pad(image[None, :, y:, x:], (0, x, 0, y), mode="reflect")
+            for image, (y, x) in zip(images, self._to_grid(origins), strict=True)
         ]
-        for own, sampled in zip(groups.values(), (yield from zip_steps(works)), strict=True):
-            prior[own] = sampled
-        return prior
+        return self.prior.forward_features(torch.cat(moved))
 
-    def _sample_group(
-        self,
-        images: Tensor,
-        origins: Sequence[TileOrigin],
-        features: dict[bool, Any],
-        *,
-        on_grid: bool,
-    ) -> Stepwise[Tensor]:
-        """Sample the prior of tiles that all begin on its grid, or are all moved onto it.
+    def _sample(self, features: Any, origins: Sequence[TileOrigin]) -> Stepwise[Tensor]:
+        """Sample the prior of padded tiles, ``(B, prior_channels, H, W)``.
 
-        The latent lies on one grid over the whole plane. A tile off the grid loses the pixels
-        before the next grid line, and is mirrored at its end by as many: so its sides still divide
-        by the grid. The lost pixels get the prior beside them, mirrored.
+        The pixels that a tile lost get the prior beside them, mirrored.
         """
         assert self.prior is not None
-        height, width = images.shape[2:]
-        grid = self.prior.alignment
-        lost = [(-origin.y % grid, -origin.x % grid) for origin in origins]
-        if on_grid not in features:
-            if not on_grid:
-                moved = [
-                    F.pad(image[None, :, y:, x:], (0, x, 0, y), mode="reflect")
-                    for image, (y, x) in zip(images, lost, strict=True)
-                ]
-                images = torch.cat(moved)
-            features[on_grid] = self.prior.forward_features(images)
-        moved_origins = [
+        lost = self._to_grid(origins)
+        moved = [
             origin._replace(y=origin.y + y, x=origin.x + x)
             for origin, (y, x) in zip(origins, lost, strict=True)
         ]
-        noise = TileNoise(self.use.seed, moved_origins, self.prior.factor)
-        prior = yield from self.prior.sampling(features[on_grid], noise, self._steps)
-        if on_grid:
-            return prior
+        noise = TileNoise(self.use.seed, moved, self.prior.factor)
+        prior = yield from self.prior.sampling(features, noise, self._steps)
+        height, width = prior.shape[2:]
         back = [
             F.pad(own[None], (x, 0, y, 0), mode="reflect")[..., :height, :width]
             for own, (y, x) in zip(prior, lost, strict=True)
         ]
         return torch.cat(back)
+
+    def _to_grid(self, origins: Sequence[TileOrigin]) -> list[tuple[int, int]]:
+        """Count the rows and columns from each origin to the next line of the prior's grid."""
+        assert self.prior is not None
+        grid = self.prior.alignment
+        return [(-origin.y % grid, -origin.x % grid) for origin in origins]
 
 
 class _Samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,17 +18,3 @@ def run_to_end(work: Stepwise[T]) -> T:
         except StopIteration as done:
             result: T = done.value
             return result
-
-
-def zip_steps(works: Sequence[Stepwise[T]]) -> Stepwise[list[T]]:
-    """Run several works side by side; all have the same number of steps."""
-    results: list[T] = []
-    while not results:
-        for work in works:
-            try:
-                next(work)
-            except StopIteration as done:
-                results.append(done.value)
-        if not results:
-            yield
-    return results
