@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := all,bioimage,distributed,metrics,tensorboard
 
+# Python compiles a module when it is first imported, and keeps that for all the processes after it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint types docs pytest test-slow test-pyside wheel screenshots clean
 
 demo: $(READY)
@@ -17,9 +20,9 @@ $(READY): pyproject.toml constraints.txt
 	.ci/system-libraries
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]' --group dev
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]' --group dev
 	# with their dependencies they would bring a torchvision that must fit torch to the day
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps spandrel spandrel_extra_arches
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps spandrel spandrel_extra_arches
 	touch $@
 
 # Formatting, lint, manifest, workflows: the hooks that run before a commit.

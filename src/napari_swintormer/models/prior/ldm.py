@@ -153,7 +153,7 @@ def build_denoiser(config: Mapping[str, Any]) -> Any:
     """Build diffusers' ``UNet2DModel`` with random parameters."""
     from diffusers import UNet2DModel
 
-    return UNet2DModel(**config)  # type: ignore[no-untyped-call]
+    return UNet2DModel(**config)
 
 
 def _load_checkpoint(path: Path) -> Any:
