@@ -61,7 +61,7 @@ def test_a_preview_of_some_planes_is_the_whole_run(file):
     restoring = job.preview({"Z": 1}, Region(10, 40, 5, 45))
     with pytest.raises(StopIteration) as end:
         exhaust(restoring)
-    np.testing.assert_array_equal(end.value.value.finished(1.0)[0], whole[2, 10:40, 5:45])
+    np.testing.assert_array_equal(end.value.value.at_strength(1.0)[0], whole[2, 10:40, 5:45])
 
 
 def exhaust(events):

@@ -308,6 +308,6 @@ def test_no_scheduler_at_the_address(tiny_weights: Path, tmp_path: Path) -> None
     tifffile.imwrite(tmp_path / "in.tif", noise((40, 40), "uint8"))
     settings = DeblurSettings(model=str(tiny_weights))
     run = FileRun(tmp_path / "in.tif", tmp_path / "o.tif", settings, scheduler="nowhere at all")
-    with pytest.raises(SettingsError, match="no dask scheduler answers"):
+    with pytest.raises(SettingsError, match="No dask scheduler answers"):
         list(run.events())
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix) == ["in.tif"]

@@ -374,7 +374,7 @@ def test_what_fails_in_another_thread_ends_the_run() -> None:
             list(run(plan_for(planes), planes, [IntensityRange(0, 1, 0, 1)], runner, out))
 
 
-# --- Values that are not numbers -----------------------------------------------------------
+# --- Values that are not finite -----------------------------------------------------------
 
 
 def test_one_missing_pixel_stays_one_missing_pixel() -> None:
@@ -392,5 +392,5 @@ class Overflow(TileRestorer):
 
 
 def test_restorer_that_overflows_ends_in_a_sentence() -> None:
-    with pytest.raises(SettingsError, match=r"not numbers .*Use precision='fp32'"):
+    with pytest.raises(SettingsError, match=r"not finite .*Use precision='fp32'"):
         deblur(noise((100, 100), "uint8"), "YX", Overflow())

@@ -82,8 +82,8 @@ def test_its_pixels_are_those_of_the_run(data):
 
     index = {axis: slice(i, i + 1) for axis, i in position.items()}
     index |= {"Y": slice(y0, y1), "X": slice(x0, x1), "S": slice(None)}
-    np.testing.assert_array_equal(part.finished(strength), whole[tuple(index[a] for a in axes)])
-    np.testing.assert_array_equal(part.finished(0), image[tuple(index[a] for a in axes)])
+    np.testing.assert_array_equal(part.at_strength(strength), whole[tuple(index[a] for a in axes)])
+    np.testing.assert_array_equal(part.at_strength(0), image[tuple(index[a] for a in axes)])
     n_tiles = len(planes.numbers_at(position)) * count_tiles(plan.grid, region)
     assert events[-1].done == events[-1].total == n_tiles
     assert n_tiles <= plan.n_tiles

@@ -1,8 +1,8 @@
-"""The two steps of every run: restore the tiles of a block, finish a chunk.
+"""The two steps of every run: restore the tiles of a block, and finish a chunk.
 
-Both are functions of arrays alone, so that the local engine and a graph of tasks share them. A
-block's sums are cut at the borders of the chunks that they reach: each piece can be passed on,
-or freed, by itself.
+Both are functions of arrays alone, so that the local engine and a graph of tasks share them. The
+sums of a block are cut at the borders of the chunks that they reach, so that each piece can be
+passed on, or freed, by itself.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class PartialSums:
     Attributes
     ----------
     region
-        In pixels of the plane.
+        The part, in pixels of the plane.
     sums
-        float32 (C, h, w), in unit intensities; with uncertainty (N * C, h, w), those of the
-        contrasts of the samples behind.
+        float32 (C, h, w), in unit intensities. With uncertainty (N * C, h, w): the sums of the
+        contrasts of the samples follow.
     """
 
     region: Region
@@ -54,7 +54,7 @@ class FinishedChunk(NamedTuple):
     values
         (C, h, w) in the dtype of the image.
     deviation
-        Standard deviation of the samples, (C, h, w) float32 in the units of the image; None without
+        Standard deviation of the samples, (C, h, w) float32 in units of the image; None without
         uncertainty.
     """
 
@@ -68,19 +68,18 @@ class BlockRestoration:
     Parameters
     ----------
     raw
-        The plane over ``grid.source(block)``, (V * C, h, w), as in the image and in its second view
-        if it has one. Both are brought to unit intensities by the range of the first, as in
-        training.
+        The plane over ``grid.source(block)``, (V * C, h, w), as in the image and its second view.
+        The intensity range of the first view applies to both, as in training.
     block
-        Which block; it has tiles.
+        Index of the block; it has tiles.
     blending
         Weights of the tiles.
     intensity
-        Range of the plane.
+        Intensity range of the plane.
     plane
-        Its number in the whole image.
+        Number of the plane in the whole image.
     only
-        Leaves out the tiles that do not meet this region; None for all.
+        Leave out tiles that do not meet this region; None for all tiles.
     """
 
     def __init__(
@@ -114,8 +113,8 @@ class BlockRestoration:
         return self._done == len(self._tiles)
 
     def add(self, changes: Sequence[NDArray[np.float32]]) -> None:
-        """Add the changes of the next tiles, in raster order whatever the batch size."""
-        if self._sums is None and changes:  # a block that is read ahead needs none yet
+        """Add the changes of the next tiles, in raster order."""
+        if self._sums is None and changes:  # not earlier: blocks are read ahead
             self._sums = np.zeros((len(changes[0]), *self._unit.shape[1:]), np.float32)
         for change in changes:
             assert self._sums is not None
@@ -126,10 +125,7 @@ class BlockRestoration:
             self._done += 1
 
     def parts(self) -> dict[BlockIndex, PartialSums]:
-        """Cut the sums of all tiles by the chunk that they belong to.
-
-        Margins are copied, so that they can be kept without the rest.
-        """
+        """Cut the sums of all tiles into one piece for each chunk; margins are copies."""
         assert self._sums is not None
         grid = self._blending.grid
         parts: dict[BlockIndex, PartialSums] = {}
@@ -140,7 +136,7 @@ class BlockRestoration:
         return parts
 
     def add_to(self, change: NDArray[np.float32], region: Region) -> None:
-        """Add the sums, as far as they reach, to those of a region (C, h, w)."""
+        """Add the sums to `change`, the sums of a region (C, h, w), where both overlap."""
         assert self._sums is not None
         common = self._reach.intersection(region)
         sums = _part(change, region, common)
@@ -155,7 +151,7 @@ def restore_block(
     plane: int,
     runner: Runner,
 ) -> dict[BlockIndex, PartialSums]:
-    """Restore a whole block; see `BlockRestoration`."""
+    """Restore a whole block, with the parameters of `BlockRestoration`."""
     restoration = BlockRestoration(raw, block, blending, intensity, plane)
     for changes in runner.changes([restoration.tiles]):
         restoration.add(changes)
@@ -176,14 +172,14 @@ def finish_chunk(
     raw
         The plane over ``grid.chunk(chunk)``, (C, h, w), as in the image.
     chunk
-        Which chunk.
+        Index of the chunk.
     parts
-        The sums of all blocks in ``grid.contributors(chunk)``, in that order: floats add up to
-        the same bits only in one order.
+        The sums of all blocks in ``grid.contributors(chunk)``, in that order: the bits of a sum of
+        floats depend on the order.
     blending
         Weights of the tiles.
     intensity
-        Range of the plane.
+        Intensity range of the plane.
     """
     region = blending.grid.chunk(chunk)
     change = np.zeros((len(parts[0].sums), *raw.shape[1:]), np.float32)
@@ -198,5 +194,5 @@ def finish_chunk(
 
 
 def _part(array: RawArray, outer: Region, inner: Region) -> RawArray:
-    """View the `inner` rectangle of an array (C, h, w) that holds `outer`."""
+    """View the rectangle `inner` of an array (C, h, w) that holds `outer`."""
     return array[(slice(None), *inner.within(outer))]

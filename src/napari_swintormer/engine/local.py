@@ -1,11 +1,11 @@
-"""The local engine: one device, block by block, stopping and going on.
+"""The local engine: restores an image block by block, and can be stopped and resumed.
 
-Blocks are walked in raster order. A chunk is finished as soon as its own block is restored, so
-all that stays in memory are the sums that reach into the next row of blocks and the next block.
+Blocks are restored in raster order. A chunk is finished as soon as its own block is restored, so
+memory only keeps the sums that reach into the next row of blocks and into the next block.
 
-Three things happen at the same time, each in a thread of its own: one block is read, the one
-before it is restored, and the chunk of the one before that is finished and written. None runs
-further ahead, so that memory stays bounded whichever is the slowest.
+Three threads work at the same time: one reads a block, one restores the block before it, and one
+finishes and writes the chunk of the block before that. No thread runs further ahead, so memory is
+bounded whichever of them is the slowest.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ def run(
 ) -> Generator[Event, None, None]:
     """Restore all planes, chunk by chunk.
 
-    Nothing happens before the first event is asked for. Closing the generator stops the run
-    after the batch at hand and the chunk that is being written; what is written and marked stays
-    valid, and a later run with the same journal completes it to the same bits.
+    Nothing happens before the first event is asked for. Closing the generator stops the run after
+    the current batch and the chunk that is being written. Chunks that are written and marked stay
+    valid, and a later run with the same journal completes them to the same bits.
 
     Parameters
     ----------
     plan
-        Of `napari_swintormer.tiling.plan.make_plan`, for these planes.
+        Result of `napari_swintormer.tiling.plan.make_plan` for these planes.
     planes
-        The image; read block by block, in another thread.
+        The image; it is read block by block, in another thread.
     ranges
         One per plane.
     runner
-        Restores the tiles; one alone in the thread that asks for the events.
+        Restores the tiles; a runner of one device works in the calling thread.
     out
         Array-like of the image's shape and dtype; ``planes.write`` writes each chunk once, in
         another thread, one at a time.
     journal
-        Chunks that it has are not made again.
+        Records the finished chunks; chunks that it has are not made again.
     deviation
         Array-like of the image's shape, float32, for the standard deviation of the samples; for a
         restorer with uncertainty.
@@ -70,30 +70,30 @@ def run(
     Yields
     ------
     Progress
-        After every batch, in tiles, and after every step of a restorer that samples a prior; the
-        ETA counts the work of this run alone.
+        After every batch, in tiles, and after every step of a batch that takes several. The ETA
+        counts the work of this run alone.
     ChunkFinished
         After every chunk, in raster order of each plane.
     Notice
-        What was done when memory ran out, see `TileRunner`.
+        When memory ran out and the run continues with less.
 
     Raises
     ------
     SettingsError
-        If memory is too small for a single tile, or for the blocks in hand.
+        Memory is too small for a single tile, or for the blocks in hand.
     """
     try:
         yield from _Run(plan, planes, ranges, runner, out, journal, deviation).events()
     except MemoryError as error:
         raise SettingsError(
-            "the computer's memory is too small for the blocks in hand (got "
+            "The computer's memory is too small for a few blocks of the image (got "
             f"tile_size={plan.grid.tile_size}, {plan.channels} channels). Close other programs, or "
             "use a smaller tile_size."
         ) from error
 
 
-class _Step(NamedTuple):
-    """What there is to do for a block: restore its tiles, finish its chunk, or both."""
+class _BlockTask(NamedTuple):
+    """The work on a block: restore its tiles, finish its chunk, or both."""
 
     plane: int
     block: BlockIndex
@@ -102,20 +102,20 @@ class _Step(NamedTuple):
 
 
 @dataclass
-class _InHand:
+class _BlockInHand:
     """A block that has been read.
 
     Attributes
     ----------
-    step
-        What there is to do.
+    task
+        The work on it.
     raw
         The block's own chunk, (C, h, w), as in the image.
     restoration
-        Of the tiles, or None if they are not needed.
+        Sums of the tiles; None if no tile needs to be restored.
     """
 
-    step: _Step
+    task: _BlockTask
     raw: RawArray
     restoration: BlockRestoration | None
 
@@ -126,7 +126,7 @@ class _InHand:
 
 
 class _Run:
-    """One run; see `run` for the parameters."""
+    """One call of `run`, with its parameters."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _Run:
         self.finished: defaultdict[int, set[BlockIndex]] = defaultdict(set)
         for plane, row, column in () if journal is None else journal.finished():
             self.finished[plane].add((row, column))
-        self.in_hand: deque[_InHand] = deque()
+        self.in_hand: deque[_BlockInHand] = deque()
         self.waiting: defaultdict[BlockIndex, list[PartialSums]] = defaultdict(list)
         self.writing: Future[ChunkFinished] | None = None
 
@@ -171,65 +171,65 @@ class _Run:
                 assert restoration is not None
                 restoration.add(changes)
                 yield clock.after(len(changes))
-                yield from self._hand_on(writer)
-            yield from self._hand_on(writer)
+                yield from self._finish_complete(writer)
+            yield from self._finish_complete(writer)
             if self.writing is not None:
                 yield self.writing.result()
 
-    def _steps(self) -> Iterator[_Step]:
-        """Give what is to be done, in raster order of each plane."""
+    def _tasks(self) -> Iterator[_BlockTask]:
+        """Give the work in raster order of each plane."""
         grid = self.plan.grid
         for plane in range(self.plan.n_planes):
             finished = self.finished[plane]
             needed = _needed(grid, finished)
             for block in grid.blocks():
                 if block in needed or block not in finished:
-                    yield _Step(plane, block, block in needed, block not in finished)
+                    yield _BlockTask(plane, block, block in needed, block not in finished)
 
-    def _read(self, reader: ThreadPoolExecutor) -> Iterator[_InHand]:
-        """Give the blocks in order; while one is in hand, the next is read."""
-        coming: deque[Future[_InHand]] = deque()
-        for step in self._steps():
-            coming.append(reader.submit(self._read_one, step))
+    def _read(self, reader: ThreadPoolExecutor) -> Iterator[_BlockInHand]:
+        """Give the blocks in order; the next one is read while one is in hand."""
+        coming: deque[Future[_BlockInHand]] = deque()
+        for task in self._tasks():
+            coming.append(reader.submit(self._read_one, task))
             if len(coming) > 1:
                 yield coming.popleft().result()
         if coming:
             yield coming.popleft().result()
 
-    def _read_one(self, step: _Step) -> _InHand:
+    def _read_one(self, task: _BlockTask) -> _BlockInHand:
         grid, blending = self.plan.grid, self.plan.blending
-        chunk = grid.chunk(step.block)
-        if not step.restores:  # the tiles of earlier blocks make this chunk
-            return _InHand(step, self.planes.read(step.plane, *chunk.slices), None)
-        source = grid.source(step.block)
-        raw = self.planes.read_views(step.plane, *source.slices)
-        intensity = self.ranges[step.plane]
-        number = self.planes.numbers[step.plane]
-        restoration = BlockRestoration(raw, step.block, blending, intensity, number)
+        chunk = grid.chunk(task.block)
+        if not task.restores:  # the tiles of earlier blocks make this chunk
+            return _BlockInHand(task, self.planes.read(task.plane, *chunk.slices), None)
+        source = grid.source(task.block)
+        raw = self.planes.read_views(task.plane, *source.slices)
+        intensity = self.ranges[task.plane]
+        number = self.planes.numbers[task.plane]
+        restoration = BlockRestoration(raw, task.block, blending, intensity, number)
         rows, columns = chunk.within(source)
-        return _InHand(step, raw[: self.planes.channels, rows, columns], restoration)
+        return _BlockInHand(task, raw[: self.planes.channels, rows, columns], restoration)
 
-    def _take_in_hand(self, block: _InHand) -> list[Tile]:
-        """Keep a block until its tiles are restored, and give them."""
+    def _take_in_hand(self, block: _BlockInHand) -> list[Tile]:
+        """Keep a block until its tiles are restored, and return the tiles."""
         self.in_hand.append(block)
         return [] if block.restoration is None else block.restoration.tiles
 
-    def _hand_on(self, writer: ThreadPoolExecutor) -> Iterator[ChunkFinished]:
-        """Have the chunks of complete blocks finished; tell of those that are written."""
+    def _finish_complete(self, writer: ThreadPoolExecutor) -> Iterator[ChunkFinished]:
+        """Start to finish the chunks of complete blocks; report the chunks that are written."""
         if self.writing is not None and self.writing.done():
             yield self._written()
         while self.in_hand and self.in_hand[0].complete:
             block = self.in_hand.popleft()
-            step, raw, restoration = block.step, block.raw, block.restoration
+            task, raw, restoration = block.task, block.raw, block.restoration
             if restoration is not None:
                 for chunk, part in restoration.parts().items():
-                    if chunk not in self.finished[step.plane]:
+                    if chunk not in self.finished[task.plane]:
                         self.waiting[chunk].append(part)
-            if step.finishes:
+            if task.finishes:
                 if self.writing is not None:
                     yield self._written()
-                parts = self.waiting.pop(step.block)
-                self.writing = writer.submit(self._finish_chunk, step, raw, parts)
+                parts = self.waiting.pop(task.block)
+                self.writing = writer.submit(self._finish_chunk, task, raw, parts)
 
     def _written(self) -> ChunkFinished:
         """Wait for the chunk that is being written."""
@@ -238,22 +238,22 @@ class _Run:
         return writing.result()
 
     def _finish_chunk(
-        self, step: _Step, raw: RawArray, parts: Sequence[PartialSums]
+        self, task: _BlockTask, raw: RawArray, parts: Sequence[PartialSums]
     ) -> ChunkFinished:
-        """Write a chunk, and only then note it as finished."""
-        intensity = self.ranges[step.plane]
-        values, deviation = finish_chunk(raw, step.block, parts, self.plan.blending, intensity)
-        region = self.plan.grid.chunk(step.block)
-        self.planes.write(self.out, step.plane, *region.slices, values)
+        """Write a chunk, and mark it afterwards."""
+        intensity = self.ranges[task.plane]
+        values, deviation = finish_chunk(raw, task.block, parts, self.plan.blending, intensity)
+        region = self.plan.grid.chunk(task.block)
+        self.planes.write(self.out, task.plane, *region.slices, values)
         if deviation is not None:
-            self.planes.write_beside(self.deviation, step.plane, *region.slices, deviation)
+            self.planes.write_beside(self.deviation, task.plane, *region.slices, deviation)
         if self.journal is not None:
-            self.journal.mark(step.plane, *step.block)
-        return ChunkFinished(step.plane, (region.y0, region.y1), (region.x0, region.x1))
+            self.journal.mark(task.plane, *task.block)
+        return ChunkFinished(task.plane, (region.y0, region.y1), (region.x0, region.x1))
 
 
 def _needed(grid: TileGrid, finished: Collection[BlockIndex]) -> set[BlockIndex]:
-    """Blocks whose tiles touch an unfinished chunk."""
+    """Return the blocks whose tiles reach an unfinished chunk."""
     return {
         block
         for block in grid.blocks()

@@ -1,7 +1,7 @@
-"""A region of the result ahead of the run: the same pixels, from no more tiles than it takes.
+"""Restores a region to the pixels of a run over the whole image, from as few tiles as possible.
 
-The tiles lie on the grid of the whole plane, each block's sums are made apart and added in raster
-order, as in a run: floats add up to the same bits only in one order.
+The tiles lie on the grid of the whole plane. The sums of each block are made separately and added
+in raster order, as in a run: the bits of a sum of floats depend on the order.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RestoredRegion:
-    """A region of an image with what the restorer would change in it.
+    """A region of an image with the change that the restorer makes to it.
 
     Attributes
     ----------
     region
         In pixels of the plane.
     image
-        The region as planes of its own, in memory: the dimensions T, C and Z have the size 1.
+        The pixels of the region, in memory; the dimensions T, C and Z have the size 1.
     changes
-        What the restorer adds to each of these planes, float32 ``(C, h, w)`` in unit intensities.
+        Change of each plane, float32 ``(C, h, w)`` in unit intensities.
     ranges
-        One per plane.
+        Intensity ranges, one per plane.
     """
 
     region: Region
@@ -49,19 +49,8 @@ class RestoredRegion:
     changes: Sequence[NDArray[np.float32]]
     ranges: Sequence[IntensityRange]
 
-    def finished(self, strength: float) -> NDArray[Any]:
-        """Make the region of the result at a strength; takes no network and next to no time.
-
-        Parameters
-        ----------
-        strength
-            As in `napari_swintormer.settings.deblur_settings.DeblurSettings`.
-
-        Returns
-        -------
-        NDArray
-            In the shape, axes and dtype of `image`.
-        """
+    def at_strength(self, strength: float) -> NDArray[Any]:
+        """Apply the change at a strength from 0 to 2, in the shape, axes and dtype of `image`."""
         whole = slice(None)
         out = np.empty(self.image.data.shape, self.image.dtype)
         for plane, (change, intensity) in enumerate(zip(self.changes, self.ranges, strict=True)):
@@ -84,9 +73,9 @@ def restore_region(
     Parameters
     ----------
     plan, planes, ranges
-        Of the run over the whole image.
+        Plan, image and intensity ranges of the run over the whole image.
     runner
-        The restorer on its device.
+        Restores the tiles.
     position
         Index along each of T, C and Z that the image has.
     region
@@ -97,12 +86,7 @@ def restore_region(
     Progress
         After every batch, in tiles.
     Notice
-        What was done when memory ran out, see `TileRunner`.
-
-    Returns
-    -------
-    RestoredRegion
-        Its pixels at the strength of a run are those of the run.
+        When memory ran out and the run continues with less.
     """
     grid, numbers = plan.grid, planes.numbers_at(position)
     blocks = _blocks_meeting(grid, region)
@@ -132,12 +116,12 @@ def restore_region(
 
 
 def count_tiles(grid: TileGrid, region: Region) -> int:
-    """Count the tiles that `restore_region` restores of each plane."""
+    """Count the tiles that `restore_region` restores in each plane."""
     return sum(map(len, _blocks_meeting(grid, region).values()))
 
 
 def _blocks_meeting(grid: TileGrid, region: Region) -> dict[BlockIndex, list[Region]]:
-    """Blocks with tiles that meet a region, in raster order, with these tiles."""
+    """Return the blocks whose tiles meet a region, in raster order, with these tiles."""
     size = grid.block_size
     meeting = {}
     # a tile reaches at most into the next block

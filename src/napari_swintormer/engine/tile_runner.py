@@ -1,4 +1,4 @@
-"""A restorer at work on a device: batch by batch, and with less when memory runs out."""
+"""A runner for one device: restores tiles batch by batch, with smaller batches on little memory."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _CPU = torch.device("cpu")
 
 
 class TileRunner:
-    """A restorer with the device, the precision and the number of tiles that it takes at once.
+    """A `Runner` for one device.
 
     When memory runs out, the batch is halved, and halved again; with a single tile the restorer
-    moves to the CPU. The work goes on with the tiles that failed, and never grows again: what has
-    run out once will do so again.
+    moves to the CPU. The run continues with the tiles that failed. The batch never grows again:
+    what ran out once would run out again.
 
     Parameters
     ----------
     restorer
-        Already on the device.
+        On the device.
     device
         Where it works.
     dtype
@@ -50,14 +50,14 @@ class TileRunner:
     batch_size
         Tiles in one forward pass.
     processor
-        Drives the device; None takes the one for `device`.
+        Processor of the device; None makes the usual one.
 
     Attributes
     ----------
     restorer, device, dtype, batch_size
         As given, until memory runs out.
     steps
-        How far the last batch was when it last gave an empty list of changes, see `changes`.
+        Progress of the batch when `changes` last gave an empty list.
     """
 
     def __init__(
@@ -76,62 +76,42 @@ class TileRunner:
         self.steps = Steps(0, 1, 0)
 
     def take_notices(self) -> list[str]:
-        """Give the sentences on precision and memory that came up since the last call."""
+        """Return the sentences on precision and memory since the last call."""
         notices, self._notices = self._notices, []
         return notices
 
     def changes(self, groups: Iterable[list[Tile]]) -> Iterator[list[NDArray[np.float32]]]:
-        """Restore tiles and give what the restorer adds to them, batch by batch.
-
-        Parameters
-        ----------
-        groups
-            Tiles of one size. No batch mixes groups, so that a run that goes on in the middle makes
-            the same batches. A group is taken when all tiles before it are under way.
-
-        Yields
-        ------
-        list of NDArray
-            (C, h, w) float32 each, in the order of the tiles. With uncertainty (N * C, h, w): the
-            contrasts of the samples after the change. An empty list after every step of a
-            restorer that works in steps: there the caller can stop, and look at `steps`.
-
-        Raises
-        ------
-        SettingsError
-            If the restorer answers with values that are not numbers, or memory is too small for a
-            single tile.
-        """
-        waiting, under_way = deque[list["Tile"]](), deque[_Batch]()
+        """Restore tiles and give the change that the restorer makes to each, as `Runner` does."""
+        waiting, started = deque[list["Tile"]](), deque[_Batch]()
         coming = filter(None, groups)
         while True:
-            room = len(under_way) <= self._ahead
+            room = len(started) <= self._ahead
             if room and not waiting:
                 waiting.extend(islice(coming, 1))
             failed, restored = False, None
             try:
                 if room and waiting:
-                    under_way.append((yield from self._start(waiting[0][: self.batch_size])))
-                elif under_way:
-                    restored = under_way[0].wait()
+                    started.append((yield from self._start(waiting[0][: self.batch_size])))
+                elif started:
+                    restored = started[0].wait()
                 else:
                     return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 failed = True
-            # not in the `except`: as long as the error lives it holds what is on the device
+            # not in the `except`: the error holds memory of the device
             if failed:
-                waiting.extendleft(batch.tiles for batch in reversed(under_way))
-                under_way.clear()
+                waiting.extendleft(batch.tiles for batch in reversed(started))
+                started.clear()
                 self._take_less(len(waiting[0]))
             elif restored is None:
-                _drop(waiting, len(under_way[-1].tiles))
+                _drop(waiting, len(started[-1].tiles))
             else:
-                tiles = under_way.popleft().tiles
+                tiles = started.popleft().tiles
                 self._check(restored)
-                # numpy from here on: on busy cores, the threads of such small torch operations
-                # cost more than they give
+                # numpy: on busy cores, the threads of small torch operations cost more than they
+                # gain
                 yield [
                     _change(new, tile.pixels[: len(tile.pixels) // self.restorer.views])
                     for new, tile in zip(restored, tiles, strict=True)
@@ -149,7 +129,7 @@ class TileRunner:
         return _Batch(tiles, run_to_end(starting))
 
     def _take_less(self, n_tiles: int) -> None:
-        """Use less memory from now on; memory ran out with `n_tiles` waiting or under way."""
+        """Use less memory from now on; it ran out with `n_tiles` waiting or started."""
         self._processor.release()
         size = min(n_tiles, self.batch_size)
         name = self._processor.name
@@ -166,12 +146,12 @@ class TileRunner:
             self.move_to_cpu()
         else:
             raise SettingsError(
-                f"memory is too small for a single tile (got {name}). Use a smaller tile_size, or "
+                f"Memory is too small for a single tile (got {name}). Use a smaller tile_size, or "
                 "close other programs."
             )
 
     def move_to_cpu(self) -> None:
-        """Go on where there is more memory; results may differ in the last bits."""
+        """Continue on the CPU, which has more memory; results may differ in the last bits."""
         name = self._processor.name
         self.restorer = self.restorer.to(_CPU)
         self._processor.release()
@@ -185,7 +165,7 @@ class TileRunner:
         )
 
     def close(self) -> None:
-        """Let go of the restorer, and give the memory of the device back to others."""
+        """Release the restorer and the memory of its device."""
         del self.restorer
         if self.device != _CPU:
             self._processor.release()
@@ -193,29 +173,29 @@ class TileRunner:
     def _check(self, restored: NDArray[np.float32]) -> None:
         if not np.isfinite(restored).all():
             raise SettingsError(
-                "the model answered with values that are not numbers "
+                "The model returned values that are not finite "
                 f"(got precision={precision_name(self.dtype)!r} on {self._processor.name}). "
                 "Use precision='fp32'."
             )
 
 
 class _Batch(NamedTuple):
-    """Tiles under way, and how to wait for them."""
+    """Tiles that are started, and the function that waits for their result."""
 
     tiles: list[Tile]
     wait: Callable[[], NDArray[np.float32]]
 
 
 def _change(restored: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give what was added to the first view of a tile; contrasts of samples stay behind it."""
+    """Subtract the first view of a tile; contrasts of samples stay behind the change."""
     channels = len(pixels)
     change = restored[:channels] - pixels
-    more = restored[channels:]
-    return np.concatenate([change, more]) if len(more) else change
+    contrasts = restored[channels:]
+    return np.concatenate([change, contrasts]) if len(contrasts) else change
 
 
 def _drop(waiting: deque[list[Tile]], n: int) -> None:
-    """Take the first `n` tiles off the first group."""
+    """Remove the first `n` tiles from the first group."""
     waiting[0] = waiting[0][n:]
     if not waiting[0]:
         waiting.popleft()

@@ -51,7 +51,7 @@ class Preview(Work):
         """Show the preview at another strength at once; this does not need the network."""
         if self._restored is not None and self.layer is not None and strength != self._strength:
             self._strength = strength
-            self.layer.data = self._restored.finished(strength)
+            self.layer.data = self._restored.at_strength(strength)
 
     def remove(self) -> None:
         """Remove the preview from the viewer."""
@@ -63,7 +63,7 @@ class Preview(Work):
             return None
         self.remove()
         self._restored = restored
-        data = restored.finished(self._strength)
+        data = restored.at_strength(self._strength)
         offset = {**view.position, "Y": restored.region.y0, "X": restored.region.x0}
         self.source = view.source.part_at(offset, restored.image.data)
         self.layer = view.source.part_at(offset, data).result_layer(data, kind="preview")

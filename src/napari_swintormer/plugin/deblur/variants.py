@@ -115,4 +115,4 @@ def iter_variants(
         restored = yield from job.preview(position, region)
         for number, variant in enumerate(variants):
             if variant.job is job:
-                yield number, restored.finished(variant.strength)
+                yield number, restored.at_strength(variant.strength)

@@ -126,7 +126,7 @@ def _iter_example(info: ModelInfo) -> Generator[Event, None, NDArray[np.uint8]]:
         restored = yield from job.preview({}, _EXAMPLE)
     gap = np.zeros((restored.region.shape[0], _GAP, 3), np.uint8)
     halves: NDArray[np.uint8] = np.concatenate(
-        [restored.image.data[..., :3], gap, restored.finished(1.0)[..., :3]], axis=1
+        [restored.image.data[..., :3], gap, restored.at_strength(1.0)[..., :3]], axis=1
     )
     return halves
 
