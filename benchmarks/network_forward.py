@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_swintormer.evaluation.benchmark.transcription import Transcription
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.network.swintormer import Swintormer
-from napari_swintormer.training.train_settings import NETWORKS
+from napari_swintormer.training.train_presets import NETWORKS
 
 MODELS = NETWORKS | {"paper": SwintormerSettings(views=2)}
 

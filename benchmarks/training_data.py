@@ -96,7 +96,8 @@ def measure_wait(folder: Path, name: str, options: argparse.Namespace) -> None:
     from napari_swintormer.training.data.patches import PatchSampler, batches
     from napari_swintormer.training.loop.initial_model import start_model
     from napari_swintormer.training.loop.state import TrainingState
-    from napari_swintormer.training.train_settings import NETWORKS, TrainSettings
+    from napari_swintormer.training.train_presets import NETWORKS
+    from napari_swintormer.training.train_settings import TrainSettings
 
     settings = TrainSettings(
         sharp=(folder / "sharp",),
@@ -111,7 +112,7 @@ def measure_wait(folder: Path, name: str, options: argparse.Namespace) -> None:
     card, weights = start_model(settings)
     scenes, *_ = find_plane_pairs(settings, card.network.channels)
     scenes = [dataclasses.replace(s, shift=(0.3, 0.4), region=INNER) for s in scenes]
-    state = TrainingState.build(card, weights, settings, device, precision)
+    state = TrainingState(card, weights, settings, device, precision)
     sampler = PatchSampler(
         scenes, settings.patch_size, card.network.channels, card.intensity, settings.seed
     )

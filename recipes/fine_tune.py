@@ -27,7 +27,7 @@ from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.preferences import models_folder
-from napari_swintormer.training.train_settings import PRESETS
+from napari_swintormer.training.train_presets import PRESETS
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from napari_swintormer import train
-from napari_swintormer.training.train_settings import Synthesis
+from napari_swintormer.training.settings_check import Synthesis
 
 # stage → steps, learning rate, norm that gradients are cut to, precision, side of patches, number
 STAGES = {

@@ -10,10 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_swintormer.api import deblur, deblur_file
+    from napari_swintormer.api import deblur, deblur_file, train
     from napari_swintormer.models.catalogue import list_models, load_model
     from napari_swintormer.training.data.check import check_pairs
-    from napari_swintormer.training.loop.train import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,7 +31,7 @@ _HOME = {
     "deblur_file": "api",
     "list_models": "models.catalogue",
     "load_model": "models.catalogue",
-    "train": "training.loop.train",
+    "train": "api",
 }
 
 

@@ -1,4 +1,4 @@
-"""The public interface: deblur an array, deblur a file."""
+"""The public interface: deblur an array, deblur a file, train a model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from napari_swintormer.runs.job import Job, prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.options import documents_options
 from napari_swintormer.terminal import finish
+from napari_swintormer.training.data.pairs import are_arrays, array_pairs
+from napari_swintormer.training.loop.train import iter_train
+from napari_swintormer.training.train_presets import named_network
+from napari_swintormer.training.train_settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari_swintormer.imaging.formats.writing import Compression
+    from napari_swintormer.models.network.network_settings import SwintormerSettings
     from napari_swintormer.settings.deblur_settings import DeblurOptions
+    from napari_swintormer.training.train_settings import TrainOptions
 
-__all__ = ["Job", "deblur", "deblur_file", "prepare"]
+__all__ = ["Job", "deblur", "deblur_file", "prepare", "train"]
 
 _TITLE = "Deblurring"
 
@@ -160,7 +166,7 @@ def deblur_file(
         Path(dst),
         settings,
         restorer,
-        second_view=None if second_view is None else Path(second_view),
+        second_view=_path(second_view),
         compression=compression,
         overwrite=overwrite,
         resume=resume,
@@ -168,6 +174,103 @@ def deblur_file(
     )
     finish(run.events(), _TITLE, show=progress)
     return run.dst
+
+
+@documents_options(
+    TrainSettings,
+    without=["sharp", "out", "blurred", "dual_pixel", "annotations", "kinds", "vgg19", "network"],
+)
+def train(
+    blurred: Any = None,
+    sharp: Any = (),
+    out: str | Path = "model.safetensors",
+    *,
+    dual_pixel: str | Path | None = None,
+    annotations: Any = None,
+    axes: str | None = None,
+    kind: str | Sequence[str] = "auto",
+    network: str | SwintormerSettings | None = None,
+    vgg19: str | Path | None = None,
+    progress: bool = False,
+    **options: Unpack[TrainOptions],
+) -> Path:
+    """Train a network, or train a model further, on pairs of blurred and sharp images.
+
+    The pairs are checked first, and bad ones are refused. Training writes the weights file `out`,
+    and beside it the folder ``<out>.run`` with the checkpoint, the log ``log.jsonl``, the weights
+    of the best validation and the last ones, and a picture of every validation. With
+    ``resume=True`` an interrupted training continues, and gives the weights that it would have
+    given without the interruption.
+
+    Parameters
+    ----------
+    blurred
+        Folder with the blurred partner of every sharp image: same name, any suffix. Or an array, or
+        a list of arrays; the planes of a stack are pairs of their own.
+    sharp
+        Folder of sharp images, or several; or as many arrays as `blurred` has.
+    out
+        Weights file to write, ending in ``.safetensors``.
+    dual_pixel
+        Folder of a dual-pixel camera with ``inputL``, ``inputR`` and ``target``, instead of both.
+    annotations
+        Masks, as a folder or as arrays: 1 where patches are taken, 2 what is left out. None takes
+        patches everywhere.
+    axes
+        One letter of ``TCZYXS`` per dimension of the arrays; None guesses them.
+    kind
+        ``"photo"``, ``"microscopy"`` or ``"auto"`` (photo: 8-bit colour), for all folders or one
+        per folder; blur is synthesized in linear light.
+    network
+        Network to train from nothing: ``"small"`` (1.3 M parameters, the default), ``"paper"``
+        (25.2 M), or its sizes.
+    vgg19
+        File with the parameters of VGG19, for the loss ``"perceptual"``; None fetches them once.
+    progress
+        Show a progress bar.
+    **options
+        Fields of `TrainSettings`, such as ``steps=5000``; ``help(train)`` explains each one.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    TrainingError
+        Images, options or checkpoint cannot be used.
+    ModelNotFoundError, WeightsError
+        The model to start from cannot be found or used.
+
+    Examples
+    --------
+    >>> from napari_swintormer import train
+    >>> train("blurred", "sharp", "mine.safetensors", steps=5000)  # doctest: +SKIP
+    >>> train(sharp="sharp", synthesize="defocus", out="mine.safetensors")  # doctest: +SKIP
+    """
+    images: dict[str, Any]
+    if are_arrays(sharp):
+        images = {"pairs": tuple(array_pairs(blurred, sharp, annotations, axes))}
+    else:
+        folders = [sharp] if isinstance(sharp, (str, Path)) else sharp
+        images = {"sharp": tuple(map(Path, folders)), "blurred": _path(blurred)}
+        images["annotations"] = _path(annotations)
+    settings = TrainSettings(
+        out=Path(out),
+        dual_pixel=_path(dual_pixel),
+        kinds=(kind,) if isinstance(kind, str) else tuple(kind),  # type: ignore[arg-type]
+        network=named_network(network),
+        vgg19=_path(vgg19),
+        **images,
+        **options,
+    )
+    finish(iter_train(settings), "Training", show=progress)
+    return settings.out
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _array_like(image: Any) -> Any:

@@ -33,7 +33,7 @@ from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.runs.job import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
-from napari_swintormer.training.train_settings import NETWORKS
+from napari_swintormer.training.train_presets import NETWORKS
 
 TINY = CompactPriorSettings(encoder=TINY_NETWORK)
 

@@ -27,7 +27,7 @@ from napari_swintormer.plugin.shared.work import Worker
 from napari_swintormer.plugin.train.train_widget import TrainWidget
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.training.loop.train import iter_train
-from napari_swintormer.training.train_settings import PRESETS
+from napari_swintormer.training.train_presets import PRESETS
 
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 

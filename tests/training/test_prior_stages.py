@@ -210,7 +210,7 @@ def rng_image():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"stage": "everything"}, "no such stage"),
+        ({"stage": "everything"}, "stage must be one of 'network'"),
         ({"stage": "denoiser"}, "Train --stage autoencoder first"),
         ({"from_model": None}, "needs a model to start from"),
         ({"loss": "charbonnier"}, "losses and parameters of its own .* Leave loss out"),
@@ -293,7 +293,7 @@ def test_fewer_patches_at_once_are_the_same_step(settings):
         states = []
         for at_once in (4, 1):
             card, weights = start_with_prior(one)
-            state = TrainingState.build(
+            state = TrainingState(
                 card, weights, one, torch.device("cpu"), torch.float32, STAGES_OF[stage]
             )
             state._at_once = at_once

@@ -20,7 +20,7 @@ from napari_swintormer.training.degradations.realistic import (
     draw_wide_radius,
 )
 from napari_swintormer.training.degradations.simple import Degradation
-from napari_swintormer.training.train_settings import Synthesis
+from napari_swintormer.training.settings_check import Synthesis
 
 MODALITIES = get_args(Modality)
 SIDE = 24

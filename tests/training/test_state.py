@@ -17,7 +17,7 @@ from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.training.loop.checkpoint import load_checkpoint
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.train import iter_train
-from napari_swintormer.training.train_settings import NETWORKS
+from napari_swintormer.training.train_presets import NETWORKS
 
 
 def elsewhere(settings, name, **changes):
@@ -36,8 +36,7 @@ def test_out_of_memory_halves_the_patches_and_changes_nothing_else(settings, mon
     four = dataclasses.replace(settings, batch_size=4)
     blurred, sharp = torch.rand(2, 4, 3, 32, 32)
     whole, halved = (
-        TrainingState.build(tiny_card(), None, four, torch.device("cpu"), torch.float32)
-        for _ in range(2)
+        TrainingState(tiny_card(), None, four, torch.device("cpu"), torch.float32) for _ in range(2)
     )
     loss, notice = whole.update(blurred, sharp, 1e-3, 0)
     assert notice is None
@@ -77,8 +76,7 @@ def test_with_no_room_for_one_patch_activations_are_computed_again(settings, mon
     blurred, sharp = torch.rand(2, 2, 3, 32, 32)
     card = tiny_card()
     whole, short = (
-        TrainingState.build(card, None, settings, torch.device("cpu"), torch.float32)
-        for _ in range(2)
+        TrainingState(card, None, settings, torch.device("cpu"), torch.float32) for _ in range(2)
     )
     taken = []
 
@@ -123,7 +121,7 @@ def test_fp16_scales_the_loss_and_leaves_out_steps_that_overflow(settings):
     blurred, sharp = torch.rand(2, 2, 3, 32, 32)
     wide = dataclasses.replace(settings, clip=100.0)
     single, half = (
-        TrainingState.build(tiny_card(), None, wide, torch.device("cpu"), precision)
+        TrainingState(tiny_card(), None, wide, torch.device("cpu"), precision)
         for precision in (torch.float32, torch.float16)
     )
     single.update(blurred, sharp, 1e-3, 0)
@@ -141,7 +139,7 @@ def test_fp16_scales_the_loss_and_leaves_out_steps_that_overflow(settings):
     half.save(2, {})
     assert load_checkpoint(settings.run_folder).scaler["scale"] == 2.0**59
 
-    resumed = TrainingState.build(tiny_card(), None, wide, torch.device("cpu"), torch.float16)
+    resumed = TrainingState(tiny_card(), None, wide, torch.device("cpu"), torch.float16)
     assert resumed.restore({}) == 2
     for state in (half, resumed):
         state.update(blurred, sharp, 1e-3, 2)
@@ -181,7 +179,7 @@ def test_later_patches_are_larger_and_fewer(settings, monkeypatch):
 def test_a_gpu_makes_the_step_of_a_cpu(settings, precision):
     blurred, sharp = torch.rand(2, 4, 3, 64, 64)
     alone, gpu = (
-        TrainingState.build(tiny_card(), None, settings, torch.device(device), kind)
+        TrainingState(tiny_card(), None, settings, torch.device(device), kind)
         for device, kind in (("cpu", torch.float32), ("cuda", precision))
     )
     losses = [float(state.update(blurred, sharp, 1e-3, 0)[0]) for state in (alone, gpu)]
@@ -199,7 +197,7 @@ def test_activations_computed_again_leave_a_gpu_more_memory(settings):
     card = tiny_card().model_copy(update={"network": NETWORKS["small"]})
     peaks = []
     for recompute in (False, True):
-        state = TrainingState.build(card, None, settings, torch.device("cuda"), torch.bfloat16)
+        state = TrainingState(card, None, settings, torch.device("cuda"), torch.bfloat16)
         if recompute:
             state._recompute_blocks()
         torch.cuda.reset_peak_memory_stats()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 F = TypeVar("F", bound="Callable[..., Any]")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Option:
 def about(help: str, details: str = "", **words: Any) -> dict[str, Option]:
     """Make the metadata of a field; the arguments are attributes of `Option`."""
     return {"option": Option(help, details, **words)}
+
+
+def option(default: T, help: str, details: str = "", **words: Any) -> T:
+    """Make a field of a settings dataclass: its default, and attributes of `Option`."""
+    made: T = field(default=default, metadata=about(help, details, **words))
+    return made
 
 
 def options_of(settings: type) -> dict[str, Option]:

@@ -1,1 +1,1 @@
-"""Pairs, synthetic blur, and the loop that makes weights; runs on a bare GPU machine."""
+"""Training: pairs, synthetic blur, and the loop that makes weights."""

@@ -21,7 +21,8 @@ from napari_swintormer.plugin.train.train_sources import TrainSources
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
 from napari_swintormer.settings.options import options_of
 from napari_swintormer.settings.preferences import models_folder
-from napari_swintormer.training.train_settings import PRESETS, TrainSettings
+from napari_swintormer.training.train_presets import PRESETS
+from napari_swintormer.training.train_settings import TrainSettings
 
 QUICK, THOROUGH, FROM_SCRATCH = PRESETS
 _LOSSES = [

@@ -1,1 +1,1 @@
-"""The training loop: stages, optimizer state, checkpoints, validation."""
+"""The training loop: stages, state, checkpoints, log."""

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that is needed to go on with a training as if it had never stopped."""
+"""Checkpoints: everything that a training needs to continue as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_swintormer.training.train_settings import TrainSettings
+
 FILE_NAME = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of a training after a number of steps.
+    """State of a training after a number of steps; the file has the names of the fields.
 
     Attributes
     ----------
     step
-        Steps done.
+        Number of finished steps.
     settings
-        Settings that the result depends on, as plain JSON values.
+        `TrainSettings.resume_key` and the fingerprint of the images, as plain JSON values.
     network, ema
         Parameters, and their exponential moving average.
     optimizer
         State of the optimizer.
     at_once
-        Patches whose gradients are computed at once; fewer than a step has where memory is short.
+        Patches whose gradients are computed at once.
     recompute
-        Whether activations are computed again instead of kept, as memory is shorter still.
+        Whether activations are computed again instead of kept.
     scaler
-        State of what scales the loss in fp16; empty in other precisions.
+        State of the scaler of the loss in fp16; empty in other precisions.
     """
 
     step: int
@@ -52,19 +54,10 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint of a run; a crash in the middle leaves the one before."""
+    """Write the checkpoint of a run; a crash in the middle leaves the old one."""
     import torch
 
-    content = {
-        "step": checkpoint.step,
-        "settings": json.dumps(dict(checkpoint.settings)),
-        "network": dict(checkpoint.network),
-        "ema": dict(checkpoint.ema),
-        "optimizer": dict(checkpoint.optimizer),
-        "at_once": checkpoint.at_once,
-        "recompute": checkpoint.recompute,
-        "scaler": dict(checkpoint.scaler),
-    }
+    content = vars(checkpoint) | {"settings": json.dumps(dict(checkpoint.settings))}
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
@@ -75,8 +68,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         temporary.replace(folder / FILE_NAME)
     except OSError as error:
         raise OutputError(
-            f"The checkpoint in {folder} cannot be written ({error.strerror}). Make room, then "
-            "resume the training."
+            f"The checkpoint in {folder} cannot be written ({error.strerror}). Free some disk "
+            "space, then resume the training."
         ) from error
     finally:
         if temporary is not None:
@@ -84,7 +77,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read the checkpoint of a run, as data: nothing in it is executed.
+    """Read the checkpoint of a run as data; nothing in it is executed.
 
     Raises
     ------
@@ -96,34 +89,37 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     path = folder / FILE_NAME
     if not path.is_file():
         raise TrainingError(
-            f"There is no checkpoint {path} to resume from. Start the training anew instead."
+            f"There is no checkpoint {path} to resume from. Start the training without resume."
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(
-            step=int(content["step"]),
-            settings=json.loads(content["settings"]),
-            network=content["network"],
-            ema=content["ema"],
-            optimizer=content["optimizer"],
-            at_once=int(content["at_once"]),
-            recompute=bool(content.get("recompute", False)),  # older ones have neither
-            scaler=content.get("scaler", {}),
-        )
+        read = {name: int(content[name]) for name in ("step", "at_once")}
+        return Checkpoint(**content | read | {"settings": json.loads(content["settings"])})
     except Exception as error:  # a damaged or hostile pickle can raise anything
         raise TrainingError(
-            f"The checkpoint {path} is damaged. Delete {folder} and start the training anew."
+            f"The checkpoint {path} is damaged. Delete {folder} and start the training again."
         ) from error
 
 
 def check_same_settings(folder: Path, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """Refuse to resume under other settings: the result would belong to neither."""
+    """Refuse to resume with other settings than those of the checkpoint."""
     given = json.loads(json.dumps(dict(settings)))  # tuples are lists in JSON
     for name in sorted(given.keys() | checkpoint.settings.keys()):
         before, value = checkpoint.settings.get(name), given.get(name)
         if before != value:
             raise TrainingError(
                 f"The training in {folder} was started with {name}={before!r}, which cannot "
-                f"change on the way (got {name}={value!r}). Resume with the settings it was "
-                "started with, or start anew under another name."
+                f"change (got {name}={value!r}). Resume with the settings that it was started "
+                "with, or start a new training under another name."
             )
+
+
+def check_new_run(settings: TrainSettings) -> None:
+    """Refuse to overwrite a model, or a training that could be resumed."""
+    if (settings.run_folder / FILE_NAME).exists():
+        raise TrainingError(
+            f"There is a training in {settings.run_folder} already. Resume it, delete the folder, "
+            "or choose another name."
+        )
+    if settings.out.exists():
+        raise OutputError(f"{settings.out} exists already. Delete it or write to another name.")

@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object per line, and TensorBoard's files if asked for."""
+"""The log of a training: one JSON object per line, and TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ FILE_NAME = "log.jsonl"
 
 
 class TrainingLog:
-    """Writes what `Trained` events say, and knows the best validation so far.
+    """Writes the values of `Trained` events, and keeps the best validation.
 
     Parameters
     ----------
     folder
-        Folder of the run, created if need be.
+        Folder of the run; it is created if necessary.
     done
-        Steps done before; lines of later steps, written after the last checkpoint by a run that
-        was killed, are dropped.
+        Number of finished steps. A killed run may have written lines of later steps, after the
+        last checkpoint; these are dropped.
     tensorboard
-        Whether to log for TensorBoard, too, in the folder ``tensorboard``.
+        Whether to write files for TensorBoard, too, in the folder ``tensorboard``.
 
     Attributes
     ----------
     best
-        Highest validation PSNR in dB so far.
+        Highest validation PSNR so far, in dB.
     since_best
-        Validations since then.
+        Number of validations after it.
 
     Raises
     ------
@@ -57,9 +57,8 @@ class TrainingLog:
             text = "".join(json.dumps(line) + "\n" for line in kept)
             self._path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise OutputError(
-                f"The log {self._path} cannot be written ({error.strerror})."
-            ) from error
+            message = f"The log {self._path} cannot be written ({error.strerror})."
+            raise OutputError(message) from error
         for line in kept:
             if "psnr" in line:
                 self._count(line["psnr"])
@@ -82,15 +81,15 @@ class TrainingLog:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise OutputError(
-                f"The log {self._path} cannot be written ({error.strerror}). Make room, then "
-                "resume the training."
+                f"The log {self._path} cannot be written ({error.strerror}). Free some disk space, "
+                "then resume the training."
             ) from error
         if self._board is not None:
             self._show(line, report.picture)
         return report.psnr is not None and self._count(line["psnr"])
 
     def close(self) -> None:
-        """Finish TensorBoard's files."""
+        """Close the files of TensorBoard."""
         if self._board is not None:
             self._board.close()
 
@@ -105,9 +104,8 @@ class TrainingLog:
         if picture is not None:
             with Image.open(picture) as image:
                 pixels = np.asarray(image.convert("RGB"))
-            self._board.add_image(
-                "blurred, restored, sharp", pixels, line["step"], dataformats="HWC"
-            )
+            name = "blurred, restored, sharp"
+            self._board.add_image(name, pixels, line["step"], dataformats="HWC")
 
     def _count(self, psnr: float) -> bool:
         if not psnr > self.best:
@@ -121,7 +119,7 @@ class TrainingLog:
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
                 lines.append(json.loads(line))
-            except json.JSONDecodeError:  # the line that a killed run was writing
+            except json.JSONDecodeError:  # a killed run left half a line
                 break
         return lines
 

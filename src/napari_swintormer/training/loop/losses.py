@@ -1,6 +1,6 @@
-"""What training minimises and validation reports.
+"""Losses, and the PSNR that validation reports.
 
-A target is NaN where annotations leave pixels out: the difference counts as zero there.
+A target is NaN where annotations leave pixels out; the difference counts as zero there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_swintormer.training.loop.perceptual_loss import Perceptual
-from napari_swintormer.training.train_settings import parse_loss
+from napari_swintormer.training.settings_check import parse_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Loss = Callable[[Tensor, Tensor], Tensor]
 
 _CHARBONNIER_EPSILON = 1e-3
-_DECIBEL_EPSILON = 1e-4  # that of 40 dB: what is better is good
+_DECIBEL_EPSILON = 1e-4  # the error at 40 dB; smaller errors hardly count
 
 
 def l1(restored: Tensor, sharp: Tensor) -> Tensor:
@@ -31,15 +31,15 @@ def l1(restored: Tensor, sharp: Tensor) -> Tensor:
 
 
 def charbonnier(restored: Tensor, sharp: Tensor) -> Tensor:
-    """Mean of ``sqrt(difference² + 1e-6)``: like `l1`, but smooth where the difference is small."""
+    """Mean of ``sqrt(difference² + 1e-6)``: like `l1`, but smooth for small differences."""
     difference = _difference(restored, sharp)
     return (difference.square() + _CHARBONNIER_EPSILON**2).sqrt().mean()
 
 
 def frequency(restored: Tensor, sharp: Tensor) -> Tensor:
-    """Mean magnitude of the difference's Fourier coefficients (of an orthonormal transform).
+    """Mean magnitude of the Fourier coefficients of the difference (orthonormal transform).
 
-    Details weigh as much as areas, which holds the network to them.
+    Fine details count as much as large areas.
     """
     coefficients: Tensor = torch.fft.rfft2(_difference(restored, sharp), norm="ortho")
     return coefficients.abs().mean()
@@ -48,8 +48,8 @@ def frequency(restored: Tensor, sharp: Tensor) -> Tensor:
 def decibel(restored: Tensor, sharp: Tensor) -> Tensor:
     """Mean over the patches of the mean squared difference in decibels: minus the PSNR.
 
-    A decibel won counts alike in every patch. In a mean of differences, a patch that is blurred
-    widely counts ten times as much as one that is nearly sharp.
+    A decibel counts the same in every patch. In a mean of differences, a widely blurred patch
+    counts ten times as much as a nearly sharp one.
     """
     mse = _difference(restored, sharp).square().mean(dim=(1, 2, 3))
     return (10 * (mse + _DECIBEL_EPSILON).log10()).mean()
@@ -64,25 +64,20 @@ _LOSSES: dict[str, Loss] = {
 
 
 def make_loss(text: str, vgg19: Path | None = None) -> Loss:
-    """Make the function of a weighted sum, see `train_settings.parse_loss`.
+    """Make the loss of a weighted sum such as ``"l1 + 0.1 * frequency"``.
 
-    Parameters
-    ----------
-    text
-        The sum.
-    vgg19
-        File that the perceptual loss reads; None fetches it.
+    `vgg19` is the file of the perceptual loss; None fetches it.
     """
-
-    def find(name: str) -> Loss:
-        return Perceptual(vgg19) if name == "perceptual" else _LOSSES[name]
-
-    (first, begin), *others = [(weight, find(name)) for weight, name in parse_loss(text)]
+    terms = [
+        (weight, Perceptual(vgg19) if name == "perceptual" else _LOSSES[name])
+        for weight, name in parse_loss(text)
+    ]
 
     def loss(restored: Tensor, sharp: Tensor) -> Tensor:
-        total = first * begin(restored, sharp)
-        for weight, other in others:
-            total = total + weight * other(restored, sharp)
+        (weight, function), *others = terms
+        total = weight * function(restored, sharp)
+        for weight, function in others:
+            total = total + weight * function(restored, sharp)
         return total
 
     return loss
@@ -91,8 +86,7 @@ def make_loss(text: str, vgg19: Path | None = None) -> Loss:
 def psnr(image: Tensor, sharp: Tensor) -> float:
     """Mean over a batch of the peak signal-to-noise ratio in dB, for a peak of 1.
 
-    An image closer than 60 dB counts as 60 dB, so that an equal one does not make the mean
-    infinite.
+    At most 60 dB per image, so that an equal image does not make the mean infinite.
     """
     known = sharp.isfinite().sum(dim=(1, 2, 3)).clamp_min(1)
     mse = _difference(image, sharp).square().sum(dim=(1, 2, 3)) / known

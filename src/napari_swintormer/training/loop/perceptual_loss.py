@@ -1,7 +1,4 @@
-"""The perceptual loss: images are compared by what a network for classification sees in them.
-
-Features are those of VGG19 trained on ImageNet, at the layers that the paper names.
-"""
+"""The perceptual loss: the difference of features of VGG19, at the layers that the paper names."""
 
 from __future__ import annotations
 
@@ -22,26 +19,26 @@ VGG19 = Published(
     "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
     "548 MB",
 )
-# Channels of the convolutions, level by level; between levels the resolution is halved.
+# Channels of the convolutions per level; the resolution is halved between levels.
 _LEVELS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
-# Convolutions whose output is compared, by level and number there: conv1_1, 2_1, 3_1, 4_1, 5_4.
+# Level and number of the convolutions that are compared: conv1_1, 2_1, 3_1, 4_1, 5_4.
 _COMPARED = ((1, 1), (2, 1), (3, 1), (4, 1), (5, 4))
-# Of the images that VGG19 was trained on.
+# Mean and standard deviation of ImageNet, which VGG19 was trained on.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Perceptual(nn.Module):
-    """Mean absolute difference of VGG19's features, the mean over its five layers.
+    """Mean absolute difference of the features of VGG19, averaged over five layers.
 
     Parameters
     ----------
     file
-        VGG19's parameters as torchvision gives them; None fetches them once and keeps them.
+        Parameters of VGG19, as torchvision provides them; None fetches them once and keeps them.
 
     Raises
     ------
     FileError
-        The parameters cannot be had, or are others.
+        The parameters cannot be read or fetched, or are those of another network.
     """
 
     mean: Tensor
@@ -51,7 +48,7 @@ class Perceptual(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList()
         channels = 3
-        with torch.device("meta"):  # no random numbers for what is read from a file
+        with torch.device("meta"):  # the parameters are read from a file
             for level in _LEVELS:
                 for wider in level:
                     self.convolutions.append(nn.Conv2d(channels, wider, 3, padding=1))
@@ -64,7 +61,7 @@ class Perceptual(nn.Module):
     def forward(self, restored: Tensor, sharp: Tensor) -> Tensor:
         """Compare two ``(B, C, H, W)`` batches in unit range, sides at least 16.
 
-        Where `sharp` is NaN it counts as equal; one channel is taken for grey.
+        Pixels where `sharp` is NaN count as equal. One channel counts as grey.
         """
         sharp = torch.where(sharp.isnan(), restored.detach(), sharp)
         with torch.autocast(restored.device.type, enabled=False):
@@ -73,14 +70,14 @@ class Perceptual(nn.Module):
             return torch.stack([F.l1_loss(one, other) for one, other in pairs]).mean()
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """Give what the compared layers see, before it is rectified."""
+        """Return the output of the compared layers, before the ReLU."""
         x = (images.expand(-1, 3, -1, -1) - self.mean) / self.deviation
         features, convolutions = [], iter(self.convolutions)
         for level, channels in enumerate(_LEVELS, start=1):
             for number in range(1, len(channels) + 1):
-                seen = next(convolutions)(x)
+                output = next(convolutions)(x)
                 if (level, number) in _COMPARED:
-                    features.append(seen)
-                x = F.relu(seen)
+                    features.append(output)
+                x = F.relu(output)
             x = F.max_pool2d(x, 2) if level < len(_LEVELS) else x
         return features

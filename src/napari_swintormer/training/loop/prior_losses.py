@@ -1,4 +1,4 @@
-"""What each stage of a training with prior learns: its parts, its loss, its measure."""
+"""The stages of a training with prior: their parameters, losses and validation images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from napari_swintormer.models.prior.compact import BlurredFeatures, PriorSwintormer
 
 _WITHOUT_PRIOR = 0.05  # share of the patches that the network restores without prior
-_FROM_START = 0.5  # share of the patches that the denoiser learns to begin with
-_DENOISER_WEIGHT = 0.1  # of the denoiser's own loss beside that of the restored image
+_AT_START = 0.5  # share of the patches that are noised to where sampling starts
+_DENOISER_WEIGHT = 0.1  # weight of the denoiser's loss in the stage "joint"
 
 
-def _sampled(batch: Batch, features: BlurredFeatures | None = None) -> Tensor:
-    """Sample the prior in as many steps as the model is made for."""
+def _sample(batch: Batch, features: BlurredFeatures | None = None) -> Tensor:
+    """Sample the prior in the number of steps that the model is made for."""
     prior = batch.network.prior
     if features is None:
         features = prior.forward_features(batch.blurred)
@@ -32,14 +32,20 @@ def _sampled(batch: Batch, features: BlurredFeatures | None = None) -> Tensor:
     return sampled
 
 
-def _restored(batch: Batch, prior: Tensor) -> Tensor:
+def _restore(batch: Batch, prior: Tensor) -> Tensor:
     restored: Tensor = batch.network(torch.cat([batch.blurred, prior], dim=1))
     return restored.float()
 
 
+def _autoencode(batch: Batch) -> Tensor:
+    """Add to the blurred patches their residual after encoding and decoding."""
+    prior = batch.network.prior
+    decoded: Tensor = prior.decode(prior.encode(batch.sharp - batch.blurred))
+    return batch.blurred + decoded
+
+
 def _autoencoder_loss(batch: Batch) -> Tensor:
-    """Compare what the blurred patches miss with what its latent tells."""
-    return (batch.blurred + _decoded(batch) - batch.sharp).abs().mean()
+    return (_autoencode(batch) - batch.sharp).abs().mean()
 
 
 def _denoiser_loss(batch: Batch) -> Tensor:
@@ -47,42 +53,43 @@ def _denoiser_loss(batch: Batch) -> Tensor:
 
 
 def _denoising_loss(batch: Batch, features: BlurredFeatures) -> Tensor:
-    """Predict the clean latent from one noised for a random number of steps (eq. 17).
+    """Predict the clean latent after a random number of noising steps (eq. 17).
 
-    What is missing is compared in the image. Half of the patches are noised to where sampling
-    starts: most is to be learned there, of a latent that tells nothing any more.
+    The loss compares the decoded residual. Half of the patches are noised to where sampling
+    starts, because there is most to learn.
     """
-    missing, prior = batch.sharp - batch.blurred, batch.network.prior
+    residual, prior = batch.sharp - batch.blurred, batch.network.prior
     with torch.no_grad():
-        clean = prior.encode(missing)
-    share = batch.uniform(1) / (1 - _FROM_START)
+        clean = prior.encode(residual)
+    share = batch.uniform(1) / (1 - _AT_START)
     t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
     z = prior.diffuse(clean, t, batch.noise(0, clean))
     predicted: Tensor = prior.decode(prior.denoise(z, t, features))
-    return decibel(predicted, missing)
+    return decibel(predicted, residual)
 
 
 def _network_loss(batch: Batch) -> Tensor:
-    """Restore with what the prior samples, some patches without."""
+    """Restore with a sampled prior that is not trained."""
     with torch.no_grad():
-        prior = _sampled(batch)
-    return decibel(_restored(batch, prior * _kept(batch)), batch.sharp)
+        prior = _sample(batch)
+    return decibel(_restore(batch, _drop_some(batch, prior)), batch.sharp)
 
 
 def _joint_loss(batch: Batch) -> Tensor:
-    """Restore through the steps of the prior; the denoiser stays one for all steps."""
+    """Restore through all steps of the prior; the denoiser keeps a part of its own loss."""
     features = batch.network.prior.forward_features(batch.blurred)
-    prior = _sampled(batch, features)
-    restored = decibel(_restored(batch, prior * _kept(batch)), batch.sharp)
+    prior = _drop_some(batch, _sample(batch, features))
+    restored = decibel(_restore(batch, prior), batch.sharp)
     return restored + _DENOISER_WEIGHT * _denoising_loss(batch, features)
 
 
-def _kept(batch: Batch) -> Tensor:
-    return (batch.uniform(2) >= _WITHOUT_PRIOR).float()[:, None, None, None]
+def _drop_some(batch: Batch, prior: Tensor) -> Tensor:
+    """Set the prior of some patches to zero, so that the network works without prior, too."""
+    return prior * (batch.uniform(2) >= _WITHOUT_PRIOR).float()[:, None, None, None]
 
 
-def _measure_latent(network: PriorSwintormer, blurred: Tensor, sharp: Tensor) -> None:
-    """Bring the latent of what some patches miss to a root mean square of 1."""
+def _normalize_latent(network: PriorSwintormer, blurred: Tensor, sharp: Tensor) -> None:
+    """Scale the latent of the residuals of some patches to a root mean square of 1."""
     prior = network.prior
     with torch.no_grad():
         latents = prior.encode((sharp - blurred).to(prior.scale.device))
@@ -90,36 +97,26 @@ def _measure_latent(network: PriorSwintormer, blurred: Tensor, sharp: Tensor) ->
 
 
 def _trains(*parts: str, network: bool = False) -> Callable[[str], bool]:
-    """Train these parts of the prior, and the network beside it or not."""
-    begins = tuple(f"prior.{part}." for part in parts)
-    return lambda name: name.startswith(begins) or (network and not name.startswith("prior."))
+    """Make a function that tells whether a parameter of this name is trained."""
+    prefixes = tuple(f"prior.{part}." for part in parts)
+    return lambda name: name.startswith(prefixes) or (network and not name.startswith("prior."))
 
 
-def _decoded(batch: Batch) -> Tensor:
-    """Tell what the blurred patches miss, as far as the latent does."""
-    prior = batch.network.prior
-    decoded: Tensor = prior.decode(prior.encode(batch.sharp - batch.blurred))
-    return decoded
-
-
-def _restored_with_prior(batch: Batch) -> Tensor:
-    return _restored(batch, _sampled(batch))
+def _restore_with_prior(batch: Batch) -> Tensor:
+    return _restore(batch, _sample(batch))
 
 
 STAGES = {
     "autoencoder": Stage(
-        _trains("encoder", "decoder"),
-        _autoencoder_loss,
-        lambda batch: batch.blurred + _decoded(batch),
-        _measure_latent,
+        _trains("encoder", "decoder"), _autoencoder_loss, _autoencode, _normalize_latent
     ),
     "denoiser": Stage(
         _trains("blurred_encoder", "denoiser"),
         _denoiser_loss,
-        lambda batch: batch.blurred + _sampled(batch),
+        lambda batch: batch.blurred + _sample(batch),
     ),
-    "network": Stage(_trains(network=True), _network_loss, _restored_with_prior),
+    "network": Stage(_trains(network=True), _network_loss, _restore_with_prior),
     "joint": Stage(
-        _trains("blurred_encoder", "denoiser", network=True), _joint_loss, _restored_with_prior
+        _trains("blurred_encoder", "denoiser", network=True), _joint_loss, _restore_with_prior
     ),
 }

@@ -1,8 +1,9 @@
 """Several processes that share the steps of one training, one per GPU.
 
-``torchrun --nproc-per-node 2 -m napari_swintormer train …``, or accelerate, starts them and tells
-each its number in the environment. Every process draws its share of the step's patches; the sum of
-the gradients is everybody's, so all take the same step. Only the first one writes.
+``torchrun --nproc-per-node 2 -m napari_swintormer train …``, or accelerate, starts the processes
+and numbers them in the environment. Every process computes the gradients of its share of the
+patches. The sum of all gradients makes the step, so all processes make the same step. Only the
+first process writes.
 """
 
 from __future__ import annotations
@@ -20,52 +21,39 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this one is.
+    """Number of this process, from 0, and number of all processes."""
 
-    Attributes
-    ----------
-    number
-        Of this process, from 0.
-    count
-        Of all.
-    """
-
-    number: int = 0
-    count: int = 1
+    rank: int = 0
+    world_size: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this is the process that validates, reports and writes."""
-        return self.number == 0
+        """Whether this process validates, reports and writes."""
+        return self.rank == 0
 
     def share(self, patches: int) -> range:
-        """Numbers of the patches of a step that are this process's to do."""
-        return range(patches * self.number // self.count, patches * (self.number + 1) // self.count)
+        """Return the numbers of this process's patches in a step of `patches` patches."""
+        first, stop = (patches * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        return range(first, stop)
 
-    def add_up(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
-        """Add up the gradients of all processes, in place, and return the sum of their losses.
-
-        Raises
-        ------
-        TrainingError
-            Another process is gone.
-        """
-        if self.count == 1:
+    def all_reduce(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
+        """Sum the gradients of all processes in place, and return the sum of their losses."""
+        if self.world_size == 1:
             return loss
         import torch
         from torch import distributed
 
         for parameter in parameters:
-            if parameter.grad is None:  # more processes than patches
+            if parameter.grad is None:  # there are more processes than patches
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in parameters if p.grad is not None]
         total = torch.cat([*(g.flatten() for g in gradients), loss[None]])
-        with _all_there():
+        with _others_alive():
             distributed.all_reduce(total)
         *sums, losses = torch.split(total, [*(g.numel() for g in gradients), 1])
         for gradient, summed in zip(gradients, sums, strict=True):
@@ -73,17 +61,17 @@ class Processes:
         summed_loss: Tensor = losses[0]
         return summed_loss
 
-    def agree(self, stop: bool, device: torch.device) -> bool:
-        """Tell all processes what the first one wants, once all have come here."""
-        if self.count == 1:
-            return stop
+    def broadcast(self, decision: bool, device: torch.device) -> bool:
+        """Wait for all processes, and return the decision of the first one."""
+        if self.world_size == 1:
+            return decision
         import torch
         from torch import distributed
 
-        wanted = torch.tensor([float(stop)], device=device)
-        with _all_there():
-            distributed.broadcast(wanted, 0)
-        return bool(wanted.item())
+        sent = torch.tensor([float(decision)], device=device)
+        with _others_alive():
+            distributed.broadcast(sent, 0)
+        return bool(sent.item())
 
 
 SINGLE_PROCESS = Processes()
@@ -91,15 +79,15 @@ SINGLE_PROCESS = Processes()
 
 @contextmanager
 def join_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """Join the other processes of this training, if it was started as several.
+    """Join the other processes of this training, if there are any.
 
     Yields
     ------
     processes, device
-        Of `device`, if it is just any GPU, every process gets one of its own.
+        If `device` is a GPU without number, every process gets its own GPU.
     """
-    told = [os.environ.get(name) for name in _TOLD]
-    if None in told or os.environ["WORLD_SIZE"] == "1":
+    values = [os.environ.get(name) for name in _VARIABLES]
+    if None in values or os.environ["WORLD_SIZE"] == "1":
         yield SINGLE_PROCESS, device
         return
     import torch
@@ -109,18 +97,19 @@ def join_processes(device: torch.device) -> Iterator[tuple[Processes, torch.devi
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    own = not distributed.is_initialized()
-    if own:
+    joins = not distributed.is_initialized()
+    if joins:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size()), device
     finally:
-        if own:
+        if joins:
             distributed.destroy_process_group()
 
 
 @contextmanager
-def _all_there() -> Iterator[None]:
+def _others_alive() -> Iterator[None]:
+    """Turn the failure of a collective operation into a sentence."""
     try:
         yield
     except RuntimeError as error:

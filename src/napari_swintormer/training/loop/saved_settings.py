@@ -1,4 +1,4 @@
-"""The settings of a run, kept in its folder so that it can be resumed from there alone."""
+"""The settings of a run in its folder, so that it can be resumed from the folder alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from napari_swintormer.errors import OutputError, TrainingError
 from napari_swintormer.models.files.card import TrainingData
-from napari_swintormer.models.network.network_settings import SwintormerSettings
+from napari_swintormer.models.network.network_settings import (
+    DeconvolutionSettings,
+    SwintormerSettings,
+)
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 from napari_swintormer.training.train_settings import TrainSettings
 
@@ -21,16 +24,18 @@ if TYPE_CHECKING:
     from napari_swintormer.training.data.pairs import ImagePair
 
 FILE_NAME = "settings.json"
-_FILES = ("blurred", "dual_pixel", "annotations", "vgg19")
-_LIST_OF: dict[str, Callable[[Any], Any]] = {
-    "sharp": Path,
+# What makes a value, or an item of a list, of its JSON form.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("sharp", "blurred", "dual_pixel", "annotations", "vgg19"), Path),
     "training_data": TrainingData.model_validate,
+    "network": SwintormerSettings.model_validate,
+    "deconvolution": DeconvolutionSettings.model_validate,
+    "prior": CompactPriorSettings.model_validate,
 }
-_MODELS: dict[str, type[BaseModel]] = {"network": SwintormerSettings, "prior": CompactPriorSettings}
 
 
 def save_settings(settings: TrainSettings) -> None:
-    """Write the settings into the folder of the run; of arrays only their names.
+    """Write the settings into the folder of the run; arrays are written as their names.
 
     Raises
     ------
@@ -43,37 +48,37 @@ def save_settings(settings: TrainSettings) -> None:
     file = settings.run_folder / FILE_NAME
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values, default=_plain, indent=1), encoding="utf-8")
+        file.write_text(json.dumps(values, default=_to_json, indent=1), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{file} cannot be written ({error.strerror}).") from error
 
 
 def load_settings(run_folder: Path, pairs: Sequence[ImagePair] = ()) -> TrainSettings:
-    """Read the settings with which the run of this folder goes on.
+    """Read the settings to resume a run with.
 
     Parameters
     ----------
     run_folder
-        Folder ending in ``.run``, beside the weights file to be.
+        Folder ending in ``.run``, beside the weights file.
     pairs
-        The pairs of a run whose images came from arrays, such as layers: no file knows those.
+        Pairs of a run that learned from arrays, such as layers; no file holds them.
 
     Raises
     ------
     TrainingError
-        There is no run that can go on, its settings are damaged, or its pairs are missing.
+        There is no run to resume, its settings are damaged, or its pairs are missing.
     """
     file = run_folder / FILE_NAME
     if run_folder.suffix != ".run" or not file.is_file():
         raise TrainingError(
-            f"{run_folder} is not the folder of a training that can go on. Choose the folder that "
-            "ends in .run, beside the weights file to be."
+            f"{run_folder} is not the folder of a training. Choose the folder that ends in .run, "
+            "beside the weights file."
         )
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         names = values.pop("pairs")
-        settings = TrainSettings(
-            **{name: _read(name, value) for name, value in values.items()},
+        return TrainSettings(
+            **{name: _from_json(name, value) for name, value in values.items()},
             out=run_folder.with_suffix(".safetensors"),
             pairs=tuple(pairs) if names else (),
             resume=True,
@@ -86,22 +91,15 @@ def load_settings(run_folder: Path, pairs: Sequence[ImagePair] = ()) -> TrainSet
             "choose them again, then resume it."
         ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
-        raise TrainingError(f"{file} is damaged. Start the training anew.") from error
-    return settings
+        raise TrainingError(f"{file} is damaged. Start the training again.") from error
 
 
-def _plain(value: Any) -> Any:
-    """Make of what JSON does not know something that `_read` understands."""
+def _to_json(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else str(value)
 
 
-def _read(name: str, value: Any) -> Any:
-    if name in _LIST_OF:
-        return tuple(_LIST_OF[name](item) for item in value)
+def _from_json(name: str, value: Any) -> Any:
+    read = _READERS.get(name, lambda item: item)
     if isinstance(value, list):
-        return tuple(value)
-    if name in _FILES and value is not None:
-        return Path(value)
-    if name in _MODELS and value is not None:
-        return _MODELS[name].model_validate(value)
-    return value
+        return tuple(read(item) for item in value)
+    return None if value is None else read(value)

@@ -1,4 +1,4 @@
-"""What a training makes small, what of the model it changes, and what it is measured by."""
+"""Stages of training: which parameters are trained, with which loss, and how they are validated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_swintormer.models.network.swintormer import Swintormer
     from napari_swintormer.training.train_settings import TrainSettings
 
-# Where the names of the parameters that are trained begin.
+# Parameters that are trained: how their names begin.
 _PREFIXES = {
     "all": ("",),
     "decoder": ("up.", "reduce.", "decoder.", "refinement.", "skip.", "output."),
@@ -33,14 +33,14 @@ class Stage(NamedTuple):
     Attributes
     ----------
     trains
-        Whether the parameter of this name is trained.
+        Tells by its name whether a parameter is trained.
     loss
-        What is made small, the mean over the patches of a batch.
+        Mean loss over the patches of a batch.
     image
-        What validation compares with the sharp image.
+        Image that validation compares with the sharp one.
     finish
-        What is done to a copy of the model before its weights are written, given some blurred
-        patches and the sharp ones; None for nothing.
+        Changes a copy of the model before its weights are written; takes the copy, some blurred
+        patches and the sharp ones. None changes nothing.
     """
 
     trains: Callable[[str], bool]
@@ -50,18 +50,18 @@ class Stage(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Patches of one step, all or some of them, and all that is random about them.
+    """Some or all patches of one step, and their random numbers.
 
     Attributes
     ----------
     network
-        What is trained.
+        Network that is trained.
     blurred, sharp
         ``(B, C, H, W)`` in unit intensities.
     seed, step
-        Of the noise.
+        Seed of the training, and number of the step.
     first, total
-        Number of the first of these patches, and of how many in the step; None where they are all.
+        Number of the first patch in the step, and number of all patches; None for those at hand.
     """
 
     network: Any
@@ -73,46 +73,46 @@ class Batch(NamedTuple):
     total: int | None = None
 
     def noise(self, step: int, like: Tensor) -> Tensor:
-        """Give every patch of the training a noise of its own."""
+        """Draw the noise of a sampling step; every patch of the training has its own."""
         begin = self.step * (self.total or len(like)) + self.first
         origins = [TileOrigin(begin + i, 0, 0) for i in range(len(like))]
         return TileNoise(self.seed, origins)(step, like)
 
     def uniform(self, stream: int) -> Tensor:
-        """Draw a number in [0, 1) for every patch."""
+        """Draw a number in [0, 1) for every patch; each `stream` has other numbers."""
         n = len(self.blurred)
         numbers = np.random.default_rng([self.seed, self.step, stream]).random(self.total or n)
         return torch.from_numpy(numbers[self.first : self.first + n]).to(self.blurred.device)
 
 
 def network_stage(settings: TrainSettings) -> Stage:
-    """Training of a network without prior."""
+    """Make the stage of a network without prior."""
     loss = make_loss(settings.loss, settings.vgg19)
     prefixes = _PREFIXES[settings.parameters]
 
-    def image(batch: Batch) -> Tensor:
-        restored: Tensor = batch.network(batch.blurred)
-        return restored.float()
+    def restored(batch: Batch) -> Tensor:
+        image: Tensor = batch.network(batch.blurred)
+        return image.float()
 
     def deconvolved(batch: Batch) -> Tensor:
-        restored: Tensor = batch.blurred + batch.network.deconvolution(batch.blurred)
-        return restored
+        image: Tensor = batch.blurred + batch.network.deconvolution(batch.blurred)
+        return image
 
     def loss_in_grey(batch: Batch) -> Tensor:
-        # which filters are taken does not depend on the colours
+        # the deconvolution chooses its filters by the grey image
         blurred, sharp = (half.mean(dim=1, keepdim=True) for half in (batch.blurred, batch.sharp))
         return loss(deconvolved(batch._replace(blurred=blurred)), sharp)
 
     alone = settings.parameters == "deconvolution"
     return Stage(
         trains=lambda name: name.startswith(prefixes),
-        loss=loss_in_grey if alone else lambda batch: loss(image(batch), batch.sharp),
-        image=deconvolved if alone else image,
+        loss=loss_in_grey if alone else lambda batch: loss(restored(batch), batch.sharp),
+        image=deconvolved if alone else restored,
     )
 
 
 def trained_parameters(network: Swintormer, stage: Stage) -> list[Tensor]:
-    """Give the parameters that a stage trains, and freeze all others."""
+    """Return the parameters that a stage trains, and freeze all others."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(stage.trains(name))
     return [parameter for parameter in network.parameters() if parameter.requires_grad]

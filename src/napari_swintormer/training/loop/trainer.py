@@ -1,9 +1,10 @@
-"""A training under way: its model, its images, its log, and what it writes."""
+"""A training under way: its model, images and log, and the files that it writes."""
 
 from __future__ import annotations
 
 import copy
 import math
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,144 +15,131 @@ from napari_swintormer.events import Notice, Trained
 from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.training.data.dataset import find_plane_pairs
 from napari_swintormer.training.data.patches import PatchSampler, batches
-from napari_swintormer.training.loop.initial_model import (
-    check_nothing_there,
-    concerns_prior,
-    start_model,
-)
+from napari_swintormer.training.loop.checkpoint import check_new_run
+from napari_swintormer.training.loop.initial_model import start_model, trains_prior
 from napari_swintormer.training.loop.log import TrainingLog
 from napari_swintormer.training.loop.prior_losses import STAGES
 from napari_swintormer.training.loop.prior_stages import (
-    check_complete,
     earlier_metrics,
-    stage_metrics,
+    refuse_annotations,
     start_with_prior,
 )
 from napari_swintormer.training.loop.saved_settings import save_settings
 from napari_swintormer.training.loop.stage import network_stage
-from napari_swintormer.training.loop.state import LossMean, TrainingState
+from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.validation import Validation
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from torch import Tensor
+
     from napari_swintormer.training.loop.processes import Processes
     from napari_swintormer.training.train_settings import TrainSettings
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-_FINISHING_PATCHES = 48  # what the latent of an autoencoder is measured on
+_FINISHING_PATCHES = 48  # patches for `Stage.finish`
 
 
 class Trainer:
-    """Everything that a training holds beside its loop.
+    """Everything of a training but its loop.
 
     Parameters
     ----------
     settings
-        Of the training.
+        Options of the training.
     device
-        Where it runs.
+        Device of the network.
     processes
-        That share it.
+        Processes that share the training.
 
     Attributes
     ----------
     notices
-        What its owner should know before it begins.
+        Remarks to show before the first step.
     step
-        Steps done: those of the checkpoint that it goes on from, or none.
+        Number of finished steps, with those before the checkpoint.
     """
 
     def __init__(self, settings: TrainSettings, device: torch.device, processes: Processes) -> None:
         self.settings, self._processes = settings, processes
         precision = resolve_precision(settings.precision, device)
-        self._with_prior = concerns_prior(settings)
-        begin = start_with_prior if self._with_prior else start_model
-        self.card, weights = begin(settings)
-        stage = STAGES[settings.stage] if self._with_prior else network_stage(settings)
-        self._earlier = earlier_metrics(settings) if self._with_prior else {}
+        self._prior = trains_prior(settings)
+        self.card, weights = (start_with_prior if self._prior else start_model)(settings)
+        stage = STAGES[settings.stage] if self._prior else network_stage(settings)
+        self._earlier = earlier_metrics(settings) if self._prior else {}
         if not settings.resume:
-            check_nothing_there(settings)
-        scenes, held_out, images, notices = find_plane_pairs(settings, self.card.network.channels)
+            check_new_run(settings)
+        channels, intensity = self.card.network.channels, self.card.intensity
+        pairs, held_out, images, notices = find_plane_pairs(settings, channels)
         self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
-        if self._with_prior:
-            check_complete(scenes)
-
-        # Network, moving average and optimizer, fresh or as the checkpoint left them.
-        self.state = TrainingState.build(
+        if self._prior:
+            refuse_annotations(pairs)
+        self.state = TrainingState(
             self.card, weights, settings, device, precision, stage, processes
         )
-        self._decisive = settings.decisive() | {
-            "images": images,
-            "network": self.card.network.model_dump(),
-        }
-        if self._with_prior:
-            prior = self.card.model_dump(include={"prior"})
-            self._decisive |= {"stage": settings.stage} | prior
-        self.step = self.state.restore(self._decisive) if settings.resume else 0
-        self._losses = LossMean()
+        self._resume_key = self._make_resume_key(images)
+        self.step = self.state.restore(self._resume_key) if settings.resume else 0
+        self._losses: list[Tensor] = []
         self.sampler = PatchSampler(
-            scenes,
-            settings.patch_size,
-            self.card.network.channels,
-            self.card.intensity,
-            settings.seed,
-            settings.synthesize,
+            pairs, settings.patch_size, channels, intensity, settings.seed, settings.synthesize
         )
         self.validates = bool(held_out)
         if processes.writes:
             save_settings(settings)
             self.log = TrainingLog(settings.run_folder, self.step, tensorboard=settings.tensorboard)
-            self._validation = Validation(
-                held_out,
-                settings.largest_patch,
-                settings.batch_size,
-                self.card,
-                settings.synthesize,
-            )
+            self._validation = Validation(held_out, settings, self.card)
 
-    def batches(self) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield this process's patches of the steps to do, prepared ahead by threads."""
+    def _make_resume_key(self, images: str) -> dict[str, object]:
+        network = self.card.network.model_dump()
+        key = self.settings.resume_key() | {"images": images, "network": network}
+        if self._prior:
+            key |= {"stage": self.settings.stage} | self.card.model_dump(include={"prior"})
+        return key
+
+    def batches(self) -> Generator[tuple[Tensor, Tensor]]:
+        """Yield this process's patches of the remaining steps; threads prepare them."""
+
+        def sizes(step: int) -> tuple[int, range]:
+            side, count = self.settings.size_of_step(step)
+            return side, self._processes.share(count)
+
         steps = range(self.step, self.settings.steps)
-        sizes = self.settings.size_of_step
-        source = batches(
-            self.sampler,
-            steps,
-            self.settings.workers,
-            lambda step: (sizes(step)[0], self._processes.share(sizes(step)[1])),
-        )
+        source = batches(self.sampler, steps, self.settings.workers, sizes)
         try:
             for blurred, sharp in source:
                 yield torch.from_numpy(blurred), torch.from_numpy(sharp)
         finally:
             source.close()
 
-    def update(self, blurred: torch.Tensor, sharp: torch.Tensor, rate: float) -> str | None:
+    def update(self, blurred: Tensor, sharp: Tensor, rate: float) -> str | None:
         """Make one step; return a sentence when memory ran out."""
         loss, notice = self.state.update(blurred, sharp, rate, self.step)
-        self._losses.add(loss)
+        self._losses.append(loss.detach())
         self.step += 1
         return notice
 
     def save(self) -> None:
         """Write a checkpoint."""
-        self.state.save(self.step, self._decisive)
+        self.state.save(self.step, self._resume_key)
 
     def report(self, rate: float, *, validate: bool = True) -> Trained:
-        """Write a line of the log, with a picture and the best weights where there are any.
+        """Write a line of the log; after a validation also a picture, and the best weights.
 
         Raises
         ------
         TrainingError
-            The loss is no number any more.
+            The loss became NaN or infinite.
         """
-        some, loss = len(self._losses) > 0, self._losses.take()
-        if some and not math.isfinite(loss):
+        losses = [float(loss) for loss in self._losses]  # the device is asked only here
+        loss = fmean(losses) if losses else math.nan
+        self._losses.clear()
+        if losses and not math.isfinite(loss):
             raise TrainingError(
-                f"The training lost its way before step {self.step}: its loss is no number any "
-                f"more. Start anew with a lower learning rate (got "
-                f"{self.settings.learning_rate:g}), or in another precision."
+                f"The loss became {loss} by step {self.step} (got "
+                f"learning_rate={self.settings.learning_rate:g}). Start again with a lower "
+                "learning rate, or with precision='fp32'."
             )
         scores = self._validation.run(self.state) if validate else None
         picture = None
@@ -165,7 +153,7 @@ class Trainer:
         return line
 
     def write_last(self, report: Trained | None = None) -> None:
-        """Write the averaged weights as they are, and what was measured on them if it was."""
+        """Write the averaged weights as they are, with the scores of a report on their card."""
         self._write(LAST, report or Trained(self.step, self.settings.steps, math.nan))
 
     def _write(self, name: str, report: Trained) -> None:
@@ -174,33 +162,26 @@ class Trainer:
             network = copy.deepcopy(network)
             patches = self.sampler.draw_validation(_FINISHING_PATCHES)
             finish(network, *map(torch.from_numpy, patches))
-        metrics = self._earlier | (
-            stage_metrics(self.settings.stage, report) if self._with_prior else _metrics(report)
-        )
+        metrics = self._earlier | self._metrics(report)
         card = self.card.model_copy(update={"metrics": metrics})
         save_weights(self.settings.run_folder / name, network.state_dict(), card)
 
+    def _metrics(self, report: Trained) -> dict[str, float]:
+        """Return the scores of a report with the names that the card gives them."""
+        stage = f"stage {self.settings.stage}, " if self._prior else ""
+        metrics = {f"{stage}steps" if stage else "training steps": float(report.step)}
+        if report.psnr is not None and report.psnr_blurred is not None:
+            metrics[f"{stage}validation PSNR, dB"] = round(report.psnr, 3)
+            metrics["validation PSNR of the blurred patches, dB"] = round(report.psnr_blurred, 3)
+        return metrics
+
     def finish(self) -> None:
-        """Copy the weights that were asked for to where the user wants them."""
+        """Copy the best or the last weights to the weights file that the settings name."""
         best = self.validates and self.settings.keep == "best"
         put_in_place(self.settings.run_folder / (BEST if best else LAST), self.settings.out)
 
 
 def put_in_place(weights: Path, out: Path) -> None:
-    """Copy weights of a run to where the user wants them, under that name.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
+    """Copy the weights of a run to a file, under the name of the file."""
     card, state = load_weights(weights)
     save_weights(out, state, card)
-
-
-def _metrics(report: Trained) -> dict[str, float]:
-    metrics = {"training steps": float(report.step)}
-    if report.psnr is not None and report.psnr_blurred is not None:
-        metrics["validation PSNR, dB"] = round(report.psnr, 3)
-        metrics["validation PSNR of the blurred patches, dB"] = round(report.psnr_blurred, 3)
-    return metrics

@@ -20,63 +20,56 @@ if TYPE_CHECKING:
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.loop.state import TrainingState
+    from napari_swintormer.training.train_settings import TrainSettings
 
 _PATCHES = 48
-# Not the training's seed: trainings of different seeds are compared on the same patches.
+# This is not the seed of the training: trainings of all seeds are compared on the same patches.
 _SEED = 20_240_107
 
 
 class Validation:
-    """Measures a network on a fixed set of patches, all of them blurred.
+    """Measures a network on a fixed set of blurred patches.
 
     Parameters
     ----------
-    held_out
-        Scenes to take the patches from, in turn; may be empty.
-    patch_size
-        Side of the patches in pixels.
-    batch_size
-        Patches restored at once.
+    pairs
+        Pairs to take the patches from, in turn; may be empty.
+    settings
+        Options of the training.
     card
-        Says the channels and the intensity convention.
-    synthesize
-        See `PatchSampler`.
+        Gives the channels and the intensity convention.
     """
 
     def __init__(
-        self,
-        held_out: Sequence[PlanePair],
-        patch_size: int,
-        batch_size: int,
-        card: ModelCard,
-        synthesize: str | None = "defocus",
+        self, pairs: Sequence[PlanePair], settings: TrainSettings, card: ModelCard
     ) -> None:
-        self._batch_size = batch_size
-        self._pairs: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._batch_size = settings.batch_size
+        self._patches: tuple[torch.Tensor, torch.Tensor] | None = None
         self._shown = 0
         self._restored: torch.Tensor | None = None
-        if held_out:
+        if pairs:
+            channels, side = card.network.channels, settings.largest_patch
             sampler = PatchSampler(
-                held_out, patch_size, card.network.channels, card.intensity, _SEED, synthesize
+                pairs, side, channels, card.intensity, _SEED, settings.synthesize
             )
             blurred, sharp = sampler.draw_validation(_PATCHES)
-            self._pairs = torch.from_numpy(blurred), torch.from_numpy(sharp)
-            # the patch that blur takes most from shows best what a network learns
+            self._patches = torch.from_numpy(blurred), torch.from_numpy(sharp)
+            # the patch with the largest difference shows best what a network learns
             lost = np.nan_to_num(np.abs(sharp - blurred[:, : sharp.shape[1]])).mean(axis=(1, 2, 3))
             self._shown = int(lost.argmax())
 
     def run(self, state: TrainingState) -> tuple[float, float] | None:
-        """Measure the mean PSNR in dB of the averaged network's images and of the blurred ones.
+        """Return the mean PSNR in dB of the restored and of the blurred patches.
 
-        Returns None when there is nothing held out.
+        The averaged network restores. Without patches the result is None.
         """
-        if self._pairs is None:
+        if self._patches is None:
             return None
-        blurred, sharp = self._pairs
+        blurred, sharp = self._patches
         device, precision = state.device, state.precision
         mixed, images = precision != torch.float32, []
         with torch.inference_mode(), torch.autocast(device.type, precision, enabled=mixed):
-            parts = (torch.split(half, self._batch_size) for half in self._pairs)
+            parts = (torch.split(half, self._batch_size) for half in self._patches)
             for i, (b, s) in enumerate(zip(*parts, strict=True)):
                 batch = Batch(state.ema, b.to(device), s.to(device), _SEED, i)
                 images.append(state.stage.image(batch).float().cpu())
@@ -84,10 +77,10 @@ class Validation:
         return psnr(restored, sharp), psnr(blurred[:, : sharp.shape[1]], sharp)
 
     def save_picture(self, path: Path) -> None:
-        """Write one patch of the last run as a PNG: blurred, restored and sharp side by side."""
-        assert self._pairs is not None
+        """Write one patch of the last run as PNG: blurred, restored and sharp side by side."""
+        assert self._patches is not None
         assert self._restored is not None
-        blurred, sharp = self._pairs
+        blurred, sharp = self._patches
         strip = torch.cat(
             [x[self._shown, : sharp.shape[1]] for x in (blurred, self._restored, sharp)], dim=2
         )

@@ -1,0 +1,129 @@
+"""Values that the options of a training may have, and their checks before anything runs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from napari_swintormer.errors import TrainingError
+
+if TYPE_CHECKING:
+    from napari_swintormer.training.train_settings import TrainSettings
+
+Keep = Literal["last", "best"]
+Kind = Literal["auto", "photo", "microscopy"]
+Parameters = Literal["all", "deconvolution", "decoder", "output"]
+StageName = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
+Synthesis = Literal["defocus", "optics", "motion", "all"]
+
+LOSSES = ("l1", "charbonnier", "frequency", "decibel", "perceptual")
+_COUNTS = ("steps", "batch_size", "validate_every", "checkpoint_every", "workers", "patience")
+
+
+def check_train_settings(settings: TrainSettings) -> None:
+    """Raise a `TrainingError` for options that are impossible or do not fit together."""
+    for name in _COUNTS:
+        if (count := getattr(settings, name)) is not None and count < 1:
+            raise TrainingError(f"{name} must be at least 1 (got {count}).")
+    if settings.learning_rate <= 0:
+        raise TrainingError(
+            f"learning_rate must be positive (got {settings.learning_rate}). The paper's is 3e-4."
+        )
+    if not 0 <= settings.held_out < 1 or not 0 <= settings.ema < 1:
+        raise TrainingError(
+            f"held_out and ema must be at least 0 and less than 1 "
+            f"(got held_out={settings.held_out}, ema={settings.ema})."
+        )
+    if settings.out.suffix != ".safetensors":
+        raise TrainingError(f"The weights file must end in .safetensors (got {settings.out.name}).")
+    if list(settings.sides) != sorted(set(settings.sides)):
+        raise TrainingError(
+            f"larger_patches must grow from patch_size on (got patch_size={settings.patch_size}, "
+            f"larger_patches={settings.larger_patches})."
+        )
+    _check_choice("stage", settings.stage, StageName)
+    _check_choice("parameters", settings.parameters, Parameters)
+    _check_choice("keep", settings.keep, Keep)
+    if settings.synthesize is not None:
+        _check_choice("synthesize", settings.synthesize, Synthesis)
+    for kind in settings.kinds:
+        _check_choice("kind", kind, Kind)
+    if settings.deconvolution is not None and settings.from_model is None:
+        raise TrainingError(
+            "deconvolution adds to a trained model only (got no from_model). For a new network, "
+            "set the deconvolution in network."
+        )
+    parse_loss(settings.loss)
+    if settings.pairs:
+        _check_pairs(settings)
+    elif settings.dual_pixel is None:
+        _check_folders(settings)
+    elif settings.sharp or settings.blurred or settings.synthesize:
+        raise TrainingError(
+            "A folder of dual-pixel images has the sharp images, too: give no others."
+        )
+
+
+def _check_choice(name: str, value: Any, choices: Any) -> None:
+    if value not in get_args(choices):
+        known = ", ".join(map(repr, get_args(choices)))
+        raise TrainingError(f"{name} must be one of {known} (got {name}={value!r}).")
+
+
+def _check_folders(settings: TrainSettings) -> None:
+    if not settings.sharp:
+        raise TrainingError("Training needs sharp images. Give a folder of them with --sharp.")
+    if (settings.blurred is None) == (settings.synthesize is None):
+        given = "neither" if settings.blurred is None else "both"
+        raise TrainingError(
+            f"Training needs either a folder of blurred images or a blur to synthesize (got "
+            f"{given}). Use --blurred DIR or --synthesize defocus."
+        )
+    if settings.blurred is not None and len(settings.sharp) != 1:
+        raise TrainingError(
+            f"A folder of blurred images goes with one folder of sharp ones (got "
+            f"{len(settings.sharp)})."
+        )
+    if len(settings.kinds) not in (1, len(settings.sharp)):
+        raise TrainingError(
+            f"Give one kind for all folders of sharp images, or one for each folder (got "
+            f"{len(settings.kinds)} kinds for {len(settings.sharp)} folders)."
+        )
+
+
+def _check_pairs(settings: TrainSettings) -> None:
+    if settings.sharp or settings.blurred or settings.annotations or settings.dual_pixel:
+        raise TrainingError("Training takes either pairs or folders (got both).")
+    blurred = sum(pair.blurred is not None for pair in settings.pairs)
+    wanted = len(settings.pairs) if settings.synthesize is None else 0
+    if blurred != wanted:
+        raise TrainingError(
+            f"Give a blurred image for every pair, or synthesize the blur of all pairs (got "
+            f"{blurred} blurred images for {len(settings.pairs)} sharp ones, "
+            f"synthesize={settings.synthesize!r})."
+        )
+
+
+def parse_loss(text: str) -> list[tuple[float, str]]:
+    """Split a weighted sum of losses into weights and names.
+
+    Raises
+    ------
+    TrainingError
+        The text is no such sum.
+
+    Examples
+    --------
+    >>> parse_loss("charbonnier + 0.05 * frequency")
+    [(1.0, 'charbonnier'), (0.05, 'frequency')]
+    """
+    terms = []
+    for term in text.split("+"):
+        found = re.fullmatch(r"\s*(?:(\d*\.?\d+)\s*\*\s*)?(\w+)\s*", term)
+        if found is None or found[2] not in LOSSES:
+            raise TrainingError(
+                f"There is no such loss (got loss={text!r}). Use one of {', '.join(LOSSES)}, or a "
+                "weighted sum such as 'charbonnier + 0.05 * frequency'."
+            )
+        terms.append((float(found[1] or 1), found[2]))
+    return terms
