@@ -7,7 +7,7 @@ import pytest
 
 import napari_swintormer
 from napari_swintormer.errors import ImageError
-from napari_swintormer.plugin.layers import view
+from napari_swintormer.plugin.layers import visible_region
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 
 pytestmark = pytest.mark.gui
@@ -71,21 +71,21 @@ def test_colours_and_the_current_plane(deblur_alone):
 
 
 def test_only_so_much_of_a_view_and_none_from_the_side(deblur_alone, monkeypatch):
-    monkeypatch.setattr(view, "LARGEST_PREVIEW", 30)
+    monkeypatch.setattr(visible_region, "LARGEST_PREVIEW", 30)
     viewer = deblur_alone.viewer
     layer = viewer.add_image(noise(5, 200, 100))
     source = LayerSource.of(layer, "ZYX")
     look_at(viewer, (100, 50), 1)
-    assert view.visible_region(viewer, layer, source) == (85, 115, 35, 65)
+    assert visible_region.visible_region(viewer, layer, source) == (85, 115, 35, 65)
     look_at(viewer, (5000, 50), 1)
     with pytest.raises(ImageError, match="not on the screen"):
-        view.visible_region(viewer, layer, source)
+        visible_region.visible_region(viewer, layer, source)
     viewer.dims.order = (1, 0, 2)
     with pytest.raises(ImageError, match="along Z"):
-        view.visible_region(viewer, layer, source)
+        visible_region.visible_region(viewer, layer, source)
     viewer.dims.ndisplay = 3
     with pytest.raises(ImageError, match="2D view"):
-        view.visible_region(viewer, layer, source)
+        visible_region.visible_region(viewer, layer, source)
 
 
 def test_a_selected_rectangle_takes_the_place_of_the_view(deblur_alone):
@@ -106,7 +106,7 @@ def test_a_selected_rectangle_takes_the_place_of_the_view(deblur_alone):
     viewer.layers.selection.active = shapes
     shapes.selected_data = {1}
     with pytest.raises(ImageError, match="outside cells"):
-        view.visible_region(viewer, layer, LayerSource.of(layer, "ZYX"))
+        visible_region.visible_region(viewer, layer, LayerSource.of(layer, "ZYX"))
     shapes.selected_data = set()
     widget.update_plan()
     assert widget.run_panel.preview.text() == "Deblur this view"

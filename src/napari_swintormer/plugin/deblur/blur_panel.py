@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.plugin.layers.view import InView
+from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row
 from napari_swintormer.plugin.shared.work import Work, in_one_step
 

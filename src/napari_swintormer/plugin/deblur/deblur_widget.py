@@ -27,7 +27,7 @@ from napari_swintormer.plugin.deblur.try_panel import TryPanel
 from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
 from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
 from napari_swintormer.plugin.layers.space_check import shortage
-from napari_swintormer.plugin.layers.view import InView, selected_shapes, visible_region
+from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.form_area import FormArea
 from napari_swintormer.plugin.shared.panel import Panel

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject
 
 from napari_swintormer.plugin.deblur.deblur_events import keep_first_speed
 from napari_swintormer.plugin.layers.layer_data import LayerSource
-from napari_swintormer.plugin.layers.view import InView
+from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.job import Job
 

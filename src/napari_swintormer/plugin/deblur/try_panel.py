@@ -26,7 +26,7 @@ from napari_swintormer.plugin.deblur.variants import (
     of_steps,
     of_strength,
 )
-from napari_swintormer.plugin.layers.view import InView
+from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row, style_sheet
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.settings.deblur_settings import DeblurSettings

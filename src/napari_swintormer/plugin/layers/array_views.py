@@ -1,4 +1,4 @@
-"""Array-likes that layers read through: one keeps its file open, one skips pixels."""
+"""Views of arrays for layers: one keeps its file open, the other skips pixels."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EveryNth:
 
 
 def chunk_regions(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Give the regions of an array that its chunks cover, in C order."""
+    """Return the regions of an array that its chunks cover, in C order."""
     along = [
         [slice(start, min(start + side, n)) for start in range(0, n, side)]
         for n, side in zip(shape, chunks, strict=True)

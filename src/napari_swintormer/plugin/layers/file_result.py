@@ -46,7 +46,7 @@ class FileResult(FileStores):
         self._discarded = False
 
     def finished(self) -> set[tuple[int, int, int]]:
-        """Give the chunks (plane, row, column) that are written; none after `discard_if_empty`."""
+        """Return the written chunks (plane, row, column); none after `discard_if_empty`."""
         return set() if self._discarded else super().finished()
 
     @property
@@ -69,7 +69,7 @@ class FileResult(FileStores):
 
 
 def check_destination(path: Path, source: LayerSource, src: str | None, job: Job) -> None:
-    """Refuse a file for the result that could not be written in the end; `src` is the image's.
+    """Refuse a file that cannot be written; `src` is the file of the image, or None.
 
     Raises
     ------

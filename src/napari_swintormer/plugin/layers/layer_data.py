@@ -1,4 +1,4 @@
-"""From an image layer to the array that is deblurred, and back to a layer in the same place."""
+"""Turns an image layer into the array to deblur, and a result into a layer in the same place."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class LayerSource:
         return replace(self, data=data, look=look, coarser=tuple(coarser))
 
     def position(self, position: tuple[float, ...]) -> dict[str, int]:
-        """Give the index of the nearest plane along each of T, C and Z.
+        """Return the index of the nearest plane along each of T, C and Z.
 
         `position` is an unrounded index along every dimension of the layer but the samples, such
         as ``layer.world_to_data(viewer.dims.point)``; it may lie outside the image.
@@ -176,14 +176,14 @@ class LayerSource:
 
 
 def full_resolution(layer: Image) -> Any:
-    """Give the array of a layer; of a multiscale layer the finest level."""
+    """Return the array of a layer; of a multiscale layer the finest level."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
 def pixel_sizes(
     axes: str, scale: Sequence[float], units: Sequence[Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Give size and unit of a pixel by axis, for the axes whose unit files can hold.
+    """Return size and unit of a pixel by axis, for the axes whose unit files can hold.
 
     `scale` and `units` are those of a layer: one value per dimension but the samples.
     """

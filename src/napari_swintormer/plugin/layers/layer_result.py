@@ -1,4 +1,4 @@
-"""Results that a run fills in memory or in the cache folder, and layers show meanwhile."""
+"""Results in memory or in the cache folder; layers show them while a run fills them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LayerResult:
         self._finished: set[Chunk] = set()
 
     def finished(self) -> set[Chunk]:
-        """Give the chunks that are written."""
+        """Return the chunks that are written."""
         return self._finished
 
     def mark(self, plane: int, row: int, column: int) -> None:
@@ -185,7 +185,7 @@ class CachedResult(LayerResult):
         return EveryNth(self._job.planes.data, steps)
 
     def shown_chunks(self, region: Sequence[slice]) -> set[tuple[int, int]]:
-        """Rows and columns of the chunks that are finished at the position of a region."""
+        """Return rows and columns of the chunks that are finished at the position of a region."""
         axes = self._job.planes.axes
         position = {a: part.start for a, part in zip(axes, region, strict=True) if a in "TCZ"}
         first = self._job.planes.numbers_at(position).start
@@ -223,7 +223,7 @@ class _Filling:
     folder: _Folder  # exists as long as this object
 
     def read(self, block_id: tuple[int, ...]) -> NDArray[Any]:
-        """Read the chunk with a number along every axis."""
+        """Read a chunk by its number along every axis."""
         region = tuple(
             slice(i * sides[0], i * sides[0] + sides[i])
             for i, sides in zip(block_id, self.chunks, strict=True)
@@ -248,7 +248,7 @@ class _Filling:
 
 
 def _overlap(number: int, side: float, span: slice) -> slice | None:
-    """Give the part of a span that a chunk covers, counted from the span's start, or None."""
+    """Return the part of a span that a chunk covers, counted from the span's start, or None."""
     start, stop = round(number * side), round((number + 1) * side)
     start, stop = max(start, span.start), min(stop, span.stop)
     return slice(start - span.start, stop - span.start) if start < stop else None

@@ -63,7 +63,7 @@ class OverviewLevels:
 
 
 def overview_levels(image: Image, file: object) -> OverviewLevels:
-    """Give the coarser levels of an image; a thread makes them if the cache has none.
+    """Return the coarser levels of an image; a thread makes them if the cache has none.
 
     The thread stops when nothing refers to the returned object any more. `file` keeps the file of
     the image open.

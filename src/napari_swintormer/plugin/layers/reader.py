@@ -30,7 +30,7 @@ _SAMPLE = 64  # pixels, side of the nine parts that the contrast limits are meas
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[FullLayerData]] | None:
-    """Give the reader of a file or folder; None for a list of files, which are several images."""
+    """Return the reader of a file or folder; None for a list of files, which are several images."""
     return read if isinstance(path, str) else None
 
 
@@ -86,7 +86,7 @@ class _OpenFile:
 
 
 def _open_levels(image: Image) -> tuple[list[da.Array], str, OverviewLevels | None]:
-    """Give the levels of a file as dask arrays, the order of their axes, and levels in the making.
+    """Return the levels of a file as dask arrays, their axes, and the levels in the making.
 
     Planes larger than a texture need coarser levels. If the file has none, they are every second,
     fourth … pixel of an uncompressed file. Those of a compressed file are made in the background.

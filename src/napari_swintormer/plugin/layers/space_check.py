@@ -28,7 +28,7 @@ def fits_in_memory(job: Job) -> bool:
 
 
 def shortage(job: Job, destination: Path | None = None) -> str | None:
-    """Say in a sentence what the computer lacks for a run and what would work; None if nothing.
+    """Say what the computer lacks for a run and what would work; None if it lacks nothing.
 
     Without `destination` the result stays in memory or in the cache folder.
     """
@@ -54,7 +54,7 @@ def shortage(job: Job, destination: Path | None = None) -> str | None:
 
 
 def cache_shortage(needed: int) -> str | None:
-    """Say in a sentence that the cache folder has no room for so many bytes; None if it has."""
+    """Say that the cache folder has no room for some bytes; None if it has."""
     cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free

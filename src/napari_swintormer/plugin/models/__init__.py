@@ -1,1 +1,1 @@
-"""The Models widget."""
+"""The Models panel."""

@@ -132,7 +132,7 @@ def _iter_example(info: ModelInfo) -> Generator[Event, None, NDArray[np.uint8]]:
 
 
 def _facts(card: ModelCard) -> list[tuple[str, str]]:
-    """Give the facts of a card as rows of a name and a value, without empty values."""
+    """Return the facts of a card as rows of a name and a value, without empty values."""
     images, sources = sum(data.images for data in card.training_data), len(card.training_data)
     rows = [
         ("Colours", "RGB and grey" if card.network.channels == 3 else "grey, or each colour alone"),
@@ -147,7 +147,7 @@ def _facts(card: ModelCard) -> list[tuple[str, str]]:
 
 
 def _speed(info: ModelInfo, card: ModelCard) -> str:
-    """Give the measured speed of a model on this computer, with the current preferences."""
+    """Return the measured speed of a model on this computer, with the current preferences."""
     prior = card.prior.num_inference_steps if card.prior is not None else None
     settings = with_preferences(DeblurSettings(tile_size=card.tile_size, num_inference_steps=prior))
     try:

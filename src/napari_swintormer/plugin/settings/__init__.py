@@ -1,1 +1,1 @@
-"""The Settings widget and the page in napari's preferences."""
+"""The Settings panel and the page in napari's preferences."""

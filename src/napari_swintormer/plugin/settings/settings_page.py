@@ -21,7 +21,7 @@ _FILE, _KEY = "preferences_page", "seen"
 
 
 def preferences_page() -> Any:
-    """Give the page of this plugin, an evented model; None for napari before 0.9."""
+    """Return the page of this plugin, an evented model; None for napari before 0.9."""
     try:
         from napari.settings import get_plugin_settings
     except ImportError:

@@ -1,1 +1,1 @@
-"""The Train widget."""
+"""The Train panel."""

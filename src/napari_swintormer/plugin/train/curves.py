@@ -58,7 +58,7 @@ class CurvePlot(QWidget):
         self._caption.setText(self.caption())
 
     def caption(self) -> str:
-        """Give the title and the last value."""
+        """Return the title and the last value."""
         if not self.points:
             return self._title
         value = f"{self.points[-1][1]:.{self._digits}f}"

@@ -24,7 +24,7 @@ LAYERS, FOLDERS, DUAL_PIXEL, SHARP_ONLY = range(4)
 
 
 class TrainSources(QTabWidget):
-    """Has one tab for each way to give images."""
+    """Shows one tab for each way to choose images."""
 
     changed = Signal()
 
@@ -68,7 +68,7 @@ class TrainSources(QTabWidget):
             field.choices = marks if field is self.annotations else images
 
     def settings(self) -> dict[str, Any]:
-        """Give the fields of `TrainSettings` that describe the images.
+        """Return the fields of `TrainSettings` that describe the images.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class TrainSources(QTabWidget):
         return {"sharp": (), "pairs": (pair,), "synthesize": "defocus"}
 
     def pairs_of_layers(self) -> tuple[ImagePair, ...]:
-        """Give the pairs of layers that are chosen; the folder of a training does not hold them."""
+        """Return the chosen pairs of layers; the folder of a training does not hold them."""
         if self.currentIndex() not in (LAYERS, SHARP_ONLY):
             return ()
         try:

@@ -83,7 +83,7 @@ def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Re
 
 
 def selected_shapes(viewer: ViewerModel) -> Shapes | None:
-    """Give the active layer if it is a Shapes layer with selected shapes."""
+    """Return the active layer if it is a Shapes layer with selected shapes."""
     active = viewer.layers.selection.active
     return active if isinstance(active, Shapes) and active.selected_data else None
 
@@ -100,7 +100,7 @@ def _span(along: NDArray[np.float64], length: int) -> tuple[int, int]:
 
 
 def _shapes_in_world(viewer: ViewerModel, shapes: Shapes) -> list[tuple[float, ...]]:
-    """Give the corners of the selected shapes in world coordinates."""
+    """Return the corners of the selected shapes in world coordinates."""
     points = []
     for number in shapes.selected_data:
         for corner in shapes.data[number]:
@@ -111,7 +111,7 @@ def _shapes_in_world(viewer: ViewerModel, shapes: Shapes) -> list[tuple[float, .
 
 
 def _corners_in_world(viewer: ViewerModel) -> list[tuple[float, ...]]:
-    """Give the corners of the canvas in world coordinates."""
+    """Return the corners of the canvas in world coordinates."""
     new = hasattr(viewer, "scene")  # in napari before 0.9 the viewer has camera and canvas size
     camera = viewer.scene.camera if new else viewer.camera
     size = np.array(viewer.canvas.size if new else viewer._canvas_size, float)
