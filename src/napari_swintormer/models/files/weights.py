@@ -87,9 +87,6 @@ def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     WeightsError
         The file is damaged, incomplete, or no weights file of either.
     """
-    import torch
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     kind = detect(path)
     if kind.is_program or kind is Kind.PRIOR:
@@ -108,11 +105,7 @@ def load_weights(path: str | Path) -> tuple[ModelCard, dict[str, Tensor]]:
     if isinstance(card, ForeignCard):
         return card, read_tensors(path)
     _check_shapes(path, _header_shapes(path, header), card)
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+    state = {key: tensor.float() for key, tensor in read_tensors(path).items()}
     _check_finite(path, state)
     return card, state
 
@@ -130,7 +123,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise WeightsError(
+            f"The weights file {path} is damaged ({one_line(error)}). Fetch or copy it again."
+        ) from error
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -171,15 +166,6 @@ def written_beside(path: Path) -> Iterator[Path]:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-
-
-# ---- reading ---------------------------------------------------------------------------------
-
-
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(
-        f"The weights file {path} is damaged ({one_line(error)}). Fetch or copy it again."
-    )
 
 
 def _parse_card(path: Path, header: Mapping[str, Any]) -> ModelCard:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from napari_swintormer.errors import WeightsError
+from napari_swintormer.errors import FileError, WeightsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAD_CHANNELS = 32
 """Channels of one attention head in the paper's denoiser; the weights do not show them."""
@@ -80,14 +83,22 @@ def convert_compvis(
     return config, state
 
 
-def read_checkpoint(path: str) -> Any:
+def read_checkpoint(path: Path) -> Any:
     """Read a checkpoint as data; nothing in it is executed.
 
     Beside the weights, checkpoints name classes of their training. An inert class replaces them.
     """
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    with torch.serialization.safe_globals([(_Inert, name) for name in names]):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    if not path.is_file():
+        raise FileError(f"There is no checkpoint {path} of a prior.")
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a hostile or truncated pickle can raise anything
+        raise WeightsError(
+            f"The checkpoint {path} is damaged, or holds more than plain weights and is not opened "
+            "for safety."
+        ) from error
 
 
 class _Inert:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from napari_swintormer.errors import FileError, WeightsError, one_line
 from napari_swintormer.models.files.card import first_problem
 from napari_swintormer.models.files.kinds import PICKLE_SUFFIXES
-from napari_swintormer.models.files.weights import file_sha256
+from napari_swintormer.models.files.pickles import read_pickle, state_dict_in
+from napari_swintormer.models.files.weights import file_sha256, read_tensors
 from napari_swintormer.models.prior.compvis import convert_compvis, read_checkpoint
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
 
@@ -36,15 +37,8 @@ _ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn"
 class LdmPrior(nn.Module):
     """A `Prior` that samples ``z0``: three channels, as large as the image.
 
-    Parameters
-    ----------
-    denoiser
-        Predicts the noise in the first three channels of its input; the other three channels are
-        the blurred image.
-    settings
-        Steps and windows.
-    sha256
-        SHA-256 of the file of its parameters.
+    The denoiser predicts the noise in the first three channels of its input; the other three
+    channels are the blurred image. `sha256` is that of the file of its parameters.
     """
 
     alignment = 1
@@ -131,14 +125,13 @@ def load_prior(source: str, settings: LdmPriorSettings) -> LdmPrior:
 
     Raises
     ------
-    FileError
-        There is no such file, or it cannot be fetched.
-    WeightsError
-        The file is damaged, or holds another network.
+    FileError, WeightsError
+        There is no such file and it cannot be fetched; or it is damaged, or holds another network.
     """
     path = Path(source).expanduser()
     if path.suffix.lower() in PICKLE_SUFFIXES:
-        denoiser, file = _load_checkpoint(path), path
+        config, state = convert_compvis(read_checkpoint(path), str(path))
+        denoiser, file = _filled(config, state, path), path
     else:
         denoiser, file = _load_folder(path if path.is_dir() else _fetch(source))
     if (denoiser.config.in_channels, denoiser.config.out_channels) != (6, 3):
@@ -156,19 +149,6 @@ def build_denoiser(config: Mapping[str, Any]) -> Any:
     return UNet2DModel(**config)
 
 
-def _load_checkpoint(path: Path) -> Any:
-    if not path.is_file():
-        raise FileError(f"There is no checkpoint {path} of a prior.")
-    try:
-        content = read_checkpoint(str(path))
-    except Exception as error:  # a hostile or truncated pickle can raise anything
-        raise WeightsError(
-            f"The checkpoint {path} is damaged, or holds more than plain weights and is not opened "
-            "for safety."
-        ) from error
-    return _filled(*convert_compvis(content, str(path)), path)
-
-
 def _load_folder(folder: Path) -> tuple[Any, Path]:
     if (folder / "unet").is_dir():
         folder = folder / "unet"
@@ -178,17 +158,12 @@ def _load_folder(folder: Path) -> tuple[Any, Path]:
             f"{folder} holds no U-Net in the form of diffusers: it needs config.json and "
             f"{_WEIGHTS[0]}."
         )
-    config = _read_config(folder / "config.json")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or truncated file can raise anything
-        raise WeightsError(f"{file} is damaged. Fetch or copy it again.") from error
-    return _filled(config, {_present_name(key): value for key, value in state.items()}, file), file
+    if file.suffix == ".safetensors":
+        state = read_tensors(file)
+    else:
+        state = state_dict_in(read_pickle(file), str(file))
+    state = {_present_name(key): value for key, value in state.items()}
+    return _filled(_read_config(folder / "config.json"), state, file), file
 
 
 def _present_name(key: str) -> str:
