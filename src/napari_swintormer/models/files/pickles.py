@@ -49,3 +49,24 @@ def state_dict_in(content: object, source: str) -> dict[str, Tensor]:
                 f"{source} holds no tensor at key {key!r} (got {type(value).__name__}). {advice}"
             )
     return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def tensor_at(weights: Mapping[str, Tensor], key: str, source: str) -> Tensor:
+    """Return a tensor of the state dict in `source`; raises `WeightsError` if it is missing."""
+    if key not in weights:
+        raise WeightsError(
+            f"{source} has no key {key!r} (got {len(weights)} keys). Use the weights of one whole "
+            "network of this kind."
+        )
+    return weights[key]
+
+
+def size_at(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> int:
+    """Return the length of an axis of a tensor; raises `WeightsError` if it has none."""
+    weight = tensor_at(weights, key, source)
+    if weight.ndim <= axis or weight.numel() == 0:
+        raise WeightsError(
+            f"{source} has shape {tuple(weight.shape)} at key {key!r}. Use the weights of one "
+            "whole network of this kind."
+        )
+    return weight.shape[axis]

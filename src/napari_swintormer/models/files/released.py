@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.files.card import ModelCard, card_name, first_problem
-from napari_swintormer.models.files.pickles import state_dict_in
+from napari_swintormer.models.files.pickles import size_at, state_dict_in, tensor_at
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.network.swintormer import Swintormer
 
@@ -84,7 +84,7 @@ def convert_released(
     state = {}
     for name, like in expected.items():
         key = released_name(name)
-        weight = _take(weights, key, source)
+        weight = tensor_at(weights, key, source)
         # the released 1 × 1 convolutions and logit scales have trailing axes of length 1
         if [n for n in weight.shape if n != 1] != [n for n in like.shape if n != 1]:
             raise WeightsError(
@@ -119,10 +119,12 @@ def released_card(path: Path, settings: SwintormerSettings) -> ModelCard:
 def _infer_settings(
     weights: Mapping[str, Tensor], source: str, window_size: int
 ) -> SwintormerSettings:
-    in_channels = _size(weights, "patch_embed.proj2.weight", 1, source) // 4
-    channels = _size(weights, "output.0.weight", 0, source) // 4
-    dim = _size(weights, "patch_embed.proj2.weight", 0, source)
-    hidden = [_size(weights, f"{level}.0.ffn.project_out.weight", 1, source) for level in _ENCODER]
+    in_channels = size_at(weights, "patch_embed.proj2.weight", 1, source) // 4
+    channels = size_at(weights, "output.0.weight", 0, source) // 4
+    dim = size_at(weights, "patch_embed.proj2.weight", 0, source)
+    hidden = [
+        size_at(weights, f"{level}.0.ffn.project_out.weight", 1, source) for level in _ENCODER
+    ]
     views = max(in_channels // max(channels, 1), 1)
     try:
         return SwintormerSettings(
@@ -132,7 +134,7 @@ def _infer_settings(
             dim=dim,
             num_blocks=tuple(_count_blocks(weights, level) for level in _ENCODER),
             num_heads=tuple(
-                _size(weights, f"{level}.0.attn.logit_scale", 0, source) for level in _ENCODER
+                size_at(weights, f"{level}.0.attn.logit_scale", 0, source) for level in _ENCODER
             ),
             num_refinement_blocks=_count_blocks(weights, "refinement"),
             ffn_expansion=_infer_expansion(dim, hidden, source),
@@ -162,22 +164,3 @@ def _infer_expansion(dim: int, hidden: list[int], source: str) -> float:
 def _count_blocks(weights: Mapping[str, Tensor], level: str) -> int:
     matches = (re.match(rf"{level}\.(\d{{1,4}})\.", key) for key in weights)
     return 1 + max((int(m[1]) for m in matches if m), default=-1)
-
-
-def _take(weights: Mapping[str, Tensor], key: str, source: str) -> Tensor:
-    if key not in weights:
-        raise WeightsError(
-            f"{source} has no key {key!r} (got {len(weights)} keys). "
-            "Use weights of the released Swintormer network."
-        )
-    return weights[key]
-
-
-def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> int:
-    weight = _take(weights, key, source)
-    if weight.ndim <= axis or weight.numel() == 0:
-        raise WeightsError(
-            f"{source} has shape {tuple(weight.shape)} at key {key!r}. "
-            "Use weights of the released Swintormer network."
-        )
-    return weight.shape[axis]

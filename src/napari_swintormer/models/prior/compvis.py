@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_swintormer.errors import FileError, WeightsError
+from napari_swintormer.models.files.pickles import size_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,7 +142,8 @@ def _read_config(weights: Mapping[str, Tensor], source: str, head_channels: int)
     counts = [len(level) for level in levels]
     firsts = [level[0] for level in levels if level]
     channels = tuple(
-        _size(weights, f"input_blocks.{first}.0.out_layers.3.weight", 0, source) for first in firsts
+        size_at(weights, f"input_blocks.{first}.0.out_layers.3.weight", 0, source)
+        for first in firsts
     )
     fits = len(counts) <= _LEVELS_MAX and set(counts) <= {*range(1, _BLOCKS_MAX + 1)}
     if not fits or len(set(counts)) != 1 or max(channels) > _CHANNELS_MAX:
@@ -156,8 +158,8 @@ def _read_config(weights: Mapping[str, Tensor], source: str, head_channels: int)
         )
     kinds = ["Attn" if f"input_blocks.{n}.1.qkv.weight" in weights else "" for n in firsts]
     return {
-        "in_channels": _size(weights, "input_blocks.0.0.weight", 1, source),
-        "out_channels": _size(weights, "out.2.weight", 0, source),
+        "in_channels": size_at(weights, "input_blocks.0.0.weight", 1, source),
+        "out_channels": size_at(weights, "out.2.weight", 0, source),
         "block_out_channels": channels,
         "layers_per_block": counts[0],
         "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
@@ -166,15 +168,6 @@ def _read_config(weights: Mapping[str, Tensor], source: str, head_channels: int)
         "norm_num_groups": 32,
         "norm_eps": 1e-5,
     }
-
-
-def _size(weights: Mapping[str, Tensor], key: str, axis: int, source: str) -> int:
-    weight = weights.get(key)
-    if weight is None or weight.ndim <= axis:
-        raise WeightsError(
-            f"{source} has no usable key {key!r}. Use the weights of a latent-diffusion denoiser."
-        )
-    return weight.shape[axis]
 
 
 def _present_name(key: str, blocks: int) -> str:
