@@ -1,10 +1,11 @@
-"""What the deconvolution gains without the network behind it, by figure and radius of the blur.
+"""Measures what the deconvolution of a model gains without the network behind it.
 
     python benchmarks/deconvolution_alone.py --photo DIR [--model NAME ...] [--images 12]
 
-Sharp photos, blurred alike everywhere. For each model also with the mean of its shares over the
-whole image: where that gains more, places know too little of what is beside them. The last column
-is the whole model.
+Sharp photos are blurred evenly with point-spread functions of several shapes and radii. Each model
+has three columns: its deconvolution, the same with the filters' shares averaged over the image, and
+the whole model. If the averaged shares gain more, local shares know too little of their
+surroundings.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ FIGURES = {
 
 
 class Everywhere(nn.Module):
-    """Gives every place the mean of the shares."""
+    """Averages the shares of the filters over the image."""
 
     def __init__(self, shares: nn.Module) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photo", type=Path, required=True)
     parser.add_argument("--model", action="append", help="name or weights file")
-    parser.add_argument("--images", type=int, default=12, help="of the folder, evenly spaced")
+    parser.add_argument("--images", type=int, default=12, help="number of photos, evenly spaced")
     options = parser.parse_args()
     columns: dict[str, Callable[[Tensor], Tensor]] = {}
     for model in options.model or [DEFAULT_MODEL]:
@@ -71,7 +72,7 @@ def main() -> None:
 
 
 def ways(model: str) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Three ways to restore with a model: its deconvolution, the same everywhere, all of it."""
+    """Give three ways to restore with a model, by the name of their column."""
     card, weights = load_weights(find_model(model))
     local, everywhere = Swintormer(card.network).eval(), Swintormer(card.network).eval()
     for network in (local, everywhere):
@@ -88,7 +89,7 @@ def ways(model: str) -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def photos(folder: Path, number: int) -> list[np.ndarray]:
-    """Centres of some photos, ``(3, Y, X)`` in [0, 1], with a margin to be blurred into."""
+    """Read the centres of some photos, ``(3, Y, X)`` in [0, 1], with a margin for the blur."""
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     side, found = SIDE + 2 * BORDER, []
     for file in files[:: max(1, len(files) // number)]:
@@ -105,7 +106,7 @@ def photos(folder: Path, number: int) -> list[np.ndarray]:
 def gains(
     columns: dict[str, Callable[[Tensor], Tensor]], photos: list[np.ndarray], kernel: np.ndarray
 ) -> list[float]:
-    """Mean gain in PSNR of each way to restore photos that are blurred by a kernel."""
+    """Measure the mean gain in PSNR of each way to restore photos that a kernel has blurred."""
     degradation = Degradation(
         (kernel,), GAMMA, SensorNoise(NOISE / 2**0.5, NOISE**2 / 2), levels=256
     )
@@ -123,7 +124,7 @@ def gains(
 
 
 def error(image: np.ndarray, sharp: np.ndarray) -> float:
-    """Mean square error of the middle."""
+    """Compute the mean squared error of the middle."""
     middle = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     return float(np.square(image.clip(0, 1) - sharp)[middle].mean())
 

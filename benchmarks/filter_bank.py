@@ -1,10 +1,9 @@
-"""What the filters of the deconvolution could win, were every patch's best mixture known.
+"""Measures what the filters of the deconvolution gain if the best mixture of each patch is known.
 
     python benchmarks/filter_bank.py --photo DIR --microscopy DIR [--patches 60]
 
-Patches as training makes them; of each, the least-squares mixture of what the filters add, the
-same all over the patch. It knows the sharp half, which no model does: a bound for banks to be
-compared by.
+Patches are made as in training. For each patch, least squares against the sharp half finds one
+mixture of the filters. No model can know it, so the gain is a bound that compares filter banks.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ BANKS = {
     "not in light": {"gamma": None},
     "light as image to the 2.6": {"gamma": 2.6},
 }
-_RIDGE = 1e-8  # of near equal filters no huge shares of opposite signs
+_RIDGE = 1e-8  # keeps the shares of nearly equal filters small
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ def main() -> None:
 
 
 def patches(folder: Path, kind: str, name: str, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (blurred, sharp) of patches that are blurred."""
+    """Draw pairs (blurred, sharp) of patches, without those that are not blurred."""
     scenes = [s for pair in list_pairs([folder], kinds=[kind])[0] for s in sharp_planes(pair, 3)]
     sampler = PatchSampler(scenes, SIDE, 3, IntensityConvention(), 1, name)
     drawn = (sampler.draw(0, k) for k in range(number))
@@ -66,7 +65,7 @@ def patches(folder: Path, kind: str, name: str, number: int) -> list[tuple[np.nd
 
 
 def gain(bank: WienerBank, blurred: np.ndarray, sharp: np.ndarray) -> float:
-    """PSNR of the best mixture over that of the blurred patch, in dB."""
+    """Compute the gain of the best mixture over the blurred patch, in dB."""
     results = [torch.stack([*bank.residuals(p)]).numpy() for p in torch.from_numpy(blurred)]
     inner = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     terms = np.stack(results)[inner].swapaxes(0, 1)

@@ -1,11 +1,11 @@
-"""A huge TIFF from file to OME-Zarr: peak memory, time, and kills at random moments.
+"""Measures peak memory and time of a huge TIFF, from file to OME-Zarr, and kills runs on the way.
 
     python benchmarks/huge_image.py FOLDER [--size 20000] [--layout flat|tiled] [--kills 5]
 
-Everything but the network runs: an identity restorer takes its place. Child processes: one runs
-without interruption; the others are killed with SIGKILL at random moments, each going on where the
-one before was killed, and the last completes the result. The two results must have the same files
-with the same bytes. FOLDER takes about three times the size of the image, and is left as it was.
+An identity restorer takes the place of the network. One child process runs without interruption.
+Others are killed with SIGKILL at random moments; each continues where the one before was killed,
+and the last one completes the result. Both results must have the same files with the same bytes.
+FOLDER needs about three times the size of the image. Everything is deleted at the end.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def write_tiff(path: Path, size: int, *, tiled: bool) -> None:
-    """Write smooth shapes and noise, with a camera offset of 100, strip by strip."""
+    """Write smooth shapes with noise and a camera offset of 100, strip by strip."""
     import tifffile
 
     side = 256
@@ -97,7 +97,7 @@ def write_tiff(path: Path, size: int, *, tiled: bool) -> None:
 
 
 def work(source: str, result: str) -> None:
-    """Deblur in this process and print what it took."""
+    """Deblur in this process; print time and peak memory."""
     start = time.perf_counter()
     from napari_swintormer import deblur_file
     from napari_swintormer.models.restorer import IdentityRestorer
@@ -116,8 +116,8 @@ def work(source: str, result: str) -> None:
 
 
 def peak_memory() -> float:
-    """Largest resident memory of this process so far, in bytes."""
-    try:  # unlike ru_maxrss, this does not count what the parent had before the exec
+    """Read the largest resident memory of this process so far, in bytes."""
+    try:  # unlike ru_maxrss, this does not include the parent's memory before the exec
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return 1024 * float(status.split("VmHWM:")[1].split()[0])
     except OSError:
@@ -140,7 +140,7 @@ def run(source: Path, result: Path) -> dict[str, float]:
 
 
 def kill_after(source: Path, result: Path, moment: float) -> int:
-    """Start or resume a run, kill it after so many chunks and a part of one, and count these."""
+    """Start or resume a run, kill it during chunk `moment`, and count the finished chunks."""
     journal = partial_folder(result) / "journal.txt"
     worker = start_worker(source, result)
     while worker.poll() is None:
@@ -155,7 +155,7 @@ def kill_after(source: Path, result: Path, moment: float) -> int:
 
 
 def count_chunks(journal: Path) -> int:
-    """Count the chunks that a journal knows as finished."""
+    """Count the finished chunks of a journal."""
     return journal.read_text().count("\nchunk ") if journal.exists() else 0
 
 

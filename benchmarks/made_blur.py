@@ -1,10 +1,10 @@
-"""Made blur beside real blur: sheets to look at, and three statistics to compare.
+"""Compares the blur that training makes with the blur of real pairs.
 
     python benchmarks/made_blur.py --photo DIR --microscopy DIR --pairs CSV --out FOLDER
 
-For every degradation that training draws, and every set of real pairs: `SET.png` shows sharp and
-blurred patches in linear intensity with their spectra, `statistics.md` says how wide edges are,
-what is left of the power spectrum, and how strong the noise is.
+For every kind of degradation and every set of real pairs, ``SET.png`` shows sharp and blurred
+patches with their spectra, in linear intensity. ``statistics.md`` gives the width of edges, the
+power that is left in bands of frequencies, and the noise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, required=True)
     parser.add_argument("--microscopy", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--patches", type=int, default=60, help="of every degradation")
+    parser.add_argument("--patches", type=int, default=60, help="patches of every degradation")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def made(options: argparse.Namespace) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
-    """Pairs (blurred, sharp) of patches ``(C, SIDE, SIDE)`` as training makes them."""
+    """Draw pairs (blurred, sharp) of patches ``(C, SIDE, SIDE)`` as in training."""
     convention, sets = IntensityConvention(), {}
     for folder, kind in ((options.photo, "photo"), (options.microscopy, "microscopy")):
         listed = list_pairs([folder], kinds=[kind])[0]
@@ -73,7 +73,7 @@ def made(options: argparse.Namespace) -> dict[str, list[tuple[np.ndarray, np.nda
 
 
 def real(table: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
-    """The most detailed patches of real pairs, in the range of the sharp half."""
+    """Cut out the most detailed patches of real pairs, in the range of the sharp image."""
     sets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for name, _, image, reference in real_pairs(table):
         low, high = np.percentile(reference, (0.1, 99.9))
@@ -92,7 +92,7 @@ def real(table: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
 
 
 def sheet(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Image.Image:
-    """A row for each of some pairs: sharp, blurred, and the logarithms of their spectra."""
+    """Draw a row for each of some pairs: sharp, blurred, and the logarithms of their spectra."""
     rows = []
     for blurred, sharp in pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]:
         low, high = np.percentile(sharp, (0.1, 99.9))
@@ -109,7 +109,7 @@ def sheet(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Image.Image:
 
 
 def statistics(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[str]:
-    """Edge widths, share of the power left in each band (median), noise (median)."""
+    """Give edge widths, median share of the power left in each band, and median noise."""
     widths = np.concatenate([edge_widths(b.mean(axis=0)) for b, _ in pairs])
     left = np.median([power(b) / power(s) for b, s in pairs], axis=0)
     noise = np.nanmedian([noise_levels(b[len(b) // 2]) for b, _ in pairs], axis=0)
@@ -118,21 +118,21 @@ def statistics(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[str]:
 
 
 def spectrum(image: np.ndarray) -> np.ndarray:
-    """Power of ``(C, Y, X)`` under a Hann window, mean over the channels."""
+    """Compute the power of ``(C, Y, X)`` under a Hann window, for the mean of the channels."""
     grey = image.mean(axis=0)
     window = np.outer(np.hanning(grey.shape[0]), np.hanning(grey.shape[1]))
     return np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
 
 
 def power(image: np.ndarray) -> np.ndarray:
-    """Mean power in each of `BANDS`."""
+    """Compute the mean power in each band of `BANDS`."""
     y, x = (np.fft.fftfreq(n) for n in image.shape[1:])
     radius, powers = np.hypot(y[:, None], x), spectrum(image)
     return np.array([powers[(radius >= a) & (radius < b)].mean() for a, b in BANDS])
 
 
 def edge_widths(grey: np.ndarray) -> np.ndarray:
-    """Height of the strongest edges over their slope, in pixels: the width of a linear ramp."""
+    """Divide the height of the strongest edges by their slope: the width of a ramp, in pixels."""
     smooth = ndimage.gaussian_filter(grey, 0.7)
     slope = np.hypot(*np.gradient(smooth))
     strongest = (slope == ndimage.maximum_filter(slope, 9)) & (slope > np.percentile(slope, 90))
@@ -141,7 +141,7 @@ def edge_widths(grey: np.ndarray) -> np.ndarray:
 
 
 def noise_levels(channel: np.ndarray) -> list[float]:
-    """Standard deviation in the dark and in the light, from the diagonal details of pixels."""
+    """Estimate the noise in dark and in light regions from the diagonal details of pixels."""
     parts = channel[::2, ::2], channel[1::2, ::2], channel[::2, 1::2], channel[1::2, 1::2]
     details = (parts[0] - parts[1] - parts[2] + parts[3]) / 2
     mean = sum(parts) / 4

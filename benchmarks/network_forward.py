@@ -1,11 +1,10 @@
-"""How much faster the network is than a plain transcription of the published attention.
-
-Both run the same weights in the same process, turn by turn, so that whatever else the machine does
-slows both; the ratio is taken turn by turn and its median is reported. The transcription computes
-what the paper writes down and nothing more: NCHW tensors, softmax over explicit matrices, shift
-mask and position bias made again in every call.
+"""Measures how much faster the network is than a plain transcription of the paper.
 
     python benchmarks/network_forward.py [--size 256] [--runs 7] [--model paper|small] [--json FILE]
+
+Both run the same weights in the same process, in turns, so that other programs slow both alike. The
+ratio is the median over the turns. The transcription does what the paper writes down: NCHW tensors,
+softmax over explicit matrices, shift mask and position bias made again in every call.
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from napari_swintormer.evaluation.benchmark.timing import ratio, turn_by_turn
 from napari_swintormer.evaluation.benchmark.transcription import Transcription
 from napari_swintormer.models.network.network_settings import SwintormerSettings
 from napari_swintormer.models.network.swintormer import Swintormer
@@ -29,17 +29,11 @@ MODELS = NETWORKS | {"paper": SwintormerSettings(views=2)}
 
 
 def randomised(settings: SwintormerSettings) -> Swintormer:
-    """Return a network whose every part matters to the output, ready for inference."""
+    """Make a network whose parts all change the output, ready for inference."""
     torch.manual_seed(0)
     network = Swintormer(settings).eval()
     torch.nn.init.trunc_normal_(network.output.weight, std=0.05)
     return network
-
-
-def seconds(forward, x: Tensor) -> float:
-    start = time.perf_counter()
-    forward(x)
-    return time.perf_counter() - start
 
 
 @torch.inference_mode()
@@ -65,11 +59,9 @@ def main() -> None:
         expected = transcription(x)
     change = (expected - x[:, : settings.channels]).std()
     variants = {"transcription": transcription, "fp32": network, "bf16": bf16}
-    times: dict[str, list[float]] = {name: [] for name in variants}
     errors = {name: float((v(x) - expected).std() / change) for name, v in variants.items()}
-    for _ in range(options.runs):
-        for name, variant in variants.items():
-            times[name].append(seconds(variant, x))
+    works = {name: partial(variant, x) for name, variant in variants.items()}
+    times = turn_by_turn(works, options.runs)
 
     report = {
         "model": options.model,
@@ -82,9 +74,7 @@ def main() -> None:
         "variants": {
             name: {
                 "milliseconds": 1e3 * statistics.median(taken),
-                "faster": statistics.median(
-                    plain / mine for plain, mine in zip(times["transcription"], taken, strict=True)
-                ),
+                "faster": ratio(times["transcription"], taken),
                 "relative_error": errors[name],
             }
             for name, taken in times.items()

@@ -1,11 +1,11 @@
-"""What a prior brings and what it costs: without it, in more and more steps, and a wrong one.
+"""Measures what a prior brings and costs: without it, in several steps, and with a wrong prior.
 
     python benchmarks/prior_ablation.py folders=benchmark microscopy=pairs.csv --out FOLDER \
-        --model joint.safetensors --baseline equal.safetensors
+        --model swintormer-prior [--baseline without.safetensors]
 
-An evaluation as `swintormer evaluate` makes it, and one table of all sets, `ablation.md`. The
-baseline is the same network trained equally long without prior. The "wrong" prior is that of the
-tile upside down: if it does no harm, the network does not look at its prior.
+Writes the report of an evaluation, and one table of all sets, ``ablation.md``. The baseline is the
+same network, trained equally long without a prior. The wrong prior is that of the tile upside down:
+if it does no harm, the network ignores its prior.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.rows import Row
 
 
-TILE = 512  # pixels, as of the shipped models
+TILE = 512  # pixels, the tiles of the shipped models
 WRONG = "wrong prior"
 
 
@@ -48,7 +48,7 @@ class WrongPrior(Restorer):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", nargs="+", help="PROTOCOL=PATH, as of swintormer evaluate")
+    parser.add_argument("data", nargs="+", help="PROTOCOL=PATH, as in swintormer evaluate")
     parser.add_argument("--model", required=True, help="model with a prior")
     parser.add_argument("--baseline", help="the same network trained equally long without prior")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
@@ -60,7 +60,7 @@ def main() -> None:
 
     settings = DeblurSettings(device=options.device, precision=options.precision)
     off = PriorUse(source="off")
-    # label → the method's name, and what its cost is counted with
+    # label: the name of the method, and the prior that its cost is counted with
     variants = {"network alone": (options.baseline, off)} if options.baseline else {}
     variants["prior off"] = (f"{options.model}:prior=off", off)
     for steps in options.steps:
@@ -93,9 +93,10 @@ def main() -> None:
 
 
 def table(rows: Sequence[Row], labels: Mapping[str, str], macs: Mapping[str, int]) -> str:
-    """Mean gains in PSNR (dB) and SSIM over the blurred images of each set, and the cost.
+    """Make a table of the mean gains in PSNR (dB) and SSIM of each set, and of the cost.
 
-    `labels` are those of the methods, `macs` multiply-accumulates of a tile by label.
+    `labels` maps the names of methods to their columns; `macs` has the multiply-accumulates of a
+    tile for each column.
     """
     scores = {(row.set, row.image, row.method): row for row in rows}
     images: dict[str, set[str]] = {}
@@ -112,7 +113,7 @@ def table(rows: Sequence[Row], labels: Mapping[str, str], macs: Mapping[str, int
         psnr, ssim = (restored - blurred).mean(axis=0)
         return f"{psnr:+.2f}, {ssim:+.4f}"
 
-    # a sharp image given as blurred has no finite PSNR to gain over
+    # the gain over a sharp image is not finite
     judged = [name for name in images if not name.startswith(("sharp-", "blank"))]
     lines = [
         [name, str(len(images[name])), *(gains(name, method) for method in labels)]

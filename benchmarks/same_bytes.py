@@ -1,7 +1,7 @@
-"""Deblur the bundled images and ten odd inputs with every shipped model, and note the bytes.
+"""Deblurs the bundled images and ten odd inputs with every shipped model, and notes the bytes.
 
 Writes one line per input and model: the SHA-256 of the result. Run it before and after a change
-that must not touch a pixel, on the same computer, and compare::
+that must not change any pixel, on the same computer, and compare::
 
     python benchmarks/same_bytes.py before.json
     python benchmarks/same_bytes.py after.json --against before.json

@@ -1,11 +1,10 @@
-"""A plane of 100 000 x 100 000 pixels against one of 16 megapixels: peak memory and time.
+"""Measures memory and time for a plane of 100 000 x 100 000 pixels against one of 16 megapixels.
 
     python benchmarks/sparse_image.py FOLDER [--size 100000] [--repeats 3]
 
-The large image is a sparse Zarr array of uint8. A run of all of it is planned, and goes on with a
-journal that claims every chunk but those of the first row and of a corner below, so that these are
-restored for real, with everything but the network: an identity restorer takes its place. The small
-image is restored whole. Child processes take turns; the time is that of the run itself, per
+The large image is a sparse Zarr array of uint8. A run over all of it is planned. Its journal
+claims every chunk except the first row and a corner below, so only these are restored, by an
+identity restorer. The small image is restored whole. Child processes take turns. The time is per
 megapixel of tiles, because the tiles of a single row overlap the rows beside it.
 """
 
@@ -61,13 +60,13 @@ def main() -> None:
 
 
 def wanted(rows: int, columns: int) -> set[tuple[int, int]]:
-    """Chunks that are restored: the first row, and the lower left corner."""
+    """List the chunks that are restored: the first row, and the lower left corner."""
     corner = {(rows - 1 - i, j) for i in range(min(CORNER, rows)) for j in range(CORNER)}
     return {(0, column) for column in range(columns)} | corner
 
 
 def write_zarr(path: Path, side: int) -> None:
-    """Write shapes and noise where they are restored, and all over a small image."""
+    """Write shapes with noise: in a large image only where it is restored."""
     import zarr
 
     rng = np.random.default_rng(0)
@@ -84,7 +83,7 @@ def write_zarr(path: Path, side: int) -> None:
 
 
 def work(source: Path, result: Path) -> None:
-    """Restore in this process and print what it took."""
+    """Restore in this process; print time and peak memory."""
     from napari_swintormer.events import ChunkFinished, Progress
     from napari_swintormer.imaging.formats.reading import open_image
     from napari_swintormer.imaging.store.result import ResultStore
@@ -122,7 +121,7 @@ def work(source: Path, result: Path) -> None:
 
 
 class Partly:
-    """The journal of a run of which most is left out."""
+    """A journal that claims the chunks that are left out."""
 
     batch_size = 1
 
@@ -141,9 +140,9 @@ def run(source: Path, result: Path) -> dict[str, float]:
 
 
 def report(side: int, runs: list[dict[str, float]]) -> tuple[float, float]:
-    """Print the figures of equal runs; return milliseconds per megapixel of tiles, and of CPU.
+    """Print the figures of equal runs; return milliseconds per megapixel, by clock and by CPU.
 
-    The CPU time is what counts where other programs have a part of the cores.
+    If other programs share the cores, the CPU time tells more.
     """
     megapixels = runs[0]["tiles"] * TILE_SIZE**2 / 1e6
     times, cpu_times = (

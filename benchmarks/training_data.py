@@ -1,13 +1,13 @@
-"""Training: how long a step waits for its patches, and the memory of training on huge pairs.
+"""Measures how long training waits for its patches, and its memory on huge pairs.
 
     python benchmarks/training_data.py FOLDER [--steps 30] [--size 20000] [--networks small paper]
         [--batch-size 8] [--patch-size 256]
 
-The wait: the loop of the training with its own sampler and its own step, on pairs of 2048 x 2048
-pixels, 16 bit, registered between pixels, in TIFF files; the time spent waiting for the next batch
-is taken as a share of all, after five steps that fill the cache. The memory: `train` as users call
-it, on two pairs of SIZE x SIZE pixels, in a process of its own whose peak is asked for at its end.
-FOLDER takes four images of that size (800 MB each) and is left as it was.
+The wait: the training's own sampler and step run on pairs of 2048 x 2048 pixels, 16 bit, in TIFF
+files; the time of waiting for the next batch is a share of all, after five steps that fill the
+cache. The memory: `train` runs on two pairs of SIZE x SIZE pixels in a process of its own, which
+prints its peak. FOLDER needs room for four images of that size (800 MB each). Everything is deleted
+at the end.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def write_pairs(folder: Path, count: int, size: int) -> None:
-    """Write pairs of shapes with fine structure, the blurred one a mean of 4 x 4 of its pixels."""
+    """Write pairs of shapes with fine structure; the blurred ones average 4 x 4 pixels of it."""
     import tifffile
     from scipy.ndimage import uniform_filter
 
@@ -86,7 +86,7 @@ def write_pairs(folder: Path, count: int, size: int) -> None:
 
 
 def measure_wait(folder: Path, name: str, options: argparse.Namespace) -> None:
-    """Print which share of the training steps goes by waiting for patches."""
+    """Print the share of the training time that is spent waiting for patches."""
     import dataclasses
 
     import torch
@@ -172,7 +172,7 @@ def measure_memory(folder: Path, size: int) -> None:
 
 
 def train_on(folder: Path) -> None:
-    """Train the small network in this process and print what it took."""
+    """Train the small network in this process; print time and peak memory."""
     start = time.perf_counter()
     from huge_image import peak_memory
 

@@ -1,12 +1,11 @@
-"""What restoring at half and quarter size brings for wide blur.
+"""Measures what restoring at half and a quarter of the size gains for wide blur.
 
     python benchmarks/wide_blur.py --photo DIR --microscopy DIR --pairs CSV --out FOLDER
 
-A network that knows blur circles of some ten pixels sees a wide circle as a moderate one in an
-image of half the size. An evaluation as `swintormer evaluate` makes it, of a model at full size, at
-`scale=2` and `scale=4`, and from coarse to fine: at half the size, and then what that made at full
-size. The images are real pairs and sharp images that are blurred here by disks of known radius,
-into `FOLDER/sets`.
+In an image of half the size, a wide blur circle is a moderate one. This evaluates a model at full
+size, with `scale=2` and `scale=4`, and from coarse to fine (first at half the size, then the result
+at full size). The images are real pairs, and sharp images that disks of known radius blur here, in
+``FOLDER/sets``.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ NOISE = 0.003
 
 @dataclass(frozen=True)
 class CoarseToFine:
-    """Restores with one method what another has made."""
+    """Restores the result of one method with another."""
 
     name: str
     coarse: Method
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--microscopy", type=Path)
     parser.add_argument("--pairs", type=Path)
-    parser.add_argument("--images", type=int, default=3, help="of every folder, evenly spaced")
+    parser.add_argument("--images", type=int, default=3, help="of every folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of images and report")
     options = parser.parse_args()
 
@@ -87,7 +86,7 @@ def main() -> None:
 
 
 def save(folder: Path, pair: synthetic.SyntheticPair) -> None:
-    """Write a pair into the folders of a set; an image that is there already stays as it is."""
+    """Write a pair into the folders of a set; existing files stay."""
     for name, image in (("blurred", pair.blurred), ("sharp", pair.sharp)):
         file = folder / name / f"{pair.name}.tif"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +97,7 @@ def save(folder: Path, pair: synthetic.SyntheticPair) -> None:
 def blurred_by_disk(
     folder: Path, kind: ImageKind, radius: float, images: int
 ) -> Iterator[synthetic.SyntheticPair]:
-    """Blur some images of a folder by a disk of `radius` pixels, the same at every call."""
+    """Blur some images of a folder with a disk of `radius` pixels, the same in every run."""
     for pair in list(synthetic.blurred_pairs(folder, kind))[:: max(1, 24 // images)]:
         rng = np.random.default_rng([synthetic.SEED, zlib.crc32(pair.name.encode())])
         gamma = synthetic.GAMMA if kind == "photo" else 1.0
