@@ -20,6 +20,7 @@ def models(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from napari_swintormer.models.catalogue import list_models
@@ -27,10 +28,11 @@ def models(ctx: typer.Context) -> None:
     table = Table("name", "source", "title", "tiles", box=None, pad_edge=False)
     for info in list_models():
         if info.card is None:
-            table.add_row(info.name, info.source, f"[red]cannot be used:[/] {info.problem}")
+            problem = f"[red]cannot be used:[/] {escape(info.problem or '')}"
+            table.add_row(info.name, info.source, problem)
         else:
             tiles = f"{info.card.tile_size}, overlap {info.card.overlap}"
-            table.add_row(info.name, info.source, info.card.title, tiles)
+            table.add_row(info.name, info.source, escape(info.card.title), tiles)
     Console().print(table)
     typer.echo(f"\nOwn models: {models_folder()}")
 
