@@ -1,11 +1,12 @@
+# ruff: noqa: RUF009 (`option` makes a field)
 """The options of a deblurring: each one is spelled here, and nowhere else."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from napari_swintormer.settings.options import about
+from napari_swintormer.settings.options import option
 
 DEFAULT_MODEL = "swintormer-small"
 """Model for the case that there is no image to choose one for."""
@@ -31,178 +32,144 @@ Preset = Literal["fast", "balanced", "best"]
 class DeblurSettings:
     """How an image is deblurred; None leaves an option to the model, the device or the image."""
 
-    model: str | None = field(
-        default=None,
-        metadata=about(
-            "Name of a model, or path of a weights file.",
-            "The default is the built-in model that gains most on this kind of image.",
-            flags=("--model", "-m"),
-            label="Model",
-        ),
+    model: str | None = option(
+        None,
+        "Name of a model, or path of a weights file.",
+        "The default is the built-in model that gains most on this kind of image.",
+        flags=("--model", "-m"),
+        label="Model",
     )
-    axes: str | None = field(
-        default=None,
-        metadata=about(
-            "Axes of the image: one letter of TCZYXS for each dimension.",
-            "Y and X lie in the plane, Z is depth, T is time, C are channels and S the colours "
-            "of one pixel. The default is what the file says, or a guess from the shape.",
-            label="Axes",
-        ),
+    axes: str | None = option(
+        None,
+        "Axes of the image: one letter of TCZYXS for each dimension.",
+        "Y and X lie in the plane, Z is depth, T is time, C are channels and S the colours of "
+        "one pixel. The default is what the file says, or a guess from the shape.",
+        label="Axes",
     )
-    planes: str | None = field(
-        default=None,
-        metadata=about(
-            "Planes to deblur, such as Z=2:5; the default is all planes.",
-            "The result holds these planes only. Each plane gets the same result as in a run "
-            "over the whole stack.",
-            label="Planes",
-        ),
+    planes: str | None = option(
+        None,
+        "Planes to deblur, such as Z=2:5; the default is all planes.",
+        "The result holds these planes only. Each plane gets the same result as in a run over "
+        "the whole stack.",
+        label="Planes",
     )
-    preset: Preset | None = field(
-        default=None,
-        metadata=about(
-            "fast, balanced or best: sets overlap, steps and samples where they are not given.",
-            "Balanced takes the values of the model. Fast takes half of the model's overlap and "
-            "a quarter of its prior's steps. Best takes the overlap of the paper, 57 % of the "
-            "tile, and the mean of four samples.",
-            label="Preset",
-            choices={"fast": "Fast", "balanced": "Balanced", "best": "Best"},
-        ),
+    preset: Preset | None = option(
+        None,
+        "fast, balanced or best: sets overlap, steps and samples where they are not given.",
+        "Balanced takes the values of the model. Fast takes half of the model's overlap and a "
+        "quarter of its prior's steps. Best takes the overlap of the paper, 57 % of the tile, "
+        "and the mean of four samples.",
+        label="Preset",
+        choices={"fast": "Fast", "balanced": "Balanced", "best": "Best"},
     )
-    tile_size: int | None = field(
-        default=None,
-        metadata=about(
-            "Side of the square tiles that go through the network, in pixels.",
-            "The default is the model's; it works best on the size that it was trained on. With "
-            "scale, these are pixels of the smaller image.",
-            label="Tile size",
-            low=1,
-            high=TILE_SIZE_MAX,
-        ),
+    tile_size: int | None = option(
+        None,
+        "Side of the square tiles that go through the network, in pixels.",
+        "The default is the model's; it works best on the size that it was trained on. With "
+        "scale, these are pixels of the smaller image.",
+        label="Tile size",
+        low=1,
+        high=TILE_SIZE_MAX,
     )
-    overlap: int | None = field(
-        default=None,
-        metadata=about(
-            "Overlap of neighbouring tiles, in pixels.",
-            "More overlap takes longer and averages more results at each pixel. The default is "
-            "the model's; the paper's best is 292 for tiles of 512.",
-            label="Overlap",
-            low=0,
-            high=TILE_SIZE_MAX,
-        ),
+    overlap: int | None = option(
+        None,
+        "Overlap of neighbouring tiles, in pixels.",
+        "More overlap takes longer and averages more results at each pixel. The default is the "
+        "model's; the paper's best is 292 for tiles of 512.",
+        label="Overlap",
+        low=0,
+        high=TILE_SIZE_MAX,
     )
-    blend: Blend | None = field(
-        default=None,
-        metadata=about(
-            "Weights where tiles overlap: smooth or uniform.",
-            "Smooth weights fall towards the border of a tile. Uniform weights give the plain "
-            "mean of the paper. The default is the model's.",
-            label="Blending",
-            choices={"smooth": "Smooth", "uniform": "Uniform mean"},
-        ),
+    blend: Blend | None = option(
+        None,
+        "Weights where tiles overlap: smooth or uniform.",
+        "Smooth weights fall towards the border of a tile. Uniform weights give the plain mean "
+        "of the paper. The default is the model's.",
+        label="Blending",
+        choices={"smooth": "Smooth", "uniform": "Uniform mean"},
     )
-    batch_size: int | None = field(
-        default=None,
-        metadata=about(
-            "Number of tiles that go through the network at once.",
-            "More tiles are faster on a GPU and need more memory. The default suits the device.",
-            label="Batch size",
-            low=1,
-        ),
+    batch_size: int | None = option(
+        None,
+        "Number of tiles that go through the network at once.",
+        "More tiles are faster on a GPU and need more memory. The default suits the device.",
+        label="Batch size",
+        low=1,
     )
-    device: Device = field(
-        default="auto",
-        metadata=about(
-            "Device of the network: auto, cpu, cuda, cuda:1 or mps; several GPUs as cuda:0,cuda:1.",
-            "auto takes an NVIDIA GPU if there is one, else an Apple GPU, else the CPU.",
-            label="Device",
-            choices={"auto": "Automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"},
-        ),
+    device: Device = option(
+        "auto",
+        "Device of the network: auto, cpu, cuda, cuda:1 or mps; several GPUs as cuda:0,cuda:1.",
+        "auto takes an NVIDIA GPU if there is one, else an Apple GPU, else the CPU.",
+        label="Device",
+        choices={"auto": "Automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"},
     )
-    precision: Precision = field(
-        default="auto",
-        metadata=about(
-            "Precision of the network: auto, fp32, tf32, bf16 or fp16.",
-            "auto takes the fastest that the device computes well. tf32 is fp32 with rounded "
-            "factors in products, which is several times as fast on NVIDIA GPUs.",
-            label="Precision",
-            choices={
-                "auto": "Automatic",
-                "fp32": "32-bit float",
-                "tf32": "TF32 (NVIDIA GPU)",
-                "bf16": "bfloat16",
-                "fp16": "16-bit float",
-            },
-        ),
+    precision: Precision = option(
+        "auto",
+        "Precision of the network: auto, fp32, tf32, bf16 or fp16.",
+        "auto takes the fastest that the device computes well. tf32 is fp32 with rounded factors "
+        "in products, which is several times as fast on NVIDIA GPUs.",
+        label="Precision",
+        choices={
+            "auto": "Automatic",
+            "fp32": "32-bit float",
+            "tf32": "TF32 (NVIDIA GPU)",
+            "bf16": "bfloat16",
+            "fp16": "16-bit float",
+        },
     )
-    seed: int = field(
-        default=0,
-        metadata=about(
-            "Seed of the sampled prior.",
-            "It is not negative. The same seed gives the same result.",
-            label="Seed",
-            low=0,
-            high=2**31 - 1,
-        ),
+    seed: int = option(
+        0,
+        "Seed of the sampled prior.",
+        "It is not negative. The same seed gives the same result.",
+        label="Seed",
+        low=0,
+        high=2**31 - 1,
     )
-    num_inference_steps: int | None = field(
-        default=None,
-        metadata=about(
-            "Number of steps in which the model's prior is sampled.",
-            "More steps take longer. The default is the model's, which suits it best; the "
-            "paper's prior gets better with more.",
-            label="Steps",
-            low=1,
-        ),
+    num_inference_steps: int | None = option(
+        None,
+        "Number of steps in which the model's prior is sampled.",
+        "More steps take longer. The default is the model's, which suits it best; the paper's "
+        "prior gets better with more.",
+        label="Steps",
+        low=1,
     )
-    samples: int | None = field(
-        default=None,
-        metadata=about(
-            "Number of priors to sample; the result is the mean over them.",
-            "The time grows with the number. The default is 1, and 4 with uncertainty.",
-            label="Samples",
-            low=1,
-            high=SAMPLES_MAX,
-        ),
+    samples: int | None = option(
+        None,
+        "Number of priors to sample; the result is the mean over them.",
+        "The time grows with the number. The default is 1, and 4 with uncertainty.",
+        label="Samples",
+        low=1,
+        high=SAMPLES_MAX,
     )
-    uncertainty: bool = field(
-        default=False,
-        metadata=about(
-            "Also give the standard deviation of the samples at every pixel.",
-            "It is high where the model made details up. It needs 2 samples or more. A file of "
-            "it is called NAME-deviation.",
-            label="Uncertainty",
-        ),
+    uncertainty: bool = option(
+        False,
+        "Also give the standard deviation of the samples at every pixel.",
+        "It is high where the model made details up. It needs 2 samples or more. A file of it is "
+        "called NAME-deviation.",
+        label="Uncertainty",
     )
-    prior: str | None = field(
-        default=None,
-        metadata=about(
-            "off restores without the model's prior; else where the paper's prior is stored.",
-            "Off is quicker. The paper's prior is stored under an id on the Hugging Face hub, in "
-            "a folder or in a .ckpt file. The default is what the model says.",
-            label="Prior",
-        ),
+    prior: str | None = option(
+        None,
+        "off restores without the model's prior; else where the paper's prior is stored.",
+        "Off is quicker. The paper's prior is stored under an id on the Hugging Face hub, in a "
+        "folder or in a .ckpt file. The default is what the model says.",
+        label="Prior",
     )
-    strength: float = field(
-        default=1.0,
-        metadata=about(
-            f"Factor on the change that the model makes, from 0 to {STRENGTH_MAX:g}.",
-            "0 leaves the image as it is, and 1 is the result of the model. More helps where the "
-            "result is still soft.",
-            label="Strength",
-            low=0.0,
-            high=STRENGTH_MAX,
-        ),
+    strength: float = option(
+        1.0,
+        f"Factor on the change that the model makes, from 0 to {STRENGTH_MAX:g}.",
+        "0 leaves the image as it is, and 1 is the result of the model. More helps where the "
+        "result is still soft.",
+        label="Strength",
+        low=0.0,
+        high=STRENGTH_MAX,
     )
-    scale: int = field(
-        default=1,
-        metadata=about(
-            "Restore at 1/scale of the size, for wide blur: 1, 2 or 4.",
-            "This is for blur that is too wide for the model at full size. Finer detail stays as "
-            "it is.",
-            label="Scale",
-            choices={1: "Full size", 2: "Half size", 4: "Quarter size"},
-        ),
+    scale: int = option(
+        1,
+        "Restore at 1/scale of the size, for wide blur: 1, 2 or 4.",
+        "This is for blur that is too wide for the model at full size. Finer detail stays as it "
+        "is.",
+        label="Scale",
+        choices={1: "Full size", 2: "Half size", 4: "Quarter size"},
     )
 
 

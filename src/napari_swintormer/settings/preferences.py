@@ -1,10 +1,11 @@
+# ruff: noqa: RUF009 (`option` makes a field)
 """Preferences of the user for one computer, and the folders of this package."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, get_args
@@ -18,7 +19,7 @@ from napari_swintormer.settings.deblur_settings import (
     Device,
     Precision,
 )
-from napari_swintormer.settings.options import about, options_of
+from napari_swintormer.settings.options import option, options_of
 
 MEMORY_SHARES = (0.1, 0.95)
 _DEBLUR = options_of(DeblurSettings)
@@ -28,51 +29,41 @@ _DEBLUR = options_of(DeblurSettings)
 class Preferences:
     """What a user sets once for a computer; the API does not read it."""
 
-    model: str = field(
-        default=AUTOMATIC_MODEL,
-        metadata=about(
-            "Model that the Deblur panel and the command line use by default.",
-            "auto chooses a built-in model for each image: 8-bit RGB may be a photo or a "
-            "micrograph, and any other image is taken for a micrograph.",
-            label="Model",
-        ),
+    model: str = option(
+        AUTOMATIC_MODEL,
+        "Model that the Deblur panel and the command line use by default.",
+        "auto chooses a built-in model for each image: 8-bit RGB may be a photo or a micrograph, "
+        "and any other image is taken for a micrograph.",
+        label="Model",
     )
-    device: Device = field(
-        default="auto",
-        metadata=about(
-            "Device that is used where the device is automatic: auto, cpu, cuda, cuda:1 or mps.",
-            _DEBLUR["device"].details,
-            label="Device",
-            choices=_DEBLUR["device"].choices,
-        ),
+    device: Device = option(
+        "auto",
+        "Device that is used where the device is automatic: auto, cpu, cuda, cuda:1 or mps.",
+        _DEBLUR["device"].details,
+        label="Device",
+        choices=_DEBLUR["device"].choices,
     )
-    precision: Precision = field(
-        default="auto",
-        metadata=about(
-            "Precision that is used where the precision is automatic.",
-            _DEBLUR["precision"].details,
-            label="Precision",
-            choices=_DEBLUR["precision"].choices,
-        ),
+    precision: Precision = option(
+        "auto",
+        "Precision that is used where the precision is automatic.",
+        _DEBLUR["precision"].details,
+        label="Precision",
+        choices=_DEBLUR["precision"].choices,
     )
-    memory_share: float = field(
-        default=0.85,
-        metadata=about(
-            "Share of the GPU's free memory that a run may use, from 0.1 to 0.95.",
-            "A smaller share leaves more memory to other programs.",
-            label="Share of GPU memory",
-            low=MEMORY_SHARES[0],
-            high=MEMORY_SHARES[1],
-        ),
+    memory_share: float = option(
+        0.85,
+        "Share of the GPU's free memory that a run may use, from 0.1 to 0.95.",
+        "A smaller share leaves more memory to other programs.",
+        label="Share of GPU memory",
+        low=MEMORY_SHARES[0],
+        high=MEMORY_SHARES[1],
     )
-    cache_folder: str = field(
-        default="",
-        metadata=about(
-            "Folder for large results and for overviews of large files.",
-            "A large result is stored there until its layer is removed. Empty means the usual "
-            "cache folder of this computer.",
-            label="Cache folder",
-        ),
+    cache_folder: str = option(
+        "",
+        "Folder for large results and for overviews of large files.",
+        "A large result is stored there until its layer is removed. Empty means the usual cache "
+        "folder of this computer.",
+        label="Cache folder",
     )
 
 
