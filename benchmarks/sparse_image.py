@@ -88,7 +88,7 @@ def work(source: Path, result: Path) -> None:
     from napari_swintormer.imaging.formats.reading import open_image
     from napari_swintormer.imaging.store.result import ResultStore
     from napari_swintormer.models.restorer import IdentityRestorer
-    from napari_swintormer.runs.job import prepare
+    from napari_swintormer.runs.planning import prepare
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
     settings = DeblurSettings(tile_size=TILE_SIZE, overlap=OVERLAP, batch_size=1, device="cpu")

@@ -15,7 +15,7 @@ from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.writing import write_image
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.restorer import IdentityRestorer
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 

@@ -108,6 +108,7 @@ LIGHT = [
     "napari_swintormer",
     "napari_swintormer.cli",
     "napari_swintormer.runs.job",
+    "napari_swintormer.runs.planning",
     "napari_swintormer.models.catalogue",
     "napari_swintormer.sample",
     *(

@@ -19,7 +19,7 @@ from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.spans import format_planes, parse_planes
 from napari_swintormer.imaging.views import Part
 from napari_swintormer.models.files.weights import save_weights
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.grid import Region
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from napari_swintormer.runs.file import FileRun
-from napari_swintormer.runs.job import Job, prepare
+from napari_swintormer.runs.job import Job
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.options import documents_options
 from napari_swintormer.terminal import finish

@@ -33,7 +33,7 @@ from napari_swintormer.imaging.intensity import IntensityConvention, measure_ran
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.runs.file import FileRun
-from napari_swintormer.runs.job import Job, prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from napari_swintormer.runs.job import Job
 
 BATCH = 3
 

@@ -1,6 +1,7 @@
 """Remembered speeds: what a run leaves behind for the next plan."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from napari_swintormer.engine.remembered import (
     speed_key,
 )
 from napari_swintormer.events import Event, Progress
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import cache_folder
 from napari_swintormer.tiling.plan import make_plan
 
-KEY = speed_key("abc", "CPU", "bf16", 512, 1)
+CPU = DeblurSettings(device="CPU", precision="bf16", tile_size=512, batch_size=1)
+KEY = speed_key("abc", CPU)
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def folder() -> Path:
 def test_remember_and_recall(folder: Path) -> None:
     assert recall_speed(KEY) is None
     remember_speed(KEY, 1000)
-    remember_speed(speed_key("abc", "CPU", "fp32", 512, 1), 500)
+    remember_speed(speed_key("abc", replace(CPU, precision="fp32")), 500)
     remember_speed(KEY, 2000)
     assert recall_speed(KEY) == 2000
     assert [file.name for file in folder.iterdir()] == ["speeds.json"]

@@ -21,7 +21,7 @@ from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.events import ChunkFinished, Notice, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from napari_swintormer.events import Notice, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.prior.noise import TileOrigin
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.grid import Region
 

@@ -27,7 +27,7 @@ from napari_swintormer.models.catalogue import (
     rename_model,
 )
 from napari_swintormer.models.files.weights import file_sha256
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import models_folder
 

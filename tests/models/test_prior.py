@@ -31,7 +31,7 @@ from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, 
 from napari_swintormer.models.prior.sampling import SamplingPlan, sample
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.stepwise import run_to_end
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.training.train_presets import NETWORKS
 

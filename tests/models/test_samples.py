@@ -24,7 +24,7 @@ from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.models.scaled import ScaledRestorer
 from napari_swintormer.runs.file import FileRun
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 FP32 = {"precision": "fp32", "device": "cpu"}

@@ -19,7 +19,7 @@ import napari_swintormer
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 
 pytestmark = pytest.mark.gui
 PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_swintormer.events import Event
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
     from napari_swintormer.tiling.plan import Plan
 
 _KEEP = 200  # keys in a file; the oldest go first
@@ -47,19 +48,22 @@ def _load(name: str) -> dict[str, object]:
     return figures if isinstance(figures, dict) else {}
 
 
-def speed_key(model: str, device: str, precision: str, tile_size: int, batch_size: int) -> str:
+def speed_key(sha256: str, settings: DeblurSettings) -> str:
     """Name a combination that has one speed.
 
     Parameters
     ----------
-    model
-        SHA-256 of the weights, or another name that changes with them.
-    device, precision
-        Names as the user chose them, or as resolved; a plan and its run use the same ones.
-    tile_size, batch_size
-        Numbers of the plan.
+    sha256
+        SHA-256 of the weights; empty if they come from no file.
+    settings
+        With a tile size. Device and precision count as the user names them: what ``"auto"`` stands
+        for is only known once torch is loaded.
     """
-    return f"{model} {device} {precision} {tile_size} {batch_size}"
+    steps, scale = settings.num_inference_steps, settings.scale
+    model = sha256 + ("" if steps is None else f" prior {steps}")
+    model += f" at 1/{scale}" if scale > 1 else ""
+    batch_size = settings.batch_size or 0
+    return f"{model} {settings.device} {settings.precision} {settings.tile_size} {batch_size}"
 
 
 def recall_speed(key: str) -> float | None:

@@ -17,7 +17,7 @@ from napari_swintormer.imaging.formats.writing import (
     check_output,
 )
 from napari_swintormer.imaging.store.result import ResultStore
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.stores import FileStores, check_deviation, file_bytes
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class FileRun:
         from napari_swintormer.engine import cluster
         from napari_swintormer.imaging.formats.dask_file import as_dask
 
-        planes = job.see(*(as_dask(view, job.plan.grid.block_size) for view in views))
+        planes = job.planes_of(*(as_dask(view, job.plan.grid.block_size) for view in views))
         with cluster.connected(self.scheduler) as client:
             result, deviation = job.lazy(planes, cluster.gpu_resources(client))
             beside = None if deviation is None else (deviation, stores.deviation)

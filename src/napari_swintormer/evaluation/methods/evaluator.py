@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.imaging.intensity import IntensityRange, measure_ranges
-from napari_swintormer.runs.job import prepare
+from napari_swintormer.runs.planning import prepare
 
 if TYPE_CHECKING:
     from napari_swintormer.evaluation.data.pair_images import PairImages

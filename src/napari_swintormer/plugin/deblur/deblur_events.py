@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from napari_swintormer.engine.remembered import recall_speed, remember_speed
+from napari_swintormer.engine.remembered import recall_speed, remember_speed, speed_key
 from napari_swintormer.events import Event, Notice, Progress
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.plugin.layers.layer_result import LayerResult, make_result
-from napari_swintormer.runs.job import Job, planned_speed_key
+from napari_swintormer.runs.job import Job
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def keep_first_speed(job: Job, events: Generator[Event, None, T]) -> Generator[E
         result: T = end.value
         return result
     finally:
-        key = planned_speed_key(job.weights_sha256, job.settings)
+        key = speed_key(job.weights_sha256, job.settings)
         if last is not None and last.elapsed > 0 and recall_speed(key) is None:
             height, width = job.plan.grid.tile_shape
             remember_speed(key, last.done * job.plan.samples * height * width / last.elapsed)

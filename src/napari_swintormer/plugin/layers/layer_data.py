@@ -15,7 +15,8 @@ from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
 from napari_swintormer.imaging.image import unit_name
 from napari_swintormer.imaging.spans import format_planes
-from napari_swintormer.runs.job import Job, prepare
+from napari_swintormer.runs.job import Job
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _TRANSFORM = ("affine", "axis_labels", "rotate", "scale", "shear", "translate", "units")

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_swintormer.engine.remembered import recall_speed
+from napari_swintormer.engine.remembered import recall_speed, speed_key
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Event
 from napari_swintormer.imaging.formats.reading import open_image
@@ -22,7 +22,7 @@ from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.plugin.shared.pixmaps import pixmap_of
 from napari_swintormer.plugin.shared.style import form_layout, show_text, text_label
 from napari_swintormer.plugin.shared.work import Work
-from napari_swintormer.runs.job import planned_speed_key, prepare
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.sample import sample_images
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import with_preferences
@@ -151,7 +151,7 @@ def _speed(info: ModelInfo, card: ModelCard) -> str:
     prior = card.prior.num_inference_steps if card.prior is not None else None
     settings = with_preferences(DeblurSettings(tile_size=card.tile_size, num_inference_steps=prior))
     try:
-        rate = recall_speed(planned_speed_key(file_sha256(info.path), settings))
+        rate = recall_speed(speed_key(file_sha256(info.path), settings))
     except SwintormerError:  # the file was removed meanwhile
         rate = None
     if rate is None:

@@ -1,0 +1,149 @@
+"""From an image and settings to a planned run; imports no torch and reads no pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from napari_swintormer.engine.remembered import recall_speed, speed_key
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.imaging.axes import resolve_axes
+from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.models.catalogue import choose_model, describe_model, image_kinds
+from napari_swintormer.models.files.weights import file_sha256
+from napari_swintormer.models.prior.prior_settings import (
+    LDM_BYTES,
+    LDM_BYTES_PER_PIXEL,
+    LdmPriorSettings,
+)
+from napari_swintormer.runs.job import Job, view_planes
+from napari_swintormer.runs.presets import complete
+from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_swintormer.models.catalogue import ImageKind, ModelInfo
+    from napari_swintormer.models.files.card import ModelCard
+    from napari_swintormer.models.tile_restorer import TileRestorer
+
+# Most memory of a network, in bytes per pixel of a batch and channel of the first level: 15 to 29
+# were measured on the CPU, in fp32 and bf16, for networks of 16 and 48 channels, with and without
+# deconvolution.
+_BYTES_PER_PIXEL = 30
+
+
+def prepare(
+    image: Any,
+    settings: DeblurSettings | None = None,
+    restorer: Callable[..., Any] | None = None,
+    second_view: Any = None,
+) -> Job:
+    """Plan a run; reads no pixel and imports no torch.
+
+    Parameters
+    ----------
+    image
+        Array-like with `shape`, `dtype` and slicing: numpy, dask, zarr, memory map.
+    settings
+        The user's choices; None takes the defaults.
+    restorer
+        Replaces ``settings.model``: a `napari_swintormer.models.tile_restorer.TileRestorer`, or any
+        callable with `channels` and `multiple` that maps ``(B, C, H, W)`` to the same.
+    second_view
+        The other image of the scene, for a model of two views: array-like of the same shape, axes
+        and data type.
+
+    Raises
+    ------
+    SwintormerError
+        Image, model and settings do not fit; the message says what would work.
+    """
+    settings = settings or DeblurSettings()
+    axes = resolve_axes(image.shape, image.dtype, settings.axes)
+    chosen = _choose(settings.model, restorer, image_kinds(image.dtype, rgb="S" in axes))
+    chosen.check_views(1 if second_view is None else 2)
+    settings = complete(replace(settings, axes=axes), chosen.card)
+    assert settings.tile_size is not None
+    assert settings.overlap is not None
+    assert settings.blend is not None
+    planes = view_planes(image, axes, chosen.channels, settings.planes, second_view)
+    plan = make_plan(
+        planes.shape,
+        dtype=planes.dtype,
+        n_planes=len(planes),
+        channels=planes.channels,
+        n_views=planes.n_views,
+        tile_size=settings.tile_size * settings.scale,
+        overlap=settings.overlap * settings.scale,
+        blend=settings.blend,
+        batch_size=1 if settings.batch_size is None else settings.batch_size,
+        samples=settings.samples or 1,
+        uncertainty=settings.uncertainty,
+        profile=RestorerProfile(
+            minimum_tile_size=chosen.multiple * settings.scale,
+            device_memory=chosen.memory(settings),
+            rate=recall_speed(speed_key(chosen.sha256, settings)),
+            n_devices=settings.device.count(",") + 1,
+        ),
+    )
+    convention = IntensityConvention() if chosen.card is None else chosen.card.intensity
+    return Job(planes, plan, settings, chosen.model, convention, chosen.restorer)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A model of the catalogue, or a restorer that was given."""
+
+    model: ModelInfo | None
+    restorer: TileRestorer | None
+    card: ModelCard | None
+    channels: int
+    multiple: int
+    sha256: str
+
+    def check_views(self, n_views: int) -> None:
+        """Refuse another number of views than the restorer takes."""
+        if self.card is not None:
+            self.card.check_views(n_views)
+        elif self.restorer is not None and n_views != self.restorer.views:
+            raise SettingsError(
+                f"The restorer takes {self.restorer.views} view(s) of a scene (got {n_views}). "
+                "Give a second_view to a restorer of two views, and to no other."
+            )
+
+    def memory(self, settings: DeblurSettings) -> DeviceMemory | None:
+        """Estimate the memory of the network; it counts as the computer's unless a GPU is named."""
+        if self.card is None:
+            return None
+        fixed, per_pixel = 0 if self.model is None else self.model.path.stat().st_size, 0.0
+        prior = self.card.prior
+        if settings.num_inference_steps is not None and isinstance(prior, LdmPriorSettings):
+            assert settings.tile_size is not None
+            fixed += LDM_BYTES
+            per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, prior.window / settings.tile_size) ** 2
+        # a compact prior runs before the network, and takes less
+        per_pixel += _BYTES_PER_PIXEL * self.card.network.dim
+        on_host = settings.device in ("auto", "cpu")
+        return DeviceMemory(fixed, per_pixel / settings.scale**2, on_host)
+
+
+def _choose(
+    name: str | None, restorer: Callable[..., Any] | None, kinds: Sequence[ImageKind]
+) -> _Chosen:
+    """Find the model with this name, or adapt the restorer."""
+    if restorer is None:
+        model = describe_model(choose_model(name, kinds))
+        card = model.card
+        assert card is not None
+        adapted, sha256 = None, file_sha256(model.path)
+    else:
+        from napari_swintormer.models.tile_restorer import as_tile_restorer
+
+        adapted = as_tile_restorer(restorer)
+        model, card, sha256 = None, adapted.card, adapted.sha256
+        if card is None:
+            return _Chosen(None, adapted, None, adapted.channels, adapted.multiple, sha256)
+    card.check_described()
+    return _Chosen(model, adapted, card, card.network.channels, card.network.multiple, sha256)
