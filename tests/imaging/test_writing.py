@@ -121,13 +121,13 @@ def test_large_planes_get_the_pyramid_of_an_ome_zarr(
     image = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
     folder = tmp_path_factory.mktemp("pyramid")
     group = zarr.open_group(folder / "oracle.zarr", mode="w")
-    group.create_array("0", data=image.astype(image.dtype.newbyteorder("=")), chunks=image.shape)
     with pytest.MonkeyPatch.context() as small:
         small.setattr(tiff_writing, "_WHOLE_PLANE_BYTES", 0)
         small.setattr(tiff_writing, "_TILE", 16)
         small.setattr(pyramid, "_COARSEST", 10)
         write_image(folder / f"a{suffix}", image, axes, compression=compression)
-        levels = pyramid.create_coarser_levels(group, axes)
+        levels = pyramid.create_levels(group, image.shape, image.dtype, axes, max(sides))
+        levels[0][...] = image
         oracle = pyramid.Pyramid(levels, axes, note=lambda *_: None)
         for level, chunk in oracle.missing():
             oracle.make(level, chunk)

@@ -97,12 +97,26 @@ class Pyramid:
         )
 
 
-def create_coarser_levels(group: Any, axes: str) -> list[Any]:
-    """Add the empty levels 1, 2, … to a zarr group with level 0; returns all levels."""
-    fine = group["0"]
-    return [fine] + [
-        create_level(group, level, shape, fine.dtype, fine.chunks, axes)
-        for level, shape in enumerate(coarser_shapes(fine.shape, axes), start=1)
+def create_levels(
+    group: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    axes: str,
+    side: int,
+    *,
+    coarser: bool = True,
+) -> list[Any]:
+    """Create the empty levels 0, 1, 2, … of an image in a zarr group, or level 0 alone.
+
+    Chunks have `side` along Y and X, all samples of a pixel, and the size 1 along T, C and Z.
+    """
+    chunks = tuple(
+        {"Y": side, "X": side, "S": n}.get(a, 1) for a, n in zip(axes, shape, strict=True)
+    )
+    shapes = [shape, *(coarser_shapes(shape, axes) if coarser else [])]
+    return [
+        create_level(group, level, each, dtype.newbyteorder("="), chunks, axes)
+        for level, each in enumerate(shapes)
     ]
 
 

@@ -24,8 +24,7 @@ from napari_swintormer.imaging.store.journal import Journal
 from napari_swintormer.imaging.store.levels import JOURNAL, PLANES, Levels
 from napari_swintormer.imaging.store.pyramid import (
     chunk_counts,
-    create_coarser_levels,
-    create_level,
+    create_levels,
 )
 from napari_swintormer.imaging.store.sharding import settle
 from napari_swintormer.imaging.store.watching import watch_reads
@@ -302,14 +301,10 @@ def _create_folder(
         shutil.rmtree(folder)
     group = zarr.open_group(folder, mode="w", zarr_format=3)
     shape = tuple(sizes[a] for a in order)
-    sides = {"Y": block_size, "X": block_size, "S": sizes.get("S", 1)}
-    chunks = tuple(sides.get(a, 1) for a in order)
-    create_level(group, 0, shape, dtype.newbyteorder("="), chunks, order)
+    create_levels(group, shape, dtype, order, block_size, coarser=_is_zarr(destination))
     name, scales = split_suffix(destination)[0], [[1] * len(order)]
     described = describe(name, order, own["pixel_size"], own["unit"], scales)
     group.attrs.put({"ome": described, OWN_ATTRIBUTE: own})
-    if _is_zarr(destination):
-        create_coarser_levels(group, order)
 
 
 def _replace_folder(folder: Path, destination: Path) -> None:

@@ -19,11 +19,7 @@ from numpy.typing import NDArray
 from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.formats.ome_zarr import disk_order
 from napari_swintormer.imaging.formats.writing import disk_errors
-from napari_swintormer.imaging.store.pyramid import (
-    create_coarser_levels,
-    create_level,
-    renew_levels,
-)
+from napari_swintormer.imaging.store.pyramid import create_levels, renew_levels
 from napari_swintormer.imaging.store.result import StoredArray
 from napari_swintormer.imaging.views import Ordered
 from napari_swintormer.plugin.layers.array_views import EveryNth, OwnedArray
@@ -125,19 +121,11 @@ class CachedResult(LayerResult):
     def _create_levels(self, name: str, dtype: np.dtype[Any]) -> list[Any]:
         import zarr
 
-        planes, side = self._job.planes, self._job.plan.grid.block_size
+        planes = self._job.planes
         sizes = dict(zip(planes.axes, planes.data.shape, strict=True))
-        chunks = {"Y": side, "X": side, "S": sizes.get("S", 1)}
+        shape = tuple(int(sizes[axis]) for axis in self._order)
         group = zarr.open_group(self._path / name, mode="w", zarr_format=3)
-        create_level(
-            group,
-            0,
-            tuple(int(sizes[axis]) for axis in self._order),
-            dtype,
-            tuple(chunks.get(axis, 1) for axis in self._order),
-            self._order,
-        )
-        return create_coarser_levels(group, self._order)
+        return create_levels(group, shape, dtype, self._order, self._job.plan.grid.block_size)
 
     def mark(self, plane: int, row: int, column: int) -> None:
         """Note that a chunk has been written, and show it once all its colours are written."""

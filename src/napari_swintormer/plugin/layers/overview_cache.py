@@ -25,12 +25,7 @@ from qtpy.QtCore import QCoreApplication, QTimer
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.image import Image
-from napari_swintormer.imaging.store.pyramid import (
-    create_coarser_levels,
-    create_level,
-    halve,
-    renew_levels,
-)
+from napari_swintormer.imaging.store.pyramid import create_levels, halve, renew_levels
 from napari_swintormer.plugin.layers.array_views import chunk_regions
 from napari_swintormer.settings.preferences import cache_folder
 
@@ -143,13 +138,11 @@ def _create(folder: Path, image: Image) -> list[Any]:
     import zarr
 
     group = zarr.open_group(folder, mode="w", zarr_format=3)
-    shape, chunks = [], []
-    for axis, n in zip(image.axes, image.data.shape, strict=True):
-        shape.append(-(-n // FINEST) if axis in "YX" else n)
-        chunks.append(_CHUNK if axis in "YX" else n if axis == "S" else 1)
-    dtype = np.dtype(image.data.dtype).newbyteorder("=")
-    create_level(group, 0, tuple(shape), dtype, tuple(chunks), image.axes)
-    return create_coarser_levels(group, image.axes)
+    shape = tuple(
+        -(-n // FINEST) if axis in "YX" else n
+        for axis, n in zip(image.axes, image.data.shape, strict=True)
+    )
+    return create_levels(group, shape, np.dtype(image.data.dtype), image.axes, _CHUNK)
 
 
 def _open(folder: Path) -> list[Any]:
