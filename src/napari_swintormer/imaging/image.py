@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_swintormer.errors import FileError
+from napari_swintormer.imaging.carried import NOTHING, Carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,9 @@ class Image:
     unit: dict[str, str] = field(default_factory=dict)  # by axis, such as "micrometer"
     levels: tuple[Any, ...] = ()  # coarser levels of a pyramid, finest first, like `data`
     _close: Callable[[], None] | None = None
+    carried: Carried = NOTHING  # all that is not pixels
+    images: tuple[str, ...] = ()  # names of all images in the file, where there are several
+    number: int = 1  # of this image among them, from 1
 
     @property
     def name(self) -> str:

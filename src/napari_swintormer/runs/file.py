@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.events import Notice
 from napari_swintormer.imaging.formats.reading import open_image
-from napari_swintormer.imaging.formats.registry import format_of
+from napari_swintormer.imaging.formats.registry import format_of, loss_notice
 from napari_swintormer.imaging.formats.writing import (
     Compression,
     check_fits,
@@ -72,6 +72,8 @@ class FileRun:
         """
         with self._planned() as (views, job):
             yield Notice(job.describe())
+            if lost := loss_notice(self.dst, views[0].carried):
+                yield Notice(lost)
             if self.scheduler is None:
                 job = job.load()
             stores = self._open_stores(views[0], job)
@@ -83,7 +85,9 @@ class FileRun:
                 if not stores.finished():  # nothing to go on with
                     stores.discard()
                 raise
-            yield from stores.finishing(compression=self.compression, overwrite=self.overwrite)
+            yield from stores.finishing(
+                carried=views[0].carried, compression=self.compression, overwrite=self.overwrite
+            )
 
     def _work(
         self, views: Sequence[Image], job: Job, stores: FileStores

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import OutputError
+from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.registry import format_of
 from napari_swintormer.imaging.formats.writing import (
@@ -136,11 +137,17 @@ class FileStores:
             store.mark(plane, row, column)
 
     def finishing(
-        self, *, compression: Compression | None = None, overwrite: bool = False
+        self,
+        *,
+        carried: Carried = NOTHING,
+        compression: Compression | None = None,
+        overwrite: bool = False,
     ) -> Generator[Event, None, None]:
         """Put both in their places, see `ResultStore.finishing`."""
         for store in self._stores:
-            yield from store.finishing(compression=compression, overwrite=overwrite)
+            yield from store.finishing(
+                carried=carried, compression=compression, overwrite=overwrite
+            )
 
     def discard(self) -> None:
         """Remove the unfinished run."""

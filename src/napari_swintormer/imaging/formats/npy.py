@@ -27,7 +27,7 @@ class Npy(Format):
     suffixes = (".npy",)
     signatures = (b"\x93NUMPY",)
 
-    def open(self, path: Path, axes: str | None) -> Image:
+    def open(self, path: Path, axes: str | None, image: int | None = None) -> Image:
         """Open an array in place."""
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)

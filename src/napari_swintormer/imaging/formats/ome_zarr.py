@@ -34,7 +34,7 @@ class OmeZarr(Format):
         """Take every folder for Zarr."""
         return path.is_dir()
 
-    def open(self, path: Path, axes: str | None) -> Image:
+    def open(self, path: Path, axes: str | None, image: int | None = None) -> Image:
         """Open a Zarr array, or level 0 of an OME-Zarr image."""
         import zarr
         import zarr.errors

@@ -35,7 +35,7 @@ class PictureFormat(Format):
     def encode(self, pixels: NDArray[Any]) -> bytes:
         """Encode ``(Y, X)`` or ``(Y, X, S)`` pixels of native byte order."""
 
-    def open(self, path: Path, axes: str | None) -> Image:
+    def open(self, path: Path, axes: str | None, image: int | None = None) -> Image:
         """Decode a picture."""
         data = self.decode(path)
         known = "YX" if data.ndim == 2 else "YXS"

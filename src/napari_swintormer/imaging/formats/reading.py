@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.image import Image
 
 
-def open_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
+def open_image(
+    path: str | os.PathLike[str], axes: str | None = None, image: int | None = None
+) -> Image:
     """Open an image lazily. The content of the file tells its format, not the suffix.
 
     Of a file with several images the largest is opened, of a pyramid the finest level.
@@ -27,6 +29,8 @@ def open_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     axes
         One letter of ``TCZYXS`` per dimension, to overrule the file. None takes the axes of the
         file, or guesses them (`napari_swintormer.imaging.axes.resolve_axes`).
+    image
+        Number of an image, from 1, in a file of several; None takes the largest.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def open_image(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     """
     path = Path(path)
     try:
-        return detect_format(path).open(path, axes)
+        return detect_format(path).open(path, axes, image)
     except FileNotFoundError as error:
         raise FileError(f"{path} does not exist.") from error
     except PermissionError as error:

@@ -14,6 +14,7 @@ from napari_swintormer.imaging.formats.tiff import Tiff
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_swintormer.imaging.carried import Carried
     from napari_swintormer.imaging.formats.format import Format
 
 FORMATS: tuple[Format, ...] = (Tiff(), Png(), Jpeg(), Npy(), OmeZarr())
@@ -30,6 +31,17 @@ def format_of(path: Path) -> Format | None:
     """Return the format that is written under a name, or None for an unknown suffix."""
     suffix = path.suffix.lower()
     return next((form for form in FORMATS if suffix in form.suffixes), None)
+
+
+def loss_notice(path: Path, carried: Carried) -> str | None:
+    """Say in one sentence what a file of this name loses of the carried data; None for nothing."""
+    form = format_of(path)
+    lost = [] if form is None else form.cannot_hold(carried, path)
+    if form is None or not lost:
+        return None
+    return (
+        f"{path.name} cannot hold all of the input: {form.name} has no room for {', '.join(lost)}."
+    )
 
 
 def detect_format(path: Path) -> Format:

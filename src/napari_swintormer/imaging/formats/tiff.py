@@ -42,7 +42,7 @@ class Tiff(Format):
     read_suffixes = (".btf",)
     compressions = ("deflate", "zstd")
 
-    def open(self, path: Path, axes: str | None) -> Image:
+    def open(self, path: Path, axes: str | None, image: int | None = None) -> Image:
         """Open the largest image of a file."""
         import tifffile
 

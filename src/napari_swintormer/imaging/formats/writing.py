@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_swintormer.errors import OutputError
+from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.registry import SUFFIXES, format_of
 from napari_swintormer.imaging.image import Image
@@ -75,6 +76,7 @@ def write_image(
     pixel_size: Mapping[str, float] | None = None,
     unit: Mapping[str, str] | None = None,
     *,
+    carried: Carried = NOTHING,
     compression: Compression | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -94,6 +96,8 @@ def write_image(
         Array-like with `shape`, `dtype` and slicing; one letter of ``TCZYXS`` per dimension.
     pixel_size, unit
         Size of a step along an axis, and the name of its unit; both may lack axes.
+    carried
+        What else the file should tell; each format writes what it can hold.
     compression
         Lossless compression of a TIFF.
     overwrite
@@ -102,7 +106,7 @@ def write_image(
     path = Path(path)
     check_output(path, overwrite=overwrite)
     check_fits(path, axes, data.shape, data.dtype)
-    image = Image(data, axes, path, dict(pixel_size or {}), dict(unit or {}))
+    image = Image(data, axes, path, dict(pixel_size or {}), dict(unit or {}), carried=carried)
     partial = path.with_name(f".{path.name}.writing")
     with disk_errors(path):
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from napari_swintormer.errors import OutputError
 from napari_swintormer.events import Clock
+from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import (
     OWN_ATTRIBUTE,
     ZARR_SUFFIX,
@@ -191,15 +192,27 @@ class ResultStore:
         with disk_errors(self.destination):
             self._levels.mark(plane, row, column)
 
-    def finish(self, *, compression: Compression | None = None, overwrite: bool = False) -> None:
+    def finish(
+        self,
+        *,
+        carried: Carried = NOTHING,
+        compression: Compression | None = None,
+        overwrite: bool = False,
+    ) -> None:
         """Put the complete result in its place; `finishing` does it step by step."""
-        for _ in self.finishing(compression=compression, overwrite=overwrite):
+        for _ in self.finishing(carried=carried, compression=compression, overwrite=overwrite):
             pass
 
     def finishing(
-        self, *, compression: Compression | None = None, overwrite: bool = False
+        self,
+        *,
+        carried: Carried = NOTHING,
+        compression: Compression | None = None,
+        overwrite: bool = False,
     ) -> Generator[Progress, None, None]:
         """Put the complete result in its place, chunk by chunk, and remove the journal.
+
+        The result tells what is `carried`, as far as its format can.
 
         A Zarr destination becomes an OME-Zarr image of version 0.5: missing chunks of its coarser
         levels are made, and many chunks are packed into shards. Any other is streamed into its
@@ -210,11 +223,11 @@ class ResultStore:
         """
         check_output(self.destination, overwrite=overwrite)
         if _is_zarr(self.destination):
-            yield from self._finish_zarr()
+            yield from self._finish_zarr(carried)
         else:
-            yield from self._finish_file(compression, overwrite)
+            yield from self._finish_file(carried, compression, overwrite)
 
-    def _finish_zarr(self) -> Generator[Progress, None, None]:
+    def _finish_zarr(self, carried: Carried) -> Generator[Progress, None, None]:
         with disk_errors(self.destination):
             yield from self._levels.finishing()
             name, order = split_suffix(self.destination)[0], disk_order(self._axes)
@@ -231,7 +244,7 @@ class ResultStore:
                 aside.unlink()
 
     def _finish_file(
-        self, compression: Compression | None, overwrite: bool
+        self, carried: Carried, compression: Compression | None, overwrite: bool
     ) -> Generator[Progress, None, None]:
         def write(array: Any) -> None:
             write_image(
@@ -240,6 +253,7 @@ class ResultStore:
                 self._axes,
                 self._pixel_size,
                 self._unit,
+                carried=carried,
                 compression=compression,
                 overwrite=overwrite,
             )
