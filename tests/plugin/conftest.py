@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -18,6 +18,7 @@ os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the user's settings o
 from napari.components import ViewerModel
 
 from helpers.training import stacks
+from helpers.widgets import PATIENCE
 from napari_swintormer.events import Progress
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.restorer import Restorer
@@ -28,8 +29,6 @@ from napari_swintormer.plugin.train.train_widget import TrainWidget
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_presets import PRESETS
-
-PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 
 @pytest.fixture
@@ -50,6 +49,15 @@ def model(home, tiny_weights, one_model):
     return shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _frozen_imports():
+    """Let the collector skip what imports made: napari collects whenever a layer is removed."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def qapp_args():
     """Without any display Qt would end the process, so draw nothing instead."""
@@ -66,20 +74,35 @@ def display(qapp):
 
 
 class Batches(list):
-    """Sizes of the batches so far. None begins beyond `limit` before that is lifted."""
+    """Sizes of the batches so far. None begins beyond `limit` until that is lifted."""
 
-    limit = None
+    def __init__(self):
+        super().__init__()
+        self._limit, self._changed = None, threading.Condition()
+
+    @property
+    def limit(self):
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit):
+        with self._changed:
+            self._limit = limit
+            self._changed.notify_all()
+
+    def add(self, size):
+        with self._changed:
+            self._changed.wait_for(lambda: self._limit is None or len(self) < self._limit)
+            self.append(size)
 
 
 @pytest.fixture
 def batches(monkeypatch):
-    """Count the batches, and hold them: no test may depend on how fast a thread is."""
+    """Count the batches, and hold them: no test depends on the speed of a thread."""
     restore, batches = Restorer.in_steps, Batches()
 
     def counting(self, tiles, origins=None):
-        while batches.limit is not None and len(batches) >= batches.limit:
-            time.sleep(0.005)
-        batches.append(len(tiles))
+        batches.add(len(tiles))
         return restore(self, tiles, origins)
 
     monkeypatch.setattr(Restorer, "in_steps", counting)

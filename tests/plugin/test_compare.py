@@ -12,16 +12,13 @@ from qtpy.QtGui import QGuiApplication
 from typer.testing import CliRunner
 
 import napari_swintormer
+from helpers.widgets import noise
 from napari_swintormer.cli import app
 from napari_swintormer.evaluation.residual import residual_map
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
 from napari_swintormer.plugin.layers.swipe import canvas_of
 
 pytestmark = pytest.mark.gui
-
-
-def noise(*shape, dtype="uint16"):
-    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
 
 
 def boundary(viewer):
@@ -117,14 +114,15 @@ def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):
     np.testing.assert_array_equal(names["result"], result.data)
 
 
-def test_the_copied_command_line_gives_the_same_pixels(viewer, deblur, qtbot, tmp_path):
+def test_the_copied_command_line_gives_the_same_pixels(deblur_alone, qtbot, tmp_path):
+    viewer = deblur_alone.viewer
     image = noise(2, 70, 90)
     tifffile.imwrite(tmp_path / "my stack.tif", image, imagej=True, metadata={"axes": "ZYX"})
     viewer.open(tmp_path / "my stack.tif", plugin="napari-swintormer")
-    deblur.form.overlap.value = 8
-    result = deblur.run()
+    deblur_alone.form.overlap.value = 8
+    result = deblur_alone.run()
     viewer.layers.selection.active = result
-    qtbot.mouseClick(deblur.widget.copying.command, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(deblur_alone.widget.copying.command, Qt.MouseButton.LeftButton)
     program, *arguments = shlex.split(QGuiApplication.clipboard().text())
     assert program == "swintormer"
     done = CliRunner().invoke(app, arguments)
@@ -133,6 +131,6 @@ def test_the_copied_command_line_gives_the_same_pixels(viewer, deblur, qtbot, tm
         np.testing.assert_array_equal(made.data[...], result.data)
 
     viewer.layers.selection.active = viewer.add_image(image, name="no file")
-    deblur.form.image.value = viewer.layers["no file"]
-    qtbot.mouseClick(deblur.widget.copying.command, Qt.MouseButton.LeftButton)
-    assert "comes from no file" in deblur.widget.run_panel.message.text()
+    deblur_alone.form.image.value = viewer.layers["no file"]
+    qtbot.mouseClick(deblur_alone.widget.copying.command, Qt.MouseButton.LeftButton)
+    assert "comes from no file" in deblur_alone.widget.run_panel.message.text()

@@ -1,4 +1,4 @@
-"""The Deblur widget in a real viewer, from choosing a layer to the new one."""
+"""The Deblur widget: fields, plan, run, errors, closing."""
 
 from __future__ import annotations
 
@@ -15,22 +15,13 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
-import napari_swintormer
+from helpers.widgets import PATIENCE, expected, noise
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
 from napari_swintormer.runs.planning import prepare
 
 pytestmark = pytest.mark.gui
-PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
-
-
-def noise(*shape, dtype="uint16"):
-    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
-
-
-def expected(image, **settings):
-    return napari_swintormer.deblur(image, device="cpu", precision="fp32", **settings)
 
 
 def test_opening_the_widget_imports_no_torch(display, model):
@@ -47,7 +38,7 @@ def test_opening_the_widget_imports_no_torch(display, model):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer, deblur):
+def test_the_result_has_the_place_of_the_image_and_the_pixels_of_the_api(deblur_alone):
     look = {
         "scale": (2.0, 0.5, 0.25),
         "translate": (3.0, -1.0, 4.0),
@@ -63,13 +54,13 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
         "interpolation2d": "linear",
     }
     image = noise(3, 96, 70)
-    layer = viewer.add_image(image, name="cells", **look)
-    deblur.form.overlap.value = 8
-    deblur.form.scale.value = 2
+    layer = deblur_alone.viewer.add_image(image, name="cells", **look)
+    deblur_alone.form.overlap.value = 8
+    deblur_alone.form.scale.value = 2
 
-    result = deblur.run()
+    result = deblur_alone.run()
 
-    assert result is viewer.layers[-1]
+    assert result is deblur_alone.viewer.layers[-1]
     assert result.name == "cells deblurred"
     assert result.dtype == image.dtype
     assert not np.array_equal(result.data, image)
@@ -88,7 +79,7 @@ def test_the_result_lies_where_the_image_lies_and_equals_that_of_the_api(viewer,
     assert {"software", "versions", "time"} <= made.keys()
 
 
-def test_the_current_plane_alone_stays_in_its_place(deblur_alone):
+def test_the_current_plane_keeps_its_place(deblur_alone):
     stack = noise(4, 80, 64)
     layer = deblur_alone.viewer.add_image(stack, scale=(2, 1, 1), translate=(5, 0, 0), rotate=30)
     deblur_alone.viewer.dims.set_point(0, layer.data_to_world((2, 0, 0))[0])
@@ -104,7 +95,7 @@ def test_the_current_plane_alone_stays_in_its_place(deblur_alone):
     )
 
 
-def test_a_range_of_planes_stays_in_its_place_and_is_copied(deblur_alone, qapp):
+def test_a_range_of_planes_keeps_its_place_and_is_copied(deblur_alone, qapp):
     stack = noise(2, 5, 60, 64)
     layer = deblur_alone.viewer.add_image(stack, scale=(1, 2, 1, 1), translate=(0, 5, 0, 0))
     form = deblur_alone.form
@@ -185,7 +176,7 @@ def test_the_window_stays_alive_during_a_run(viewer, deblur, monkeypatch):
     ("field", "value"),
     [("tile_size", 7), ("overlap", 64), ("axes", "YQ"), ("axes", "ZYX")],
 )
-def test_a_wrong_setting_shows_the_sentence_of_the_api(deblur_alone, qtbot, field, value):
+def test_a_wrong_setting_shows_the_message_of_the_api(deblur_alone, qtbot, field, value):
     image = noise(80, 80)
     deblur_alone.viewer.add_image(image)
     form, widget = deblur_alone.form, deblur_alone.widget
@@ -203,7 +194,7 @@ def test_a_wrong_setting_shows_the_sentence_of_the_api(deblur_alone, qtbot, fiel
     qtbot.waitUntil(widget.run_panel.run.isEnabled)
 
 
-def test_an_image_of_true_and_false_is_refused_as_in_the_api(deblur_alone):
+def test_a_boolean_image_is_refused_with_the_message_of_the_api(deblur_alone):
     mask = noise(40, 40) > 100
     deblur_alone.form.image.value = deblur_alone.viewer.add_image(mask)
     deblur_alone.widget.update_plan()
@@ -213,7 +204,7 @@ def test_an_image_of_true_and_false_is_refused_as_in_the_api(deblur_alone):
 
 
 @pytest.mark.parametrize("work", ["run", "preview"])
-def test_the_plan_says_a_time_after_a_single_tile(deblur_alone, work):
+def test_the_plan_shows_a_time_after_a_single_tile(deblur_alone, work):
     deblur_alone.viewer.add_image(noise(40, 40))
     deblur_alone.widget.update_plan()
     time_of_plan = deblur_alone.widget.plan_panel._figures[1]
@@ -223,7 +214,7 @@ def test_the_plan_says_a_time_after_a_single_tile(deblur_alone, work):
     assert re.fullmatch(r"≈ .*\d.*", time_of_plan.text())
 
 
-def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(deblur_alone):
+def test_an_error_during_a_run_is_shown_and_leaves_the_viewer_unchanged(deblur_alone):
     deblur_alone.viewer.add_image(noise(64, 64))
     deblur_alone.form.device.value = missing = "mps" if torch.cuda.is_available() else "cuda"
 
@@ -234,7 +225,7 @@ def test_an_error_of_the_run_is_shown_and_leaves_the_viewer_as_it_was(deblur_alo
     assert deblur_alone.widget.run_panel.run.isEnabled()
 
 
-def test_an_unforeseen_error_keeps_its_traceback(deblur_alone, monkeypatch):
+def test_an_unexpected_error_keeps_its_traceback(deblur_alone, monkeypatch):
     def broken(self, tiles, origins):
         raise RuntimeError("the network is broken")
 
@@ -255,31 +246,25 @@ def test_an_unforeseen_error_keeps_its_traceback(deblur_alone, monkeypatch):
 
 
 @pytest.mark.parametrize("close", ["dock widget", "viewer"])
-def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, monkeypatch, close):
-    restore = Restorer.in_steps
-
-    def slow(self, tiles, origins):
-        time.sleep(0.02)
-        return restore(self, tiles, origins)
-
-    monkeypatch.setattr(Restorer, "in_steps", slow)
-    viewer.add_image(noise(50, 128, 128))
+def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, batches, close):
+    viewer.add_image(noise(2, 96, 96))
+    batches.limit = 3
     deblur.widget.run()
-    worker, n_tiles = deblur.widget.runs._worker, []
-    deblur.widget.runs.progressed.connect(lambda event: n_tiles.append(event.done))
-    qtbot.waitUntil(lambda: bool(n_tiles), timeout=PATIENCE)
+    worker = deblur.widget.runs._worker
+    qtbot.waitUntil(lambda: len(batches) == 3, timeout=PATIENCE)
     if close == "viewer":
         viewer.close()
     else:
         viewer.window.remove_dock_widget(deblur.widget)
     assert worker.abort_requested
+    batches.limit = None
     qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
-    assert n_tiles[-1] < 450
+    assert len(batches) <= 4
     assert not [layer for layer in viewer.layers if "deblurred" in layer.name]
 
 
 @pytest.mark.parametrize("unfolded", [False, True])
-def test_every_field_explains_itself_and_tab_goes_from_top_to_bottom(deblur_alone, unfolded):
+def test_every_field_has_a_tooltip_and_tab_goes_from_top_to_bottom(deblur_alone, unfolded):
     deblur_alone.viewer.add_image(noise(4, 60, 60))
     widget = deblur_alone.widget
     deblur_alone.form.planes.value = "Range along Z"

@@ -11,14 +11,13 @@ from napari.layers import Image
 from typer.testing import CliRunner
 
 from helpers.tiny import random_network, tiny_prior_card
+from helpers.widgets import FP32
 from napari_swintormer import deblur as deblur_array
 from napari_swintormer.cli import app
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python, run_record
 from napari_swintormer.settings.deblur_settings import DeblurSettings
-
-FP32 = {"device": "cpu", "precision": "fp32"}
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def image():
     return np.random.default_rng(0).integers(0, 60_000, (70, 90), np.uint16)
 
 
-def test_they_are_there_for_models_with_a_prior_only(deblur_alone, image):
+def test_the_fields_are_shown_for_models_with_a_prior_only(deblur_alone, image):
     form = deblur_alone.form
     deblur_alone.viewer.add_image(image)
     assert form.prior_rows.isHidden()
@@ -56,7 +55,7 @@ def test_they_are_there_for_models_with_a_prior_only(deblur_alone, image):
     assert form.settings().prior is None
 
 
-def test_a_preset_fills_the_fields_and_fields_name_the_preset(deblur_alone):
+def test_a_preset_sets_the_fields_and_the_fields_name_the_preset(deblur_alone):
     form = deblur_alone.form
     form.model.value = "with-prior"
     seen = {}
@@ -101,21 +100,21 @@ def test_the_deviation_becomes_a_layer(deblur_alone, image, model, tmp_path, mon
         assert (tmp_path / "out-deviation.ome.zarr").is_dir()
 
 
-def test_a_preview_is_the_run_with_the_prior_on(deblur, image, qtbot):
-    layer = deblur.viewer.add_image(image)
-    deblur.form.model.value = "with-prior"
-    deblur.form.samples.value = 2
-    deblur.form.uncertainty.value = True  # a preview tells none, and has the same pixels
-    deblur.viewer.scene.camera.zoom *= 2
-    shown = deblur.preview()
-    result = deblur.run()
+def test_a_preview_with_a_prior_has_the_pixels_of_the_run(deblur_alone, image, qtbot):
+    layer = deblur_alone.viewer.add_image(image)
+    deblur_alone.form.model.value = "with-prior"
+    deblur_alone.form.samples.value = 2
+    deblur_alone.form.uncertainty.value = True  # a preview shows none
+    deblur_alone.viewer.scene.camera.zoom = 10
+    shown = deblur_alone.preview()
+    result = deblur_alone.run()
     y, x = (int(i) for i in np.round(layer.world_to_data(shown.data_to_world((0, 0)))))
     height, width = shown.data.shape
     np.testing.assert_array_equal(shown.data, result.data[y : y + height, x : x + width])
     assert height < 70 or width < 90
 
 
-def test_a_run_with_a_slow_prior_is_cancelled_within_a_step(deblur_alone, image, monkeypatch):
+def test_a_run_with_a_slow_prior_stops_within_a_step(deblur_alone, image, monkeypatch):
     import torch
 
     from napari_swintormer.models.prior.compact import CompactPrior

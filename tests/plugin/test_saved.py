@@ -1,24 +1,15 @@
-"""A run straight into a file: stopped, gone on with, opened from there."""
+"""A run into a file: it stops, continues, and is shown from the file."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-import napari_swintormer
+from helpers.widgets import PATIENCE, expected, noise
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.store.result import ResultStore
 
 pytestmark = pytest.mark.gui
-PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
-
-
-def noise(*shape, dtype="uint16"):
-    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
-
-
-def expected(image, **settings):
-    return napari_swintormer.deblur(image, device="cpu", precision="fp32", **settings)
 
 
 @pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif", "out.tif"])
@@ -49,7 +40,7 @@ def test_the_file_and_its_layer_have_the_pixels_of_the_api(deblur_alone, tmp_pat
     assert deblur_alone.form.save_to.value == ""
 
 
-def test_a_stopped_run_goes_on_when_it_is_asked_for_again(deblur_alone, qtbot, tmp_path, batches):
+def test_a_stopped_run_continues_when_it_is_started_again(deblur_alone, qtbot, tmp_path, batches):
     image = noise(6, 120, 100)
     whole = expected(image)
     n_batches = len(batches)

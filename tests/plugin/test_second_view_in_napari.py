@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-import napari_swintormer
 from helpers.tiny import tiny_card
+from helpers.widgets import expected
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python
@@ -25,20 +25,21 @@ def dual(model, home, make_weights):
     return shutil.copy(path, home / "models" / "dual.safetensors")
 
 
-def test_the_second_view_is_a_layer_of_its_own(dual, viewer, deblur, tmp_path, qtbot):
+def test_the_second_view_is_a_second_layer(dual, deblur_alone, tmp_path, qtbot):
+    viewer = deblur_alone.viewer
     stacks = [np.random.default_rng(n).integers(90, 60_000, (2, 96, 80), np.uint16) for n in (1, 2)]
     for name, stack in zip(("right", "left"), stacks, strict=True):
         tifffile.imwrite(tmp_path / f"{name}.tif", stack, imagej=True, metadata={"axes": "ZYX"})
         viewer.open(tmp_path / f"{name}.tif", plugin="napari-swintormer", name=name)
     right, left = viewer.layers
-    form, widget = deblur.form, deblur.widget
+    form, widget = deblur_alone.form, deblur_alone.widget
     form.image.value = right
     assert form.second_view.native.isHidden()
     form.model.value = "dual"
     assert not form.second_view.native.isHidden()
     assert "left view" in form.second_facts.text()
     assert not widget.update_plan()
-    assert "the left one as second_view" in widget.plan_panel.sentence.text()
+    assert "the left view as second_view" in widget.plan_panel.sentence.text()
     form.second_view.value = right
     with pytest.raises(SwintormerError, match="chosen for both views"):
         widget.run()
@@ -46,16 +47,15 @@ def test_the_second_view_is_a_layer_of_its_own(dual, viewer, deblur, tmp_path, q
     viewer.layers.selection = {right, left}
     assert widget.update_plan()
 
-    wishes = {"model": "dual", "device": "cpu", "precision": "fp32"}
-    wanted = napari_swintormer.deblur(stacks[0], axes="ZYX", second_view=stacks[1], **wishes)
+    wanted = expected(stacks[0], model="dual", axes="ZYX", second_view=stacks[1])
     viewer.scene.camera.zoom = 20
     viewer.dims.set_point(0, 1)
-    preview = deblur.preview()
+    preview = deblur_alone.preview()
     place = tuple(round(n) for n in preview.translate[1:])
     height, width = preview.data.shape[1:]
     shown = wanted[1:, place[0] : place[0] + height, place[1] : place[1] + width]
     np.testing.assert_array_equal(preview.data, shown)
-    result = deblur.run()
+    result = deblur_alone.run()
     np.testing.assert_array_equal(result.data, wanted)
     assert [layer.name for layer in viewer.layers] == ["right", "left", "right deblurred"]
 
@@ -69,10 +69,10 @@ def test_the_second_view_is_a_layer_of_its_own(dual, viewer, deblur, tmp_path, q
 
     form.planes.value = CURRENT_PLANE
     form.image.value = right
-    np.testing.assert_array_equal(deblur.run().data, wanted[1:])
+    np.testing.assert_array_equal(deblur_alone.run().data, wanted[1:])
     form.planes.value = "All planes"
     form.save_to.value = str(tmp_path / "out.ome.tif")
-    deblur.run()
+    deblur_alone.run()
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.ome.tif"), wanted)
 
     form.model.value = "swintormer-small"
@@ -104,7 +104,5 @@ def test_a_folder_asks_for_that_of_the_second_views(
         folder.choose.click()
     assert ended.args == [True]
     assert "left views" in asked[1]
-    wanted = napari_swintormer.deblur(
-        views[0], "dual", second_view=views[1], device="cpu", precision="fp32"
-    )
+    wanted = expected(views[0], model="dual", second_view=views[1])
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "a.tif"), wanted)

@@ -8,13 +8,13 @@ import pytest
 from qtpy.QtWidgets import QDockWidget, QFileDialog, QMessageBox
 
 from helpers.training import same, stacks, use_folders, weights
+from helpers.widgets import PATIENCE
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.plugin.train.train_sources import FOLDERS, LAYERS, SHARP_ONLY
 from napari_swintormer.training.loop.checkpoint import load_checkpoint
 from napari_swintormer.training.loop.train import iter_train
 
 pytestmark = pytest.mark.gui
-PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 
 def test_a_stopped_training_keeps_its_best_weights_and_goes_on(training_alone, folders, tmp_path):

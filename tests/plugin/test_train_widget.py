@@ -14,7 +14,6 @@ from napari_swintormer.cli import app
 from napari_swintormer.plugin.train.train_sources import SHARP_ONLY
 
 pytestmark = pytest.mark.gui
-PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
 
 
 def test_widget_python_and_command_line_make_the_same_weights(training, folders, model, tmp_path):

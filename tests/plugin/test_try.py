@@ -1,4 +1,4 @@
-"""Trying settings on the view, and the hint on blur."""
+"""Comparing settings on the view, measuring its blur, and a folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 from scipy.ndimage import gaussian_filter
 
-import napari_swintormer
 from helpers.tiny import random_network, tiny_prior_card
+from helpers.widgets import PATIENCE, expected, noise
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.plugin.deblur.variant_row import coloured
 
 pytestmark = pytest.mark.gui
-PATIENCE = 120_000  # milliseconds: only a run that hangs takes so long
-
-
-def noise(*shape, dtype="uint16"):
-    return np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
 
 
 def try_out(deblur, qtbot, button):
@@ -34,10 +29,10 @@ def try_out(deblur, qtbot, button):
     return [shown[number] for number in sorted(shown)]
 
 
-def test_strengths_stand_side_by_side_and_a_click_takes_one_over(viewer, deblur, qtbot, batches):
+def test_strengths_are_shown_side_by_side_and_a_click_sets_one(viewer, deblur, qtbot, batches):
     image = noise(300, 260)
     viewer.add_image(image)
-    whole = napari_swintormer.deblur(image, device="cpu", precision="fp32")
+    whole = expected(image)
     n_tiles = len(batches)
     batches.clear()
 
@@ -62,7 +57,7 @@ def test_strengths_stand_side_by_side_and_a_click_takes_one_over(viewer, deblur,
     assert "Try on the view" not in viewer.window.dock_widgets
 
 
-def test_models_stand_side_by_side(deblur_alone, qtbot, home, model, make_weights):
+def test_models_are_shown_side_by_side(deblur_alone, qtbot, home, model, make_weights):
     other = make_weights("other")
     shutil.copy(other, home / "models")
     (home / "models" / "torn.safetensors").write_bytes(b"\x10")
@@ -81,7 +76,7 @@ def test_models_stand_side_by_side(deblur_alone, qtbot, home, model, make_weight
     qtbot.addWidget(deblur_alone.widget.trying.row)
 
 
-def test_steps_of_the_prior_stand_side_by_side(deblur_alone, qtbot, home):
+def test_steps_of_the_prior_are_shown_side_by_side(deblur_alone, qtbot, home):
     card = tiny_prior_card().model_copy(update={"name": "with-prior"})
     file = home / "models" / "with-prior.safetensors"
     save_weights(file, random_network(card).state_dict(), card)
@@ -112,7 +107,7 @@ def test_a_picture_has_the_colours_of_its_layer(deblur_alone):
     assert drawn.tolist() == [[[0, 0, 0], [255, 0, 0]], [[255, 0, 0], [128, 0, 0]]]
 
 
-def test_the_blur_of_the_view_is_told_and_laid_over_it(deblur_alone, qtbot):
+def test_the_blur_of_the_view_is_described_and_mapped(deblur_alone, qtbot):
     y, x = np.mgrid[:256, :256]
     sharp = 100 * ((y // 24 + x // 24) % 2) + noise(256, 256) / 100
     image = np.concatenate([sharp[:, :128], gaussian_filter(sharp, 3)[:, 128:]], 1)[np.newaxis]
@@ -147,6 +142,6 @@ def test_a_folder_is_deblurred_from_the_widget(deblur_alone, qtbot, tmp_path, mo
         assert not panel.choose.isEnabled()
         assert deblur_alone.widget.run_panel.cancel.isVisibleTo(deblur_alone.widget)
     assert done.args == [True]
-    whole = napari_swintormer.deblur(noise(60, 70), device="cpu", precision="fp32")
+    whole = expected(noise(60, 70))
     np.testing.assert_array_equal(tifffile.imread(dst / "b.tif"), whole)
     assert panel.choose.isEnabled()

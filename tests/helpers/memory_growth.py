@@ -1,4 +1,4 @@
-"""Print by how many bytes the memory in use grows over twenty runs: ``python twenty_runs.py``.
+"""Print by how many bytes the memory in use grows over six runs: ``python memory_growth.py``.
 
 A process of its own: what other tests have left to the allocator would be counted, too.
 """
@@ -34,7 +34,7 @@ def main() -> None:
     Restorer.in_steps = TileRestorer.in_steps
     Restorer.forward = lambda self, tiles: tiles + 0.1
     viewer = ViewerModel()
-    image = np.random.default_rng(0).integers(0, 999, (1200, 1200)).astype("uint16")
+    image = np.random.default_rng(0).integers(0, 999, (2400, 2400)).astype("uint16")
     layer = viewer.add_image(image)
     widget = DeblurWidget(viewer)
     widget.form.device.value, widget.form.precision.value = "cpu", "fp32"
@@ -50,10 +50,10 @@ def main() -> None:
         viewer.layers.remove(made.pop())
         viewer.layers.selection.active = layer
 
-    for _ in range(6):  # libraries, caches and the allocator settle
+    for _ in range(4):  # libraries, caches and the allocator settle
         once()
     before = own_memory()
-    for _ in range(20):
+    for _ in range(6):
         once()
     print(own_memory() - before)  # noqa: T201
 
