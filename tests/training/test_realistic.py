@@ -9,7 +9,7 @@ import pytest
 
 from napari_swintormer.optics import psf
 from napari_swintormer.training.degradations.camera import Camera
-from napari_swintormer.training.degradations.image_formation import DepthOptics
+from napari_swintormer.training.degradations.image_formation import depth_optics
 from napari_swintormer.training.degradations.realistic import (
     DEGRADATIONS,
     Modality,
@@ -69,11 +69,11 @@ def test_a_glaring_lamp_becomes_a_blur_figure_and_a_white_sky_stays_white():
     lamp = np.full((3, 41, 41), 0.1, np.float32)
     lamp[:, 20, 20] = 1
     dull, glaring = (
-        DepthOptics((figure,), glare=g).form(lamp, np.random.default_rng(0)) for g in (1.0, 8.0)
+        depth_optics((figure,), glare=g).form(lamp, np.random.default_rng(0)) for g in (1.0, 8.0)
     )
     np.testing.assert_array_equal(dull[1], glaring[1])  # in focus a sensor shows no difference
     assert glaring[0][0, 16, 16] - 0.1 > 7 * (dull[0][0, 16, 16] - 0.1)
-    blurred, sharp = DepthOptics((figure,), glare=8.0).form(
+    blurred, sharp = depth_optics((figure,), glare=8.0).form(
         np.full((3, 41, 41), 0.97, np.float32), np.random.default_rng(0)
     )
     np.testing.assert_allclose([blurred, sharp], 1, atol=1e-4)

@@ -18,7 +18,7 @@ from napari_swintormer.evaluation.data.pair_images import to_dtype
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.optics import motion, psf
 from napari_swintormer.training.degradations.camera import SensorNoise
-from napari_swintormer.training.degradations.image_formation import DepthOptics
+from napari_swintormer.training.degradations.image_formation import depth_optics
 from napari_swintormer.training.degradations.primitives import from_light, to_light
 from napari_swintormer.training.degradations.simple import Degradation
 
@@ -148,7 +148,7 @@ def _degrade(
     margin = max(len(kernel) // 2 for kernel in kernels)
     padded = np.pad(planes, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
     if blur == "layers":
-        light, _ = DepthOptics(kernels).form(to_light(padded, gamma), rng)
+        light, _ = depth_optics(kernels).form(to_light(padded, gamma), rng)
         padded = from_light(light, gamma)
     blurred = degradation.apply(padded, rng)
     blurred = np.moveaxis(blurred, 0, 2) if "S" in axes else blurred[0]

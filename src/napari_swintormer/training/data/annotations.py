@@ -57,20 +57,7 @@ class Marks:
     """Where patches of a plane may be centred.
 
     The mask is read once, in strips; only counts are kept, so a huge mask takes little memory.
-
-    Parameters
-    ----------
-    mask
-        The annotations.
-    plane
-        Plane of the mask.
-    y, x
-        Region of the plane that counts, in pixels.
-
-    Attributes
-    ----------
-    total
-        Number of eligible pixels; nothing can be drawn if it is 0.
+    `total` is the number of eligible pixels; nothing can be drawn if it is 0.
     """
 
     def __init__(self, mask: Planes, plane: int, y: slice, x: slice) -> None:

@@ -141,14 +141,7 @@ def iter_reports(
 ) -> Iterator[PairReport]:
     """Check pairs one plane after the other; of a large plane a sample is checked.
 
-    Parameters
-    ----------
-    pairs
-        Pairs with a blurred image.
-    unmatched
-        Sentences about images without a partner; each one becomes a report.
-    channels, register, match_intensity
-        Arguments of `check_pairs`.
+    Every sentence in `unmatched`, about an image without a partner, becomes a report.
     """
     for sentence in unmatched:
         name = Path(sentence.partition(" has ")[0]).name

@@ -28,7 +28,7 @@ _UPSAMPLING = 20  # shifts are found to 1/20 pixel
 
 @dataclass(frozen=True)
 class Comparison:
-    """Result of comparing a blurred and a sharp image.
+    """How a sharp image differs from a blurred one.
 
     Attributes
     ----------
@@ -36,13 +36,11 @@ class Comparison:
         ``(dy, dx)`` in pixels: what lies at (y, x) in the blurred image lies at (y + dy, x + dx)
         in the sharp one.
     correlation
-        Correlation of the coarse structure after the shift: 1 for images of the same thing, about 0
-        for images of different things.
+        Correlation of the coarse structure after the shift: about 0 for images of different things.
     gain, offset
         ``sharp ≈ gain * blurred + offset`` for the coarse structure, in units of the images.
     detail
-        Strength of the details in the sharp image, relative to ``gain`` times the blurred one;
-        below 1 the blurred image is the sharper one.
+        Strength of the details in the sharp image, relative to ``gain`` times the blurred one.
     """
 
     shift: tuple[float, float]
@@ -53,13 +51,9 @@ class Comparison:
 
 
 def compare(blurred: Sequence[NDArray[Any]], sharp: Sequence[NDArray[Any]]) -> Comparison:
-    """Compare regions of a blurred image with the same regions of a sharp one.
+    """Compare regions ``(Y, X)`` of a blurred image with the same regions of a sharp one.
 
-    Parameters
-    ----------
-    blurred, sharp
-        Regions ``(Y, X)`` in the same order and of the same shapes: finite, not constant, and at
-        least 16 pixels on a side.
+    They are finite, not constant, and at least 16 pixels on a side.
     """
     pairs = [(b.astype(float), s.astype(float)) for b, s in zip(blurred, sharp, strict=True)]
     shift = np.median([_find_shift(b, s) for b, s in pairs], axis=0)

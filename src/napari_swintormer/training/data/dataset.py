@@ -28,11 +28,6 @@ def find_plane_pairs(
     train, validation, images, notices
         Pairs to train on and to validate with, the fingerprint of both, and the remarks of the
         pair check.
-
-    Raises
-    ------
-    TrainingError
-        There are bad pairs that are not skipped, or no pair is left.
     """
     notices: list[Notice] = []
     if settings.synthesize is not None:

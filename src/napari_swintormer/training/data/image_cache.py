@@ -29,16 +29,8 @@ _REACH = 8  # pixels around a region that interpolation reads
 class ImageCache:
     """Keeps decoded images and their intensity ranges; several threads may use it.
 
-    Images that are too large to keep are read region by region.
-
-    Parameters
-    ----------
-    channels
-        Channels of the network.
-    convention
-        Intensity convention of the network.
-    limit
-        Bytes of all kept images; a single one may take an eighth of this.
+    All kept images take at most `limit` bytes. One that would take more than an eighth of this is
+    read region by region.
     """
 
     def __init__(

@@ -25,27 +25,13 @@ def list_pairs(
 ) -> tuple[list[ImagePair], list[str]]:
     """List the pairs of some folders in a fixed order.
 
-    Parameters
-    ----------
-    sharp
-        Folders of sharp images; only one if `blurred` is given. A single image, such as an OME-Zarr
-        stack, may stand for a folder, and its partner may then have any name.
-    blurred
-        Folder with a partner for every sharp image: same name, any suffix.
-    annotations
-        Folder with masks of the same names, for some or all images.
-    kinds
-        Kind of the images in each folder.
+    Partners and masks have the name of the sharp image, and any suffix. Two single images, such as
+    OME-Zarr stacks, may stand for two folders and have any names.
 
     Returns
     -------
     pairs, unmatched
         The pairs, and a sentence about every image that does not have exactly one partner.
-
-    Raises
-    ------
-    TrainingError
-        A folder is missing or empty.
     """
     pairs, unmatched = [], []
     for folder, kind in zip(sharp, kinds, strict=True):
@@ -68,10 +54,7 @@ def list_pairs(
 def list_dual_pixel(
     folder: Path, annotations: Path | None = None
 ) -> tuple[list[ImagePair], list[str]]:
-    """List the pairs of a dual-pixel camera, with the same results as `list_pairs`.
-
-    `folder` holds the folders ``inputL``, ``inputR`` and ``target`` with images of equal names.
-    """
+    """List the pairs of a folder with ``inputL``, ``inputR`` and ``target``, as `list_pairs`."""
     pairs, unmatched = list_pairs([folder / "target"], folder / "inputR", annotations)
     sharp = [pair.sharp for pair in pairs if isinstance(pair.sharp, Path)]
     left, alone = _match(sharp, folder / "inputL")

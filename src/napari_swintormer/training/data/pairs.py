@@ -31,26 +31,15 @@ Region = tuple[tuple[int, int], tuple[int, int]]
 class ImagePair:
     """A sharp image, and its blurred partner unless the blur is synthesized.
 
-    Attributes
-    ----------
-    sharp, blurred
-        Files or arrays of equal size; every plane of a stack is a pair.
-    annotations
-        Mask of the same size, with the labels of `annotations.TAKE` and `annotations.LEAVE_OUT`.
-    kind
-        Kind of image, for synthetic blur; ``"auto"`` takes 8-bit RGB images for photos.
-    folder
-        Folder of the sharp image; training draws from each folder equally often.
-    second
-        The left view of a dual-pixel camera; `blurred` is then the right view.
+    The images have equal size; every plane of a stack is a pair.
     """
 
     sharp: Source
     blurred: Source | None = None
     annotations: Source | None = None
-    kind: ImageKind | Literal["auto"] = "auto"
-    folder: str = "arrays"
-    second: Source | None = None
+    kind: ImageKind | Literal["auto"] = "auto"  # for synthetic blur; auto: photo if 8-bit RGB
+    folder: str = "arrays"  # training draws from each folder equally often
+    second: Source | None = None  # left view of a dual-pixel camera; `blurred` is the right one
 
     @property
     def name(self) -> str:
@@ -60,44 +49,23 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class PlanePair:
-    """One plane of an `ImagePair`, with everything that drawing patches needs.
-
-    Attributes
-    ----------
-    sharp, blurred, annotations, second
-        The images of the pair.
-    plane
-        Number of the plane in each image.
-    shape
-        ``(Y, X)``.
-    kind
-        Kind of image, for synthetic blur.
-    group
-        Folder and beginning of the name, up to the first ``_`` or digit. A group is drawn from in
-        proportion to the square root of its size, so that a long series does not dominate.
-    source
-        Folder and name, without a last ``_t0``, ``_t1``… of crops from one image. Pairs of one
-        source are held out together.
-    region
-        Part of the plane that patches come from; None for all of it.
-    shift
-        ``(dy, dx)`` in pixels by which the sharp image is moved back.
-    gain, offset
-        The sharp image has ``gain * blurred + offset``, and is brought back to the blurred one's
-        intensities.
-    """
+    """One plane of an `ImagePair`, with everything that drawing patches needs."""
 
     sharp: Source
     blurred: Source | None
-    plane: int
+    plane: int  # number of the plane in each image
     shape: tuple[int, int]
     kind: ImageKind
+    # Folder and beginning of the name, up to the first "_" or digit. A group is drawn from in
+    # proportion to the square root of its size, so that a long series does not dominate.
     group: str
+    # Folder and name, without a last "_t0", "_t1"… of crops from one image. Pairs of one source are
+    # held out together.
     source: str
     annotations: Source | None = None
-    region: Region | None = None
-    shift: tuple[float, float] = (0.0, 0.0)
-    gain: float = 1.0
+    region: Region | None = None  # part of the plane that patches come from; None for all of it
+    shift: tuple[float, float] = (0.0, 0.0)  # (dy, dx) by which the sharp image is moved back
+    gain: float = 1.0  # the sharp image has ``gain * blurred + offset``, which is undone
     offset: float = 0.0
     second: Source | None = None
 
@@ -116,21 +84,9 @@ def are_arrays(images: Any) -> bool:
 def array_pairs(
     blurred: Any, sharp: Any, annotations: Any = None, axes: str | None = None
 ) -> list[ImagePair]:
-    """Make pairs of arrays.
+    """Make pairs of arrays: one of each, or lists of equal length; stacks are pairs plane by plane.
 
-    Parameters
-    ----------
-    blurred, sharp
-        An array-like each, or lists of equal length. None for `blurred` means synthetic blur.
-    annotations
-        None, a mask, or a list with a mask or None for each image.
-    axes
-        One letter of ``TCZYXS`` per dimension of every image; None guesses them.
-
-    Raises
-    ------
-    TrainingError
-        The lists differ in length.
+    None for `blurred` means synthetic blur. None for `axes` guesses them.
     """
     sharps = _listed(sharp)
     blurreds = [None] * len(sharps) if blurred is None else _listed(blurred)
@@ -151,13 +107,7 @@ def array_pairs(
 
 
 def sharp_planes(pair: ImagePair, channels: int) -> list[PlanePair]:
-    """List the planes of an image whose blur is synthesized.
-
-    Raises
-    ------
-    TrainingError
-        The image cannot be read, or its annotations do not fit it.
-    """
+    """List the planes of an image whose blur is synthesized."""
     with open_planes(pair.sharp, channels) as planes:
         if pair.annotations is not None:
             with open_planes(pair.annotations, 1) as mask:
@@ -193,19 +143,10 @@ def split_validation(
 ) -> tuple[list[PlanePair], list[PlanePair]]:
     """Split pairs into those to train on and those to validate with.
 
-    The split is by source and depends on the names alone, so that a repeated or resumed training
-    has the same split. With few sources, the end of every plane is held out instead: along its
-    longer side, at least as wide as a patch. No patch crosses the border between the two parts.
-
-    Parameters
-    ----------
-    pairs
-        Pairs of all folders.
-    held_out
-        Share of the sources to hold out, rounded up, or share of every plane. The planes are split
-        where one source would be more than twice this share.
-    patch_size
-        Side of the patches in pixels.
+    `held_out` is the share of the sources to validate with, rounded up. The split depends on the
+    names alone, so that a repeated or resumed training has the same split. Where one source would
+    be more than twice the share, the end of every plane is held out instead: along its longer side,
+    at least as wide as a patch. No patch crosses the border.
     """
     sources = sorted({p.source for p in pairs}, key=_name_hash)
     if 0 < 2 * held_out * len(sources) < 1 or (len(sources) == 1 and held_out > 0):

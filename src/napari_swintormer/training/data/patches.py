@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_swintormer.training.degradations.realistic import Modality
 
     FloatArray = NDArray[np.float32]
-    Patch = tuple[FloatArray, FloatArray]
+    Patch = tuple[FloatArray, FloatArray]  # blurred, sharp
 
 _GREY_PHOTOS = 0.25
 # Shrunk patches show the same things at another scale and sharpness. Few photos are at hand, so
@@ -49,23 +49,10 @@ _AHEAD = 4  # batches that are prepared in advance
 
 
 class PatchSampler:
-    """Draws pairs of blurred and sharp patches.
+    """Draws pairs of blurred and sharp patches, for a network of these channels and convention.
 
-    Parameters
-    ----------
-    pairs
-        Plane pairs to draw from, at least one.
-    patch_size
-        Side of the square patches, in pixels.
-    channels
-        Channels of the network.
-    convention
-        Intensity convention of the network.
-    seed
-        Seed of all random numbers.
-    synthesize
-        Name in `DEGRADATIONS` of the blur for pairs without a blurred image; None if there are no
-        such pairs.
+    `synthesize` names the blur in `DEGRADATIONS` for pairs without a blurred image; None if there
+    are no such pairs.
     """
 
     def __init__(
@@ -215,26 +202,14 @@ class PatchSampler:
 
 @dataclass(frozen=True)
 class _Crop:
-    """Where a patch is cut and how it is turned.
+    """Where a patch is cut and how it is turned."""
 
-    Attributes
-    ----------
-    y, x
-        Region to read. It is smaller than `read` in a small image, and then mirrored at its border.
-    read
-        Side of the region, in pixels.
-    side
-        Side that the region is shrunk to, in pixels.
-    turns, mirror
-        Number of quarter turns, and whether the patch is mirrored after them.
-    """
-
-    y: slice
+    y: slice  # region to read; in a small image it is smaller than `read`, and then mirrored
     x: slice
-    read: int
-    side: int
-    turns: int
-    mirror: bool
+    read: int  # side of the region, in pixels
+    side: int  # side that the region is shrunk to
+    turns: int  # quarter turns
+    mirror: bool  # whether the patch is mirrored after the turns
 
     @property
     def mirrors_x(self) -> bool:
@@ -273,23 +248,10 @@ def _shrunk(patch: FloatArray, side: int) -> FloatArray:
 def batches(
     sampler: PatchSampler, steps: range, workers: int, sizes: Callable[[int], tuple[int, range]]
 ) -> Generator[Patch]:
-    """Yield the batches of some steps; threads prepare them in advance.
+    """Yield the batches ``(B, C, side, side)`` of some steps, blurred and sharp.
 
-    Parameters
-    ----------
-    sampler
-        Draws the patches.
-    steps
-        Numbers of the steps.
-    workers
-        Number of threads.
-    sizes
-        Returns the side of the patches of a step, and their numbers.
-
-    Yields
-    ------
-    blurred, sharp
-        ``(B, C, side, side)`` float32.
+    Threads prepare them in advance. `sizes` returns the side of the patches of a step, and their
+    numbers.
     """
 
     def prepare(step: int) -> Patch:

@@ -18,21 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ArrayImage:
-    """An array, in memory or lazy, that is used as an image.
+    """An array, in memory or lazy, that is used as an image."""
 
-    Attributes
-    ----------
-    name
-        Name for people, such as the name of the layer.
-    data
-        Array-like with `shape`, `dtype` and slicing; several threads read it at the same time.
-    axes
-        One letter of ``TCZYXS`` per dimension; None guesses them.
-    """
-
-    name: str
-    data: Any
-    axes: str | None = None
+    name: str  # for people, such as the name of the layer
+    data: Any  # has `shape`, `dtype` and slicing; several threads read it at the same time
+    axes: str | None = None  # one letter of TCZYXS per dimension; None guesses them
 
     def __str__(self) -> str:
         return self.name
@@ -43,13 +33,7 @@ Source = Path | ArrayImage
 
 @contextmanager
 def open_source(source: Source) -> Iterator[tuple[Any, str]]:
-    """Open an image lazily and yield its array and axes.
-
-    Raises
-    ------
-    TrainingError
-        The image cannot be read, or its axes are unknown.
-    """
+    """Open an image lazily and yield its array and axes; errors name the image."""
     try:
         if isinstance(source, ArrayImage):
             data = source.data
@@ -65,12 +49,6 @@ def open_source(source: Source) -> Iterator[tuple[Any, str]]:
 
 @contextmanager
 def open_planes(source: Source, channels: int) -> Iterator[Planes]:
-    """Open an image as planes for a network of `channels` channels.
-
-    Raises
-    ------
-    TrainingError
-        The image cannot be read, or its axes are unknown.
-    """
+    """Open an image as planes for a network of `channels` channels; errors name the image."""
     with open_source(source) as (data, axes):
         yield Planes(data, axes, channels)

@@ -17,9 +17,7 @@ from napari_swintormer.training.degradations.primitives import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    FloatArray = NDArray[np.float32]
+    from napari_swintormer.training.degradations.primitives import FloatArray
 
 MARGIN = 8  # pixels that a camera needs around a patch: a JPEG block begins anywhere in the first 8
 
@@ -29,25 +27,12 @@ _SQUARE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
 
 @dataclass(frozen=True)
 class SensorNoise:
-    """Noise of a sensor, for intensities in [0, 1].
+    """Noise of a sensor, for intensities in [0, 1]."""
 
-    Attributes
-    ----------
-    read
-        Standard deviation in the dark.
-    shot
-        Variance that an intensity of 1 adds.
-    width
-        Standard deviation in pixels of the Gaussian that smooths the noise, as demosaicing and
-        resampling do; 0 for none.
-    normalized
-        Whether smoothed noise is scaled back to its strength before smoothing.
-    """
-
-    read: float = 0.0
-    shot: float = 0.0
-    width: float = 0.0
-    normalized: bool = True
+    read: float = 0.0  # standard deviation in the dark
+    shot: float = 0.0  # variance that an intensity of 1 adds
+    width: float = 0.0  # sigma in pixels of the Gaussian that smooths the noise; 0 for none
+    normalized: bool = True  # whether smoothed noise is scaled back to its strength before
 
     def add(self, image: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Draw noise for ``(C, Y, X)`` and add it."""
@@ -68,46 +53,21 @@ NOISELESS = SensorNoise()
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera and its settings.
+    """A camera and its settings."""
 
-    Attributes
-    ----------
-    gamma
-        Exponent of the intensity curve: light is ``image ** gamma``.
-    noise
-        Noise of the sensor.
-    mosaic
-        Whether each pixel of a colour image records one colour only.
-    sharpening, sharpening_width
-        Amount of unsharp masking, 0 for none, and the standard deviation of its Gaussian in pixels.
-    levels
-        Number of grey levels in the file; None leaves values unrounded.
-    jpeg_quality
-        Quality of the JPEG file; None for another format.
-    """
-
-    gamma: float = 1.0
+    gamma: float = 1.0  # exponent of the intensity curve: light is ``image ** gamma``
     noise: SensorNoise = NOISELESS
-    mosaic: bool = False
-    sharpening: float = 0.0
-    sharpening_width: float = 1.0
-    levels: int | None = None
-    jpeg_quality: int | None = None
+    mosaic: bool = False  # whether each pixel of a colour image records one colour only
+    sharpening: float = 0.0  # amount of unsharp masking; 0 for none
+    sharpening_width: float = 1.0  # sigma of its Gaussian, in pixels
+    levels: int | None = None  # grey levels in the file; None leaves values unrounded
+    jpeg_quality: int | None = None  # None for another file format
 
     def develop(self, light: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Turn light into an image.
+        """Turn light ``(C, Y + 2 * MARGIN, X + 2 * MARGIN)`` into an image ``(C, Y, X)``.
 
-        Parameters
-        ----------
-        light
-            ``(C, Y + 2 * MARGIN, X + 2 * MARGIN)``; 1 saturates the sensor.
-        rng
-            Draws the noise, and where the mosaic and the JPEG blocks begin.
-
-        Returns
-        -------
-        array
-            ``(C, Y, X)``.
+        A light of 1 saturates the sensor. The generator draws the noise, and where the mosaic and
+        the JPEG blocks begin.
         """
         light = self.noise.add(light, rng)
         if self.mosaic and len(light) == 3:
@@ -125,10 +85,7 @@ class Camera:
 
 
 def through_mosaic(light: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Keep one colour per pixel of ``(3, Y, X)``, as a Bayer mosaic does, and interpolate the rest.
-
-    The interpolation is linear.
-    """
+    """Keep one colour per pixel of ``(3, Y, X)``, through a Bayer mosaic; interpolate the rest."""
     top, left = rng.integers(2, size=2)
     rows = (np.arange(light.shape[1]) % 2 == top)[:, None]
     columns = (np.arange(light.shape[2]) % 2 == left)[None]
@@ -148,13 +105,8 @@ def draw_noise(
 ) -> SensorNoise:
     """Draw sensor noise; one in ten has none.
 
-    Parameters
-    ----------
-    read, shot
-        Smallest and largest standard deviation in the dark, and added at intensity 1. Their
-        logarithms are uniformly distributed.
-    rng
-        Draws the noise.
+    `read` and `shot` are the smallest and largest standard deviation in the dark, and added at
+    intensity 1. Their logarithms are uniformly distributed.
     """
     if rng.random() < 0.1:
         return NOISELESS

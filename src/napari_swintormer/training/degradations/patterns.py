@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    FloatArray = NDArray[np.float32]
+    from napari_swintormer.training.degradations.primitives import FloatArray
+
     Size = tuple[int, int]
     Mask = NDArray[Any]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float32]
+    Sizes = tuple[int, ...]
 
 
 def to_light(image: FloatArray, gamma: float) -> FloatArray:
@@ -52,7 +53,7 @@ def largest_margin(*kernels: FloatArray | None) -> int:
     return max((len(k) // 2 for k in kernels if k is not None), default=0)
 
 
-def smooth_mask(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+def smooth_mask(shape: Sizes, rng: np.random.Generator) -> FloatArray:
     """Draw a smooth mask ``(Y, X)`` in [0, 1]; its edges range from gentle slopes to steps."""
     coarse = rng.standard_normal((rng.integers(3, 7),) * 2)
     factors = [n / m for n, m in zip(shape, coarse.shape, strict=True)]

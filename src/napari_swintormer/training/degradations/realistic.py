@@ -19,10 +19,10 @@ from napari_swintormer.optics.microscope import Microscope
 from napari_swintormer.training.degradations import camera
 from napari_swintormer.training.degradations.camera import Camera, SensorNoise, draw_noise
 from napari_swintormer.training.degradations.image_formation import (
-    DepthOptics,
-    FlatOptics,
-    MotionOptics,
     Optics,
+    depth_optics,
+    flat_optics,
+    motion_optics,
 )
 from napari_swintormer.training.degradations.primitives import crop, from_light, to_light
 from napari_swintormer.training.degradations.simple import (
@@ -35,9 +35,7 @@ from napari_swintormer.training.degradations.simple import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
-    FloatArray = NDArray[np.float32]
+    from napari_swintormer.training.degradations.primitives import FloatArray
 
 Modality = Literal["photo", "fluorescence", "brightfield"]
 """How an image was taken. Fluorescence has a dark background; other microscopy is brightfield."""
@@ -71,20 +69,10 @@ class Recording:
         return camera.MARGIN + (self.optics.margin if self.optics else 0)
 
     def degrade(self, sharp: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Record a sharp patch.
+        """Make a blurred and a sharp ``(C, Y, X)`` of ``(C, Y + 2 * margin, X + 2 * margin)``.
 
-        Parameters
-        ----------
-        sharp
-            ``(C, Y + 2 * margin, X + 2 * margin)``, mostly in [0, 1].
-        rng
-            Draws depth, objects, noise and everything else.
-
-        Returns
-        -------
-        blurred, sharp
-            ``(C, Y, X)``. Without optics both are the recorded image, noise included: a network
-            must leave sharp images alone.
+        Without optics both are the recorded image, noise included: a network must leave sharp
+        images alone.
         """
         light = to_light(sharp, self.camera.gamma)
         if self.optics is None:
@@ -145,7 +133,7 @@ def draw_motion(
             paths = motion.corner_paths(path, motion.camera_roll(rng.uniform(0, 0.5) * extent, rng))
         corners = [motion.motion_psf(p) for p in paths]
     moving = motion.motion_psf(motion.object_motion(_draw_extent(rng), rng)) if moves else None
-    return Recording(MotionOptics(tuple(corners), moving), taken)
+    return Recording(motion_optics(tuple(corners), moving), taken)
 
 
 def draw_all(
@@ -200,7 +188,7 @@ def draw_aperture(rng: np.random.Generator) -> Callable[[float], FloatArray]:
     return draw
 
 
-def _draw_lens(rng: np.random.Generator) -> DepthOptics:
+def _draw_lens(rng: np.random.Generator) -> Optics:
     """Draw defocus that grows with the distance from the plane in focus, or is even."""
     aperture, radius = draw_aperture(rng), draw_wide_radius(rng)
     if rng.random() < 0.45:
@@ -212,10 +200,10 @@ def _draw_lens(rng: np.random.Generator) -> DepthOptics:
     if rng.random() < 0.25:
         occluder = aperture(draw_wide_radius(rng) if rng.random() < 0.5 else 0.0)
     glare = rng.uniform(1, 8) if rng.random() < 0.15 else 1.0
-    return DepthOptics(tuple(aperture(r) for r in radii), occluder, glare)
+    return depth_optics(tuple(aperture(r) for r in radii), occluder, glare)
 
 
-def _draw_microscope(modality: Modality, rng: np.random.Generator) -> FlatOptics:
+def _draw_microscope(modality: Modality, rng: np.random.Generator) -> Optics:
     """Draw wave optics of a common objective for 60 %, and simple PSFs otherwise."""
     radius = draw_wide_radius(rng)
     haze, haze_kernel = 0.0, None
@@ -226,7 +214,7 @@ def _draw_microscope(modality: Modality, rng: np.random.Generator) -> FlatOptics
         radii.append(0.0 if rng.random() < 0.5 else draw_wide_radius(rng))
     if rng.random() < 0.4:
         kernels = tuple(_shifted(draw_psf("microscopy", r, rng), rng) for r in radii)
-        return FlatOptics(kernels, None, haze, haze_kernel)
+        return flat_optics(kernels, None, haze, haze_kernel)
     microscope = _draw_objective(rng)
     side = 1 if rng.random() < 0.5 else -1  # above or below the plane in focus
     if modality == "brightfield":  # partly coherent light keeps more detail, and inverts it later
@@ -238,7 +226,7 @@ def _draw_microscope(modality: Modality, rng: np.random.Generator) -> FlatOptics
         phase = rng.normal(0, 1.5) if rng.random() < 0.6 else 0.0
         form = partial(microscope.transmission, condenser=rng.uniform(0.1, 1.0), phase=phase)
     kernels = tuple(_shifted(form(depth), rng) for depth in depths)
-    return FlatOptics(kernels, form(0.0), haze, haze_kernel)
+    return flat_optics(kernels, form(0.0), haze, haze_kernel)
 
 
 def _draw_objective(rng: np.random.Generator) -> Microscope:
@@ -263,18 +251,10 @@ def _draw_camera(
     processed: float = 1.0,
     noise: SensorNoise | None = None,
 ) -> Camera:
-    """Draw a camera.
+    """Draw a camera; without `noise`, that of a photo camera is drawn.
 
-    Parameters
-    ----------
-    rng
-        Draws everything.
-    linear
-        Share of cameras without an intensity curve.
-    processed
-        How often the camera has a mosaic and sharpens, relative to a photo camera.
-    noise
-        Noise of the sensor; None draws that of a photo camera.
+    `linear` is the share of cameras without an intensity curve, `processed` how often a camera has
+    a mosaic and sharpens, relative to a photo camera.
     """
     saved = rng.random()
     return Camera(

@@ -28,11 +28,8 @@ from napari_swintormer.training.degradations.primitives import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_swintormer.models.catalogue import ImageKind
-
-    FloatArray = NDArray[np.float32]
+    from napari_swintormer.training.degradations.primitives import FloatArray
 
 # Shares of the training patches.
 UNBLURRED = 0.15
@@ -47,28 +44,15 @@ _DARK = 0.1
 
 @dataclass(frozen=True)
 class Degradation:
-    """One way to degrade a patch; only masks and noise are left to draw.
+    """One way to degrade a patch; only masks and noise are left to draw."""
 
-    Attributes
-    ----------
-    psfs
-        One PSF blurs evenly, two are blended along a smooth random mask, none leaves the patch
-        sharp. A PSF of one pixel is the sharp part of a blend.
-    gamma
-        Exponent of the intensity curve: light is ``image ** gamma``; 1 for linear images.
-    noise
-        Noise of the camera, added after the curve.
-    levels
-        Number of grey levels in the file; None leaves values unrounded.
-    jpeg_quality
-        Quality of the JPEG file; None for another format.
-    """
-
+    # One PSF blurs evenly, two are blended along a smooth random mask, none leaves the patch sharp.
+    # A PSF of one pixel is the sharp part of a blend.
     psfs: tuple[FloatArray, ...] = ()
-    gamma: float = 1.0
-    noise: SensorNoise = NOISELESS
-    levels: int | None = None
-    jpeg_quality: int | None = None
+    gamma: float = 1.0  # exponent of the intensity curve: light is ``image ** gamma``
+    noise: SensorNoise = NOISELESS  # added after the curve
+    levels: int | None = None  # grey levels in the file; None leaves values unrounded
+    jpeg_quality: int | None = None  # None for another file format
 
     @property
     def margin(self) -> int:
@@ -84,20 +68,7 @@ class Degradation:
         return blurred, crop(sharp, self.margin) if self.psfs else blurred
 
     def apply(self, sharp: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Degrade a patch.
-
-        Parameters
-        ----------
-        sharp
-            ``(C, Y + 2 * margin, X + 2 * margin)``, mostly in [0, 1].
-        rng
-            Draws masks and noise.
-
-        Returns
-        -------
-        array
-            ``(C, Y, X)``, the degraded middle of `sharp`.
-        """
+        """Degrade ``(C, Y + 2 * margin, X + 2 * margin)``, mostly in [0, 1], to ``(C, Y, X)``."""
         image = sharp
         if self.psfs:
             light = to_light(sharp, self.gamma)
@@ -116,14 +87,8 @@ def draw_defocus(
 ) -> Degradation:
     """Draw defocus, noise and file format from the mixture that models train on.
 
-    Parameters
-    ----------
-    kind
-        Decides the intensity curve, the optics and the file formats.
-    rng
-        Draws everything.
-    unblurred
-        Share of patches that stay sharp.
+    The kind of image decides the intensity curve, the optics and the file formats; `unblurred` is
+    the share of patches that stay sharp.
     """
     psfs: tuple[FloatArray, ...] = ()
     if rng.random() >= unblurred:

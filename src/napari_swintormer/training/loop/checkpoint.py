@@ -23,34 +23,16 @@ FILE_NAME = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of a training after a number of steps; the file has the names of the fields.
+    """State of a training; the file has the names of the fields."""
 
-    Attributes
-    ----------
-    step
-        Number of finished steps.
-    settings
-        `TrainSettings.resume_key` and the fingerprint of the images, as plain JSON values.
-    network, ema
-        Parameters, and their exponential moving average.
-    optimizer
-        State of the optimizer.
-    at_once
-        Patches whose gradients are computed at once.
-    recompute
-        Whether activations are computed again instead of kept.
-    scaler
-        State of the scaler of the loss in fp16; empty in other precisions.
-    """
-
-    step: int
-    settings: Mapping[str, Any]
+    step: int  # finished steps
+    settings: Mapping[str, Any]  # `TrainSettings.resume_key` with the fingerprint of the images
     network: Mapping[str, Tensor]
-    ema: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]  # moving average of the parameters
     optimizer: Mapping[str, Any]
-    at_once: int
-    recompute: bool = False
-    scaler: Mapping[str, Any] = field(default_factory=dict)
+    at_once: int  # patches whose gradients are computed at once
+    recompute: bool = False  # whether activations are computed again instead of kept
+    scaler: Mapping[str, Any] = field(default_factory=dict)  # of the loss in fp16
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -77,13 +59,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read the checkpoint of a run as data; nothing in it is executed.
-
-    Raises
-    ------
-    TrainingError
-        There is none, or it is damaged.
-    """
+    """Read the checkpoint of a run as data; nothing in it is executed."""
     import torch
 
     path = folder / FILE_NAME

@@ -33,15 +33,7 @@ def trains_prior(settings: TrainSettings) -> bool:
 
 
 def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:
-    """Return the card of the new model, and the weights to start from; None for random ones.
-
-    Raises
-    ------
-    TrainingError
-        Model, network, images and patches do not fit together.
-    ModelNotFoundError, WeightsError
-        The model to start from cannot be used.
-    """
+    """Return the card of the new model, and the weights to start from; None for random ones."""
     two = settings.dual_pixel is not None or any(pair.second for pair in settings.pairs)
     views = DUAL_PIXEL if two else None
     name = re.sub(r"[^A-Za-z0-9._-]", "-", settings.out.stem).lstrip("._-")[:64] or "model"

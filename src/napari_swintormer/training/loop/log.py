@@ -20,29 +20,9 @@ FILE_NAME = "log.jsonl"
 class TrainingLog:
     """Writes the values of `Trained` events, and keeps the best validation.
 
-    Parameters
-    ----------
-    folder
-        Folder of the run; it is created if necessary.
-    done
-        Number of finished steps. A killed run may have written lines of later steps, after the
-        last checkpoint; these are dropped.
-    tensorboard
-        Whether to write files for TensorBoard, too, in the folder ``tensorboard``.
-
-    Attributes
-    ----------
-    best
-        Highest validation PSNR so far, in dB.
-    since_best
-        Number of validations after it.
-
-    Raises
-    ------
-    TrainingError
-        TensorBoard is not installed.
-    OutputError
-        The log cannot be written.
+    A run that was killed after step `done`, that of its checkpoint, may have logged later steps;
+    these lines are dropped. `best` is the highest validation PSNR in dB, `since_best` the number of
+    validations after it.
     """
 
     def __init__(self, folder: Path, done: int, *, tensorboard: bool = False) -> None:

@@ -30,15 +30,7 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Perceptual(nn.Module):
     """Mean absolute difference of the features of VGG19, averaged over five layers.
 
-    Parameters
-    ----------
-    file
-        Parameters of VGG19, as torchvision provides them; None fetches them once and keeps them.
-
-    Raises
-    ------
-    FileError
-        The parameters cannot be read or fetched, or are those of another network.
+    `file` has the parameters as torchvision provides them; None fetches them once and keeps them.
     """
 
     mean: Tensor

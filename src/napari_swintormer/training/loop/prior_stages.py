@@ -74,14 +74,7 @@ def refuse_annotations(pairs: Sequence[PlanePair]) -> None:
 
 
 def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor]]:
-    """Read the model to start from, and add a prior if it has none.
-
-    Raises
-    ------
-    TrainingError
-        There is no model to start from, the stage comes too early for it, or loss or parameters
-        are set.
-    """
+    """Read the model to start from, and add a prior if it has none."""
     if settings.from_model is None:
         raise TrainingError(
             f"The stage {settings.stage!r} of a training with prior needs a model to start from. "

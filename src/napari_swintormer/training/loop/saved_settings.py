@@ -35,13 +35,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 
 def save_settings(settings: TrainSettings) -> None:
-    """Write the settings into the folder of the run; arrays are written as their names.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    """
+    """Write the settings into the folder of the run; arrays are written as their names."""
     fields = (f.name for f in dataclasses.fields(settings) if f.name not in ("out", "resume"))
     values: dict[str, Any] = {name: getattr(settings, name) for name in fields}
     values["pairs"] = [pair.name for pair in settings.pairs]
@@ -56,17 +50,8 @@ def save_settings(settings: TrainSettings) -> None:
 def load_settings(run_folder: Path, pairs: Sequence[ImagePair] = ()) -> TrainSettings:
     """Read the settings to resume a run with.
 
-    Parameters
-    ----------
-    run_folder
-        Folder ending in ``.run``, beside the weights file.
-    pairs
-        Pairs of a run that learned from arrays, such as layers; no file holds them.
-
-    Raises
-    ------
-    TrainingError
-        There is no run to resume, its settings are damaged, or its pairs are missing.
+    `run_folder` ends in ``.run``. `pairs` are those of a run that learned from arrays, such as
+    layers; no file holds them.
     """
     file = run_folder / FILE_NAME
     if run_folder.suffix != ".run" or not file.is_file():

@@ -28,49 +28,26 @@ _PREFIXES = {
 
 
 class Stage(NamedTuple):
-    """One way of training a model.
+    """One way of training a model."""
 
-    Attributes
-    ----------
-    trains
-        Tells by its name whether a parameter is trained.
-    loss
-        Mean loss over the patches of a batch.
-    image
-        Image that validation compares with the sharp one.
-    finish
-        Changes a copy of the model before its weights are written; takes the copy, some blurred
-        patches and the sharp ones. None changes nothing.
-    """
-
-    trains: Callable[[str], bool]
-    loss: Callable[[Batch], Tensor]
-    image: Callable[[Batch], Tensor]
+    trains: Callable[[str], bool]  # tells by its name whether a parameter is trained
+    loss: Callable[[Batch], Tensor]  # mean over the patches of a batch
+    image: Callable[[Batch], Tensor]  # what validation compares with the sharp image
+    # Changes a copy of the model before its weights are written, by some blurred patches and the
+    # sharp ones.
     finish: Callable[[Any, Tensor, Tensor], None] | None = None
 
 
 class Batch(NamedTuple):
-    """Some or all patches of one step, and their random numbers.
-
-    Attributes
-    ----------
-    network
-        Network that is trained.
-    blurred, sharp
-        ``(B, C, H, W)`` in unit intensities.
-    seed, step
-        Seed of the training, and number of the step.
-    first, total
-        Number of the first patch in the step, and number of all patches; None for those at hand.
-    """
+    """Some or all patches of one step, and their random numbers."""
 
     network: Any
-    blurred: Tensor
+    blurred: Tensor  # (B, C, H, W) in unit intensities
     sharp: Tensor
     seed: int
     step: int
-    first: int = 0
-    total: int | None = None
+    first: int = 0  # number of the first patch in the step
+    total: int | None = None  # number of all patches of the step; None for those at hand
 
     def noise(self, step: int, like: Tensor) -> Tensor:
         """Draw the noise of a sampling step; every patch of the training has its own."""

@@ -31,20 +31,8 @@ if TYPE_CHECKING:
 class TrainingState:
     """Network, moving average and optimizer of a training.
 
-    Parameters
-    ----------
-    card
-        Describes the network to build.
-    weights
-        Parameters to start from; None for random ones.
-    settings
-        Options of the training.
-    device, precision
-        Device of the network, and precision of its forward pass.
-    stage
-        What is trained, and how; None for the stage of a network without prior.
-    processes
-        Processes that share every step.
+    The network starts from `weights`, or from random ones. `precision` is that of its forward pass.
+    Without `stage`, it is trained as a network without prior.
     """
 
     def __init__(
@@ -94,10 +82,8 @@ class TrainingState:
         ----------
         blurred, sharp
             Patches of this process.
-        learning_rate
-            Learning rate of this step.
-        step
-            Number of the step, from 0.
+        learning_rate, step
+            Learning rate and number of this step, from 0.
 
         Returns
         -------

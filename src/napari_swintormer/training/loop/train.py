@@ -70,9 +70,9 @@ def _iter_steps(trainer: Trainer, processes: Processes) -> Generator[Event]:
         if new and trainer.validates and processes.writes:
             yield trainer.report(rate)  # the score that training must exceed
         began = time.perf_counter()
-        for blurred, sharp in batches:
+        for patches in batches:
             rate = learning_rate(trainer.step, settings)
-            notice = trainer.update(blurred, sharp, rate)
+            notice = trainer.update(patches, rate)
             step = trainer.step
             elapsed = time.perf_counter() - began
             eta = elapsed / (step - first_step) * (settings.steps - step)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_swintormer.training.data.patches import Patch
     from napari_swintormer.training.loop.processes import Processes
     from napari_swintormer.training.train_settings import TrainSettings
 
@@ -44,15 +45,6 @@ _FINISHING_PATCHES = 48  # patches for `Stage.finish`
 
 class Trainer:
     """Everything of a training but its loop.
-
-    Parameters
-    ----------
-    settings
-        Options of the training.
-    device
-        Device of the network.
-    processes
-        Processes that share the training.
 
     Attributes
     ----------
@@ -98,7 +90,7 @@ class Trainer:
             key |= {"stage": self.settings.stage} | self.card.model_dump(include={"prior"})
         return key
 
-    def batches(self) -> Generator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Generator[Patch]:
         """Yield this process's patches of the remaining steps; threads prepare them."""
 
         def sizes(step: int) -> tuple[int, range]:
@@ -106,15 +98,11 @@ class Trainer:
             return side, self._processes.share(count)
 
         steps = range(self.step, self.settings.steps)
-        source = batches(self.sampler, steps, self.settings.workers, sizes)
-        try:
-            for blurred, sharp in source:
-                yield torch.from_numpy(blurred), torch.from_numpy(sharp)
-        finally:
-            source.close()
+        return batches(self.sampler, steps, self.settings.workers, sizes)
 
-    def update(self, blurred: Tensor, sharp: Tensor, rate: float) -> str | None:
+    def update(self, patches: Patch, rate: float) -> str | None:
         """Make one step; return a sentence when memory ran out."""
+        blurred, sharp = map(torch.from_numpy, patches)
         loss, notice = self.state.update(blurred, sharp, rate, self.step)
         self._losses.append(loss.detach())
         self.step += 1
@@ -125,13 +113,7 @@ class Trainer:
         self.state.save(self.step, self._resume_key)
 
     def report(self, rate: float, *, validate: bool = True) -> Trained:
-        """Write a line of the log; after a validation also a picture, and the best weights.
-
-        Raises
-        ------
-        TrainingError
-            The loss became NaN or infinite.
-        """
+        """Write a line of the log; after a validation also a picture, and the best weights."""
         losses = [float(loss) for loss in self._losses]  # the device is asked only here
         loss = fmean(losses) if losses else math.nan
         self._losses.clear()

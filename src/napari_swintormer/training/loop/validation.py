@@ -28,17 +28,7 @@ _SEED = 20_240_107
 
 
 class Validation:
-    """Measures a network on a fixed set of blurred patches.
-
-    Parameters
-    ----------
-    pairs
-        Pairs to take the patches from, in turn; may be empty.
-    settings
-        Options of the training.
-    card
-        Gives the channels and the intensity convention.
-    """
+    """Measures a network on a fixed set of blurred patches, taken from `pairs` in turn."""
 
     def __init__(
         self, pairs: Sequence[PlanePair], settings: TrainSettings, card: ModelCard

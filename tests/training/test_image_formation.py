@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_swintormer.optics import psf
-from napari_swintormer.training.degradations.occlusion import (
+from napari_swintormer.training.degradations.image_formation import (
     blur_by_depth,
     blur_over,
     draw_depth_map,
