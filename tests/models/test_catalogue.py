@@ -1,4 +1,4 @@
-"""The catalogue: names and paths become models, and one damaged file spoils nothing."""
+"""The catalogue finds models by name and path, and survives damaged files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from napari_swintormer.settings.preferences import models_folder
 
 @pytest.fixture(autouse=True)
 def built_in(tmp_path, monkeypatch, tiny_weights):
-    """Stand in for the package's folder, with one model in it."""
+    """Replace the folder of built-in models by one with a single model."""
     folder = tmp_path / "built-in"
     folder.mkdir()
     shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
@@ -58,8 +58,8 @@ def test_a_copied_file_is_a_model(user_folder, tiny_weights):
     assert describe_model(tiny_weights).source == "path"
 
 
-def test_a_model_of_ours_is_chosen_by_the_image(built_in, user_folder, make_weights):
-    """Whoever names a model gets it; what the cards of others claim chooses nothing."""
+def test_the_image_chooses_a_built_in_model(built_in, user_folder, make_weights):
+    """A named model wins; cards of other models cannot recommend them."""
     figures = ("PSNR gain on photo, dB", "PSNR gain on microscopy, dB")
     models = {"photo": (2.0, -1.0), "microscopy": (0.5, 1.4), "all-round": (1.0, 1.0)}
     for name, gains in models.items():
@@ -171,15 +171,15 @@ def test_an_exported_model_is_the_same_file(tmp_path, built_in):
     with pytest.raises(OutputError, match="--overwrite"):
         export_model("swintormer-small", target)
     assert export_model("swintormer-small", target, overwrite=True) == target
-    with pytest.raises(OutputError, match="exists"):  # onto itself
+    with pytest.raises(OutputError, match="exists"):  # the target is the source
         export_model("swintormer-small", small, overwrite=True)
 
 
 def test_a_model_is_exported_for_the_bioimage_model_zoo(tiny_weights, tmp_path):
-    """What another program finds in the package gives the test output from the test input."""
+    """The exported architecture and weights turn the test input into the test output."""
     spec = pytest.importorskip("bioimageio.spec")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the library leaves it to chance when it closes files
+        warnings.simplefilter("ignore")  # the library closes some files late
         target = export_model(tiny_weights, tmp_path / "tiny.zip")
         model = spec.load_description(target)
         assert isinstance(model, spec.model.v0_5.ModelDescr), model.validation_summary.format()
@@ -202,7 +202,9 @@ def test_a_model_is_exported_for_the_bioimage_model_zoo(tiny_weights, tmp_path):
         export_model(tiny_weights, target)
 
 
-def test_what_the_bioimage_model_zoo_needs_is_said(make_weights, tmp_path, monkeypatch):
+def test_models_that_the_bioimage_model_zoo_cannot_hold_are_refused(
+    make_weights, tmp_path, monkeypatch
+):
     card = tiny_card()
     two = card.network.model_copy(update={"views": 2})
     weights = make_weights("two-views", network=two, views=("right", "left"))

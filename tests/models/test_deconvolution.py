@@ -1,4 +1,4 @@
-"""The deconvolution before the network: its filters against independent code, and its choice."""
+"""The deconvolution before the network: its filters, and how it mixes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = DeconvolutionSettings()
 
 
 def texture(height: int, width: int) -> np.ndarray:
-    """An image whose power falls with the frequency, as that of photos does."""
+    """An image whose power falls with the frequency, like a photo."""
     noise = np.random.default_rng(3).standard_normal((height, width))
     y, x = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)
     image = np.fft.ifft2(np.fft.fft2(noise) / (0.02 + np.hypot(y, x))).real
@@ -28,7 +28,7 @@ def texture(height: int, width: int) -> np.ndarray:
 
 
 def choosing() -> LocalDeconvolution:
-    """A deconvolution that is not trained, but takes a share of each filter."""
+    """An untrained deconvolution with random shares of the filters."""
     made = LocalDeconvolution(SETTINGS)
     torch.nn.init.normal_(made.shares.weight, std=0.1)
     return made
@@ -45,11 +45,11 @@ def test_filters_are_convolutions_with_their_kernels(shape):
 
 
 def test_each_filter_undoes_its_own_blur_best():
-    """Blurred by the sums over pixels that training blurs with, not by a formula."""
+    """The blur is the one that training uses, a sum over pixels."""
     sharp, inner, bank = texture(160, 160), slice(20, -20), WienerBank(SETTINGS)
     n_disks = len(SETTINGS.disks)
     blurs = dict(enumerate(map(psf.disk, SETTINGS.disks)))
-    # the widest leaves too little for a difference to its neighbours
+    # the widest Gaussian leaves too little signal to tell it from its neighbours
     blurs |= {n_disks + i: psf.gaussian(2 * s) for i, s in enumerate(SETTINGS.gaussians[:-1])}
     for number, blur in blurs.items():
         blurred = ndimage.convolve(sharp, blur, mode="mirror")
@@ -83,7 +83,7 @@ def test_an_even_image_stays_as_it_is():
 
 
 def test_every_frequency_lies_in_a_ring_and_a_sector():
-    # of waves in all directions the sectors of a ring see one each; a ring sees them all
+    # each frequency lies in one ring, and in one sector of one coarse ring
     bins = frequency_bins().view(-1, 64, 33)
     assert torch.allclose(bins.sum(dim=(1, 2)), torch.ones(len(bins)))
     rings, sectors = bins[:24] > 0, (bins[24:] > 0).view(8, 4, 64, 33)
@@ -95,7 +95,7 @@ def test_every_frequency_lies_in_a_ring_and_a_sector():
 
 def test_a_pixel_depends_on_its_surroundings_only():
     deconvolution, shares = choosing(), []
-    with torch.no_grad():  # the rounding of the transforms grows with what is taken
+    with torch.no_grad():  # the rounding errors of the transforms grow with the shares
         deconvolution.shares.weight.mul_(0.1)
     deconvolution.shares.register_forward_hook(lambda *call: shares.append(call[2]))
     image = torch.from_numpy(texture(64, 512))[None, None]
@@ -116,7 +116,7 @@ def test_colours_are_treated_alike():
 
 
 @torch.no_grad()
-def test_a_trained_network_that_is_given_one_begins_with_what_it_can():
+def test_adding_a_deconvolution_does_not_change_the_results_of_a_trained_network():
     card = tiny_card()
     trained, x = Swintormer(card.network), torch.rand(1, 3, 64, 64)
     torch.nn.init.normal_(trained.output.weight)
@@ -130,7 +130,7 @@ def test_a_trained_network_that_is_given_one_begins_with_what_it_can():
         with_deconvolution(given, weights, DeconvolutionSettings(disks=(2.0,)), seed=1)
 
 
-def test_training_goes_on_after_a_look_in_inference():
+def test_training_works_after_inference():
     deconvolution, x = choosing(), torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
         deconvolution(x)

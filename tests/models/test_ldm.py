@@ -1,4 +1,4 @@
-"""The paper's prior: recorded numbers, files in every form, and what is said about wrong ones."""
+"""The paper's prior: recorded results, and files of every form."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SETTINGS = LdmPriorSettings()
 
 @pytest.fixture(scope="module")
 def golden():
-    """Return what the original code computed, and its weights under its names."""
+    """Return the results and the weights of the original code."""
     return read_golden("ldm_unet_small")
 
 
@@ -66,7 +66,7 @@ def test_sampling_gives_the_recorded_results(golden, denoiser, steps):
 
 @pytest.fixture
 def checkpoint(weights, tmp_path, monkeypatch):
-    """A checkpoint as the original code writes it: with averages, and classes of its training."""
+    """A checkpoint like those of the original code, with averages and classes of its training."""
     module = ModuleType("trainer_callbacks")
     module.Saver = type("Saver", (), {"__module__": "trainer_callbacks"})
     monkeypatch.setitem(sys.modules, "trainer_callbacks", module)
@@ -121,8 +121,8 @@ def test_a_folder_of_diffusers_is_read(denoiser, tmp_path):
         assert all(torch.equal(state[k], v) for k, v in denoiser.state_dict().items())
 
 
-def test_a_folder_of_the_time_of_the_public_model_is_read(denoiser, tmp_path):
-    """Attention had other names then, and the weights were a pickle."""
+def test_a_folder_with_the_attention_names_of_2022_is_read(denoiser, tmp_path):
+    """The public model is such a folder, and its weights are a pickle."""
     denoiser.save_pretrained(tmp_path)
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     state = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
@@ -174,7 +174,7 @@ def test_wrong_checkpoints_are_named(weights, tmp_path, change, says):
     assert str(path) in str(caught.value)
 
 
-def test_what_cannot_be_had_is_said(tmp_path, monkeypatch):
+def test_missing_priors_end_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileError, match=r"could not be fetched .* prior='off'") as caught:
@@ -187,7 +187,7 @@ def test_what_cannot_be_had_is_said(tmp_path, monkeypatch):
 
 
 def test_large_tiles_are_fused_from_windows_at_every_step(denoiser):
-    """Windows that see the same give what one window gives, wherever they overlap."""
+    """Windows with equal input give the result of one window, wherever they overlap."""
     settings = SETTINGS.model_copy(update={"window": 32, "shift": 16, "eta": 1.0})
     flat = torch.full((1, 3, 32, 32), 0.3)
     flat_noise = lambda _step, like: torch.ones_like(like)  # noqa: E731
@@ -196,7 +196,7 @@ def test_large_tiles_are_fused_from_windows_at_every_step(denoiser):
     apart = settings.model_copy(update={"shift": 32})
     two = sample_prior(LdmPrior(denoiser, apart), flat.repeat(1, 1, 1, 2), flat_noise, 2)
     torch.testing.assert_close(two, one.repeat(1, 1, 1, 2), rtol=1e-4, atol=1e-4)
-    # overlapping ones: each pixel is a mean of what the windows over it say
+    # overlapping windows: each pixel is the weighted mean of the predictions for it
     predict = LdmPrior(denoiser, settings)._predict
     inputs = torch.randn(1, 6, 32, 48)
     fused = run_to_end(predict(inputs, 500))
@@ -206,7 +206,7 @@ def test_large_tiles_are_fused_from_windows_at_every_step(denoiser):
     torch.testing.assert_close(fused[..., :16], left[..., :16], rtol=1e-4, atol=1e-5)
     assert bool((fused[..., 16:32] >= lower - 1e-4).all())
     assert bool((fused[..., 16:32] <= upper + 1e-4).all())
-    # the nearer border counts less: where the right window begins, the left one decides
+    # pixels near the border of a window count less
     share = (fused - right_on(right, fused))[..., 16] / (left[..., 16] - right[..., 0])
     assert float(share.median()) == pytest.approx(0.9, abs=0.07)
 
@@ -218,7 +218,7 @@ def right_on(right, fused):
     return out
 
 
-def test_a_sample_depends_on_its_place_and_seed_alone(denoiser):
+def test_a_sample_depends_on_its_origin_and_seed_only(denoiser):
     prior = LdmPrior(denoiser, SETTINGS)
     images = torch.rand(2, 3, 32, 32)
     origins = [TileOrigin(0, 0, 0), TileOrigin(0, 5, 9)]

@@ -1,4 +1,4 @@
-"""Noise that depends on its position and on nothing else."""
+"""The noise of tiles depends on its position only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_swintormer.models.prior.noise import TileNoise, TileOrigin, gaussian
         ),
     ],
 )
-def test_the_bits_are_those_that_the_inventors_of_philox_publish(counter, key, bits):
+def test_the_bits_equal_the_published_ones(counter, key, bits):
     assert tuple(philox(np.array(counter, np.uint64), key)) == bits
 
 
@@ -41,7 +41,7 @@ def test_a_region_is_cut_out_of_one_endless_image(channels, size, origin, key):
     assert np.array_equal(part, whole[:channels, y : y + size[0], x : x + size[1]])
 
 
-def test_it_is_normal_and_white():
+def test_noise_is_normal_and_white():
     noise = gaussian_noise(3, 1, 2, (5, 200, 200))
     assert abs(noise.mean()) < 0.01
     assert noise.std() == pytest.approx(1, abs=0.01)

@@ -1,4 +1,4 @@
-"""The compact prior: what it depends on, what it costs, and that tiles agree."""
+"""The compact prior: its result, its cost, and the agreement of tiles."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_model_without_prior_keeps_its_card(make_weights):
         assert "prior" not in json.loads(file.metadata()["swintormer"])
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_another_sample(image, file):
+def test_equal_seeds_give_equal_bits_and_other_seeds_other_samples(image, file):
     one = deblur(image, file, precision="fp32", seed=3)
     assert np.array_equal(one, deblur(image, file, precision="fp32", seed=3))
     for other in (
@@ -95,7 +95,7 @@ def test_chunks_change_nothing(image, file, chunks):
     assert np.array_equal(whole, lazy.compute())
 
 
-def test_neither_does_the_batch_size(image, file):
+def test_the_batch_size_changes_nothing(image, file):
     whole = deblur(image, file, precision="fp32")
     assert largest_difference(whole, deblur(image, file, precision="fp32", batch_size=4)) <= 1
 
@@ -117,7 +117,7 @@ def test_the_prior_is_left_out(image, file, card, restorer):
 
 
 @pytest.mark.parametrize("corner", [(0, 40), (3, 21), (17, 0), (8, 8)])
-def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypatch):
+def test_tiles_agree_away_from_their_borders(restorer, corner, monkeypatch):
     """One grid of latents, and noise that belongs to it: a tile within another samples the same.
 
     But for what its encoder sees: its windows, as the network's, lie where the tile does.
@@ -130,7 +130,7 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypat
 
     monkeypatch.setattr(restorer.network.prior.blurred_encoder, "forward", blind)
     image = torch.rand(1, 3, 240, 240)
-    reach = 40  # of all convolutions together
+    reach = 40  # pixels that all convolutions together reach
     y, x = corner
     whole = sample_tiles(restorer, image, [TileOrigin(0, 100, 200)])
     cut, origin = image[..., y : y + 192, x : x + 192], TileOrigin(0, 100 + y, 200 + x)
@@ -142,7 +142,7 @@ def test_tiles_agree_where_both_see_the_surroundings(restorer, corner, monkeypat
 
 
 def test_seams_are_no_rougher_than_the_rest(restorer, file):
-    """Without overlap, the prior jumps no more across a seam than elsewhere."""
+    """Without overlap, the prior varies across a seam as much as elsewhere."""
     image = np.random.default_rng(1).random((3, 256, 256)).astype(np.float32)
     image = torch.nn.functional.avg_pool2d(torch.from_numpy(image), 9, 1, 4)[None]
     tiles = [(y, x) for y in range(0, 256, 64) for x in range(0, 256, 64)]
@@ -154,7 +154,7 @@ def test_seams_are_no_rougher_than_the_rest(restorer, file):
     jumps = (sampled[..., 1:] - sampled[..., :-1]).abs().mean(dim=(0, 1))
     column = torch.arange(255)
     seam = column % 64 == 63
-    grid = (column % 4 == 3) & ~seam  # neighbours of two latents, as at a seam
+    grid = (column % 4 == 3) & ~seam  # neighbours in two pixels of the latent, as at a seam
     assert float(jumps[seam].mean() / jumps[grid].mean()) < 1.15
 
 
@@ -218,7 +218,7 @@ def test_every_solver_samples(solver):
         assert sampled.shape == (1, settings.prior_channels, 32, 64)
 
 
-def test_an_untrained_denoiser_answers_what_is_seen_at_half_the_size():
+def test_an_untrained_denoiser_returns_the_guess_at_half_the_size():
     prior = CompactPrior(TINY).eval()
     images, noise = torch.rand(1, 3, 64, 64), TileNoise(0, [TileOrigin(0, 0, 0)], 4)
     half = torch.nn.functional.avg_pool2d(images, 2)
@@ -230,7 +230,7 @@ def test_an_untrained_denoiser_answers_what_is_seen_at_half_the_size():
         torch.testing.assert_close(sampled, prior.decode(prior.encode(enlarged)))
 
 
-def test_the_latent_of_nothing_is_nothing_and_of_a_mean_the_mean():
+def test_the_autoencoder_is_linear():
     prior = CompactPrior(TINY).eval()
     prior.scale.uniform_(0.01, 0.1)
     missing = torch.randn(2, 3, 32, 32)
@@ -240,8 +240,8 @@ def test_the_latent_of_nothing_is_nothing_and_of_a_mean_the_mean():
     torch.testing.assert_close(mean, (one + other) / 2)
 
 
-def test_a_prior_that_misses_nothing_is_none():
-    """What the network does with the image alone, it does where the prior is zero."""
+def test_a_prior_of_zero_changes_nothing():
+    """With a prior of zero the network restores as it does from the image alone."""
     card = tiny_prior_card()
     network = random_network(card)
     plain = build_network(card.network.model_copy(update={"prior_channels": 0}), None)
@@ -263,18 +263,18 @@ def test_a_prior_that_misses_nothing_is_none():
         ({"seed": -1}, "seed=-1"),
     ],
 )
-def test_wishes_that_cannot_be_fulfilled(image, file, wish, says):
+def test_impossible_options_of_the_prior_are_refused(image, file, wish, says):
     with pytest.raises(SettingsError, match=says):
         deblur(image, file, **wish)
 
 
 @pytest.mark.parametrize("wish", [{"num_inference_steps": 4}, {"prior": "CompVis/anything"}])
-def test_a_model_without_prior_refuses_wishes_for_one(image, tiny_weights, wish):
+def test_a_model_without_prior_refuses_options_of_a_prior(image, tiny_weights, wish):
     with pytest.raises(SettingsError, match="no prior to sample"):
         deblur(image, tiny_weights, **wish)
 
 
-def test_off_suits_every_model(image, tiny_weights):
+def test_every_model_accepts_prior_off(image, tiny_weights):
     plain = deblur(image, tiny_weights, precision="fp32")
     assert np.array_equal(plain, deblur(image, tiny_weights, precision="fp32", prior="off"))
 
@@ -290,7 +290,7 @@ def test_a_card_whose_prior_does_not_fit_is_refused(card):
 
 
 def test_the_papers_prior_in_a_restorer(tmp_path, image):
-    """A network trained with `ldm_sr` samples it from a folder of the user's."""
+    """A network for the paper's prior samples it from a folder of the user."""
     from napari_swintormer.models.prior.ldm import build_denoiser
 
     denoiser = build_denoiser(
@@ -327,8 +327,8 @@ def test_the_papers_prior_in_a_restorer(tmp_path, image):
     assert largest_difference(one, deblur(small, restorer, prior="off")) > 0
 
 
-def test_training_shows_the_denoiser_what_sampling_will():
-    """With a denoiser that is always right, sampling passes through what training is made of."""
+def test_training_noises_latents_as_sampling_does():
+    """With a perfect denoiser, the latents of a sampling equal those of training."""
     prior = CompactPrior(TINY)
     clean, noise = torch.randn(2, 1, 16, 8, 8)
     plan = SamplingPlan.trailing(prior.schedule, prior.settings.start, 4, prediction="clean")

@@ -1,4 +1,4 @@
-"""Weights trained with the released code: names, sizes, and what is said about wrong ones."""
+"""Weights of the released code: names, sizes, and messages about wrong files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = SwintormerSettings(
 
 @pytest.fixture(scope="module")
 def released() -> dict[str, Tensor]:
-    """Weights under the released names, with 1 × 1 convolutions and scales shaped as there."""
+    """Weights with the names and shapes of the released code."""
     torch.manual_seed(0)
     weights = {}
     for name, weight in Swintormer(SETTINGS).state_dict().items():

@@ -47,7 +47,7 @@ def test_grey_is_the_mean_over_equal_colours(restorer):
     torch.testing.assert_close(restorer(grey), colour.mean(dim=1, keepdim=True))
 
 
-def test_what_is_outside_the_unit_range_is_added_again(restorer):
+def test_the_part_outside_the_unit_range_is_added_to_the_result(restorer):
     tiles = torch.rand(1, 3, 32, 32)
     over = torch.zeros_like(tiles)
     over[..., 3, 4], over[..., 8, 9] = 5.0, -2.0
@@ -83,7 +83,7 @@ def test_padding_mirrors_then_repeats(size, multiple):
     assert padded.tolist() == expected + [last] * (total - len(expected))
 
 
-def test_a_model_that_needs_an_unknown_prior_says_so(tiny_weights):
+def test_a_model_with_an_undescribed_prior_is_refused(tiny_weights):
     card, state = load_weights(tiny_weights)
     network = card.network.model_copy(update={"prior_channels": 2})
     with pytest.raises(SettingsError, match="a prior"):

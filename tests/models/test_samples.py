@@ -1,4 +1,4 @@
-"""Several samples: their mean, what they differ by, and that a run stops between their steps."""
+"""Several samples of the prior: their mean, their deviation, and stopping between their steps."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def image():
 
 @pytest.fixture(scope="module")
 def samples(restorer, image):
-    """The restored tile for each of three samples, from restorers that draw one."""
+    """A tile, restored with each of three samples alone."""
     tile, start = torch.from_numpy(image[None, None, :70, :80] / 200), TileOrigin(0, 0, 0)
     return tile, [restorer(tile, [start._replace(sample=i)]) for i in range(3)]
 
 
-def test_the_first_of_several_samples_is_the_only_one_of_one(file, image):
+def test_one_sample_is_the_default(file, image):
     assert np.array_equal(deblur(image, file, **FP32), deblur(image, file, samples=1, **FP32))
 
 
@@ -74,7 +74,7 @@ def test_the_blurred_image_is_encoded_once_for_all_samples(restorer):
 
 def test_a_restorer_gives_mean_and_deviation(restorer, samples):
     tile, singles = samples
-    # `in_steps` numbers the samples itself, so those above are all the first
+    # `in_steps` numbers the samples itself, so all samples above are the first
     several = restorer.with_prior(PriorUse(samples=3, uncertainty=True))
     answer = several(tile, [TileOrigin(0, 0, 0)])
     assert answer.shape == (1, 3, 70, 80)
@@ -86,7 +86,7 @@ def test_a_restorer_gives_mean_and_deviation(restorer, samples):
 
 
 def independent(restorer, image, n):
-    """Deblur with each of `n` samples alone: their noise is asked for by number."""
+    """Deblur with each of `n` samples alone, chosen by its number."""
 
     class Numbered(Restorer):
         def _sample(self, features, origins):
@@ -115,7 +115,7 @@ def test_mean_and_deviation_are_those_of_the_blended_samples(restorer, image, st
     assert wanted.mean() > 0.1
 
 
-def test_where_nothing_changes_there_is_no_deviation(file):
+def test_unchanged_pixels_have_no_deviation(file):
     image = np.random.default_rng(1).normal(0.5, 0.1, (50, 60, 4)).astype("float32")
     image[7, 9, :3] = np.nan
     _, deviation = deblur(image, file, axes="YXS", uncertainty=True, samples=2, **FP32)
@@ -146,7 +146,7 @@ def test_chunks_change_neither_result_nor_deviation(restorer, image, chunks):
         ({"preset": "quick"}, "no such preset"),
     ],
 )
-def test_wishes_for_samples_that_make_no_sense(image, file, wish, says):
+def test_impossible_numbers_of_samples_are_refused(image, file, wish, says):
     with pytest.raises(SettingsError, match=says) as caught:
         deblur(image, file, **wish)
     assert "\n" not in str(caught.value)
@@ -196,7 +196,7 @@ def test_a_run_killed_between_the_two_files_is_completed(file, image, tmp_path, 
 
 
 class Slow(torch.nn.Module):
-    """Stands for a denoiser; counts its calls."""
+    """A fake denoiser that counts its calls."""
 
     def __init__(self):
         super().__init__()
@@ -223,7 +223,7 @@ def random_state(card):
     return build_network(card.network, card.prior).state_dict()
 
 
-def test_a_slow_prior_is_told_and_stopped_window_by_window():
+def test_a_slow_prior_reports_and_stops_between_windows():
     restorer = paper_restorer(window=48, shift=24, steps=50)
     image = np.random.default_rng(0).random((96, 96), np.float32)
     steps = restorer.count_steps(96, 96)
@@ -237,12 +237,12 @@ def test_a_slow_prior_is_told_and_stopped_window_by_window():
     shares = [event.share for event in told]
     assert shares == sorted(shares)
     assert 0 < shares[-1] < 0.05
-    assert restorer.prior.denoiser.calls == 20  # not one window more than was asked for
+    assert restorer.prior.denoiser.calls == 20  # no further window
     assert np.array_equal(out, image)
 
 
 def counted(work):
-    """What work returns, and how often it yields before."""
+    """Return the result of some work, and how often it yields."""
     for n in count():
         try:
             next(work)
@@ -250,7 +250,7 @@ def counted(work):
             return done.value, n
 
 
-def test_steps_are_counted_right_and_give_what_the_call_gives(restorer):
+def test_the_steps_match_their_count_and_the_result_of_the_call(restorer):
     tiles = torch.rand(2, 3, 70, 64)
     use = PriorUse(samples=3, num_inference_steps=2)
     for model in (restorer.with_prior(use), paper_restorer(48, 24, 3)):
@@ -271,7 +271,7 @@ def test_fifty_deterministic_steps_are_the_same_twice():
 
 
 def test_a_smaller_image_is_sampled_in_the_same_steps(restorer):
-    """Mean and contrasts of a model at half the size, at a place that is no multiple of two."""
+    """Mean and contrasts of a model at half the size, at an origin that is no multiple of two."""
     scaled = ScaledRestorer(restorer.with_prior(PriorUse(samples=2, uncertainty=True)), 2)
     tiles, origins = torch.rand(1, 3, 61, 70), [TileOrigin(0, 3, 5)]
     answer, n = counted(scaled.in_steps(tiles, origins))

@@ -1,4 +1,4 @@
-"""The diffusion process against diffusers, and against a distribution that is known."""
+"""The diffusion process against diffusers, and against a known distribution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_swintormer.models.stepwise import run_to_end
 
 SCHEDULE = Schedule.make()
 BETAS = {"beta_start": 0.0015, "beta_end": 0.0155, "beta_schedule": "scaled_linear"}
-# what is to be sampled: independent pixels of this mean and deviation
+# the distribution: independent pixels of this mean and deviation
 MEAN, DEVIATION = 0.7, 0.4
 
 
@@ -20,7 +20,7 @@ def seeded(step, like):
 
 
 def best_denoiser(prediction):
-    """The denoiser that knows the distribution: nothing predicts better."""
+    """Return the best possible denoiser for the known distribution."""
 
     def denoiser(z, t):
         alpha_bar = float(SCHEDULE.alphas_cumprod[t])
@@ -34,7 +34,7 @@ def best_denoiser(prediction):
 
 
 def exact(z, t):
-    """Where the deterministic flow brings `z` from step `t`: its place in the distribution."""
+    """Return the clean value that the deterministic flow reaches from `z` at step `t`."""
     alpha_bar = float(SCHEDULE.alphas_cumprod[t])
     spread = (alpha_bar * DEVIATION**2 + 1 - alpha_bar) ** 0.5
     return MEAN + DEVIATION * (z - alpha_bar**0.5 * MEAN) / spread
@@ -55,14 +55,14 @@ def test_noising_step_by_step_and_at_once_agree():
         torch.testing.assert_close(both[i : i + 1], SCHEDULE.diffuse(z0, t, noise[i : i + 1]))
 
 
-def test_the_schedule_is_that_of_diffusers():
+def test_the_schedule_equals_that_of_diffusers():
     alpha_bar = DDIMScheduler(**BETAS).alphas_cumprod
     torch.testing.assert_close(SCHEDULE.alphas_cumprod.float(), alpha_bar, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("steps", [5, 20])
-def test_ddim_is_that_of_diffusers(eta, steps):
+def test_ddim_equals_that_of_diffusers(eta, steps):
     theirs = DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     theirs.set_timesteps(steps)
     plan = SamplingPlan.leading(SCHEDULE, steps, prediction="noise", eta=eta)
@@ -77,7 +77,7 @@ def test_ddim_is_that_of_diffusers(eta, steps):
     torch.testing.assert_close(run_to_end(sample(denoiser, z, plan, seeded)), wanted)
 
 
-def test_the_ancestral_step_is_that_of_diffusers():
+def test_the_ancestral_step_equals_that_of_diffusers():
     theirs = DDPMScheduler(**BETAS, clip_sample=False, variance_type="fixed_large")
     plan = SamplingPlan.trailing(SCHEDULE, 1000, 999, prediction="noise", solver="ancestral")
     best, asked, z = best_denoiser("noise"), [], torch.randn(1, 2, 8, 8)
@@ -112,5 +112,5 @@ def test_random_solvers_sample_the_distribution(solver, eta):
     sampled = run_to_end(sample(best_denoiser("noise"), z, plan, seeded))
     assert float(sampled.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(sampled.std()) == pytest.approx(DEVIATION, abs=0.02)
-    # the start is forgotten: it has become another sample
+    # the sample does not depend on the start
     assert abs(float(torch.corrcoef(torch.stack([z.flatten(), sampled.flatten()]))[0, 1])) < 0.1

@@ -1,4 +1,4 @@
-"""Restoring at a part of the size: exact where nothing changes, and the same for every tile."""
+"""Restoring smaller images: exact without changes, and consistent between tiles."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def plane(height, width):
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (16, 31)])
-def test_nothing_restored_is_nothing_changed(scale, shape):
+def test_the_identity_changes_nothing(scale, shape):
     tiles = plane(*shape)
     assert torch.equal(ScaledRestorer(IdentityRestorer(), scale)(tiles), tiles)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_a_brighter_image_is_brighter_by_as_much(scale):
+def test_a_constant_residual_keeps_its_size(scale):
     tiles = plane(13, 18)
 
     class Brighter(TileRestorer):
@@ -38,7 +38,7 @@ def test_a_brighter_image_is_brighter_by_as_much(scale):
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_tiles_agree_inside_wherever_they_begin(scale):
-    """Tiles at any origin see the same averages: away from their borders they change alike."""
+    """Tiles share one grid of averages, so they agree away from their borders."""
     seen = []
 
     class Square(TileRestorer):

@@ -1,4 +1,4 @@
-"""The network against recorded tensors, and its two ways of computing against each other."""
+"""The network against recorded tensors, and inference against training."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_block_agrees_with_released_code(shift, training):
     block = Block(sizes, 32, 2, shifted=shift > 0).train(training)
     block.load_state_dict(
         {
-            # a block alone has no level in front of its names
+            # the names of a single block have no level
             name: weights[released_name(f"refinement.0.{name}").removeprefix("refinement.0.")]
             .reshape(like.shape)
             .clone()
@@ -75,7 +75,7 @@ def test_block_agrees_with_released_code(shift, training):
     with torch.set_grad_enabled(training):
         output = block(tensors["input"].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     assert relative_error(output, tensors["output"]) < 1e-5
-    # the plain softmax on the same weights is another function
+    # the plain softmax gives another result
     block.attention.softmax = "plain"
     with torch.no_grad():
         plain = block(tensors["input"].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -132,7 +132,7 @@ def test_inference_computes_what_training_computes(change, monkeypatch):
         single = torch.cat([network(image[None]) for image in x])
     assert torch.allclose(single, expected, atol=1e-5)
     assert expected.shape == (2, 3, *x.shape[2:])
-    assert (expected - x).abs().max() > 0.1  # or the agreement would say nothing
+    assert (expected - x).abs().max() > 0.1  # else the agreement would mean nothing
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_optimizer_step_reaches_inference():
 
 
 @torch.no_grad()
-def test_sizes_and_precisions_do_not_disturb_each_other():
+def test_caches_of_sizes_and_precisions_are_separate():
     network = make_network()
     small, wide, tall = make_input(), make_input(columns=3), make_input(rows=2, columns=1)
     expected = [make_network()(x) for x in (small, wide, tall)]
@@ -229,13 +229,13 @@ def test_autocast_is_close_to_fp32():
             in_inference = network.eval()(x)
         results.append((restored.detach() - x, in_inference - x, gradient))
     for expected, half in zip(*results, strict=True):
-        # a random network magnifies rounding: a trained one stays within 0.02
+        # a random network magnifies rounding errors; a trained one stays within 0.02
         assert 0 < relative_error(half, expected) < 0.2
 
 
 @torch.no_grad()
 def test_shifted_windows_do_not_attend_across_the_border():
-    """A pixel at the left border changes nothing that attention over pixels does at the right."""
+    """Attention over pixels at the right border ignores pixels at the left border."""
     block = Block(TINY, 8, 1, shifted=True).eval()
     block.attention.depthwise.weight.zero_()
     block.attention.depthwise.weight[:, :, 1, 1] = 1  # the convolution and

@@ -1,4 +1,4 @@
-"""Weights files: what is written comes back, and nothing wrong gets in."""
+"""Weights files: a round trip, and messages about wrong files."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_full_disk_leaves_the_old_file(tiny_weights, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["out.safetensors"]
 
 
-def test_released_weights_load_with_a_card_made_up(tmp_path):
+def test_released_weights_get_a_card(tmp_path):
     settings = tiny_card().network.model_copy(update={"window_size": 16, "softmax": "released"})
     network = Swintormer(settings)
     released = {released_name(key): value for key, value in network.state_dict().items()}

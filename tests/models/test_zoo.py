@@ -1,4 +1,4 @@
-"""Networks of others: recognised by spandrel, or as programs, through every interface."""
+"""Networks of others, from weights and from programs, through every interface."""
 
 import sys
 
@@ -32,7 +32,7 @@ def weights(request, spandrel, tmp_path):
 
 
 class Halved(nn.Module):
-    """Takes tiles of multiples of eight only, as a network with three halvings does."""
+    """A network for tiles whose sides are multiples of eight."""
 
     def __init__(self, channels=3):
         super().__init__()
@@ -60,7 +60,7 @@ def _image(shape=(70, 90, 3)):
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def test_a_restorer_gives_what_the_network_gives(weights):
+def test_a_restorer_returns_the_result_of_the_network(weights):
     network, path = weights
     restorer = load_model(path)
     tile = torch.rand(2, 3, 64, 72)
@@ -70,7 +70,7 @@ def test_a_restorer_gives_what_the_network_gives(weights):
         assert restorer(torch.rand(1, 1, 13, 41)).shape == (1, 1, 13, 41)
 
 
-def test_it_runs_in_tiles_by_file_by_name_and_lazily(weights, tmp_path):
+def test_networks_of_others_run_by_file_by_name_and_lazily(weights, tmp_path):
     _, path = weights
     image = _image()
     options = {"tile_size": 64, "overlap": 16, "device": "cpu", "axes": "YXS"}
@@ -127,7 +127,7 @@ def test_programs_run_only_after_an_explicit_yes(tmp_path, kind):
     with torch.inference_mode():
         tile = torch.from_numpy(np.float32(unit)).permute(2, 0, 1)[None]
         expected = network(tile)[0].permute(1, 2, 0).numpy()
-    unsaturated = image < 255  # the others keep their values
+    unsaturated = image < 255  # saturated pixels keep their values
     assert np.abs(restored - np.rint(expected * 255))[unsaturated].max() <= 1
     path.write_bytes(path.read_bytes() + b"\0")  # another file under that name is not trusted
     with pytest.raises((SettingsError, WeightsError)):
@@ -149,7 +149,7 @@ def test_a_program_whose_copy_failed_is_neither_kept_nor_trusted(tmp_path, monke
         load_model(path)
 
 
-def test_a_program_of_one_size_says_which(tmp_path):
+def test_a_program_of_one_size_uses_tiles_of_that_size(tmp_path):
     network = Halved().eval()
     program = torch.export.export(network, (torch.rand(1, 3, 256, 256),))
     torch.export.save(program, tmp_path / "fixed.pt2")
