@@ -38,15 +38,7 @@ _OF_PRESET = ("tile_size", "overlap", "num_inference_steps", "samples")
 
 
 class DeblurForm(DeblurFields):
-    """Everything that the user chooses before a run.
-
-    Parameters
-    ----------
-    list_layers
-        Returns the image layers to choose from.
-    list_models
-        Returns the models to choose from.
-    """
+    """Everything that the user chooses before a run."""
 
     changed = Signal()
 

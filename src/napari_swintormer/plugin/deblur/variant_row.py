@@ -19,22 +19,15 @@ _SIDE = 128  # pixels of the screen
 
 
 class VariantRow(QScrollArea):
-    """Shows the pictures of variants side by side as they are made.
+    """Shows the pictures of variants from left to right, as they are made.
 
     Parameters
     ----------
     variants
-        From left to right.
-    axes
-        Axes of the image: one letter of ``TCZYXS`` per dimension.
-    look
-        Colours and contrast limits of the image's layer, as in
+        At least one.
+    axes, look
+        Axes of the image, and the colours and contrast limits of its layer, as in
         `napari_swintormer.plugin.layers.layer_data.LayerSource`.
-
-    Attributes
-    ----------
-    buttons
-        One per variant; enabled when its picture is there.
     """
 
     chosen = Signal(object)
