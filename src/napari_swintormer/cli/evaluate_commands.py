@@ -128,6 +128,6 @@ def _run(evaluation: Evaluation, title: str, *, resume: bool, overwrite: bool) -
     from napari_swintormer.evaluation.reports.evaluation_report import write_report
     from napari_swintormer.terminal import finish
 
-    finish(evaluation.events(resume=resume, overwrite=overwrite), "Evaluating", show=True)
+    finish(evaluation.events(resume=resume, overwrite=overwrite), "Evaluating")
     for path in write_report(evaluation.folder, title, evaluation.rows):
         typer.echo(str(path))
