@@ -198,7 +198,9 @@ class DeblurFields(QWidget):
         """Show the row of the second view and say what it shows; None hides the row."""
         for part in self._second_row:
             part.setVisible(shows is not None)
-        self.second_facts.setText(f"The {shows} view of the scene; the result is of the image.")
+        self.second_facts.setText(
+            f"The {shows} view of the scene; the result belongs to the image."
+        )
 
     @property
     def label_width(self) -> int:

@@ -119,4 +119,4 @@ class TryPanel(QWidget):
     def _use(self, variant: Variant) -> None:
         for name, value in variant.choice.items():
             getattr(self._form, name).value = value
-        self.work.said.emit(f"Set: {variant.label}.", False)
+        self.work.said.emit(f"The form now has: {variant.label}.", False)

@@ -80,7 +80,7 @@ class VariantRow(QScrollArea):
 
 
 def coloured(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> NDArray[np.uint8]:
-    """Return a plane in the colours of its layer, (height, width, 3); `VariantRow` has the rest."""
+    """Return a plane in the colours of its layer, as uint8 (height, width, 3)."""
     kept = "YXS" if look["rgb"] else "YX"
     plane = pixels[tuple(slice(None) if axis in kept else 0 for axis in axes)]
     left = [axis for axis in axes if axis in kept]
