@@ -11,9 +11,8 @@ import torch
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.events import Trained
-from napari_swintormer.training.loop import perceptual_loss
-from napari_swintormer.training.loop.losses import l1, make_loss, psnr
-from napari_swintormer.training.loop.perceptual_loss import Perceptual
+from napari_swintormer.training.loop import losses
+from napari_swintormer.training.loop.losses import Perceptual, l1, make_loss, psnr
 from napari_swintormer.training.loop.train import iter_train
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
@@ -127,13 +126,11 @@ class Quiet(SimpleHTTPRequestHandler):
 def test_vgg19_is_fetched_once_and_only_if_it_is_torchvision_s(vgg19, monkeypatch):
     handler = partial(Quiet, directory=vgg19.parent)
     monkeypatch.setenv("NO_PROXY", "*")
-    name = "napari_swintormer.training.loop.perceptual_loss.VGG19"
+    name = "napari_swintormer.training.loop.losses.VGG19"
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         address = f"http://127.0.0.1:{server.server_port}/vgg19.pth"
-        monkeypatch.setattr(
-            name, published := dataclasses.replace(perceptual_loss.VGG19, url=address)
-        )
+        monkeypatch.setattr(name, published := dataclasses.replace(losses.VGG19, url=address))
         with pytest.raises(FileError, match="does not match the known hash"):
             Perceptual()
         sha256 = hashlib.sha256(vgg19.read_bytes()).hexdigest()
@@ -147,5 +144,5 @@ def test_vgg19_is_fetched_once_and_only_if_it_is_torchvision_s(vgg19, monkeypatc
 
 def test_training_by_vgg19_learns_from_it(settings, vgg19):
     seen = dataclasses.replace(settings, loss="perceptual", vgg19=vgg19, steps=2)
-    losses = [e.loss for e in iter_train(seen) if isinstance(e, Trained)]
-    assert 0 < losses[-1] < 100
+    reported = [e.loss for e in iter_train(seen) if isinstance(e, Trained)]
+    assert 0 < reported[-1] < 100

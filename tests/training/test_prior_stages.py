@@ -22,8 +22,8 @@ from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 from napari_swintormer.training.data.dataset import find_plane_pairs
 from napari_swintormer.training.data.patches import PatchSampler
 from napari_swintormer.training.loop.initial_model import with_deconvolution
-from napari_swintormer.training.loop.prior_losses import STAGES as STAGES_OF
 from napari_swintormer.training.loop.prior_stages import start_with_prior
+from napari_swintormer.training.loop.stage import PRIOR_STAGES
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_settings import TrainSettings
@@ -294,7 +294,7 @@ def test_fewer_patches_at_once_are_the_same_step(settings):
         for at_once in (4, 1):
             card, weights = start_with_prior(one)
             state = TrainingState(
-                card, weights, one, torch.device("cpu"), torch.float32, STAGES_OF[stage]
+                card, weights, one, torch.device("cpu"), torch.float32, PRIOR_STAGES[stage]
             )
             state._at_once = at_once
             torch.manual_seed(0)

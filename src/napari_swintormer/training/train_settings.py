@@ -217,11 +217,6 @@ class TrainSettings:
         check_train_settings(self)
 
     @property
-    def kind_of_folder(self) -> tuple[Kind, ...]:
-        """Kind of the images in each folder of `sharp`."""
-        return self.kinds * len(self.sharp) if len(self.kinds) == 1 else self.kinds
-
-    @property
     def run_folder(self) -> Path:
         """Folder of the checkpoint and the log, beside the weights file."""
         return self.out.with_suffix(".run")

@@ -24,11 +24,6 @@ TAKE, LEAVE_OUT = 1, 2
 _CELL = 32  # side of the squares that eligible pixels are counted in, in pixels
 
 
-def plane_of_mask(mask: Planes, plane: int, n_planes: int) -> int:
-    """Return the plane of a mask for one of `n_planes` planes; one mask may serve several."""
-    return plane * len(mask) // n_planes
-
-
 def check_mask(name: str, mask: Planes, n_planes: int, shape: tuple[int, int]) -> None:
     """Refuse a mask that is not made of whole numbers, or that differs in size from its image."""
     if mask.dtype.kind not in "ui" or mask.channels != 1:
@@ -49,7 +44,7 @@ def read_marks(pair: PlanePair, channels: int) -> Marks:
     with open_planes(pair.sharp, channels) as planes:
         n_planes = len(planes)
     with open_planes(pair.annotations, 1) as mask:
-        plane = plane_of_mask(mask, pair.plane, n_planes)
+        plane = pair.plane * len(mask) // n_planes  # one plane of a mask may serve several
         return Marks(mask, plane, *(slice(*ends) for ends in pair.bounds))
 
 

@@ -70,9 +70,8 @@ def find_image_pairs(settings: TrainSettings) -> tuple[list[ImagePair], list[str
         return list(settings.pairs), []
     if settings.dual_pixel is not None:
         return list_dual_pixel(settings.dual_pixel, settings.annotations)
-    return list_pairs(
-        settings.sharp, settings.blurred, settings.annotations, settings.kind_of_folder
-    )
+    kinds = settings.kinds * len(settings.sharp) if len(settings.kinds) == 1 else settings.kinds
+    return list_pairs(settings.sharp, settings.blurred, settings.annotations, kinds)
 
 
 def _notices(reports: Sequence[PairReport]) -> list[Notice]:

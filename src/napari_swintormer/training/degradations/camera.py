@@ -17,7 +17,7 @@ from napari_swintormer.training.degradations.primitives import (
 )
 
 if TYPE_CHECKING:
-    from napari_swintormer.training.degradations.primitives import FloatArray
+    from napari_swintormer.training.degradations.primitives import FloatArray, Rng
 
 MARGIN = 8  # pixels that a camera needs around a patch: a JPEG block begins anywhere in the first 8
 
@@ -34,7 +34,7 @@ class SensorNoise:
     width: float = 0.0  # sigma in pixels of the Gaussian that smooths the noise; 0 for none
     normalized: bool = True  # whether smoothed noise is scaled back to its strength before
 
-    def add(self, image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def add(self, image: FloatArray, rng: Rng) -> FloatArray:
         """Draw noise for ``(C, Y, X)`` and add it."""
         if not (self.read or self.shot):
             return image
@@ -63,7 +63,7 @@ class Camera:
     levels: int | None = None  # grey levels in the file; None leaves values unrounded
     jpeg_quality: int | None = None  # None for another file format
 
-    def develop(self, light: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def develop(self, light: FloatArray, rng: Rng) -> FloatArray:
         """Turn light ``(C, Y + 2 * MARGIN, X + 2 * MARGIN)`` into an image ``(C, Y, X)``.
 
         A light of 1 saturates the sensor. The generator draws the noise, and where the mosaic and
@@ -84,7 +84,7 @@ class Camera:
         return crop(image, MARGIN).astype(np.float32, copy=False)
 
 
-def through_mosaic(light: FloatArray, rng: np.random.Generator) -> FloatArray:
+def through_mosaic(light: FloatArray, rng: Rng) -> FloatArray:
     """Keep one colour per pixel of ``(3, Y, X)``, through a Bayer mosaic; interpolate the rest."""
     top, left = rng.integers(2, size=2)
     rows = (np.arange(light.shape[1]) % 2 == top)[:, None]

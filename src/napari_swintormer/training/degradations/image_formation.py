@@ -17,7 +17,7 @@ from napari_swintormer.training.degradations.primitives import blend, blur, crop
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_swintormer.training.degradations.primitives import FloatArray, Sizes
+    from napari_swintormer.training.degradations.primitives import FloatArray, Rng, Sizes
 
     Formed = tuple[FloatArray, FloatArray]
 
@@ -32,7 +32,7 @@ class Optics(NamedTuple):
     """
 
     margin: int
-    form: Callable[[FloatArray, np.random.Generator], Formed]
+    form: Callable[[FloatArray, Rng], Formed]
 
 
 def flat_optics(
@@ -49,7 +49,7 @@ def flat_optics(
     """
     margin = largest_margin(*kernels, in_focus, haze_kernel)
 
-    def form(light: FloatArray, rng: np.random.Generator) -> Formed:
+    def form(light: FloatArray, rng: Rng) -> Formed:
         blurred = blend([blur(light, kernel, margin) for kernel in kernels], rng)
         sharp = crop(light, margin) if in_focus is None else blur(light, in_focus, margin)
         if haze_kernel is not None:
@@ -73,7 +73,7 @@ def depth_optics(
     """
     margin = largest_margin(*kernels, occluder)
 
-    def form(light: FloatArray, rng: np.random.Generator) -> Formed:
+    def form(light: FloatArray, rng: Rng) -> Formed:
         bright, depth = light, draw_depth_map(light, rng)
         full = max(1.0, float(light.max()))
         if glare > 1:
@@ -95,7 +95,7 @@ def motion_optics(corners: Sequence[FloatArray], occluder: FloatArray | None = N
     """
     margin = largest_margin(*corners, occluder)
 
-    def form(light: FloatArray, rng: np.random.Generator) -> Formed:
+    def form(light: FloatArray, rng: Rng) -> Formed:
         blurred = blur(light, corners[0], margin) if corners else crop(light, margin)
         if len(corners) > 1:
             y, x = (np.linspace(0, 1, n, dtype=np.float32) for n in blurred.shape[1:])
@@ -119,7 +119,7 @@ def _with_occluder(
     blurred: FloatArray,
     kernel: FloatArray | None,
     margin: int,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> Formed:
     """Put an object in front of the sharp scene and of its blurred image."""
     sharp = crop(light, margin)
@@ -162,7 +162,7 @@ def blur_by_depth(
     return blurred
 
 
-def draw_depth_map(light: FloatArray, rng: np.random.Generator) -> FloatArray:
+def draw_depth_map(light: FloatArray, rng: Rng) -> FloatArray:
     """Draw a depth in [0, 1] for every pixel of ``(C, Y, X)``.
 
     The depth mixes sloping ground, random hills, random steps, and the brightness of the image
@@ -186,7 +186,7 @@ def draw_depth_map(light: FloatArray, rng: np.random.Generator) -> FloatArray:
     return depth
 
 
-def draw_occluder(shape: Sizes, rng: np.random.Generator) -> FloatArray:
+def draw_occluder(shape: Sizes, rng: Rng) -> FloatArray:
     """Draw the opacity ``(Y, X)`` of an object in front: an irregular mass, or thin branches."""
     noise = smooth_noise(shape, rng) + 0.15 * smooth_noise(shape, rng, (8, 20))
     if rng.random() < 0.3:
@@ -199,9 +199,7 @@ def draw_occluder(shape: Sizes, rng: np.random.Generator) -> FloatArray:
     return opacity
 
 
-def smooth_noise(
-    shape: Sizes, rng: np.random.Generator, waves: tuple[int, int] = (3, 7)
-) -> FloatArray:
+def smooth_noise(shape: Sizes, rng: Rng, waves: tuple[int, int] = (3, 7)) -> FloatArray:
     """Draw noise ``(Y, X)`` of about unit variance from ``range(*waves)`` cosines per direction."""
     count = int(rng.integers(*waves))
     amplitudes = rng.standard_normal((count, count))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.training.degradations.primitives import FloatArray
+    from napari_swintormer.training.degradations.primitives import FloatArray, Rng
 
     Size = tuple[int, int]
     Mask = NDArray[Any]
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LETTERS = string.ascii_letters + string.digits + string.punctuation + 12 * " "
 
 
-def draw_pattern(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+def draw_pattern(shape: tuple[int, ...], rng: Rng) -> FloatArray:
     """Draw a pattern of two colours with values in [0, 1]; `shape` is ``(C, Y, X)``."""
     draw = _PATTERNS[rng.integers(len(_PATTERNS))]
     mask = draw((shape[1], shape[2]), rng)
@@ -37,7 +37,7 @@ def draw_pattern(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray
     return pattern
 
 
-def _stripes(shape: Size, rng: np.random.Generator) -> Mask:
+def _stripes(shape: Size, rng: Rng) -> Mask:
     """Draw bars or a sine wave; most lie along an axis."""
     y, x = np.indices(shape)
     angle = rng.integers(2) * np.pi / 2 if rng.random() < 0.6 else rng.uniform(0, np.pi)
@@ -47,12 +47,12 @@ def _stripes(shape: Size, rng: np.random.Generator) -> Mask:
     return np.asarray(phase % 1 < rng.uniform(0.2, 0.8))
 
 
-def _checkerboard(shape: Size, rng: np.random.Generator) -> Mask:
+def _checkerboard(shape: Size, rng: Rng) -> Mask:
     cells = np.indices(shape) // round(np.exp(rng.uniform(0, np.log(16))))
     return np.asarray(cells.sum(axis=0) % 2)
 
 
-def _grid(shape: Size, rng: np.random.Generator) -> Mask:
+def _grid(shape: Size, rng: Rng) -> Mask:
     """Draw a grid of thin lines."""
     mask = np.zeros(shape)
     width = int(rng.integers(1, 4))
@@ -64,7 +64,7 @@ def _grid(shape: Size, rng: np.random.Generator) -> Mask:
     return mask
 
 
-def _text(shape: Size, rng: np.random.Generator) -> Mask:
+def _text(shape: Size, rng: Rng) -> Mask:
     """Draw rows of random letters, and a frame."""
     picture = Image.new("L", (shape[1], shape[0]))
     pen = ImageDraw.Draw(picture)
@@ -80,7 +80,7 @@ def _text(shape: Size, rng: np.random.Generator) -> Mask:
     return np.asarray(picture) / 255
 
 
-def _dots(shape: Size, rng: np.random.Generator) -> Mask:
+def _dots(shape: Size, rng: Rng) -> Mask:
     """Draw points in rows, or at random with very different brightness."""
     mask = np.zeros(shape)
     if rng.random() < 0.5:
@@ -93,14 +93,14 @@ def _dots(shape: Size, rng: np.random.Generator) -> Mask:
     return mask
 
 
-def _period(rng: np.random.Generator) -> float:
+def _period(rng: Rng) -> float:
     """Draw a period of 2 to 48 pixels; half of the periods are whole numbers."""
     period = float(np.exp(rng.uniform(np.log(2), np.log(48))))
     return round(period) if rng.random() < 0.5 else period
 
 
 # Checkerboards count twice: a model takes them for blurred more easily than other patterns.
-_PATTERNS: tuple[Callable[[Size, np.random.Generator], Mask], ...] = (
+_PATTERNS: tuple[Callable[[Size, Rng], Mask], ...] = (
     *(_stripes, _checkerboard, _checkerboard),
     *(_grid, _text, _dots),
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float32]
+    Rng = np.random.Generator
     Sizes = tuple[int, ...]
 
 
@@ -53,7 +54,7 @@ def largest_margin(*kernels: FloatArray | None) -> int:
     return max((len(k) // 2 for k in kernels if k is not None), default=0)
 
 
-def smooth_mask(shape: Sizes, rng: np.random.Generator) -> FloatArray:
+def smooth_mask(shape: Sizes, rng: Rng) -> FloatArray:
     """Draw a smooth mask ``(Y, X)`` in [0, 1]; its edges range from gentle slopes to steps."""
     coarse = rng.standard_normal((rng.integers(3, 7),) * 2)
     factors = [n / m for n, m in zip(shape, coarse.shape, strict=True)]
@@ -63,7 +64,7 @@ def smooth_mask(shape: Sizes, rng: np.random.Generator) -> FloatArray:
     return mask
 
 
-def blend(images: list[FloatArray], rng: np.random.Generator) -> FloatArray:
+def blend(images: list[FloatArray], rng: Rng) -> FloatArray:
     """Blend two images along a smooth mask, or return the only image."""
     if len(images) == 1:
         return images[0]

@@ -35,7 +35,7 @@ from napari_swintormer.training.degradations.simple import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_swintormer.training.degradations.primitives import FloatArray
+    from napari_swintormer.training.degradations.primitives import FloatArray, Rng
 
 Modality = Literal["photo", "fluorescence", "brightfield"]
 """How an image was taken. Fluorescence has a dark background; other microscopy is brightfield."""
@@ -68,7 +68,7 @@ class Recording:
         """Pixels around a patch that optics and camera reach."""
         return camera.MARGIN + (self.optics.margin if self.optics else 0)
 
-    def degrade(self, sharp: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def degrade(self, sharp: FloatArray, rng: Rng) -> tuple[FloatArray, FloatArray]:
         """Make a blurred and a sharp ``(C, Y, X)`` of ``(C, Y + 2 * margin, X + 2 * margin)``.
 
         Without optics both are the recorded image, noise included: a network must leave sharp
@@ -86,24 +86,20 @@ class Recording:
 # Every function below takes the modality, the generator, and the share of patches that stay sharp.
 
 
-def draw_simple(
-    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
-) -> Degradation:
+def draw_simple(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> Degradation:
     """Draw from the simple mixture, which is the same for all of microscopy."""
     return draw_defocus("photo" if modality == "photo" else "microscopy", rng, unblurred)
 
 
 def draw_optics(
-    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
+    modality: Modality, rng: Rng, unblurred: float = UNBLURRED
 ) -> Degradation | Recording:
     """Draw 40 % from the simple mixture, and otherwise a recording."""
     draw = draw_simple if rng.random() < _SIMPLE else draw_recording
     return draw(modality, rng, unblurred)
 
 
-def draw_recording(
-    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
-) -> Recording:
+def draw_recording(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> Recording:
     """Draw the defocus of a lens or microscope, and a camera."""
     sharp = rng.random() < unblurred
     if modality == "photo":
@@ -116,9 +112,7 @@ def draw_recording(
     return Recording(optics, _draw_camera(rng, linear=0.5, processed=0.4, noise=noise))
 
 
-def draw_motion(
-    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
-) -> Recording:
+def draw_motion(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> Recording:
     """Draw the shake of a camera, the motion of an object, or both."""
     taken = _draw_camera(rng) if modality == "photo" else draw_recording(modality, rng).camera
     if rng.random() < unblurred:
@@ -136,9 +130,7 @@ def draw_motion(
     return Recording(motion_optics(tuple(corners), moving), taken)
 
 
-def draw_all(
-    modality: Modality, rng: np.random.Generator, unblurred: float = UNBLURRED
-) -> Degradation | Recording:
+def draw_all(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> Degradation | Recording:
     """Draw motion for 20 % of the photos, and otherwise optics: microscopes do not shake."""
     moves = modality == "photo" and rng.random() < _MOTION
     return (draw_motion if moves else draw_optics)(modality, rng, unblurred)
@@ -153,13 +145,13 @@ DEGRADATIONS: dict[str, Callable[..., Degradation | Recording]] = {
 """Functions that draw a degradation, by their names in `TrainSettings.synthesize`."""
 
 
-def draw_wide_radius(rng: np.random.Generator) -> float:
+def draw_wide_radius(rng: Rng) -> float:
     """Draw a blur radius in pixels: 20 % below 1.2, 36 % to 4, 26 % to 8 and 18 % to 20."""
     ends = (0.3, 1.2), (1.2, 4.0), (4.0, 8.0), (8.0, 20.0)
     return float(rng.uniform(*ends[rng.choice(4, p=(0.2, 0.36, 0.26, 0.18))]))
 
 
-def draw_aperture(rng: np.random.Generator) -> Callable[[float], FloatArray]:
+def draw_aperture(rng: Rng) -> Callable[[float], FloatArray]:
     """Draw a photo lens: a function from the blur radius in pixels to the PSF."""
     family = rng.choice(6, p=(0.2, 0.2, 0.25, 0.15, 0.05, 0.15))
     rotation = rng.uniform(0, 2 * math.pi)
@@ -188,7 +180,7 @@ def draw_aperture(rng: np.random.Generator) -> Callable[[float], FloatArray]:
     return draw
 
 
-def _draw_lens(rng: np.random.Generator) -> Optics:
+def _draw_lens(rng: Rng) -> Optics:
     """Draw defocus that grows with the distance from the plane in focus, or is even."""
     aperture, radius = draw_aperture(rng), draw_wide_radius(rng)
     if rng.random() < 0.45:
@@ -203,7 +195,7 @@ def _draw_lens(rng: np.random.Generator) -> Optics:
     return depth_optics(tuple(aperture(r) for r in radii), occluder, glare)
 
 
-def _draw_microscope(modality: Modality, rng: np.random.Generator) -> Optics:
+def _draw_microscope(modality: Modality, rng: Rng) -> Optics:
     """Draw wave optics of a common objective for 60 %, and simple PSFs otherwise."""
     radius = draw_wide_radius(rng)
     haze, haze_kernel = 0.0, None
@@ -229,7 +221,7 @@ def _draw_microscope(modality: Modality, rng: np.random.Generator) -> Optics:
     return flat_optics(kernels, form(0.0), haze, haze_kernel)
 
 
-def _draw_objective(rng: np.random.Generator) -> Microscope:
+def _draw_objective(rng: Rng) -> Microscope:
     aperture, index = _OBJECTIVES[rng.integers(len(_OBJECTIVES))]
     wavelength, cutoff = rng.uniform(0.45, 0.68), rng.uniform(0.3, 1.1)
     spherical, astigmatism = rng.normal(0, 0.08, 2)
@@ -245,7 +237,7 @@ def _draw_objective(rng: np.random.Generator) -> Microscope:
 
 
 def _draw_camera(
-    rng: np.random.Generator,
+    rng: Rng,
     *,
     linear: float = 0.0,
     processed: float = 1.0,
@@ -268,13 +260,13 @@ def _draw_camera(
     )
 
 
-def _draw_extent(rng: np.random.Generator) -> float:
+def _draw_extent(rng: Rng) -> float:
     """Draw the length of a motion in pixels: 25 % below 2, 58 % to 15 and 17 % to 32."""
     ends = (0.5, 2.0), (2.0, 15.0), (15.0, 32.0)
     return float(rng.uniform(*ends[rng.choice(3, p=(0.25, 0.58, 0.17))]))
 
 
-def _shifted(kernel: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _shifted(kernel: FloatArray, rng: Rng) -> FloatArray:
     """Shift some kernels by a part of a pixel, as the images of real pairs are."""
     if len(kernel) == 1 or rng.random() >= _MOVED:
         return kernel

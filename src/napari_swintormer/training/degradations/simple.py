@@ -15,21 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer.optics import psf
+from napari_swintormer.training.degradations import primitives
 from napari_swintormer.training.degradations.camera import NOISELESS, SensorNoise
-from napari_swintormer.training.degradations.primitives import (
-    blend,
-    blur,
-    crop,
-    from_light,
-    largest_margin,
-    round_to_levels,
-    through_jpeg,
-    to_light,
-)
 
 if TYPE_CHECKING:
     from napari_swintormer.models.catalogue import ImageKind
-    from napari_swintormer.training.degradations.primitives import FloatArray
+    from napari_swintormer.training.degradations.primitives import FloatArray, Rng
 
 # Shares of the training patches.
 UNBLURRED = 0.15
@@ -57,34 +48,32 @@ class Degradation:
     @property
     def margin(self) -> int:
         """Pixels around a patch that its blur reaches."""
-        return largest_margin(*self.psfs)
+        return primitives.largest_margin(*self.psfs)
 
-    def degrade(self, sharp: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def degrade(self, sharp: FloatArray, rng: Rng) -> tuple[FloatArray, FloatArray]:
         """Degrade a patch as `apply` does; return the result and the training target.
 
         Without blur both are equal, noise included: a network must leave sharp images alone.
         """
         blurred = self.apply(sharp, rng)
-        return blurred, crop(sharp, self.margin) if self.psfs else blurred
+        return blurred, primitives.crop(sharp, self.margin) if self.psfs else blurred
 
-    def apply(self, sharp: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def apply(self, sharp: FloatArray, rng: Rng) -> FloatArray:
         """Degrade ``(C, Y + 2 * margin, X + 2 * margin)``, mostly in [0, 1], to ``(C, Y, X)``."""
         image = sharp
         if self.psfs:
-            light = to_light(sharp, self.gamma)
-            blurred = [blur(light, kernel, self.margin) for kernel in self.psfs]
-            image = from_light(blend(blurred, rng), self.gamma)
+            light = primitives.to_light(sharp, self.gamma)
+            blurred = [primitives.blur(light, kernel, self.margin) for kernel in self.psfs]
+            image = primitives.from_light(primitives.blend(blurred, rng), self.gamma)
         image = self.noise.add(image, rng)
         if self.jpeg_quality is not None:
-            image = through_jpeg(image, self.jpeg_quality)
+            image = primitives.through_jpeg(image, self.jpeg_quality)
         elif self.levels is not None:
-            image = round_to_levels(image, self.levels)
+            image = primitives.round_to_levels(image, self.levels)
         return image.astype(np.float32, copy=False)
 
 
-def draw_defocus(
-    kind: ImageKind, rng: np.random.Generator, unblurred: float = UNBLURRED
-) -> Degradation:
+def draw_defocus(kind: ImageKind, rng: Rng, unblurred: float = UNBLURRED) -> Degradation:
     """Draw defocus, noise and file format from the mixture that models train on.
 
     The kind of image decides the intensity curve, the optics and the file formats; `unblurred` is
@@ -115,7 +104,7 @@ def draw_defocus(
     return Degradation(psfs, gamma, noise, levels, jpeg_quality)
 
 
-def draw_radius(rng: np.random.Generator) -> float:
+def draw_radius(rng: Rng) -> float:
     """Draw a blur radius in pixels: 30 % from 0.5 to 1.5, 58 % to 4 and 12 % to 7.
 
     Wider blur can hardly be restored, and a larger share of it would dominate the loss.
@@ -128,7 +117,7 @@ def draw_radius(rng: np.random.Generator) -> float:
     return float(rng.uniform(4.0, 7.0))
 
 
-def draw_psf(kind: ImageKind, radius: float, rng: np.random.Generator) -> FloatArray:
+def draw_psf(kind: ImageKind, radius: float, rng: Rng) -> FloatArray:
     """Draw a PSF with a radius in pixels; radius 0 gives the single pixel of no blur."""
     if radius == 0:
         return np.ones((1, 1), np.float32)
@@ -152,7 +141,7 @@ def draw_psf(kind: ImageKind, radius: float, rng: np.random.Generator) -> FloatA
     return drawn
 
 
-def draw_range(rng: np.random.Generator) -> tuple[float, float]:
+def draw_range(rng: Rng) -> tuple[float, float]:
     """Draw the intensities that become 0 and 1, relative to the range of the sharp image.
 
     A restorer measures the range on the blurred image, where blur has lowered the brightest spots.

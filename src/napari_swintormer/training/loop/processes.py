@@ -47,19 +47,18 @@ class Processes:
             return loss
         import torch
         from torch import distributed
+        from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+        gradients = []
         for parameter in parameters:
             if parameter.grad is None:  # there are more processes than patches
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        total = torch.cat([*(g.flatten() for g in gradients), loss[None]])
+            gradients.append(parameter.grad)
+        total = parameters_to_vector([*gradients, loss])
         with _others_alive():
             distributed.all_reduce(total)
-        *sums, losses = torch.split(total, [*(g.numel() for g in gradients), 1])
-        for gradient, summed in zip(gradients, sums, strict=True):
-            gradient.copy_(summed.view_as(gradient))
-        summed_loss: Tensor = losses[0]
-        return summed_loss
+        vector_to_parameters(total, [*gradients, loss])
+        return loss
 
     def broadcast(self, decision: bool, device: torch.device) -> bool:
         """Wait for all processes, and return the decision of the first one."""

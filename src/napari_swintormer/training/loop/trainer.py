@@ -18,14 +18,13 @@ from napari_swintormer.training.data.patches import PatchSampler, batches
 from napari_swintormer.training.loop.checkpoint import check_new_run
 from napari_swintormer.training.loop.initial_model import start_model, trains_prior
 from napari_swintormer.training.loop.log import TrainingLog
-from napari_swintormer.training.loop.prior_losses import STAGES
 from napari_swintormer.training.loop.prior_stages import (
     earlier_metrics,
     refuse_annotations,
     start_with_prior,
 )
 from napari_swintormer.training.loop.saved_settings import save_settings
-from napari_swintormer.training.loop.stage import network_stage
+from napari_swintormer.training.loop.stage import PRIOR_STAGES, network_stage
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.validation import Validation
 
@@ -59,7 +58,7 @@ class Trainer:
         precision = resolve_precision(settings.precision, device)
         self._prior = trains_prior(settings)
         self.card, weights = (start_with_prior if self._prior else start_model)(settings)
-        stage = STAGES[settings.stage] if self._prior else network_stage(settings)
+        stage = PRIOR_STAGES[settings.stage] if self._prior else network_stage(settings)
         self._earlier = earlier_metrics(settings) if self._prior else {}
         if not settings.resume:
             check_new_run(settings)
