@@ -1,4 +1,4 @@
-"""A run from file to file, which can be stopped and resumed."""
+"""From file to file: a run that is planned, stopped, completed later, and put in its place."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from napari_swintormer.imaging.formats.writing import (
 )
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.runs.planning import prepare
+from napari_swintormer.runs.stack_job import StackJob, file_optics
 from napari_swintormer.runs.stores import FileStores, check_deviation, file_bytes
 
 if TYPE_CHECKING:
@@ -32,18 +33,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileRun:
-    """Deblurs an image file.
+    """Deblurs an image file; see `napari_swintormer.api.deblur_file` for the attributes.
 
     Attributes
     ----------
     src, dst, second_view
-        Files or folders of the image, its result, and the second view of the scene.
+        Files or folders.
     settings
-        The user's choices.
+        What the user chose.
     restorer
-        Replaces ``settings.model``, or None.
+        Takes the place of ``settings.model``, or None.
     compression, overwrite, resume, scheduler
-        Arguments of `napari_swintormer.api.deblur_file`.
+        See there.
     """
 
     src: Path
@@ -57,17 +58,17 @@ class FileRun:
     scheduler: str | None = None
 
     def describe(self) -> str:
-        """Check everything and describe the plan in one line; imports no torch, writes nothing."""
+        """Check everything and say the plan in one line; imports no torch and writes nothing."""
         with self._planned() as (_, job):
             return job.describe()
 
     def events(self) -> Generator[Event, None, None]:
-        """Run; after the generator is closed, the run can be resumed.
+        """Run; closing the generator leaves what `resume` goes on with.
 
         Yields
         ------
         Event
-            A `Notice` with the plan, the events of `napari_swintormer.runs.job.Job.run`, and
+            A `Notice` with the plan first, then those of `napari_swintormer.runs.job.Job.run`, then
             `Progress` in chunks while the result is put in its place.
         """
         with self._planned() as (views, job):
@@ -82,7 +83,7 @@ class FileRun:
             try:
                 yield from self._work(views, job, stores)
             except BaseException:
-                if not stores.finished():  # nothing to resume
+                if not stores.finished():  # nothing to go on with
                     stores.discard()
                 raise
             yield from stores.finishing(
@@ -94,7 +95,9 @@ class FileRun:
     ) -> Generator[Event, None, None]:
         """Restore the image here, or on a cluster."""
         if self.scheduler is None:
-            yield from job.run(stores.array, stores, deviation=stores.deviation)
+            scratch = self.dst.with_name(f".{self.dst.name}.stack")
+            yield from job.run(stores.array, stores, deviation=stores.deviation, scratch=scratch)
+            shutil.rmtree(scratch, ignore_errors=True)
             return
         from napari_swintormer.engine import cluster
         from napari_swintormer.imaging.formats.dask_file import as_dask
@@ -107,7 +110,7 @@ class FileRun:
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Sequence[Image], Job]]:
-        """Open the views and plan the run; refuse a result that cannot be written."""
+        """Open the views and plan the run; refuse early what could not be written in the end."""
         for src in filter(None, (self.src, self.second_view)):
             check_output(self.dst, src, self.overwrite)
         self._check_compression()
@@ -118,7 +121,13 @@ class FileRun:
                 views.append(opened.enter_context(open_image(self.second_view, image.axes)))
             settings = replace(self.settings, axes=image.axes)
             second_view = None if self.second_view is None else views[1].data
-            job = prepare(image.data, settings, self.restorer, second_view)
+            optics = file_optics(image)
+            job = prepare(image.data, settings, self.restorer, second_view, optics)
+            if self.scheduler is not None and isinstance(job, StackJob):
+                raise SettingsError(
+                    "A volume is restored on this computer (got a scheduler). Leave scheduler out, "
+                    "or use depth='planes'."
+                )
             check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)
             check_deviation(self.dst, self.src, job, overwrite=self.overwrite)
             yield views, job
@@ -141,16 +150,19 @@ class FileRun:
     def _open_stores(self, image: Image, job: Job) -> FileStores:
         if not (self.resume and ResultStore.is_unfinished(self.dst)):
             self._check_space(job)
-        second = None if self.second_view is None else self.second_view.name
         return FileStores(
             self.dst,
             job,
-            job.provenance() | {"input": job.fingerprint(self.src.name, second)},
+            job.provenance() | {"input": self._fingerprint(job)},
             resume=self.resume,
             overwrite=self.overwrite,
             pixel_size=image.pixel_size,
             unit=image.unit,
         )
+
+    def _fingerprint(self, job: Job) -> dict[str, Any]:
+        second = self.second_view
+        return job.fingerprint(self.src.name, None if second is None else second.name)
 
     def _check_space(self, job: Job) -> None:
         """Refuse a run whose result, uncompressed, is larger than the free space."""

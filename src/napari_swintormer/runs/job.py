@@ -26,7 +26,11 @@ from napari_swintormer.models.catalogue import (
 )
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.openmp import import_torch
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings
+from napari_swintormer.settings.deblur_settings import (
+    AUTOMATIC_MODEL,
+    STACK_OPTIONS,
+    DeblurSettings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -125,6 +129,7 @@ class Job:
         journal: RunJournal | None = None,
         ranges: list[IntensityRange] | None = None,
         deviation: Any = None,
+        scratch: Path | None = None,
     ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
@@ -142,6 +147,9 @@ class Job:
         deviation
             Array-like of the image's shape, float32, filled with 0: with ``settings.uncertainty``
             the standard deviation of the samples is written there.
+        scratch
+            Folder for what a run of volumes keeps between its iterations; None takes a temporary
+            one.
 
         Yields
         ------
@@ -276,19 +284,18 @@ class Job:
         It holds no time, so that equal runs write equal bytes.
         """
         import_torch()
-        import torch
-
         from napari_swintormer.engine import devices
 
         device, *_ = devices.resolve_devices(self.settings.device)
         dtype = devices.resolve_precision(self.settings.precision, device)
         tf32 = self.settings.precision == "tf32"
         settings = dataclasses.asdict(self.settings)
-        for computed in ("model", "batch_size"):  # the result does not depend on the batch size
+        # the result does not depend on the batch size, nor a plane on the microscope
+        for computed in ("model", "batch_size", *STACK_OPTIONS):
             del settings[computed]
         prior = "" if self.restorer is None else self.restorer.prior_sha256
         return {
-            "software": f"napari-swintormer {__version__}",
+            **software(),
             "model": self.model_name,
             "weights_sha256": self.weights_sha256,
             **({"prior_sha256": prior} if prior else {}),
@@ -297,8 +304,20 @@ class Job:
                 "device": device.type,
                 "precision": "tf32" if tf32 else devices.precision_name(dtype),
             },
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "versions": versions(),
         }
+
+
+def software() -> dict[str, str]:
+    """Return the entry of the provenance that names this package."""
+    return {"software": f"napari-swintormer {__version__}"}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on; imports torch."""
+    import torch
+
+    return {"python": platform.python_version(), "torch": torch.__version__}
 
 
 def view_planes(

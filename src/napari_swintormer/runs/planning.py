@@ -16,8 +16,10 @@ from napari_swintormer.models.prior.prior_settings import (
     LDM_BYTES_PER_PIXEL,
     LdmPriorSettings,
 )
+from napari_swintormer.optics.file_optics import FileOptics
 from napari_swintormer.runs.job import Job, view_planes
 from napari_swintormer.runs.presets import complete
+from napari_swintormer.runs.stack_job import prepare_stack, wants_volume
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_plan
 
@@ -39,6 +41,7 @@ def prepare(
     settings: DeblurSettings | None = None,
     restorer: Callable[..., Any] | None = None,
     second_view: Any = None,
+    optics: FileOptics | None = None,
 ) -> Job:
     """Plan a run; reads no pixel and imports no torch.
 
@@ -54,6 +57,8 @@ def prepare(
     second_view
         The other image of the scene, for a model of two views: array-like of the same shape, axes
         and data type.
+    optics
+        What the file says of the microscope; a stack may be restored as a volume with it.
 
     Raises
     ------
@@ -62,6 +67,11 @@ def prepare(
     """
     settings = settings or DeblurSettings()
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
+    known = optics or FileOptics()
+    if wants_volume(
+        settings, axes, image.shape, known, alone=restorer is None and second_view is None
+    ):
+        return prepare_stack(image, settings, axes, known)
     chosen = _choose(settings.model, restorer, image_kinds(image.dtype, rgb="S" in axes))
     chosen.check_views(1 if second_view is None else 2)
     settings = complete(replace(settings, axes=axes), chosen.card)

@@ -1,4 +1,4 @@
-"""The stores that a run fills before it writes a file: result, and deviation of the samples."""
+"""What a run into a file fills: the store of the result, and beside it that of its deviation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.registry import format_of
-from napari_swintormer.imaging.formats.writing import check_fits, check_output
+from napari_swintormer.imaging.formats.writing import (
+    check_fits,
+    check_output,
+)
 from napari_swintormer.imaging.image import split_suffix
 from napari_swintormer.imaging.store.result import ResultStore
 
@@ -27,7 +30,7 @@ DEVIATION = np.dtype(np.float32)
 
 
 def deviation_path(dst: Path) -> Path:
-    """Name the file of the deviation beside a result; a TIFF where the format holds no floats.
+    """Name the file of the deviation beside a result; for a picture, which has no floats, a TIFF.
 
     Examples
     --------
@@ -42,10 +45,10 @@ def deviation_path(dst: Path) -> Path:
 
 
 class FileStores:
-    """The stores of one run, and the journal of its finished chunks.
+    """The stores of one run; a journal for the engine, kept with the result.
 
-    The deviation is created before the result, and put in its place before it. So the run can be
-    resumed as long as the result is unfinished.
+    The store of the deviation is created before that of the result, and put in its place before it:
+    as long as the result is unfinished, the run can be resumed.
 
     Parameters
     ----------
@@ -53,15 +56,17 @@ class FileStores:
         File or folder of the result.
     job
         The planned run; with ``settings.uncertainty`` there is a deviation.
+    run
+        As in `ResultStore.create`.
     resume
-        Continue an unfinished run, if there is one.
-    run, overwrite, pixel_size, unit
-        Arguments of `ResultStore.create`.
+        Go on with an unfinished run, if there is one.
+    overwrite, pixel_size, unit
+        As in `ResultStore.create`.
 
     Attributes
     ----------
     array, deviation
-        Arrays to write to; `deviation` is None if there is none, or it is in its place.
+        What the run writes; None where there is no deviation, or it is in its place.
     """
 
     def __init__(
@@ -75,10 +80,10 @@ class FileStores:
         pixel_size: Mapping[str, float] | None = None,
         unit: Mapping[str, str] | None = None,
     ) -> None:
-        resumes = resume and ResultStore.is_unfinished(dst)
+        going_on = resume and ResultStore.is_unfinished(dst)
 
         def open_store(path: Path, dtype: np.dtype[Any], run: Mapping[str, Any]) -> ResultStore:
-            if resumes:
+            if going_on:
                 return ResultStore.resume(path, run)
             planes = job.planes
             return ResultStore.create(
@@ -96,10 +101,10 @@ class FileStores:
 
         self.deviation = None
         self._stores: list[ResultStore] = []  # that of the result is the last
-        if job.settings.uncertainty and not (resumes and _is_placed(dst, job)):
+        if job.settings.uncertainty and not (going_on and _is_placed(dst, job)):
             path = deviation_path(dst)
             if not ResultStore.is_unfinished(dst) and ResultStore.is_unfinished(path):
-                ResultStore(path).discard()  # its run was killed before it began
+                ResultStore(path).discard()  # of a run that was killed before it began
             holds = {"holds": "standard deviation of the samples"}
             self._stores.append(open_store(path, DEVIATION, {**run, **holds}))
             self.deviation = self._stores[0].array
@@ -109,7 +114,7 @@ class FileStores:
 
     @property
     def batch_size(self) -> int | None:
-        """Batch size when the run began; None before."""
+        """Tiles at once when the run began; None before."""
         return self._result.batch_size
 
     @batch_size.setter
@@ -118,16 +123,16 @@ class FileStores:
 
     @property
     def damage(self) -> str | None:
-        """Sentence about damage to the unfinished run; None if there is none."""
+        """What the user should know of the unfinished run that goes on."""
         damaged = [store for store in self._stores if store.damaged]
         return " ".join(store.describe_damage() for store in damaged) or None
 
     def finished(self) -> set[tuple[int, int, int]]:
-        """Return the chunks (plane, row, column) whose result and deviation are written."""
+        """Give the chunks whose result and deviation are written; see `ResultStore.finished`."""
         return set.intersection(*(store.finished() for store in self._stores))
 
     def mark(self, plane: int, row: int, column: int) -> None:
-        """Note that a chunk of the result and of its deviation is written."""
+        """Note that a chunk of the result, and of its deviation, is written."""
         for store in self._stores:
             store.mark(plane, row, column)
 
@@ -138,7 +143,7 @@ class FileStores:
         compression: Compression | None = None,
         overwrite: bool = False,
     ) -> Generator[Event, None, None]:
-        """Put deviation and result in their places."""
+        """Put both in their places, see `ResultStore.finishing`."""
         for store in self._stores:
             yield from store.finishing(
                 carried=carried, compression=compression, overwrite=overwrite
@@ -151,34 +156,39 @@ class FileStores:
 
 
 def check_deviation(dst: Path, src: Path | None, job: Job, *, overwrite: bool = False) -> None:
-    """Refuse a run whose deviation cannot be written, with an `OutputError`.
+    """Refuse a run whose deviation could not be written in the end.
 
     Parameters
     ----------
     dst, src
         File of the result, and of the image, if it comes from one.
     job
-        The planned run.
+        The planned run; one without uncertainty is never refused.
     overwrite
         Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OutputError
+        With what would work.
     """
     if not job.settings.uncertainty:
         return
     path = deviation_path(dst)
-    # an unfinished run may have put the deviation in its place already
+    # an unfinished run may have put it in its place already
     check_output(path, src, overwrite or ResultStore.is_unfinished(dst))
     check_fits(path, job.planes.axes, job.planes.data.shape, DEVIATION)
 
 
 def result_bytes(job: Job) -> int:
-    """Return the bytes of the pixels of a result and its deviation."""
+    """Give the bytes of the pixels of a result and its deviation."""
     itemsize = job.planes.dtype.itemsize + DEVIATION.itemsize * job.settings.uncertainty
     size: int = prod(job.planes.data.shape) * itemsize
     return size
 
 
 def file_bytes(job: Job, dst: Path) -> int:
-    """Return the most bytes that a run takes on disk while it writes its file.
+    """Give the most bytes that a run takes on disk while it writes the file of its result.
 
     The pixels are counted uncompressed. OME-Zarr has coarser levels. A file of another format is
     written from a complete copy, and a TIFF needs one more file for its next level.
@@ -187,7 +197,7 @@ def file_bytes(job: Job, dst: Path) -> int:
 
 
 def _is_placed(dst: Path, job: Job) -> bool:
-    """Say whether an unfinished run has put its deviation in its place."""
+    """Say whether an unfinished run has put its deviation in its place already."""
     path = deviation_path(dst)
     if ResultStore.is_unfinished(path):
         return False
@@ -196,5 +206,5 @@ def _is_placed(dst: Path, job: Job) -> bool:
     if complete and path.exists():
         return True
     raise OutputError(
-        f"The unfinished run of {dst} has lost its deviation {path.name}. Overwrite the run."
+        f"The unfinished run of {dst} has lost its deviation {path.name}; overwrite it on purpose."
     )

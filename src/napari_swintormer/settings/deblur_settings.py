@@ -19,6 +19,19 @@ STRENGTH_MAX = 2.0
 """More than 1 is useful: models change too little where they are not sure of the blur."""
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, STRENGTH_MAX)
 """Strengths that the plugin and the benchmarks try side by side."""
+STACK_OPTIONS = (
+    "depth",
+    "na",
+    "immersion",
+    "sample_index",
+    "wavelength",
+    "pixel_size",
+    "z_step",
+    "modality",
+    "psf",
+    "iterations",
+)
+"""Options that only the restoration of a stack as a volume uses."""
 TILE_SIZE_MAX = 16384
 """Largest tile that a model card can name, in pixels."""
 
@@ -26,6 +39,8 @@ Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "mps"
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Preset = Literal["fast", "balanced", "best"]
+Depth = Literal["auto", "volume", "planes"]
+Modality = Literal["widefield", "confocal", "spinning-disk", "light-sheet"]
 
 
 @dataclass(frozen=True)
@@ -171,6 +186,72 @@ class DeblurSettings:
         label="Scale",
         choices={1: "Full size", 2: "Half size", 4: "Quarter size"},
     )
+    depth: Depth = option(
+        "auto",
+        "How a stack along Z is restored: auto, volume or planes.",
+        "volume restores all planes together by 3-D Richardson-Lucy with the point-spread function "
+        "of the microscope. planes restores each plane with the model. auto takes volume where the "
+        "microscope is known and no model is named.",
+        choices={"auto": "Automatic", "volume": "Volume", "planes": "Plane by plane"},
+    )
+    na: float | None = option(
+        None,
+        "Numerical aperture of the objective, for a volume; the default is what the file says.",
+        low=0.01,
+        high=1.9,
+    )
+    immersion: str | None = option(
+        None,
+        "Immersion of the objective, for a volume: air, water, glycerol, oil, or its index.",
+        "The index is the refractive index, such as 1.41. The default is what the file says.",
+    )
+    sample_index: float | None = option(
+        None,
+        "Refractive index of the specimen, for a volume; the default is that of the immersion.",
+        low=1.0,
+        high=2.0,
+    )
+    wavelength: float | None = option(
+        None,
+        "Wavelength of the recorded light in nanometres, for a volume.",
+        "It holds for all channels. The default is what the file says of each channel.",
+        low=200,
+        high=2000,
+    )
+    pixel_size: float | None = option(
+        None,
+        "Side of a pixel in micrometres, for a volume; the default is what the file says.",
+        low=0.001,
+        high=1000,
+    )
+    z_step: float | None = option(
+        None,
+        "Distance of the planes in micrometres, for a volume; the default is what the file says.",
+        low=0.001,
+        high=1000,
+    )
+    modality: Modality | None = option(
+        None,
+        "Kind of microscope, for a volume: widefield, confocal, spinning-disk or light-sheet.",
+        "The default is what the file says, or widefield.",
+        choices={
+            "widefield": "Wide-field",
+            "confocal": "Confocal",
+            "spinning-disk": "Spinning disk",
+            "light-sheet": "Light sheet",
+        },
+    )
+    psf: str | None = option(
+        None,
+        "File of a measured 3-D point-spread function, for a volume.",
+        "Its voxels have the size of those of the image, and its sides are odd.",
+    )
+    iterations: int | None = option(
+        None,
+        "Number of Richardson-Lucy iterations for a volume; the default is found on the image.",
+        low=1,
+        high=200,
+    )
 
 
 class DeblurOptions(TypedDict, total=False):
@@ -192,3 +273,13 @@ class DeblurOptions(TypedDict, total=False):
     prior: str | None
     strength: float
     scale: int
+    depth: Depth
+    na: float | None
+    immersion: str | None
+    sample_index: float | None
+    wavelength: float | None
+    pixel_size: float | None
+    z_step: float | None
+    modality: Modality | None
+    psf: str | None
+    iterations: int | None

@@ -38,7 +38,15 @@ _OF_PRESET = ("tile_size", "overlap", "num_inference_steps", "samples")
 
 
 class DeblurForm(DeblurFields):
-    """Everything that the user chooses before a run."""
+    """Everything that the user chooses before a run.
+
+    Parameters
+    ----------
+    list_layers
+        Returns the image layers to choose from.
+    list_models
+        Returns the models to choose from.
+    """
 
     changed = Signal()
 
@@ -97,14 +105,13 @@ class DeblurForm(DeblurFields):
 
     def settings(self) -> DeblurSettings:
         """Return the settings that the fields describe, with the user's preferences."""
-        has_prior, used = not self.prior_rows.isHidden(), self.use_prior.value
-        names = ["model", "axes", "strength", "device", *FOLDED]
-        if has_prior and used:
+        names: tuple[str, ...] = ("model", "axes", "strength", "device", *FOLDED)
+        if not self.prior_rows.isHidden() and self.use_prior.value:
             names += OF_PRIOR
         chosen = {name: getattr(self, name).value for name in names}
         chosen["axes"] = chosen["axes"].strip() or None
         chosen["batch_size"] = chosen["batch_size"] or None
-        if has_prior and not used:
+        if not self.prior_rows.isHidden() and not self.use_prior.value:
             chosen["prior"] = "off"
         return with_preferences(DeblurSettings(**chosen))
 

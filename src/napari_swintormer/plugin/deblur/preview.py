@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 class Preview(Work):
     """Shows a region of the result in its own layer, with the pixels of the whole run.
 
-    The layer is in `layer` while it is in the viewer, the same region of the image in `source`.
+    Attributes
+    ----------
+    layer
+        The last preview while it is in the viewer, else None. `ended` sends it, too.
+    source
+        The same region of the blurred image.
     """
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:

@@ -1,4 +1,4 @@
-"""Full, missing or damaged disks end a run with one sentence; it resumes to the same bytes."""
+"""Disks that are full, gone or damaged end a run in a sentence, and it goes on to the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chosen planes of a stack get the same result as in a run over the whole stack."""
+"""Some planes of a stack are what they are in the result of the whole stack."""
 
 from __future__ import annotations
 

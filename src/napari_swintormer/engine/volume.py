@@ -1,0 +1,542 @@
+"""The stack engine: every stack of Z planes is restored as one volume, by Richardson-Lucy.
+
+All iterations see the whole volume. A volume that fits into memory is one region. A larger one is
+worked on region by region over Y and X within each iteration; the estimates are kept in files
+meanwhile. Regions are read with a margin, so the result is that of the undivided volume, up to
+rounding. A run that was stopped goes on with the iteration it was in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import islice, product
+from math import ceil, prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_swintormer.engine.richardson_lucy import (
+    NoiseModel,
+    RegionDeconvolver,
+    choose_iterations,
+    estimate_noise,
+    estimates,
+    margin,
+    object_planes,
+    start_value,
+)
+from napari_swintormer.events import ChunkFinished, Clock, Notice
+from napari_swintormer.tiling import stack_regions
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.engine.protocol import RunJournal
+    from napari_swintormer.events import Event
+    from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.imaging.planes import Planes
+    from napari_swintormer.tiling.grid import Region, TileGrid
+
+    Volume = NDArray[np.float32]
+
+_SAMPLE_SIDE = 160  # pixels of the volume that stands for the image
+_SAMPLES = (3, 3)  # candidates for it along Y and X
+_BACKGROUND_PERCENTILE = 0.5
+
+
+@dataclass(frozen=True)
+class StackFit:
+    """What is measured once for the volumes of one channel, before any of them is restored.
+
+    Attributes
+    ----------
+    offset
+        Counts of the camera without light.
+    noise
+        Noise of the counts.
+    iterations
+        After how many to stop.
+    start
+        Counts that all voxels of the estimate begin with.
+    flux
+        Factor that keeps the sum of the counts.
+    """
+
+    offset: float
+    noise: NoiseModel
+    iterations: int
+    start: float
+    flux: float
+
+
+def stacks_of(planes: Planes) -> list[list[int]]:
+    """List the numbers of the planes of every volume along Z: one per T, C and colour."""
+    stacks: dict[tuple[int, ...], list[int]] = {}
+    for plane in range(len(planes)):
+        place = planes.position(plane)
+        key = place.get("T", 0), place.get("C", 0), plane % planes.planes_per_position
+        stacks.setdefault(key, []).append(plane)
+    return [
+        sorted(stack, key=lambda plane: planes.position(plane)["Z"]) for stack in stacks.values()
+    ]
+
+
+def channel_of(planes: Planes, plane: int) -> int:
+    """Give the index of C of a plane in the whole image; 0 without that axis."""
+    return planes.whole.position(planes.numbers[plane]).get("C", 0)
+
+
+def fit_stack(
+    planes: Planes,
+    stack: Sequence[int],
+    psf: Volume,
+    intensity: IntensityRange,
+    device: torch.device,
+    iterations: int | None = None,
+) -> StackFit:
+    """Measure offset, noise and the number of iterations on one part of a volume.
+
+    The part is the one with most structure of nine candidates, whose positions depend on the shape
+    of the image alone. A number of `iterations` that is given stands.
+    """
+    candidates = [_read_stack(planes, stack, y, x) for y, x in _sample_windows(planes.shape)]
+    known = [_known(candidate, intensity) for candidate in candidates]
+    values = np.concatenate([k[np.isfinite(k)] for k in known])
+    offset = float(np.percentile(values, _BACKGROUND_PERCENTILE)) if values.size else 0.0
+    spread = [float(np.nanstd(k)) if np.isfinite(k).any() else 0.0 for k in known]
+    counts = known[int(np.argmax(spread))] - np.float32(offset)
+    noise, start = estimate_noise(counts), start_value(counts)
+    if not np.any(counts > 0):  # nothing but background, or nothing known
+        return StackFit(offset, noise, 1, start, 1.0)
+    iterations = iterations or choose_iterations(psf, counts, noise, device)
+    (estimate,) = islice(estimates(psf, counts, device), iterations - 1, iterations)
+    total = float(estimate[np.isfinite(counts)].sum(dtype=np.float64))
+    flux = float(np.nansum(counts, dtype=np.float64)) / total if total > 0 else 1.0
+    return StackFit(offset, noise, iterations, start, flux)
+
+
+def run(
+    grid: TileGrid,
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    psfs: Mapping[int, Volume],
+    device: torch.device,
+    out: Any,
+    *,
+    fits: Mapping[int, StackFit] | None = None,
+    journal: RunJournal | None = None,
+    scratch: Path | None = None,
+) -> Generator[Event, None, None]:
+    """Restore all stacks of an image, one after the other.
+
+    Parameters
+    ----------
+    grid
+        Its blocks are the chunks of the result.
+    planes
+        The image as planes of one channel, with Z among its axes.
+    ranges
+        One per plane; says which voxels are kept, and the strength.
+    psfs
+        PSF of every index of C, see `napari_swintormer.optics.stack_psf`.
+    device
+        Where the work is done.
+    out
+        Array-like of the image's shape and dtype.
+    fits
+        What was measured for every index of C; None measures it.
+    journal
+        Chunks that it has are not made again.
+    scratch
+        Folder for the estimates of a large volume; a stopped run goes on from there. None takes a
+        temporary one.
+
+    Yields
+    ------
+    Progress
+        After every iteration of every region.
+    ChunkFinished
+        After every chunk of the result.
+    """
+    stacks = stacks_of(planes)
+    finished = set() if journal is None else set(journal.finished())
+    fits, clock = dict(fits or {}), None
+    for number, stack in enumerate(stacks):
+        missing = [
+            chunk for chunk in grid.blocks() if any((p, *chunk) not in finished for p in stack)
+        ]
+        if not missing:
+            continue
+        channel = channel_of(planes, stack[0])
+        if channel not in fits:
+            fits[channel] = fit_stack(planes, stack, psfs[channel], ranges[stack[0]], device)
+        work = _StackWork(planes, stack, ranges[stack[0]], psfs[channel], fits[channel], device)
+        clock = clock or Clock(work.n_steps * (len(stacks) - number), "iterations")
+        with ExitStack() as opened:
+            folder = scratch or Path(opened.enter_context(TemporaryDirectory()))
+            state = work.begin(folder / f"stack-{number}")
+            for _ in work.iterate(state):
+                yield clock.after(1)
+            cut_off = 0
+            for chunk in missing:
+                y, x = grid.chunk(chunk).slices
+                restored, ended = work.finish(state, y, x)
+                cut_off += ended
+                for plane, values in zip(stack, restored, strict=True):
+                    if (plane, *chunk) not in finished:
+                        planes.write(out, plane, y, x, values[np.newaxis])
+                        if journal is not None:
+                            journal.mark(plane, *chunk)
+                        yield ChunkFinished(plane, (y.start, y.stop), (x.start, x.stop))
+            state.remove()
+            if cut_off:
+                yield Notice(_cut_off_text(cut_off, len(stack) * prod(planes.shape), planes.dtype))
+
+
+def preview(
+    planes: Planes,
+    stack: Sequence[int],
+    region: Region,
+    intensity: IntensityRange,
+    psf: Volume,
+    fit: StackFit,
+    device: torch.device,
+) -> Generator[Event, None, Volume]:
+    """Restore a region of a volume with a margin; return its change in counts, ``(Z, h, w)``.
+
+    What lies beyond the margin has no say, so the pixels differ a little from those of `run`.
+
+    Yields
+    ------
+    Progress
+        After every iteration.
+    """
+    (down, across), (height, width) = margin(psf), planes.shape
+    y0, x0 = max(0, region.y0 - down), max(0, region.x0 - across)
+    y1, x1 = min(height, region.y1 + down), min(width, region.x1 + across)
+    raw = _read_stack(planes, stack, slice(y0, y1), slice(x0, x1))
+    counts = _known(raw, intensity) - np.float32(fit.offset)
+    clock, restored = Clock(fit.iterations, "iterations"), counts
+    for estimate in islice(estimates(psf, counts, device, fit.start), fit.iterations):
+        restored = estimate
+        yield clock.after(1)
+    change = restored * np.float32(fit.flux) - counts
+    inside = slice(region.y0 - y0, region.y1 - y0), slice(region.x0 - x0, region.x1 - x0)
+    return np.nan_to_num(change[:, inside[0], inside[1]], nan=0.0)
+
+
+class _Span(NamedTuple):
+    """Pixels along Y and X of the object, whose origin lies before that of the image."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        return slice(None), slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def grown(self, by: tuple[int, int], limits: tuple[int, int]) -> _Span:
+        """Grow on all sides, within the object."""
+        return _Span(
+            max(0, self.y0 - by[0]),
+            min(limits[0], self.y1 + by[0]),
+            max(0, self.x0 - by[1]),
+            min(limits[1], self.x1 + by[1]),
+        )
+
+    def within(self, outer: _Span) -> tuple[slice, slice, slice]:
+        return (
+            slice(None),
+            slice(self.y0 - outer.y0, self.y1 - outer.y0),
+            slice(self.x0 - outer.x0, self.x1 - outer.x0),
+        )
+
+
+@dataclass(frozen=True)
+class _StackWork:
+    """One volume at work."""
+
+    planes: Planes
+    stack: Sequence[int]
+    intensity: IntensityRange
+    psf: Volume
+    fit: StackFit
+    device: torch.device
+
+    @cached_property
+    def margin(self) -> tuple[int, int]:
+        """Pixels that the object goes on beyond the image."""
+        return margin(self.psf)
+
+    @cached_property
+    def object_shape(self) -> tuple[int, int, int]:
+        """``(Z, Y, X)`` of the object."""
+        height, width = (n + 2 * m for n, m in zip(self.planes.shape, self.margin, strict=True))
+        return object_planes(self.psf, len(self.stack)), height, width
+
+    @cached_property
+    def spans(self) -> list[_Span]:
+        """The regions of the object, without margins; one if the object fits into memory."""
+        depth, height, width = self.object_shape
+        if stack_regions.is_whole(self.object_shape):
+            return [_Span(0, height, 0, width)]
+        side = stack_regions.region_side(self.psf.shape, depth)
+        rows, columns = ceil(height / side), ceil(width / side)
+        return [
+            _Span(
+                row * height // rows,
+                (row + 1) * height // rows,
+                column * width // columns,
+                (column + 1) * width // columns,
+            )
+            for row, column in product(range(rows), range(columns))
+        ]
+
+    @property
+    def n_steps(self) -> int:
+        """Iterations times regions."""
+        return self.fit.iterations * len(self.spans)
+
+    def counts(self, span: _Span) -> Volume:
+        """Read the counts on a region of the object; NaN where nothing is known."""
+        (top, left), (height, width) = self.margin, self.planes.shape
+        y0, y1 = max(0, span.y0 - top), min(height, span.y1 - top)
+        x0, x1 = max(0, span.x0 - left), min(width, span.x1 - left)
+        shape = len(self.stack), span.y1 - span.y0, span.x1 - span.x0
+        counts = np.full(shape, np.nan, np.float32)
+        if y0 < y1 and x0 < x1:
+            raw = _read_stack(self.planes, self.stack, slice(y0, y1), slice(x0, x1))
+            inside = _Span(y0 + top, y1 + top, x0 + left, x1 + left).within(span)
+            counts[inside] = _known(raw, self.intensity) - np.float32(self.fit.offset)
+        return counts
+
+    def begin(self, folder: Path) -> _State:
+        """Open the estimates of an earlier run in `folder`, or begin with even ones."""
+        known = {"fit": asdict(self.fit), "shape": self.object_shape, "stack": list(self.stack)}
+        return _State(
+            folder, self.object_shape, known, self.fit.start, in_memory=len(self.spans) == 1
+        )
+
+    def iterate(self, state: _State) -> Iterator[None]:
+        """Make all iterations; yield after every region of each."""
+        for step in range(state.iterations, self.fit.iterations):
+            for span in self.spans:
+                self._step(state, span, step)
+                yield
+            state.advance()
+
+    def _step(self, state: _State, span: _Span, step: int) -> None:
+        """Make one iteration on one region."""
+        (down, across), limits = self.margin, self.object_shape[1:]
+        outer = span.grown((2 * down, 2 * across), (limits[0], limits[1]))
+        counts = torch.tensor(self.counts(outer), device=self.device)
+        steps = self._steps(counts.shape[1], counts.shape[2])
+        weight = self._weight(state, steps, counts, span, outer, step)
+        estimate, previous = (
+            torch.tensor(state.read(name, outer.slices), device=self.device)
+            for name in ("estimate", "previous")
+        )
+        ahead = steps.ahead(estimate, previous, step)
+        factor = steps.factor(counts, steps.blur(ahead), torch.ones((), device=self.device))
+        inner = span.within(outer)
+        update = steps.update(ahead[inner], factor[inner] / weight, weight)
+        state.write("following", span.slices, update.cpu().numpy())
+
+    def _weight(
+        self,
+        state: _State,
+        steps: RegionDeconvolver,
+        counts: torch.Tensor,
+        span: _Span,
+        outer: _Span,
+        step: int,
+    ) -> torch.Tensor:
+        """Give the weights of a region; they are the same in every iteration."""
+        if step > 0:
+            return torch.tensor(state.read("weight", span.slices), device=self.device)
+        weight = steps.weight(torch.isfinite(counts).float())[span.within(outer)]
+        state.write("weight", span.slices, weight.cpu().numpy())
+        return weight
+
+    def _steps(self, height: int, width: int) -> RegionDeconvolver:
+        """Give the deconvolver for regions of this size; a few sizes serve a volume."""
+        known: dict[tuple[int, int], RegionDeconvolver] = self._deconvolvers
+        if (height, width) not in known:
+            cut = len(self.spans) > 1
+            known[height, width] = RegionDeconvolver(
+                self.psf, len(self.stack), height, width, self.device, cut=cut
+            )
+        return known[height, width]
+
+    @cached_property
+    def _deconvolvers(self) -> dict[tuple[int, int], RegionDeconvolver]:
+        return {}
+
+    def finish(self, state: _State, y: slice, x: slice) -> tuple[NDArray[Any], int]:
+        """Give the result ``(Z, h, w)`` of a region of the image, and how many voxels were cut off.
+
+        Voxels that are saturated or not finite stay as they are. Values beyond the end of the
+        image's data type are cut off.
+        """
+        raw = _read_stack(self.planes, self.stack, y, x)
+        top, left = self.margin
+        place = (
+            slice(0, len(self.stack)),
+            slice(y.start + top, y.stop + top),
+            slice(x.start + left, x.stop + left),
+        )
+        wanted = state.read("estimate", place) * np.float32(self.fit.flux) + np.float32(
+            self.fit.offset
+        )
+        change = wanted - _known(raw, self.intensity)
+        change = np.nan_to_num(change, nan=0.0)
+        scale = replace(self.intensity, low=0.0, high=1.0, ceiling=float("inf"))
+        cut_off = 0
+        if raw.dtype.kind in "iu":
+            cut_off = int((wanted > np.iinfo(raw.dtype).max).sum())
+        return scale.apply(raw, change), cut_off
+
+
+class _State:
+    """The estimates of a volume between two iterations, in memory or in files.
+
+    Parameters
+    ----------
+    folder
+        Where the files are.
+    shape
+        Of the object.
+    known
+        What the estimates depend on; those of another run are not used.
+    start
+        First value of the estimates.
+    in_memory
+        Whether no files are needed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, int, int],
+        known: Mapping[str, Any],
+        start: float,
+        *,
+        in_memory: bool,
+    ) -> None:
+        self._folder, self._shape, self._known = folder, shape, json.loads(json.dumps(known))
+        self._names = {"estimate": "a", "previous": "b", "following": "c", "weight": "weight"}
+        self._arrays: dict[str, Volume] | None = None
+        self.iterations = 0
+        if in_memory:
+            self._arrays = {name: np.empty(shape, np.float32) for name in self._names.values()}
+        elif self._found():
+            return
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in self._names.values():
+                with (folder / name).open("wb") as file:
+                    file.truncate(4 * prod(shape))
+        for name in ("estimate", "previous"):
+            for plane in range(shape[0]):  # plane by plane: memory stays small
+                self.write(
+                    name, (slice(plane, plane + 1),), np.full((1, *shape[1:]), start, np.float32)
+                )
+        self._save()
+
+    def read(self, name: str, place: tuple[slice, ...]) -> Volume:
+        """Read a region of an array."""
+        return np.array(self._open(name)[place])
+
+    def write(self, name: str, place: tuple[slice, ...], values: Volume) -> None:
+        """Write a region of an array."""
+        self._open(name)[place] = values
+
+    def advance(self) -> None:
+        """Take what follows for the estimate; one more iteration is made."""
+        names = self._names
+        names["previous"], names["estimate"], names["following"] = (
+            names["estimate"],
+            names["following"],
+            names["previous"],
+        )
+        self.iterations += 1
+        self._save()
+
+    def remove(self) -> None:
+        """Remove the files."""
+        self._arrays = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _open(self, name: str) -> Volume:
+        key = self._names[name]
+        if self._arrays is not None:
+            return self._arrays[key]
+        # A mapping that stays open counts as memory of this process.
+        return np.memmap(self._folder / key, np.float32, "r+", shape=self._shape)
+
+    def _save(self) -> None:
+        if self._arrays is not None:
+            return
+        text = json.dumps({"run": self._known, "names": self._names, "iterations": self.iterations})
+        partial = self._folder / "state.json.tmp"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self._folder / "state.json")
+
+    def _found(self) -> bool:
+        """Go on with the files of an earlier run, if there are some of the same run."""
+        try:
+            state = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
+            sizes = {(self._folder / name).stat().st_size for name in self._names.values()}
+        except (OSError, ValueError):
+            return False
+        if state.get("run") != self._known or sizes != {4 * prod(self._shape)}:
+            return False
+        self._names, self.iterations = state["names"], state["iterations"]
+        return True
+
+
+def _cut_off_text(voxels: int, total: int, dtype: np.dtype[Any]) -> str:
+    """Say that restored voxels are brighter than the data type holds."""
+    return (
+        f"{voxels} voxels ({100 * voxels / total:.2g} %) of a restored stack are brighter than "
+        f"{dtype} holds and were cut off. Convert the image to 16 bits or float32 to keep them."
+    )
+
+
+def _read_stack(planes: Planes, stack: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+    """Read a region of all planes of a volume, ``(Z, h, w)``."""
+    return np.concatenate([planes.read(plane, y, x) for plane in stack])
+
+
+def _known(raw: NDArray[Any], intensity: IntensityRange) -> Volume:
+    """Turn raw values into float32; NaN where they are saturated or not finite."""
+    values = raw.astype(np.float32)
+    values[~np.isfinite(values)] = np.nan
+    if intensity.saturation is not None:
+        values[raw >= intensity.saturation] = np.nan
+    return values
+
+
+def _sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Places that may stand for the image, by its shape alone."""
+
+    def starts(length: int, count: int) -> list[int]:
+        last = max(0, length - _SAMPLE_SIDE)
+        return sorted({round(last * k / (count - 1)) for k in range(count)})
+
+    return [
+        (slice(y, y + _SAMPLE_SIDE), slice(x, x + _SAMPLE_SIDE))
+        for y, x in product(starts(shape[0], _SAMPLES[0]), starts(shape[1], _SAMPLES[1]))
+    ]

@@ -1,0 +1,435 @@
+"""A planned run over stacks as volumes, and the numbers of the microscope that it needs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
+from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.openmp import import_torch
+from napari_swintormer.optics.file_optics import (
+    FileOptics,
+    optics_of_ome,
+    optics_of_text,
+    voxel_size,
+)
+from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
+from napari_swintormer.runs.job import Job, software, versions, view_planes
+from napari_swintormer.settings.deblur_settings import (
+    AUTOMATIC_MODEL,
+    STRENGTH_MAX,
+    DeblurSettings,
+    Depth,
+)
+from napari_swintormer.tiling.blending import Blending
+from napari_swintormer.tiling.grid import TileGrid
+from napari_swintormer.tiling.plan import Plan, size_text
+from napari_swintormer.tiling.stack_regions import stack_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    import dask.array as da
+    from numpy.typing import NDArray
+
+    from napari_swintormer.engine.protocol import RunJournal
+    from napari_swintormer.engine.region import RestoredRegion
+    from napari_swintormer.engine.volume import StackFit
+    from napari_swintormer.events import Event
+    from napari_swintormer.imaging.image import Image
+    from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.optics.stack_optics import StackOptics
+    from napari_swintormer.tiling.grid import Region
+
+    Volume = NDArray[np.float32]
+
+METHOD = "Richardson-Lucy 3-D"
+_CHUNK = 512  # pixels: side of the chunks of the result
+# Options that only the network understands, with the value that leaves them alone.
+_OF_THE_NETWORK = {"scale": 1, "uncertainty": False, "samples": None, "prior": None}
+
+
+def wants_volume(
+    settings: DeblurSettings, axes: str, shape: Sequence[int], known: FileOptics, *, alone: bool
+) -> bool:
+    """Decide whether a stack is restored as a volume.
+
+    ``depth="auto"`` takes the volume where nobody named a model or a restorer, the image has planes
+    along Z, and the microscope is known from the options and the file. `alone` says that there is
+    neither a restorer nor a second view.
+
+    Raises
+    ------
+    SettingsError
+        ``depth`` is no known word.
+    """
+    if settings.depth not in get_args(Depth):
+        raise SettingsError(
+            f"There is no such depth (got depth={settings.depth!r}). "
+            "Use 'auto', 'volume' or 'planes'."
+        )
+    if settings.depth != "auto":
+        return settings.depth == "volume"
+    planes = dict(zip(axes, shape, strict=True)).get("Z", 1)
+    named = settings.model not in (None, AUTOMATIC_MODEL)
+    if (
+        planes < 2
+        or named
+        or not alone
+        or any(getattr(settings, n) != v for n, v in _OF_THE_NETWORK.items())
+    ):
+        return False
+    return settings.psf is not None or not known.completed(settings).missing()
+
+
+@dataclass(frozen=True)
+class StackJob(Job):
+    """A planned run that restores every stack along Z as one volume.
+
+    Attributes
+    ----------
+    optics
+        The microscope of every channel; empty where a PSF file is given.
+    """
+
+    optics: Sequence[StackOptics] = field(default=())
+
+    @property
+    def model_name(self) -> str:
+        """Name of the method, for people."""
+        return METHOD
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the point-spread functions."""
+        digest = hashlib.sha256()
+        for psf in self.psfs.values():
+            digest.update(psf.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def n_planes(self) -> int:
+        """Planes of a stack."""
+        size: int = self.planes.data.shape[self.planes.axes.index("Z")]
+        return size
+
+    @cached_property
+    def psfs(self) -> Mapping[int, Volume]:
+        """PSF of every index of C; computed or read when first asked for."""
+        if self.settings.psf is not None:
+            psf = read_psf(Path(self.settings.psf), self.n_planes)
+            return dict.fromkeys(range(self._n_channels), psf)
+        return {c: stack_psf(o, psf_shape(o, self.n_planes)) for c, o in enumerate(self.optics)}
+
+    @property
+    def _n_channels(self) -> int:
+        whole = self.planes.whole
+        return int(whole.data.shape[whole.axes.index("C")]) if "C" in whole.axes else 1
+
+    @cached_property
+    def ranges(self) -> list[IntensityRange]:
+        """What may change in every plane, in counts, and the strength."""
+        measured = measure_ranges(self.planes, self.convention)
+        return [replace(r, low=0.0, high=1.0, strength=self.settings.strength) for r in measured]
+
+    @cached_property
+    def fits(self) -> Mapping[int, StackFit]:
+        """What is measured once per channel: offset, noise, iterations; imports torch."""
+        stacks = self._stacks()
+        from napari_swintormer.engine.volume import fit_stack
+
+        fits: dict[int, StackFit] = {}
+        for stack in stacks:
+            channel = self._channel(stack)
+            if channel not in fits:
+                fit = fit_stack(
+                    self.planes,
+                    stack,
+                    self.psfs[channel],
+                    self.ranges[stack[0]],
+                    self._device(),
+                    self.settings.iterations,
+                )
+                fits[channel] = fit
+        return fits
+
+    def describe(self) -> str:
+        """Say the plan in one line."""
+        shape = self.planes.shape
+        count = len(self.planes) // self.n_planes
+        size = f"{self.n_planes} × {shape[0]} × {shape[1]} voxels"
+        volumes = f"{count} volume{'s' * (count != 1)} of {size}"
+        lens = (
+            f"PSF of {self.settings.psf}"
+            if self.settings.psf
+            else "PSF of " + "; ".join(dict.fromkeys(optics.describe() for optics in self.optics))
+        )
+        device = "the fastest device" if self.settings.device == "auto" else self.settings.device
+        memory, disk = size_text(self.plan.host_bytes), size_text(self.plan.disk_bytes)
+        return f"{METHOD}, {volumes}, {lens}, on {device}, {memory} of memory, {disk} on disk"
+
+    def load(self) -> StackJob:
+        """Return the job; there is no model to load."""
+        return self
+
+    def run(
+        self,
+        out: Any,
+        journal: RunJournal | None = None,
+        ranges: list[IntensityRange] | None = None,
+        deviation: Any = None,
+        scratch: Path | None = None,
+    ) -> Generator[Event, None, None]:
+        """Restore the stacks; see `Job.run` and `napari_swintormer.engine.volume.run`."""
+        import_torch()
+        from napari_swintormer.engine import volume
+
+        if journal is not None and journal.batch_size is None:
+            journal.batch_size = 1
+        yield from volume.run(
+            self.plan.grid,
+            self.planes,
+            ranges or self.ranges,
+            self.psfs,
+            self._device(),
+            out,
+            fits=self.fits,
+            journal=journal,
+            scratch=scratch,
+        )
+
+    def preview(
+        self, position: Mapping[str, int], region: Region
+    ) -> Generator[Event, None, RestoredRegion]:
+        """Restore a region of one plane, with all planes of its stack and a margin around it.
+
+        Where the margin is cut off the result differs a little from that of `run`.
+        """
+        import_torch()
+        from napari_swintormer.engine import volume
+        from napari_swintormer.engine.region import RestoredRegion
+
+        changes = []
+        numbers = self.planes.numbers_at(position)
+        for number in numbers:
+            stack = next(s for s in volume.stacks_of(self.planes) if number in s)
+            channel = self._channel(stack)
+            change = yield from volume.preview(
+                self.planes,
+                stack,
+                region,
+                self.ranges[number],
+                self.psfs[channel],
+                self.fits[channel],
+                self._device(),
+            )
+            changes.append(change[stack.index(number)][np.newaxis])
+        cut = self.planes.cut(position, *region.slices)
+        image = Planes(cut, self.planes.axes, 1)
+        return RestoredRegion(region, image, changes, [self.ranges[n] for n in numbers])
+
+    def lazy(
+        self, planes: Planes | None = None, resources: Mapping[str, float] | None = None
+    ) -> tuple[da.Array, None]:
+        """Make a dask array of the result: one task per volume, which is held in memory.
+
+        Offset, noise and the number of iterations are measured now.
+        """
+        import dask.array as da
+
+        planes = planes or self.planes
+        axes, data = planes.axes, da.asarray(planes.data)
+        data = data.rechunk({i: 1 if axis in "TC" else -1 for i, axis in enumerate(axes)})
+        c, device = axes.find("C"), self._device()
+        kept = []
+        for index in range(data.shape[c] if c >= 0 else 1):
+            stack = next(
+                s for s in self._stacks() if self.planes.position(s[0]).get("C", 0) == index
+            )
+            channel = self._channel(stack)
+            kept.append(_Kept(self.psfs[channel], self.fits[channel], self.ranges[stack[0]]))
+
+        def restore(block: Any, block_info: Any = None) -> Any:
+            index = block_info[0]["chunk-location"][c] if c >= 0 else 0
+            return _restore_volume(np.asarray(block), axes, kept[index], device)
+
+        meta = np.empty((0,) * data.ndim, data.dtype)
+        return da.map_blocks(restore, data, dtype=data.dtype, meta=meta), None
+
+    def provenance(self) -> dict[str, Any]:
+        """Say how the result is made; imports torch. Holds no time."""
+        import_torch()
+        return {
+            **software(),
+            "model": METHOD,
+            "weights_sha256": self.weights_sha256,
+            "settings": {
+                "depth": "volume",
+                "strength": self.settings.strength,
+                "axes": self.settings.axes,
+                "device": self._device().type,
+                **({"psf": self.settings.psf} if self.settings.psf else {}),
+            },
+            "optics": [optics.to_dict() for optics in self.optics],
+            "fits": {str(channel): asdict(fit) for channel, fit in self.fits.items()},
+            "versions": versions(),
+        }
+
+    def _channel(self, stack: Sequence[int]) -> int:
+        from napari_swintormer.engine.volume import channel_of
+
+        return channel_of(self.planes, stack[0])
+
+    def _stacks(self) -> list[list[int]]:
+        import_torch()
+        from napari_swintormer.engine.volume import stacks_of
+
+        return stacks_of(self.planes)
+
+    def _device(self) -> Any:
+        from napari_swintormer.engine import devices
+
+        return devices.resolve_devices(self.settings.device)[0]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the volumes of a channel are restored with, whichever process does it."""
+
+    psf: Volume
+    fit: StackFit
+    intensity: IntensityRange
+
+
+def _restore_volume(image: NDArray[Any], axes: str, kept: _Kept, device: Any) -> NDArray[Any]:
+    """Restore a part in memory whose volumes belong to one channel."""
+    import_torch()
+    from napari_swintormer.engine import volume
+
+    planes, out = Planes(image, axes, 1), np.empty(image.shape, image.dtype)
+    ranges, grid = [kept.intensity] * len(planes), TileGrid(planes.shape, _CHUNK, 0, _CHUNK)
+    for _ in volume.run(grid, planes, ranges, {0: kept.psf}, device, out, fits={0: kept.fit}):
+        pass
+    return out
+
+
+def prepare_stack(image: Any, settings: DeblurSettings, axes: str, known: FileOptics) -> StackJob:
+    """Plan a run over volumes; reads no pixel and imports no torch.
+
+    Parameters
+    ----------
+    image
+        Array-like with `shape`, `dtype` and slicing.
+    settings
+        The user's choices.
+    axes
+        Axes of the image.
+    known
+        What the file says of the microscope.
+
+    Raises
+    ------
+    SettingsError
+        The image has no planes along Z, a number of the microscope is missing or impossible, or an
+        option belongs to the network.
+    """
+    size = dict(zip(axes, image.shape, strict=True))
+    if size.get("Z", 1) < 2:
+        raise SettingsError(
+            f"A volume needs two planes along Z or more (got axes={axes!r} with "
+            f"{size.get('Z', 1)}). Use depth='planes', or say which axis is Z."
+        )
+    for name, harmless in _OF_THE_NETWORK.items():
+        if getattr(settings, name) != harmless:
+            raise SettingsError(
+                "A volume is restored without the network (got "
+                f"{name}={getattr(settings, name)!r}). Leave {name} out, or use depth='planes'."
+            )
+    if not 0 <= settings.strength <= STRENGTH_MAX:
+        raise SettingsError(
+            f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
+        )
+    planes = view_planes(image, axes, 1, settings.planes, None)
+    stack = planes.data.shape[planes.axes.index("Z")]
+    if stack < 2:
+        raise SettingsError(
+            f"A volume needs two planes along Z or more (got planes={settings.planes!r}). Choose "
+            "more planes, or use depth='planes'."
+        )
+    if settings.psf is not None:
+        optics, shape = [], read_psf(Path(settings.psf), stack).shape
+    else:
+        optics = known.completed(settings).for_channels(size.get("C", 1))
+        shapes = [psf_shape(each, stack) for each in optics]
+        shape = max(shapes, key=lambda s: s[0] * s[1])
+    grid = TileGrid(planes.shape, _CHUNK, 0, _CHUNK)
+    disk = planes.shape[0] * planes.shape[1] * len(planes) * planes.dtype.itemsize * 4 // 3
+    plan = Plan(
+        blending=Blending(grid, "uniform"),
+        n_planes=len(planes),
+        channels=1,
+        batch_size=1,
+        host_bytes=stack_bytes((shape[0], shape[1], shape[2]), stack, planes.shape),
+        device_bytes=None,
+        disk_bytes=disk,
+        seconds=None,
+    )
+    settings = replace(settings, axes=axes, tile_size=_CHUNK, overlap=0, blend="uniform")
+    return StackJob(planes, plan, settings, None, IntensityConvention(), None, optics)
+
+
+def file_optics(image: Image) -> FileOptics:
+    """Give what an opened file says of the microscope; its own voxel size goes before others."""
+    carried = image.carried
+    xml, info = carried.native.get("ome"), carried.native.get("imagej")
+    if isinstance(xml, str):
+        known = optics_of_ome(xml)
+    elif isinstance(info, Mapping):
+        known = optics_of_text(str(info.get("Info", "")))
+    else:
+        known = FileOptics()
+    emissions = tuple(channel.emission for channel in carried.channels)
+    if not known.emissions and any(emissions):
+        known = replace(known, emissions=tuple(e and e / 1000 for e in emissions))
+    sizes = voxel_size(image.pixel_size, image.unit)
+    return replace(known, pixel_size=sizes.get("pixel_size"), z_step=sizes.get("z_step"))
+
+
+def read_psf(path: Path, planes: int) -> Volume:
+    """Read a measured PSF ``(Z, Y, X)`` from a file, and bring it to the form of the others.
+
+    Planes that are farther from the middle than the stack is high are left out. The sum is 1.
+
+    Raises
+    ------
+    SettingsError
+        It has another number of dimensions, an even side, or nothing but zeros.
+    """
+    with open_image(path) as image:
+        psf = np.asarray(image.data[...]).astype(np.float32)
+    if psf.ndim != 3:
+        raise SettingsError(
+            f"The PSF of a volume has the dimensions Z, Y and X (got {psf.ndim} dimensions in "
+            f"{path.name}). Give a stack of a bead."
+        )
+    if any(side % 2 == 0 for side in psf.shape):
+        raise SettingsError(
+            f"The sides of a PSF are odd, with the bead in the middle voxel (got {psf.shape} in "
+            f"{path.name}). Cut off one plane, row or column."
+        )
+    psf = np.nan_to_num(psf).clip(min=0)
+    beyond = max(0, psf.shape[0] // 2 - (planes - 1))
+    psf = psf[beyond : psf.shape[0] - beyond]
+    total = float(psf.sum(dtype=np.float64))
+    if not total > 0:
+        raise SettingsError(f"The PSF in {path.name} holds nothing but zeros. Give another file.")
+    return np.ascontiguousarray(psf / np.float32(total))
