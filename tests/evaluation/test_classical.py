@@ -1,3 +1,5 @@
+"""Classical methods restore a Gaussian blur and keep data types and brightness."""
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -13,7 +15,7 @@ def _sharp(shape=(72, 90)):
 
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize(("dtype", "gain", "offset"), [(np.uint8, 200, 5), (np.uint16, 900, 100)])
-def test_every_baseline_undoes_some_of_a_gaussian_blur(name, dtype, gain, offset):
+def test_every_baseline_reduces_a_gaussian_blur(name, dtype, gain, offset):
     sharp = np.clip(_sharp(), 0, 1) * gain + offset
     blurred = np.rint(gaussian_filter(sharp, SIGMA)).astype(dtype)
     restored = BASELINES[name](blurred, "YX")
@@ -24,7 +26,7 @@ def test_every_baseline_undoes_some_of_a_gaussian_blur(name, dtype, gain, offset
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_channels_are_worked_on_one_by_one(name):
+def test_channels_are_restored_one_by_one(name):
     grey = gaussian_filter(_sharp((48, 40)), 1).astype(np.float32)
     grey = (grey - grey.min()) / (grey.max() - grey.min())  # the same range with and without
     image = np.stack([grey, grey[::-1], grey], axis=-1)

@@ -1,4 +1,4 @@
-"""The images that no model should change are what their names say, at every call."""
+"""The images that no model should change are what their names say, in every call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from napari_swintormer.evaluation.data.harmless import harmless_images
 from napari_swintormer.evaluation.metrics.similarity import intensity_span
 
 
-def test_they_are_the_same_at_every_call_and_all_different():
+def test_they_are_the_same_in_every_call_and_all_different():
     one, other = list(harmless_images(96)), list(harmless_images(96))
     for a, b in zip(one, other, strict=True):
         assert (a.group, a.name, a.axes) == (b.group, b.name, b.axes)

@@ -26,7 +26,7 @@ def _nothing_kept():
 
 @pytest.fixture
 def parameters(monkeypatch):
-    """Files as they are published, with random numbers; give AlexNet's layers and the weights."""
+    """Write files like the published ones, with random numbers; give AlexNet and the weights."""
     layers = nn.Sequential(  # as torchvision puts them together
         *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
         *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
@@ -52,22 +52,22 @@ def parameters(monkeypatch):
 
 @torch.no_grad()
 def _definition(layers, weights, one, other):
-    """Eq. 1 of the paper: weighted squared differences of unit features, mean over the places."""
+    """Compute equation 1: weighted squared differences of unit features, averaged over pixels."""
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     features = []
     for image in (one, other):
         x = ((torch.from_numpy(image) * 2 - 1 - shift) / scale).permute(2, 0, 1)[None].float()
-        seen = []
+        normalised = []
         for layer in layers:
             x = layer(x)
             if isinstance(layer, nn.ReLU):
-                seen.append(x / x.square().sum(dim=1, keepdim=True).sqrt().add(1e-10))
-        features.append(seen)
+                normalised.append(x / x.square().sum(dim=1, keepdim=True).sqrt().add(1e-10))
+        features.append(normalised)
     pairs = zip(weights, *features, strict=True)
     return float(sum((w * (a - b) ** 2).sum(dim=1).mean() for w, a, b in pairs))
 
 
-def test_lpips_is_as_the_paper_defines_it(parameters):
+def test_lpips_agrees_with_the_definition_of_the_paper(parameters):
     assert missing_lpips() is None
     one, other = np.random.default_rng(0).random((2, 70, 90, 3))
     wanted = _definition(*parameters, one, other)
@@ -96,7 +96,7 @@ def _evaluate(pair):
 
 
 @pytest.mark.usefixtures("parameters")
-def test_the_evaluation_has_a_column_for_it(pair):
+def test_the_evaluation_has_a_column_for_lpips(pair):
     assert _evaluate(pair).exit_code == 0
     with (pair / "out" / "scores.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
@@ -104,10 +104,10 @@ def test_the_evaluation_has_a_column_for_it(pair):
     assert "LPIPS" in (pair / "out" / "report.md").read_text(encoding="utf-8")
 
 
-def test_without_its_parameters_it_is_left_out_in_a_sentence(pair, monkeypatch):
+def test_without_its_parameters_lpips_is_left_out_with_a_sentence(pair, monkeypatch):
     _, _, *rest = lpips_module._FILES["alexnet"]
     monkeypatch.setenv("NO_PROXY", "*")
-    url = "http://127.0.0.1:9/alexnet.pth"  # where nobody serves
+    url = "http://127.0.0.1:9/alexnet.pth"  # no server listens there
     monkeypatch.setitem(lpips_module._FILES, "alexnet", ("AlexNet", url, *rest))
     result = _evaluate(pair)
     assert result.exit_code == 0

@@ -19,7 +19,7 @@ from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
-def test_doing_nothing_gains_nothing_and_knowing_the_blur_gains_most(pairs, evaluate, tmp_path):
+def test_methods_that_know_the_blur_gain_most(pairs, evaluate, tmp_path):
     methods = ("richardson-lucy:sigma=1.2,iterations=20", "richardson-lucy-psf:iterations=20")
     rows = evaluate(tmp_path / "out", *methods, *BEST_SIGMA, "wiener-psf")
     gains = {
@@ -35,7 +35,7 @@ def test_doing_nothing_gains_nothing_and_knowing_the_blur_gains_most(pairs, eval
         assert all(told[image] >= row.scores["psnr"] for image, row in plain.items())
 
 
-def test_models_run_at_any_tiles_and_in_all_orientations(pairs, evaluate, tmp_path, tiny_weights):
+def test_models_run_with_any_tiles_and_in_all_orientations(pairs, evaluate, tmp_path, tiny_weights):
     tiles = f"{tiny_weights}:tile_size=32,overlap=16"
     ensemble = f"{tiny_weights}:ensemble=8"
     rows = evaluate(tmp_path / "out", str(tiny_weights), tiles, ensemble)

@@ -1,4 +1,4 @@
-"""Every protocol on a tree of two images, against its definition written out here."""
+"""Every protocol gives the scores of its definition, which is written out here."""
 
 import csv
 import math
@@ -23,7 +23,7 @@ from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.models.network.swintormer import Swintormer
 
-SHAPE = (45, 54, 3)  # multiples of nothing
+SHAPE = (45, 54, 3)  # no multiples of the protocols' sizes
 
 
 def _sharp(seed, shape=SHAPE):
@@ -47,7 +47,7 @@ def _save(path, image, bits=8):
 
 
 def _tree(root, folders, bits=8, names=("a2", "a10"), sigma=1.5):
-    """Save two pairs; gives (blurred, sharp) counts in their natural order."""
+    """Save two pairs; give their (blurred, sharp) counts in natural order."""
     pairs = []
     for i, name in enumerate(names):
         sharp = _sharp(i)
@@ -87,7 +87,7 @@ def _ssim_map(x, y, mean, peak, unbiased=1.0):
 
 
 def _ssim_uniform(x, y):
-    """scikit-image's default: 7 x 7 pixels, sample covariance, inner pixels."""
+    """Compute scikit-image's default: 7 x 7 pixels, sample covariance, inner pixels."""
     maps = [
         _ssim_map(a, b, lambda p: uniform_filter(p, 7), 1.0, 49 / 48)[3:-3, 3:-3]
         for a, b in zip(np.moveaxis(x, 2, 0), np.moveaxis(y, 2, 0), strict=True)
@@ -198,7 +198,7 @@ def test_ifan_crops_and_does_not_clamp(tmp_path):
     for i, (blurred, sharp) in enumerate(pairs):
         x, y = (image[:40, :48] / np.float32(255) for image in (blurred, sharp))
         free = unsharp_mask(x, "YXS", sigma=3)
-        assert free.max() > 1  # or nothing would tell the two apart
+        assert free.max() > 1  # so that clipping makes a difference
         assert ifan[i]["psnr"] == pytest.approx(_psnr(free, y), rel=1e-4)
         assert ifan[i]["ssim"] == pytest.approx(_ssim_uniform(free.astype(float), y), rel=2e-4)
         whole = unsharp_mask(blurred / np.float32(255), "YXS", sigma=3).clip(0, 1)
@@ -206,7 +206,7 @@ def test_ifan_crops_and_does_not_clamp(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["original", "restormer"])
-def test_gopro_rounds_and_has_the_ssim_of_the_scripts_by_name(tmp_path, layout):
+def test_gopro_rounds_and_offers_the_ssim_of_the_scripts(tmp_path, layout):
     if layout == "original":
         pairs = [
             pair
@@ -327,7 +327,7 @@ def test_a_table_names_the_pairs(tmp_path):
         protocol.pairs(table)
 
 
-def test_dpdd_has_37_images_indoors_and_39_outdoors(tmp_path):
+def test_dpdd_has_37_indoor_and_39_outdoor_images(tmp_path):
     pairs = [PairFiles("dpdd", str(i), tmp_path, tmp_path) for i in range(76)]
     splits = [pair.split for pair in split_dpdd(pairs)]
     assert (splits.count("indoor"), splits.count("outdoor")) == (37, 39)
@@ -336,7 +336,7 @@ def test_dpdd_has_37_images_indoors_and_39_outdoors(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
-def test_a_folder_of_something_else_is_refused_in_a_sentence(tmp_path, protocol):
+def test_a_folder_without_the_data_set_is_refused_in_a_sentence(tmp_path, protocol):
     result = CliRunner().invoke(app, ["evaluate", f"{protocol}={tmp_path}", "--out", "x"])
     assert result.exit_code == 2
     assert str(tmp_path) in result.output

@@ -1,4 +1,4 @@
-"""What a result does not explain: nothing where a blur joins the two, else what it made up."""
+"""The residual is noise if a blur explains the image, and shows invented structure otherwise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sharp():
 
 
 @pytest.mark.parametrize("kernel", [psf.disk(4.0), psf.gaussian(2.8), psf.disk(1.0)])
-def test_the_blur_is_found_and_nothing_is_left(sharp, kernel):
+def test_the_blur_is_found_and_only_noise_is_left(sharp, kernel):
     blurred = convolve(sharp, kernel, mode="mirror")
     noise = np.random.default_rng(1).normal(0, 3, sharp.shape)
     left = residual_map(blurred + noise, sharp)
@@ -28,7 +28,7 @@ def test_the_blur_is_found_and_nothing_is_left(sharp, kernel):
 
 
 def test_the_local_blur_is_found(sharp):
-    """A scene of two depths: the border between them is the one place that is not explained."""
+    """Only the border between two depths has a residual."""
     blurred = convolve(sharp, psf.disk(1.4), mode="mirror")
     blurred[:, 115:] = convolve(sharp, psf.disk(5.7), mode="mirror")[:, 115:]
     planes = pair_of_planes(blurred, sharp, "YX")
@@ -39,7 +39,7 @@ def test_the_local_blur_is_found(sharp):
     assert power[80:150].mean() > 50 * max(power[:48].mean(), power[190:].mean())
 
 
-def test_what_was_made_up_stands_out(sharp):
+def test_invented_structure_stands_out(sharp):
     blurred = convolve(sharp, psf.disk(2.0), mode="mirror")
     result = sharp.copy()
     result[90:102, 120:132] += 800  # a cell that is not there

@@ -32,7 +32,7 @@ def test_psnr_of_a_known_error():
     assert psnr(sharp, blurred, data_range=255) == pytest.approx(expected)  # no uint8 wrap-around
 
 
-def test_equal_images_are_infinitely_close():
+def test_equal_images_have_an_infinite_psnr():
     assert psnr(_image(), _image(), data_range=1) == math.inf
     assert ssim(_image(), _image(), data_range=1) == pytest.approx(1)
 

@@ -1,3 +1,5 @@
+"""Synthetic pairs depend on seed and file name alone, and keep their known blur."""
+
 import math
 import shutil
 
@@ -44,7 +46,7 @@ def test_blurred_pairs_are_moderately_blurred_and_stay_in_place(photos, kind):
         assert pair.axes == "YXS"
         unchanged = psnr(pair.blurred, pair.sharp, data_range=255)
         assert 10 < unchanged < 40
-        # A blur that shifts the image would punish every method that does its work well.
+        # A blur that shifted the image would lower the score of every good method.
         shifts = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
         inner = gaussian_filter(pair.sharp.astype(float), (1, 1, 0))[2:-2, 2:-2]
         moved = [np.roll(pair.blurred, s, (0, 1)).astype(float)[2:-2, 2:-2] for s in shifts]
@@ -79,7 +81,7 @@ def test_an_empty_folder_is_refused(tmp_path):
         next(synthetic.blurred_pairs(tmp_path / "nothing", "photo"))
 
 
-def test_blank_fields_hold_the_noise_that_they_claim():
+def test_blank_fields_have_the_noise_of_their_names():
     fields = {f.name: f for f in synthetic.blank_fields()}
     noise = [np.std(f.image - f.clean) for f in fields.values()]
     assert noise[0] == 0
@@ -87,7 +89,7 @@ def test_blank_fields_hold_the_noise_that_they_claim():
     assert noise[2] == pytest.approx(math.hypot(5, 1 / math.sqrt(12)), rel=0.02)  # rounded
 
 
-def test_motion_has_one_psf_and_a_scene_in_depth_one_for_each_layer(photos):
+def test_motion_has_one_psf_and_a_scene_with_depth_has_one_for_each_layer(photos):
     for blur in ("motion", "layers"):
         first, *_ = synthetic.blurred_pairs(photos, "photo", blur=blur)
         again, *_ = synthetic.blurred_pairs(photos, "photo", blur=blur)
@@ -104,7 +106,7 @@ def test_motion_has_one_psf_and_a_scene_in_depth_one_for_each_layer(photos):
             assert (np.diff(widths[focus:]) >= 0).all()
 
 
-def test_the_blur_of_a_pair_is_that_of_its_psf(photos):
+def test_a_pair_is_blurred_with_its_psf(photos):
     for pair in synthetic.blurred_pairs(photos, "microscopy"):
         again = np.stack(
             [convolve(c, pair.psf) for c in np.moveaxis(pair.sharp.astype(float), 2, 0)], axis=2

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, and says it as a table and as JSON."""
+"""The benchmark measures the model and reports a table and JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_one_command_gives_table_and_figures(
+def test_one_command_writes_table_and_figures(
     make_weights: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measures, "PAPER_TILES", ((64, 32),))
@@ -44,7 +44,7 @@ def test_one_command_gives_table_and_figures(
 
 
 @pytest.mark.gpu
-def test_a_gpu_tells_how_fast_and_whether_a_graph_pays(tmp_path: Path) -> None:
+def test_on_a_gpu_the_benchmark_measures_a_cuda_graph(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     command = ["benchmark", "--quick", "--device", "cuda", "--json", str(figures)]
     done = CliRunner().invoke(app, command)
@@ -58,7 +58,7 @@ def test_a_gpu_tells_how_fast_and_whether_a_graph_pays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("deconvolution", [None, DeconvolutionSettings()])
 @pytest.mark.parametrize("attention", ["mixed", "channel", "window"])
 @pytest.mark.parametrize("softmax", ["plain", "released"])
-def test_the_transcription_computes_what_the_network_does(
+def test_the_transcription_agrees_with_the_network(
     softmax: str, attention: str, deconvolution: DeconvolutionSettings | None
 ) -> None:
     changes = {"softmax": softmax, "attention": attention, "deconvolution": deconvolution}
@@ -87,12 +87,12 @@ def test_works_take_turns() -> None:
     assert ratio([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == 3
 
 
-def test_peak_memory_is_that_of_the_work() -> None:
+def test_peak_memory_is_measured_for_the_call() -> None:
     peak = peak_bytes(lambda: torch.ones(2**26))  # 256 MiB, freed when it is measured
     assert peak is None or 200e6 < peak < 400e6
 
 
-def test_bytes_are_live_until_the_last_view_goes() -> None:
+def test_bytes_are_live_until_the_last_view_is_gone() -> None:
     weights = torch.ones(1000, 1000)
     with LiveBytes() as memory:
         for _ in range(2):  # freed memory that is used again counts again

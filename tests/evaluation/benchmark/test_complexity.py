@@ -1,3 +1,5 @@
+"""Costs of the published network, of the paper's prior and of models."""
+
 import pytest
 import torch
 
