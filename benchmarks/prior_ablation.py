@@ -77,7 +77,7 @@ def main() -> None:
         options.out,
         centre=options.centre,
     )
-    finish(evaluation.events(resume=True), "Evaluating", show=True)
+    finish(evaluation.events(resume=True), "Evaluating")
     title = f"What the prior of {Path(options.model).stem} brings"
     for path in write_report(options.out, title, evaluation.rows):
         print(path)

@@ -80,7 +80,7 @@ def main() -> None:
     full, half, quarter = (parse_method(name, DeblurSettings()) for name in names)
     methods = full, half, quarter, CoarseToFine("1/2, then full size", half, full)
     evaluation = Evaluation(tuple(map(find_data_set, data)), methods, options.out, centre=CROP)
-    finish(evaluation.events(resume=True), "Evaluating", show=True)
+    finish(evaluation.events(resume=True), "Evaluating")
     for path in write_report(options.out, "Wide blur", evaluation.rows):
         print(path)
 

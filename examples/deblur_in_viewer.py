@@ -1,7 +1,7 @@
-"""Deblur a sample image from the viewer API: the steps of a user, written down.
+"""Deblur a sample image with the napari viewer API, step by step as a user does it.
 
 Run it with ``python examples/deblur_in_viewer.py``. The result appears as a new layer above the
-blurred one, in the same place, with everything about how it was made in its metadata.
+blurred one, in the same place. Its metadata tell how it was made.
 """
 
 import napari
@@ -10,8 +10,8 @@ import napari
 def deblur_sample(viewer, sample="circuit-board"):
     """Open a bundled image and start deblurring it.
 
-    Returns the Deblur widget. Its signal `finished` brings the new layer; until then the viewer
-    stays alive, and ``widget.cancel()`` stops the run.
+    Returns the Deblur widget. Its signal `finished` passes the new layer. Until then the viewer can
+    be used, and ``widget.cancel()`` stops the run.
     """
     (blurred,) = viewer.open_sample("napari-swintormer", sample)
     _, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", "Deblur")
@@ -23,9 +23,9 @@ def deblur_sample(viewer, sample="circuit-board"):
 
 
 def describe(layer):
-    """Say what the run has left in the viewer."""
+    """Print what the run has added to the viewer."""
     if layer is None:
-        print("The run was cancelled or failed; the viewer is as it was.")
+        print("The run was cancelled or failed. The viewer did not change.")
     else:
         made = layer.metadata["swintormer"]
         print(f"{layer.name}: {made['model']}, {made['settings']}")

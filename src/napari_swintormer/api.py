@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from napari_swintormer.events import stoppable
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.options import documents_options
-from napari_swintormer.terminal import finish
 from napari_swintormer.training.data.pairs import are_arrays, array_pairs
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_presets import named_network
 from napari_swintormer.training.train_settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
+    from napari_swintormer.events import Event
     from napari_swintormer.imaging.formats.writing import Compression
     from napari_swintormer.models.network.network_settings import SwintormerSettings
     from napari_swintormer.settings.deblur_settings import DeblurOptions
@@ -92,7 +94,7 @@ def deblur(
     shape = job.planes.data.shape
     out = np.empty(shape, image.dtype)
     beside = np.zeros(shape, np.float32) if settings.uncertainty else None
-    finish(job.run(out, deviation=beside), _TITLE, show=progress)
+    _run_to_end(job.run(out, deviation=beside), _TITLE, progress)
     return out if beside is None else (out, beside)
 
 
@@ -173,7 +175,7 @@ def deblur_file(
         resume=resume,
         scheduler=scheduler,
     )
-    finish(run.events(), _TITLE, show=progress)
+    _run_to_end(run.events(), _TITLE, progress)
     return run.dst
 
 
@@ -266,12 +268,23 @@ def train(
         **images,
         **options,
     )
-    finish(iter_train(settings), "Training", show=progress)
+    _run_to_end(iter_train(settings), "Training", progress)
     return settings.out
 
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _run_to_end(events: Generator[Event, None, None], title: str, progress: bool) -> None:
+    if progress:
+        from napari_swintormer.terminal import finish
+
+        finish(events, title)
+        return
+    with closing(stoppable(events)) as run:
+        for _ in run:
+            pass
 
 
 def _array_like(image: Any) -> Any:

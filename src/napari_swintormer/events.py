@@ -1,16 +1,20 @@
-"""One language for what happens during a run, spoken by the engine and by training.
+"""The events of a run: deblurring, training and evaluation report with the same few classes.
 
-A run is a generator of events: whoever starts it (widget, command line, API) iterates, shows
-what it likes, and stops the run by closing the generator.
+A run is a generator of events. Widget, command line and API iterate it, show the events they like,
+and stop the run by closing the generator.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
 
@@ -21,19 +25,19 @@ class Progress:
     Attributes
     ----------
     done, total
-        Counted in `unit`.
+        Work in `unit`.
     unit
-        ``"tiles"``, ``"steps"``, ``"chunks"`` while the finished result is put in its place, or
-        ``"images"`` of a folder.
+        ``"tiles"``, ``"steps"``, ``"images"``, or ``"chunks"`` while the result is put in its
+        place.
     elapsed
-        Seconds since the run began, without the part that an earlier run had finished.
+        Seconds since the run began, without those of an earlier run that it resumes.
     eta
-        Seconds to go, or None while unknown.
+        Seconds to go; None while unknown.
     step, steps
-        Steps done and to do of the batch at hand: calls of the denoiser and of the network. 0 of 0
-        when a batch is done, and for models without prior, which make a batch in one.
-    at_hand
-        Size of that batch, in `unit`.
+        Steps of the current batch, done and in total: calls of the denoiser and of the network.
+        Both are 0 when the batch is done, and for restorers that need one step.
+    batch
+        Size of the current batch, in `unit`.
     """
 
     done: int
@@ -43,12 +47,12 @@ class Progress:
     eta: float | None = None
     step: int = 0
     steps: int = 0
-    at_hand: int = 0
+    batch: int = 0
 
     @property
     def share(self) -> float:
-        """Share of the work that is done, 0 to 1, with that of the batch at hand."""
-        return (self.done + self.at_hand * self.step / max(1, self.steps)) / self.total
+        """Share of the work that is done, 0 to 1, including the current batch."""
+        return (self.done + self.batch * self.step / max(1, self.steps)) / self.total
 
 
 class Clock:
@@ -57,9 +61,9 @@ class Clock:
     Parameters
     ----------
     total, unit
-        As in `Progress`.
+        Work to do, and its unit as in `Progress`.
     done_before
-        What an earlier run had finished.
+        Work that an earlier run had finished.
     """
 
     def __init__(self, total: int, unit: str, done_before: int = 0) -> None:
@@ -75,7 +79,7 @@ class Clock:
         return Progress(self._done, self._total, self._unit, elapsed, eta)
 
     def within(self, n: int, step: int, steps: int) -> Progress:
-        """Tell that of the next `n` a part is done: `step` of `steps`, at least one."""
+        """Report `step` of `steps`, at least one, of the next `n`."""
         elapsed = time.monotonic() - self._start
         done = self._done + n * step / steps
         eta = elapsed / (done - self._done_before) * (self._total - done)
@@ -84,24 +88,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class ChunkFinished:
-    """A region of the result is final and stored.
+    """A region of the result is final and stored."""
 
-    Attributes
-    ----------
-    plane
-        Number of the plane, see `napari_swintormer.imaging.planes.Planes`.
-    y, x
-        ``(start, stop)`` in pixels of the plane.
-    """
-
-    plane: int
-    y: tuple[int, int]
+    plane: int  # number of the plane, as in `napari_swintormer.imaging.planes.Planes`
+    y: tuple[int, int]  # start and stop in pixels of the plane
     x: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know although the run goes on; one sentence."""
+    """One sentence that the user should know although the run continues."""
 
     message: str
 
@@ -113,12 +109,11 @@ class Trained:
     Attributes
     ----------
     step, steps
-        Steps done and to do.
+        Steps done and in total.
     loss
-        Mean training loss since the last report, NaN before the first step.
+        Mean training loss since the last report; NaN before the first step.
     psnr, psnr_blurred
-        Validation PSNR in dB of the restored and of the blurred images, or None when this
-        report has no validation.
+        Validation PSNR in dB of the restored and of the blurred images; None without validation.
     picture
         PNG file that shows a validation patch blurred, restored and sharp, or None.
     """
@@ -132,3 +127,35 @@ class Trained:
 
 
 Event = Progress | ChunkFinished | Notice | Trained
+
+
+def stoppable(events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+    """Pass the events of a run on until Ctrl-C stops it.
+
+    The first Ctrl-C stops the run after the current batch or step, the second one at once. Both
+    raise KeyboardInterrupt after the run has cleaned up.
+    """
+    with closing(events), _interruption() as interrupted:
+        for event in events:
+            yield event
+            if interrupted():
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a request; yields a function that tells whether there is one."""
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread
+        yield lambda: False
+        return
+    asked = threading.Event()
+
+    def ask(_number: int, _frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask) or signal.SIG_DFL
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

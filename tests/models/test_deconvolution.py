@@ -126,7 +126,7 @@ def test_adding_a_deconvolution_does_not_change_the_results_of_a_trained_network
     assert torch.allclose(network(x), trained(x), atol=1e-5)
     again = with_deconvolution(given, weights, SETTINGS, seed=2)
     assert again == (given, weights)
-    with pytest.raises(TrainingError, match="neither one nor a prior"):
+    with pytest.raises(TrainingError, match="neither another one nor a prior"):
         with_deconvolution(given, weights, DeconvolutionSettings(disks=(2.0,)), seed=1)
 
 

@@ -118,14 +118,14 @@ def test_the_prior_is_left_out(image, file, card, restorer):
 
 @pytest.mark.parametrize("corner", [(0, 40), (3, 21), (17, 0), (8, 8)])
 def test_tiles_agree_away_from_their_borders(restorer, corner, monkeypatch):
-    """One grid of latents, and noise that belongs to it: a tile within another samples the same.
+    """Latents and noise lie on one grid, so a tile inside another tile samples the same.
 
-    But for what its encoder sees: its windows, as the network's, lie where the tile does.
+    The encoder's windows lie on a grid of the tile, so the encoder is replaced here.
     """
 
     def blind(images):
-        told = 4 * TINY_NETWORK.dim
-        features = images.new_zeros(1, images.shape[2] // 4, images.shape[3] // 4, told)
+        channels = 4 * TINY_NETWORK.dim
+        features = images.new_zeros(1, images.shape[2] // 4, images.shape[3] // 4, channels)
         return features, torch.zeros_like(torch.stack([images, images]))
 
     monkeypatch.setattr(restorer.network.prior.blurred_encoder, "forward", blind)

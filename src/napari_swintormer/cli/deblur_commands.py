@@ -72,7 +72,7 @@ def deblur(
         typer.echo(run.describe())
         return
     with resumable():
-        finish(run.events(), "Deblurring", show=True)
+        finish(run.events(), "Deblurring")
     typer.echo(str(dst))
 
 
@@ -91,7 +91,7 @@ def residual(
     from napari_swintormer.terminal import finish
 
     events = residual_file(src, result, dst, axes, overwrite=overwrite)
-    finish(events, "Blurring again", show=True)
+    finish(events, "Blurring again")
     typer.echo(str(dst))
 
 
@@ -104,7 +104,7 @@ def demo(
     """Deblur the bundled images, and draw before and after."""
     from napari_swintormer.cli.demo import make_demo
 
-    for path in make_demo(out, with_preferences(DeblurSettings(**options)), progress=True):
+    for path in make_demo(out, with_preferences(DeblurSettings(**options))):
         typer.echo(str(path))
 
 

@@ -1,4 +1,4 @@
-"""Deblurs the bundled images and draws before and after side by side."""
+"""The demo: deblurs the bundled images and draws before and after side by side."""
 
 from __future__ import annotations
 
@@ -21,28 +21,26 @@ if TYPE_CHECKING:
 
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
-_PANEL = 512  # pixels, the longer side of an image in the picture
-_ZOOM = 300  # pixels, the smallest side of the enlarged detail
+_PANEL = 512  # pixels, side of an image in the picture
 _MARGIN, _STRIP = 12, 34
 _DETAIL = 128  # pixels of the image, side of the detail
 _INK, _PAPER, _FRAME = (238, 240, 243), (27, 31, 38), (255, 196, 61)
-_SHOWN = {"circuit-board": "photo-defocus", "actin": "microscopy"}  # image: the model for it
+_MODELS = {"circuit-board": "photo-defocus", "actin": "microscopy"}  # the images of the demo
 
 
-def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list[Path]:
-    """Deblur the bundled images into a folder; give the paths of results and pictures.
+def make_demo(folder: Path, settings: DeblurSettings) -> list[Path]:
+    """Deblur the bundled images into a folder, and draw each before and after.
 
-    Files of an earlier demo are replaced. If the settings name no model, each image gets the model
-    that suits it best. `progress` shows a progress bar.
+    Files of an earlier demo are replaced. Without a model in `settings` each image gets the one
+    that suits it. Returns the files that were written.
     """
     made = []
     folder.mkdir(parents=True, exist_ok=True)
-    for sample in (image for image in sample_images() if image.name in _SHOWN):
+    for sample in (image for image in sample_images() if image.name in _MODELS):
         result = folder / f"{sample.path.stem}_deblurred{sample.path.suffix}"
         named = settings.model not in (None, AUTOMATIC_MODEL)
-        chosen = settings if named else replace(settings, model=_SHOWN[sample.name])
-        run = FileRun(sample.path, result, chosen, overwrite=True)
-        finish(run.events(), sample.name, show=progress)
+        chosen = settings if named else replace(settings, model=_MODELS[sample.name])
+        finish(FileRun(sample.path, result, chosen, overwrite=True).events(), sample.name)
         picture = folder / f"{sample.path.stem}_before_after.png"
         with open_image(sample.path) as before, open_image(result) as after:
             before_after(np.asarray(before.data[...]), np.asarray(after.data[...])).save(picture)
@@ -51,54 +49,43 @@ def make_demo(folder: Path, settings: DeblurSettings, *, progress: bool) -> list
 
 
 def before_after(before: NDArray[Any], after: NDArray[Any]) -> Image.Image:
-    """Draw two images side by side, and below them the detail that changed most, enlarged.
+    """Draw two images side by side, and below each the detail that changed most, enlarged.
 
-    Images are ``(Y, X)`` or ``(Y, X, 3)`` of equal shape. 8-bit images are shown as they are, other
-    images in the range between the percentiles 0.5 and 99.8 of `before`.
+    Parameters
+    ----------
+    before, after
+        ``(Y, X)`` or ``(Y, X, 3)`` of equal shape. 8-bit images are shown as they are, others from
+        the percentile 0.5 of `before` to its percentile 99.8.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-    shown = [Image.fromarray(image) for image in _to_8_bit(before, after)]
-    scale = _PANEL / max(shown[0].size)
-    width, height = (round(length * scale) for length in shown[0].size)
-    zoom = max(width, _ZOOM)
-    size = (2 * zoom + 3 * _MARGIN, height + zoom + _STRIP + 2 * _MARGIN)
-    picture = Image.new("RGB", size, _PAPER)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=20)
     y, x, side = _most_changed(before, after)
-    for column, (title, image) in enumerate(zip(("Before", "After"), shown, strict=True)):
-        left = _MARGIN + column * (zoom + _MARGIN)
+    low, high = (0, 255) if before.dtype == np.uint8 else np.percentile(before, (0.5, 99.8))
+    width, height = 2 * (_PANEL + _MARGIN) + _MARGIN, _STRIP + 2 * (_PANEL + _MARGIN)
+    picture = Image.new("RGB", (width, height), _PAPER)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=20)
+    for number, (title, pixels) in enumerate((("Before", before), ("After", after))):
+        unit = np.clip((pixels.astype(float) - low) / max(high - low, 1e-9), 0, 1)
+        shown = Image.fromarray((255 * unit).astype(np.uint8)).convert("RGB")
+        detail = shown.crop((x, y, x + side, y + side))
+        detail = detail.resize((_PANEL, _PANEL), Image.Resampling.BICUBIC)
+        ImageDraw.Draw(shown).rectangle((x, y, x + side, y + side), outline=_FRAME, width=2)
+        left = _MARGIN + number * (_PANEL + _MARGIN)
         draw.text((left, _STRIP / 2 + 4), title, _INK, font, anchor="lm")
-        inset = left + (zoom - width) // 2
-        picture.paste(image.resize((width, height), Image.Resampling.LANCZOS), (inset, _STRIP))
-        corner = (inset + round(x * scale), _STRIP + round(y * scale))
-        opposite = tuple(start + round(side * scale) for start in corner)
-        draw.rectangle((*corner, *opposite), outline=_FRAME, width=2)
-        detail = image.crop((x, y, x + side, y + side))
-        enlarged = detail.resize((zoom, zoom), Image.Resampling.BICUBIC)
-        picture.paste(enlarged, (left, _STRIP + height + _MARGIN))
+        shown = ImageOps.pad(shown, (_PANEL, _PANEL), Image.Resampling.LANCZOS, _PAPER)
+        picture.paste(shown, (left, _STRIP))
+        picture.paste(detail, (left, _STRIP + _PANEL + _MARGIN))
     return picture
 
 
-def _to_8_bit(before: NDArray[Any], after: NDArray[Any]) -> list[NDArray[np.uint8]]:
-    if before.dtype == np.uint8:
-        return [before, after]
-    low, high = np.percentile(before, (0.5, 99.8))
-    return [
-        (np.clip((image - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
-        for image in (before.astype(float), after.astype(float))
-    ]
-
-
 def _most_changed(before: NDArray[Any], after: NDArray[Any]) -> tuple[int, int, int]:
-    """Find the square with the largest change, on a grid of half its side: top, left, side."""
-    change = np.abs(after.astype(float) - before.astype(float))
-    height, width = before.shape[:2]
-    side = min(_DETAIL, height, width)
-    corners = (
+    """Find the square with the largest change: its corner ``y, x`` and its side."""
+    change = np.abs(after.astype(float) - before.astype(float)).reshape(*before.shape[:2], -1)
+    side = min(_DETAIL, *change.shape[:2])
+    corners = [
         (y, x)
-        for y in range(0, height - side + 1, side // 2)
-        for x in range(0, width - side + 1, side // 2)
-    )
+        for y in range(0, change.shape[0] - side + 1, side // 2)
+        for x in range(0, change.shape[1] - side + 1, side // 2)
+    ]
     y, x = max(corners, key=lambda at: change[at[0] : at[0] + side, at[1] : at[1] + side].sum())
     return y, x, side

@@ -1,14 +1,18 @@
-"""The command that compares methods on data sets: ``evaluate``."""
+"""The command ``evaluate``, which compares methods on data sets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_swintormer.cli.common import DEFAULT, Device, Overwrite, Precision, resumable
+from napari_swintormer.errors import SettingsError
 from napari_swintormer.settings.deblur_settings import DeblurSettings
+
+if TYPE_CHECKING:
+    from napari_swintormer.evaluation.evaluation import Evaluation
 
 
 def evaluate(
@@ -22,59 +26,61 @@ def evaluate(
             "--method",
             "-m",
             help="Model with options, such as swintormer-small:tile_size=512,ensemble=8, or "
-            "unsharp-mask, wiener, richardson-lucy; may be given several times.",
+            "unsharp-mask, wiener, richardson-lucy. Repeat the option for more methods.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("evaluation"),
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Beyond PSNR, SSIM and MAE: ssim3d, ms_ssim, gmsd, lpips, frc."),
+        typer.Option(help="Metric beyond PSNR, SSIM and MAE: ssim3d, ms_ssim, gmsd, lpips, frc."),
     ] = None,
     centre: Annotated[
-        int | None, typer.Option(help="Score the middle of so many pixels; all if left out.")
+        int | None, typer.Option(help="Side in pixels of the middle that is scored; all if unset.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Of the report.")] = "Evaluation",
+    title: Annotated[str, typer.Option(help="Title of the report.")] = "Evaluation",
     device: Device = DEFAULT.device,
     precision: Precision = DEFAULT.precision,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what an earlier evaluation left.")
+        bool, typer.Option("--resume", help="Continue an earlier evaluation.")
     ] = False,
     overwrite: Overwrite = False,
     table: Annotated[
         str | None,
         typer.Option(
             help="complexity: what networks and priors cost, without data sets; ablation: each "
-            "model with the paper's tiles and steps of its prior."
+            "model with the paper's tiles and with several steps of its prior."
         ),
     ] = None,
     protocols: Annotated[
         bool, typer.Option("--protocols", help="List the protocols and their folders.")
     ] = False,
 ) -> None:
-    """Compare methods on data sets, by the protocols of the field; writes a report."""
-    from napari_swintormer.evaluation.data.protocols import PROTOCOLS
-
+    """Compare methods on data sets with published protocols, and write a report."""
     if protocols:
-        for protocol in PROTOCOLS.values():
-            folders = "; or ".join(map(str, protocol.layouts)) or "blurred, sharp; or a CSV file"
-            typer.echo(f"{protocol.name}: {protocol.about}\n  folders: {folders}\n")
+        typer.echo(_protocols())
         return
     settings = DeblurSettings(device=device, precision=precision)  # type: ignore[arg-type]
-    chosen = method or [settings.model or "swintormer-small"]
-    if table == "ablation":
-        from napari_swintormer.evaluation.methods.methods import ablation
-
-        chosen = [variant for text in chosen for variant in ablation(text)]
-    elif table is not None:
+    chosen = method or ["swintormer-small"]
+    if table is not None and table != "ablation":
         typer.echo(_table(table, data or [], chosen, settings))
         return
     with resumable():
-        _evaluate(data or [], chosen, out, metric, centre, title, settings, resume, overwrite)
+        evaluation = _plan(data or [], chosen, table == "ablation", out, metric, centre, settings)
+        _run(evaluation, title, resume=resume, overwrite=overwrite)
+
+
+def _protocols() -> str:
+    from napari_swintormer.evaluation.data.protocols import PROTOCOLS
+
+    texts = []
+    for protocol in PROTOCOLS.values():
+        folders = "; or ".join(map(str, protocol.layouts)) or "blurred, sharp; or a CSV file"
+        texts.append(f"{protocol.name}: {protocol.about}\n  folders: {folders}\n")
+    return "\n".join(texts)
 
 
 def _table(name: str, data: list[str], models: list[str], settings: DeblurSettings) -> str:
     from napari_swintormer.engine.devices import resolve_devices
-    from napari_swintormer.errors import SettingsError
     from napari_swintormer.evaluation.benchmark.complexity import complexity_table
     from napari_swintormer.models.catalogue import load_model
 
@@ -87,23 +93,21 @@ def _table(name: str, data: list[str], models: list[str], settings: DeblurSettin
     return complexity_table([load_model(model).to(device) for model in models], device)
 
 
-def _evaluate(
+def _plan(
     data: list[str],
     methods: list[str],
+    ablate: bool,
     out: Path,
     metrics: list[str] | None,
     centre: int | None,
-    title: str,
     settings: DeblurSettings,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    from napari_swintormer.errors import SettingsError
+) -> Evaluation:
+    """Find the data sets and load the models."""
     from napari_swintormer.evaluation.evaluation import Evaluation, find_data_set
-    from napari_swintormer.evaluation.methods.methods import parse_method
-    from napari_swintormer.evaluation.reports.evaluation_report import write_report
-    from napari_swintormer.terminal import finish
+    from napari_swintormer.evaluation.methods.methods import ablation, parse_method
 
+    if ablate:
+        methods = [variant for text in methods for variant in ablation(text)]
     if not data:
         raise SettingsError(
             "There is nothing to evaluate on. Name data sets, such as folders=path/to/pairs; "
@@ -111,13 +115,19 @@ def _evaluate(
         )
     if centre is not None and centre < 1:
         raise SettingsError(f"centre must be at least 1 pixel (got centre={centre}).")
-    evaluation = Evaluation(
+    return Evaluation(
         tuple(find_data_set(text) for text in data),
         tuple(parse_method(text, settings) for text in dict.fromkeys(methods)),
         out,
         None if metrics is None else tuple(metrics),
         centre,
     )
-    finish(evaluation.events(resume=resume, overwrite=overwrite), "Evaluating", show=True)
-    for path in write_report(out, title, evaluation.rows):
+
+
+def _run(evaluation: Evaluation, title: str, *, resume: bool, overwrite: bool) -> None:
+    from napari_swintormer.evaluation.reports.evaluation_report import write_report
+    from napari_swintormer.terminal import finish
+
+    finish(evaluation.events(resume=resume, overwrite=overwrite), "Evaluating")
+    for path in write_report(evaluation.folder, title, evaluation.rows):
         typer.echo(str(path))

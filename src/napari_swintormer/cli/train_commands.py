@@ -59,5 +59,5 @@ def train(
 
     settings = TrainSettings(network=named_network(network), **options)
     with resumable(settings.run_folder / BEST):
-        finish(iter_train(settings), "Training", show=True)
+        finish(iter_train(settings), "Training")
     typer.echo(str(settings.out))

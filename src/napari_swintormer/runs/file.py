@@ -1,4 +1,4 @@
-"""From file to file: a run that is planned, stopped, completed later, and put in its place."""
+"""A run from file to file, which can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileRun:
-    """Deblurs an image file; see `napari_swintormer.api.deblur_file` for the attributes.
+    """Deblurs an image file.
 
     Attributes
     ----------
     src, dst, second_view
-        Files or folders.
+        Files or folders of the image, its result, and the second view of the scene.
     settings
-        What the user chose.
+        The user's choices.
     restorer
-        Takes the place of ``settings.model``, or None.
+        Replaces ``settings.model``, or None.
     compression, overwrite, resume, scheduler
-        See there.
+        Arguments of `napari_swintormer.api.deblur_file`.
     """
 
     src: Path
@@ -58,17 +58,17 @@ class FileRun:
     scheduler: str | None = None
 
     def describe(self) -> str:
-        """Check everything and say the plan in one line; imports no torch and writes nothing."""
+        """Check everything and describe the plan in one line; imports no torch, writes nothing."""
         with self._planned() as (_, job):
             return job.describe()
 
     def events(self) -> Generator[Event, None, None]:
-        """Run; closing the generator leaves what `resume` goes on with.
+        """Run; after the generator is closed, the run can be resumed.
 
         Yields
         ------
         Event
-            A `Notice` with the plan first, then those of `napari_swintormer.runs.job.Job.run`, then
+            A `Notice` with the plan, the events of `napari_swintormer.runs.job.Job.run`, and
             `Progress` in chunks while the result is put in its place.
         """
         with self._planned() as (views, job):
@@ -83,7 +83,7 @@ class FileRun:
             try:
                 yield from self._work(views, job, stores)
             except BaseException:
-                if not stores.finished():  # nothing to go on with
+                if not stores.finished():  # nothing to resume
                     stores.discard()
                 raise
             yield from stores.finishing(
@@ -110,7 +110,7 @@ class FileRun:
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Sequence[Image], Job]]:
-        """Open the views and plan the run; refuse early what could not be written in the end."""
+        """Open the views and plan the run; refuse a result that cannot be written."""
         for src in filter(None, (self.src, self.second_view)):
             check_output(self.dst, src, self.overwrite)
         self._check_compression()
@@ -150,19 +150,16 @@ class FileRun:
     def _open_stores(self, image: Image, job: Job) -> FileStores:
         if not (self.resume and ResultStore.is_unfinished(self.dst)):
             self._check_space(job)
+        second = None if self.second_view is None else self.second_view.name
         return FileStores(
             self.dst,
             job,
-            job.provenance() | {"input": self._fingerprint(job)},
+            job.provenance() | {"input": job.fingerprint(self.src.name, second)},
             resume=self.resume,
             overwrite=self.overwrite,
             pixel_size=image.pixel_size,
             unit=image.unit,
         )
-
-    def _fingerprint(self, job: Job) -> dict[str, Any]:
-        second = self.second_view
-        return job.fingerprint(self.src.name, None if second is None else second.name)
 
     def _check_space(self, job: Job) -> None:
         """Refuse a run whose result, uncompressed, is larger than the free space."""

@@ -1,4 +1,4 @@
-"""A folder of images as one run: image by image, stopped and gone on with, failures told last."""
+"""A run over the images of a folder, which can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 def is_folder_of_images(path: Path) -> bool:
-    """Say whether a path is a folder that is not itself an image, as a Zarr folder is."""
+    """Say whether a path is a folder, and not a Zarr image."""
     return path.is_dir() and not any((path / name).exists() for name in _ZARR_FILES)
 
 
@@ -31,20 +31,20 @@ def is_folder_of_images(path: Path) -> bool:
 class FolderRun:
     """Deblurs every image of a folder into a file of the same name in another folder.
 
-    What is there already is left as it is, and an image that was stopped in the middle goes on: so
-    the same run again completes what an earlier one has begun.
+    Results that exist are kept, and an image that was stopped in the middle is resumed. So the same
+    run completes an earlier one.
 
     Attributes
     ----------
     src, dst
-        Folders; `dst` is made where it does not exist. Folders in `src` are no part of the run,
-        but for Zarr images.
+        Folders; `dst` is made if it does not exist. Subfolders of `src` are ignored, except for
+        Zarr images.
     settings
-        For every image.
+        The user's choices, for every image.
     overwrite
-        Make what is there again.
+        Replace results that exist.
     second_view
-        Folder of the second views for a model of two, under the names of the images.
+        Folder of the second views, with the names of the images, for models of two views.
     """
 
     src: Path
@@ -59,13 +59,13 @@ class FolderRun:
         Raises
         ------
         FileError
-            There is no image, or the folder cannot be read.
+            The folder has no image, or cannot be read.
         OutputError
-            The results would lie among the images.
+            The folder of the results is that of the images.
         """
         if self.dst.resolve() in [p.resolve() for p in (self.src, self.second_view) if p]:
             raise OutputError(
-                f"{self.dst} is the folder of the images; choose another for results."
+                f"{self.dst} is the folder of the images. Choose another folder for the results."
             )
         try:
             inside = sorted(path for path in self.src.iterdir() if not path.name.startswith("."))
@@ -82,26 +82,26 @@ class FolderRun:
         return [(path, self.dst / _result_name(path, taken)) for path in images]
 
     def describe(self) -> str:
-        """Say in one line what there is to do; imports no torch."""
+        """Describe the run in one line; imports no torch."""
         files = self.files()
         done = 0 if self.overwrite else sum(out.exists() for _, out in files)
         text = f"{len(files)} image{'s' * (len(files) != 1)} from {self.src} to {self.dst}"
-        return f"{text}, {done} of them there already" if done else text
+        return f"{text}, {done} of them done already" if done else text
 
     def events(self) -> Generator[Event, None, None]:
-        """Run; closing the generator leaves what the same run goes on with.
+        """Run; after the generator is closed, the same run can be repeated to complete it.
 
         Yields
         ------
         Event
-            Those of `FileRun.events` for each image, and `Progress` in images after each.
+            The events of `FileRun.events` for each image, and `Progress` in images after each.
 
         Raises
         ------
         FileError
-            In the end: images that could not be deblurred, by name, each with the reason.
+            Some images could not be deblurred; the message has their names and the reasons.
         """
-        card = describe_model(self.settings.model).card  # no reason to fail again for every image
+        card = describe_model(self.settings.model).card  # fails once instead of for every image
         if card is not None:
             card.check_views(1 if self.second_view is None else 2)
         files = self.files()

@@ -1,4 +1,7 @@
-"""What the user leaves open: a preset says it, and else the model."""
+"""Fills in the settings that the user leaves open: from a preset, and else from the model.
+
+This module stands in `runs`, since it reads the model card, which `settings` does not know.
+"""
 
 from __future__ import annotations
 
@@ -17,49 +20,81 @@ if TYPE_CHECKING:
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.settings.deblur_settings import Blend, DeblurSettings
 
-# For a restorer without a card, such as the identity or a function of the user's own.
+# For a restorer without a card, such as the identity or a function of the user.
 _TILE_SIZE, _OVERLAP = 512, 64
 _BLEND: Blend = "smooth"
 _SCALES = (1, 2, 4)
 # The paper's best, 292 of 512 pixels: every pixel is the mean of about five tiles.
 _BEST_OVERLAP = 292 / 512
 _BEST_SAMPLES = 4
-# The paper's own most; a compact prior is trained for its steps, and more do not help it.
+# The most steps in the paper; a compact prior is trained for its own number, and more do not help.
 _PAPER_STEPS = 50
 
 
-def apply_preset(settings: DeblurSettings, card: ModelCard | None) -> DeblurSettings:
-    """Fill in what a preset says and the user does not.
+def complete(settings: DeblurSettings, card: ModelCard | None) -> DeblurSettings:
+    """Check the user's choices, and fill in tiles, blending, steps and samples.
 
-    ``"balanced"`` is what the model says. ``"fast"`` takes half of its overlap and a quarter of the
-    steps of its prior. ``"best"`` takes the paper's overlap and the mean of four samples, and
-    samples the paper's prior in 50 steps. Without prior only the overlap remains.
+    The preset ``"balanced"`` takes the model's values. ``"fast"`` takes half of its overlap and a
+    quarter of its prior's steps. ``"best"`` takes the paper's overlap, the mean of four samples,
+    and 50 steps for the paper's prior. Choices of the user win over the preset.
+
+    Parameters
+    ----------
+    settings
+        The user's choices.
+    card
+        Description of the model; None for a restorer without one.
 
     Returns
     -------
     DeblurSettings
-        Without preset.
+        Complete, without preset.
 
     Raises
     ------
     SettingsError
-        There is no such preset.
+        A choice is not possible; the message says what would work.
 
     Examples
     --------
     >>> from napari_swintormer.settings.deblur_settings import DeblurSettings
-    >>> apply_preset(DeblurSettings(preset="best", tile_size=256), None).overlap
+    >>> complete(DeblurSettings(preset="best", tile_size=256), None).overlap
     146
     """
-    preset = settings.preset
-    if preset is None:
-        return settings
-    if preset not in get_args(Preset):
+    if not 0 <= settings.strength <= STRENGTH_MAX:
         raise SettingsError(
-            f"There is no such preset (got preset={preset!r}). Use 'fast', 'balanced' or 'best'."
+            f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
+            " Use 1 for the result of the model, less to keep more of the image as it is, more "
+            "where the result is still soft."
         )
+    if settings.scale not in _SCALES:
+        raise SettingsError(
+            f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
+            "Use scale=2 for blur circles of 8 to 16 pixels across, 4 for wider ones."
+        )
+    if settings.preset not in (None, *get_args(Preset)):
+        raise SettingsError(
+            f"There is no such preset (got preset={settings.preset!r}). "
+            "Use 'fast', 'balanced' or 'best'."
+        )
+    settings = _apply_preset(settings, card)
+    tile_size, overlap, blend = _tiles(settings, card)
+    return replace(
+        settings,
+        preset=None,
+        tile_size=tile_size,
+        overlap=overlap,
+        blend=blend,
+        num_inference_steps=_prior_steps(settings, card),
+        samples=_samples(settings, card),
+    )
+
+
+def _apply_preset(settings: DeblurSettings, card: ModelCard | None) -> DeblurSettings:
+    """Fill in overlap, steps and samples from the preset."""
+    preset = settings.preset
     overlap, steps, samples = settings.overlap, settings.num_inference_steps, settings.samples
-    if overlap is None and preset != "balanced":
+    if overlap is None and preset in ("fast", "best"):
         size, own_overlap, _ = _tiles(settings, card)
         overlap = int(size * _BEST_OVERLAP) if preset == "best" else own_overlap // 2
     if card is not None and card.prior is not None and settings.prior != "off":
@@ -69,53 +104,13 @@ def apply_preset(settings: DeblurSettings, card: ModelCard | None) -> DeblurSett
         elif preset == "best":
             steps = steps or (_PAPER_STEPS if card.prior.kind == "ldm_sr" else own_steps)
             samples = samples or _BEST_SAMPLES
-    return replace(
-        settings, preset=None, overlap=overlap, num_inference_steps=steps, samples=samples
-    )
-
-
-def complete(settings: DeblurSettings, card: ModelCard | None) -> DeblurSettings:
-    """Fill in tiles, blending, steps and samples, after checking what the user says.
-
-    Parameters
-    ----------
-    settings
-        What the user chose.
-    card
-        Of the model; None for a restorer without one.
-
-    Raises
-    ------
-    SettingsError
-        With what would work.
-    """
-    if not 0 <= settings.strength <= STRENGTH_MAX:
-        raise SettingsError(
-            f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
-            " Use 1 for what the model changes, less to keep more of the image as it is, more where"
-            " the result is still soft."
-        )
-    if settings.scale not in _SCALES:
-        raise SettingsError(
-            f"An image is restored at 1/1, 1/2 or 1/4 of its size (got scale={settings.scale}). "
-            "Use scale=2 for blur circles of 8 to 16 pixels across, 4 for wider ones."
-        )
-    settings = apply_preset(settings, card)
-    tile_size, overlap, blend = _tiles(settings, card)
-    return replace(
-        settings,
-        tile_size=tile_size,
-        overlap=overlap,
-        blend=blend,
-        num_inference_steps=_prior_steps(settings, card),
-        samples=_samples(settings, card),
-    )
+    return replace(settings, overlap=overlap, num_inference_steps=steps, samples=samples)
 
 
 def _tiles(settings: DeblurSettings, card: ModelCard | None) -> tuple[int, int, Blend]:
-    """Tile size, overlap and blending as the user says, and else as the model says.
+    """Return tile size, overlap and blending: the user's, else the model's.
 
-    Who changes the tile size alone keeps the model's share of overlap.
+    If only the tile size is given, the overlap keeps its share of the tile.
     """
     if card is None:
         own_size, own_overlap, own_blend = _TILE_SIZE, _OVERLAP, _BLEND
@@ -127,10 +122,7 @@ def _tiles(settings: DeblurSettings, card: ModelCard | None) -> tuple[int, int, 
 
 
 def _prior_steps(settings: DeblurSettings, card: ModelCard | None) -> int | None:
-    """Count the steps in which the prior is sampled: as the user says, else as the model says.
-
-    None if nothing is sampled.
-    """
+    """Return the steps in which the prior is sampled; None if nothing is sampled."""
     if card is not None and card.prior is not None:
         card.check_prior(settings.prior, settings.num_inference_steps, settings.seed)
         if settings.prior == "off":
@@ -149,7 +141,7 @@ def _prior_steps(settings: DeblurSettings, card: ModelCard | None) -> int | None
 
 
 def _samples(settings: DeblurSettings, card: ModelCard | None) -> int:
-    """Count the samples that are drawn: as the user says, else one, or some to compare."""
+    """Return the number of samples: the user's, else 1, or 4 for uncertainty."""
     samples, uncertainty = settings.samples, settings.uncertainty
     if samples is None:
         samples = SAMPLES_FOR_UNCERTAINTY if uncertainty else 1
@@ -160,7 +152,7 @@ def _samples(settings: DeblurSettings, card: ModelCard | None) -> int:
         )
     if uncertainty and samples == 1:
         raise SettingsError(
-            "uncertainty is what several samples differ by (got samples=1). Use samples=2 or more."
+            "uncertainty compares several samples (got samples=1). Use samples=2 or more."
         )
     if samples > 1 and (card is None or card.prior is None or settings.prior == "off"):
         wish = "uncertainty=True" if uncertainty else f"samples={samples}"

@@ -1,4 +1,4 @@
-"""What a run into a file fills: the store of the result, and beside it that of its deviation."""
+"""The stores that a run fills before it writes a file: result, and deviation of the samples."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.registry import format_of
-from napari_swintormer.imaging.formats.writing import (
-    check_fits,
-    check_output,
-)
+from napari_swintormer.imaging.formats.writing import check_fits, check_output
 from napari_swintormer.imaging.image import split_suffix
 from napari_swintormer.imaging.store.result import ResultStore
 
@@ -30,7 +27,7 @@ DEVIATION = np.dtype(np.float32)
 
 
 def deviation_path(dst: Path) -> Path:
-    """Name the file of the deviation beside a result; for a picture, which has no floats, a TIFF.
+    """Name the file of the deviation beside a result; a TIFF where the format holds no floats.
 
     Examples
     --------
@@ -45,10 +42,10 @@ def deviation_path(dst: Path) -> Path:
 
 
 class FileStores:
-    """The stores of one run; a journal for the engine, kept with the result.
+    """The stores of one run, and the journal of its finished chunks.
 
-    The store of the deviation is created before that of the result, and put in its place before it:
-    as long as the result is unfinished, the run can be resumed.
+    The deviation is created before the result, and put in its place before it. So the run can be
+    resumed as long as the result is unfinished.
 
     Parameters
     ----------
@@ -56,17 +53,15 @@ class FileStores:
         File or folder of the result.
     job
         The planned run; with ``settings.uncertainty`` there is a deviation.
-    run
-        As in `ResultStore.create`.
     resume
-        Go on with an unfinished run, if there is one.
-    overwrite, pixel_size, unit
-        As in `ResultStore.create`.
+        Continue an unfinished run, if there is one.
+    run, overwrite, pixel_size, unit
+        Arguments of `ResultStore.create`.
 
     Attributes
     ----------
     array, deviation
-        What the run writes; None where there is no deviation, or it is in its place.
+        Arrays to write to; `deviation` is None if there is none, or it is in its place.
     """
 
     def __init__(
@@ -80,10 +75,10 @@ class FileStores:
         pixel_size: Mapping[str, float] | None = None,
         unit: Mapping[str, str] | None = None,
     ) -> None:
-        going_on = resume and ResultStore.is_unfinished(dst)
+        resumes = resume and ResultStore.is_unfinished(dst)
 
         def open_store(path: Path, dtype: np.dtype[Any], run: Mapping[str, Any]) -> ResultStore:
-            if going_on:
+            if resumes:
                 return ResultStore.resume(path, run)
             planes = job.planes
             return ResultStore.create(
@@ -101,10 +96,10 @@ class FileStores:
 
         self.deviation = None
         self._stores: list[ResultStore] = []  # that of the result is the last
-        if job.settings.uncertainty and not (going_on and _is_placed(dst, job)):
+        if job.settings.uncertainty and not (resumes and _is_placed(dst, job)):
             path = deviation_path(dst)
             if not ResultStore.is_unfinished(dst) and ResultStore.is_unfinished(path):
-                ResultStore(path).discard()  # of a run that was killed before it began
+                ResultStore(path).discard()  # its run was killed before it began
             holds = {"holds": "standard deviation of the samples"}
             self._stores.append(open_store(path, DEVIATION, {**run, **holds}))
             self.deviation = self._stores[0].array
@@ -114,7 +109,7 @@ class FileStores:
 
     @property
     def batch_size(self) -> int | None:
-        """Tiles at once when the run began; None before."""
+        """Batch size when the run began; None before."""
         return self._result.batch_size
 
     @batch_size.setter
@@ -123,16 +118,16 @@ class FileStores:
 
     @property
     def damage(self) -> str | None:
-        """What the user should know of the unfinished run that goes on."""
+        """Sentence about damage to the unfinished run; None if there is none."""
         damaged = [store for store in self._stores if store.damaged]
         return " ".join(store.describe_damage() for store in damaged) or None
 
     def finished(self) -> set[tuple[int, int, int]]:
-        """Give the chunks whose result and deviation are written; see `ResultStore.finished`."""
+        """Return the chunks (plane, row, column) whose result and deviation are written."""
         return set.intersection(*(store.finished() for store in self._stores))
 
     def mark(self, plane: int, row: int, column: int) -> None:
-        """Note that a chunk of the result, and of its deviation, is written."""
+        """Note that a chunk of the result and of its deviation is written."""
         for store in self._stores:
             store.mark(plane, row, column)
 
@@ -143,7 +138,7 @@ class FileStores:
         compression: Compression | None = None,
         overwrite: bool = False,
     ) -> Generator[Event, None, None]:
-        """Put both in their places, see `ResultStore.finishing`."""
+        """Put deviation and result in their places."""
         for store in self._stores:
             yield from store.finishing(
                 carried=carried, compression=compression, overwrite=overwrite
@@ -156,39 +151,34 @@ class FileStores:
 
 
 def check_deviation(dst: Path, src: Path | None, job: Job, *, overwrite: bool = False) -> None:
-    """Refuse a run whose deviation could not be written in the end.
+    """Refuse a run whose deviation cannot be written, with an `OutputError`.
 
     Parameters
     ----------
     dst, src
         File of the result, and of the image, if it comes from one.
     job
-        The planned run; one without uncertainty is never refused.
+        The planned run.
     overwrite
         Whether an existing file may be replaced.
-
-    Raises
-    ------
-    OutputError
-        With what would work.
     """
     if not job.settings.uncertainty:
         return
     path = deviation_path(dst)
-    # an unfinished run may have put it in its place already
+    # an unfinished run may have put the deviation in its place already
     check_output(path, src, overwrite or ResultStore.is_unfinished(dst))
     check_fits(path, job.planes.axes, job.planes.data.shape, DEVIATION)
 
 
 def result_bytes(job: Job) -> int:
-    """Give the bytes of the pixels of a result and its deviation."""
+    """Return the bytes of the pixels of a result and its deviation."""
     itemsize = job.planes.dtype.itemsize + DEVIATION.itemsize * job.settings.uncertainty
     size: int = prod(job.planes.data.shape) * itemsize
     return size
 
 
 def file_bytes(job: Job, dst: Path) -> int:
-    """Give the most bytes that a run takes on disk while it writes the file of its result.
+    """Return the most bytes that a run takes on disk while it writes its file.
 
     The pixels are counted uncompressed. OME-Zarr has coarser levels. A file of another format is
     written from a complete copy, and a TIFF needs one more file for its next level.
@@ -197,7 +187,7 @@ def file_bytes(job: Job, dst: Path) -> int:
 
 
 def _is_placed(dst: Path, job: Job) -> bool:
-    """Say whether an unfinished run has put its deviation in its place already."""
+    """Say whether an unfinished run has put its deviation in its place."""
     path = deviation_path(dst)
     if ResultStore.is_unfinished(path):
         return False
@@ -206,5 +196,5 @@ def _is_placed(dst: Path, job: Job) -> bool:
     if complete and path.exists():
         return True
     raise OutputError(
-        f"The unfinished run of {dst} has lost its deviation {path.name}; overwrite it on purpose."
+        f"The unfinished run of {dst} has lost its deviation {path.name}. Overwrite the run."
     )

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 PAPER_TILES = ((512, 220), (256, 220), (512, 384))
 """Tile size and stride of the paper's table."""
 
-_SIDES = (1024, 2048, 4096, 8192)
-"""Sides of the images that show the growth, in pixels; `quick` leaves the last out."""
+_SIDES = (1024, 2048, 4096, 8192)  # pixels, of the images that show the growth
 
 
 class _Tiles(NamedTuple):

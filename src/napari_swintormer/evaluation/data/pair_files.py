@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-ABOUT = "benchmark.json"
-"""File that `recipes/make_benchmark.py` writes beside the folders of a set."""
+ABOUT = "benchmark.json"  # `recipes/make_benchmark.py` writes it beside the folders of a set
 DPDD_TEST_IMAGES = 76
 _DPDD_INDOOR = {*range(8, 14), 16, 32, *range(39, 57), *range(59, 68), 74, 75}  # of these images
 

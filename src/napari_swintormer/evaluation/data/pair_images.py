@@ -129,8 +129,8 @@ def most_detailed(sharp: Any) -> tuple[slice, slice]:
     height, width = (min(CROP, n) for n in grey.shape)
     mean = uniform_filter(detail, (height, width), origin=(-(height // 2), -(width // 2)))
     inside = mean[: grey.shape[0] - height + 1, : grey.shape[1] - width + 1]
-    y, x = (int(i) for i in np.unravel_index(int(np.argmax(inside)), inside.shape))
-    y, x = y + offset[0], x + offset[1]
+    at = np.unravel_index(int(np.argmax(inside)), inside.shape)
+    y, x = (int(i) + start for i, start in zip(at, offset, strict=True))
     return slice(y, y + height), slice(x, x + width)
 
 

@@ -25,8 +25,7 @@ PADDING = 24  # pixels, at least; more than twice the reach of the widest Gaussi
 SIGMA = 1.6  # pixels, a guess for images of unknown blur
 ITERATIONS = 10
 BALANCE = 0.01
-ORACLE_SIGMAS = (0.8, 1.2, 1.6, 2.4)
-"""Sigmas in pixels that the methods of the best σ choose from."""
+ORACLE_SIGMAS = (0.8, 1.2, 1.6, 2.4)  # pixels, the choice of the methods with the best σ
 
 
 def gaussian_psf(sigma: float) -> NDArray[np.float32]:

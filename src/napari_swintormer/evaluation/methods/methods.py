@@ -6,14 +6,13 @@ A line names a method, on the command line and in tables::
     swintormer-small:tile_size=512,overlap=292,blend=uniform
     own.safetensors:num_inference_steps=4,samples=3,ensemble=8
     richardson-lucy:sigma=1.6,iterations=10
-    richardson-lucy-psf
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,23 +52,6 @@ _MODEL_OPTIONS: dict[str, type] = {
     "strength": float,
     "scale": int,
 }
-
-
-class Method(Protocol):
-    """Restores the blurred image of a pair.
-
-    `name` stands in tables. `identity` changes with everything that changes results: the name, the
-    settings, the SHA-256 of the weights.
-    """
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def identity(self) -> str: ...  # noqa: D102
-
-    def restore(self, pair: PairImages) -> Any | None:
-        """Restore; None if the method cannot work on these images."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +102,10 @@ class ModelMethod:
         from napari_swintormer.evaluation.methods.cost import macs_per_pixel
 
         return macs_per_pixel(pair, self.settings, self.restorer, self.ensemble)
+
+
+Method = ClassicalMethod | ModelMethod
+"""Restores a pair. Its `identity` changes with everything that changes the results."""
 
 
 def parse_method(text: str, settings: DeblurSettings) -> Method:

@@ -62,6 +62,6 @@ def ring_correlation(
         return np.bincount(number, values.ravel(), rings + 1)[:rings].astype(np.float64)
 
     power = np.sqrt(total(np.abs(a) ** 2) * total(np.abs(b) ** 2))
-    common = total((a * b.conj()).real)
-    correlations = np.divide(common, power, out=np.zeros(rings), where=power > 0)
+    common, correlations = total((a * b.conj()).real), np.zeros(rings)
+    np.divide(common, power, out=correlations, where=power > 0)
     return (np.arange(rings) + 0.5) / (2 * rings), correlations

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 Window = Literal["gaussian", "uniform"]
-SSIM_REACH: dict[Window, int] = {"gaussian": 5, "uniform": 3}
-"""Pixels that the window of `ssim` reaches to each side."""
+SSIM_REACH: dict[Window, int] = {"gaussian": 5, "uniform": 3}  # pixels to each side of a window
 
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik (2003)
 _MS_REACH = SSIM_REACH["gaussian"]

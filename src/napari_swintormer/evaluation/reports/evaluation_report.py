@@ -101,9 +101,8 @@ def _values(rows: Iterable[Row], method: str, metric: str) -> dict[str, float]:
 
 def _group_parts(name: str, rows: Sequence[Row]) -> list[Part]:
     """Make the tables of a set: every method, then the differences to the first method."""
-    images = len({row.image for row in rows})
+    images, methods = len({row.image for row in rows}), _methods(rows)
     heading = Heading(f"{name} ({images} image{'s' * (images != 1)})", 3)
-    methods = _methods(rows)
     if len(methods) < 3:
         return [heading, score_table(rows)]
     return [heading, score_table(rows), difference_table(rows, methods[1], methods[2:])]

@@ -27,11 +27,6 @@ def bootstrap(values: Sequence[float]) -> Mean:
 
     The seed is fixed, so equal values give equal intervals. The ends are NaN for a single value,
     and for values that are not all finite.
-
-    Examples
-    --------
-    >>> bootstrap([1.0, 1.0, 1.0])
-    Mean(value=1.0, low=1.0, high=1.0)
     """
     from scipy import stats
 

@@ -26,17 +26,7 @@ _REGION = 64  # pixels, side of a region of the map
 class BlurPanel(QWidget):
     """Estimates the blur of what is on the screen, with `napari_swintormer.optics.blurriness`.
 
-    Parameters
-    ----------
-    viewer
-        Gets the map.
-    in_view
-        Returns what is on the screen; raises a `SwintormerError` if that is no plane.
-
-    Attributes
-    ----------
-    work
-        The estimate; `Work.ended` sends a `Blurriness`.
+    `in_view` returns what is on the screen, and raises a `SwintormerError` if that is no plane.
     """
 
     def __init__(self, viewer: napari.Viewer, in_view: Callable[[], InView]) -> None:

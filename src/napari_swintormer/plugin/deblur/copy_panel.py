@@ -15,13 +15,7 @@ from napari_swintormer.plugin.shared.style import button, button_row
 
 
 class CopyPanel(QWidget):
-    """Copies a run, so that it can be repeated with the same pixels.
-
-    Parameters
-    ----------
-    record
-        Returns a run as `napari_swintormer.plugin.deblur.scripts.run_record` does.
-    """
+    """Copies the run that `record` returns, so that it can be repeated with the same pixels."""
 
     said = Signal(str, bool)
 

@@ -22,21 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run: complete, or just opened and still showing the input.
-
-    Attributes
-    ----------
-    result
-        Holds the deblurred image.
-    provenance
-        How it was made, for the metadata of the layer.
-    seconds
-        Duration of the run; 0 while it is going on.
-    """
+    """The result of a run: complete, or just opened and still showing the input."""
 
     result: LayerResult | FileResult
-    provenance: dict[str, Any]
-    seconds: float = 0.0
+    provenance: dict[str, Any]  # for the metadata of the layer
+    seconds: float = 0.0  # duration of the run; 0 until it is complete
 
 
 def iter_run(
@@ -45,18 +35,10 @@ def iter_run(
     result: LayerResult | FileResult | None = None,
     destination: Path | None = None,
 ) -> Generator[Event | Outcome, None, Outcome]:
-    """Run a job. Closing the generator keeps the finished part of the result.
+    """Run a job, or continue it with the `result` of a run that was stopped.
 
-    Parameters
-    ----------
-    job
-        The planned run. The model is loaded here.
-    source
-        The image.
-    result
-        Result of a run that was stopped; the run continues it. None starts a new run.
-    destination
-        File of the result; None for a layer.
+    The result goes into the file `destination`, or into a layer if that is None. Closing the
+    generator keeps the finished part of the result.
 
     Yields
     ------
@@ -74,22 +56,17 @@ def iter_run(
             yield Notice(result.damage)
         provenance = job.provenance()
         yield Outcome(result, provenance)
-        yield from _fill(job, result)
+        events = job.run(result.array, result, deviation=result.deviation)
+        if not result.finished():  # the tiles of an earlier run would count as well
+            events = keep_first_speed(job, events)
+        yield from events
+        if isinstance(result, FileResult):
+            yield from result.put_in_place()
     finally:
         if isinstance(result, FileResult):
             result.discard_if_empty()
     made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
     return Outcome(result, provenance | made, time.monotonic() - start)
-
-
-def _fill(job: Job, result: LayerResult | FileResult) -> Generator[Event, None, None]:
-    """Run until the result is complete."""
-    events = job.run(result.array, result, deviation=result.deviation)
-    if not result.finished():  # the tiles of an earlier run would count as well
-        events = keep_first_speed(job, events)
-    yield from events
-    if isinstance(result, FileResult):
-        yield from result.put_in_place()
 
 
 def keep_first_speed(job: Job, events: Generator[Event, None, T]) -> Generator[Event, None, T]:

@@ -17,9 +17,18 @@ from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.options import options_of
 
 OPTIONS = options_of(DeblurSettings)
-FOLDED = ("tile_size", "overlap", "blend", "scale", "batch_size", "precision", "seed")
-"""Options in the folded part of the form, from top to bottom. A new one needs its field, too."""
-OF_PRIOR = ("num_inference_steps", "samples", "uncertainty")
+_BATCH_SIZES = [("Automatic", 0), *((str(n), n) for n in (1, 2, 4, 8, 16, 32, 64))]
+OF_PRIOR: dict[str, dict[str, Any]] = {"num_inference_steps": {}, "samples": {}, "uncertainty": {}}
+FOLDED: dict[str, dict[str, Any]] = {
+    "tile_size": {"step": 16},
+    "overlap": {"step": 16},
+    "blend": {},
+    "scale": {},
+    "batch_size": {"choices": _BATCH_SIZES},
+    "precision": {},
+    "seed": {},
+}
+"""Options in the folded part of the form, in their order, with arguments for `option_field`."""
 _INPUT = ("image", "second_view", "axes", "planes", "first_plane", "last_plane")
 _MAIN = ("model", "preset", "strength", "device", "save_to")
 _TAB_ORDER = (*_INPUT, *_MAIN, "use_prior", *OF_PRIOR, *FOLDED)
@@ -27,11 +36,15 @@ ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
 RANGES = {"Range along T": "T", "Range along Z": "Z"}
 CUSTOM = "custom"
-_BATCH_SIZES = [("Automatic", 0), *((str(n), n) for n in (1, 2, 4, 8, 16, 32, 64))]
 
 
 class DeblurFields(QWidget):
     """Makes and arranges the fields; `DeblurForm` gives them their meaning."""
+
+    num_inference_steps: Any
+    samples: Any
+    uncertainty: Any
+    blend: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,16 +110,8 @@ class DeblurFields(QWidget):
             value=True,
             tooltip="Restore with a sample of the model's diffusion prior. Off is quicker.",
         )
-        self.num_inference_steps = option_field(OPTIONS["num_inference_steps"])
-        self.samples = option_field(OPTIONS["samples"])
-        self.uncertainty = option_field(OPTIONS["uncertainty"])
-        self.tile_size = option_field(OPTIONS["tile_size"], step=16)
-        self.overlap = option_field(OPTIONS["overlap"], step=16)
-        self.blend = option_field(OPTIONS["blend"])
-        self.scale = option_field(OPTIONS["scale"])
-        self.batch_size = option_field(OPTIONS["batch_size"], choices=_BATCH_SIZES)
-        self.precision = option_field(OPTIONS["precision"])
-        self.seed = option_field(OPTIONS["seed"])
+        for name, arguments in (OF_PRIOR | FOLDED).items():
+            setattr(self, name, option_field(OPTIONS[name], **arguments))
 
     def fields(self, *names: str) -> list[ValueWidget[Any]]:
         """Return fields by name, or all fields in tab order."""
@@ -193,7 +198,9 @@ class DeblurFields(QWidget):
         """Show the row of the second view and say what it shows; None hides the row."""
         for part in self._second_row:
             part.setVisible(shows is not None)
-        self.second_facts.setText(f"The {shows} view of the scene; the result is of the image.")
+        self.second_facts.setText(
+            f"The {shows} view of the scene; the result belongs to the image."
+        )
 
     @property
     def label_width(self) -> int:

@@ -38,15 +38,7 @@ _OF_PRESET = ("tile_size", "overlap", "num_inference_steps", "samples")
 
 
 class DeblurForm(DeblurFields):
-    """Everything that the user chooses before a run.
-
-    Parameters
-    ----------
-    list_layers
-        Returns the image layers to choose from.
-    list_models
-        Returns the models to choose from.
-    """
+    """Everything that the user chooses before a run."""
 
     changed = Signal()
 
@@ -105,13 +97,14 @@ class DeblurForm(DeblurFields):
 
     def settings(self) -> DeblurSettings:
         """Return the settings that the fields describe, with the user's preferences."""
-        names: tuple[str, ...] = ("model", "axes", "strength", "device", *FOLDED)
-        if not self.prior_rows.isHidden() and self.use_prior.value:
+        has_prior, used = not self.prior_rows.isHidden(), self.use_prior.value
+        names = ["model", "axes", "strength", "device", *FOLDED]
+        if has_prior and used:
             names += OF_PRIOR
         chosen = {name: getattr(self, name).value for name in names}
         chosen["axes"] = chosen["axes"].strip() or None
         chosen["batch_size"] = chosen["batch_size"] or None
-        if not self.prior_rows.isHidden() and not self.use_prior.value:
+        if has_prior and not used:
             chosen["prior"] = "off"
         return with_preferences(DeblurSettings(**chosen))
 

@@ -41,11 +41,6 @@ _PLAN_DELAY = 250  # milliseconds from the last change of a field to the new pla
 class DeblurWidget(Panel):
     """Deblurs image layers into new layers, in a thread; opening it imports no torch.
 
-    Parameters
-    ----------
-    napari_viewer
-        The viewer with the layers.
-
     Attributes
     ----------
     form
@@ -372,4 +367,5 @@ class DeblurWidget(Panel):
         for part in (FormArea(self.form), self.plan_panel, self.run_panel):
             self.column.addWidget(part)
         self.column.addLayout(rest)
+        self.column.setSpacing(10)
         self.column.addStretch(1)

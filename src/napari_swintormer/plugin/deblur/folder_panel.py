@@ -18,17 +18,7 @@ from napari_swintormer.settings.deblur_settings import DeblurSettings
 class FolderPanel(QWidget):
     """Asks for a folder of images and a folder for the results, and starts the run.
 
-    Parameters
-    ----------
-    settings
-        Returns the settings of the form.
-    second_view_name
-        Returns what the second view of the chosen model shows; None for a model of one view.
-
-    Attributes
-    ----------
-    work
-        The run; `Work.ended` sends True when every image is done.
+    The end of its `work` sends True when every image has a result.
     """
 
     def __init__(

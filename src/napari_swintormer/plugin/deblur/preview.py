@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 class Preview(Work):
     """Shows a region of the result in its own layer, with the pixels of the whole run.
 
-    Attributes
-    ----------
-    layer
-        The last preview while it is in the viewer, else None. `ended` sends it, too.
-    source
-        The same region of the blurred image.
+    The layer is in `layer` while it is in the viewer, the same region of the image in `source`.
     """
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:

@@ -28,28 +28,14 @@ _DEVICES = {"cpu": "the CPU", "cuda": "the NVIDIA GPU", "mps": "the Apple GPU"}
 
 @dataclass(eq=False)
 class Run:
-    """A run over one layer.
-
-    Attributes
-    ----------
-    source, job
-        The image and the planned run.
-    record
-        As `napari_swintormer.plugin.deblur.scripts.run_record` returns it.
-    destination
-        File of the result; None for a layer in memory or in the cache.
-    result
-        Result, from when the run has begun.
-    layer
-        Layer of the result. The layer of a file is added when the file is complete.
-    """
+    """A run over one layer."""
 
     source: LayerSource
     job: Job
-    record: dict[str, Any]
-    destination: Path | None = None
-    result: LayerResult | FileResult | None = None
-    layer: Image | None = None
+    record: dict[str, Any]  # as `napari_swintormer.plugin.deblur.scripts.run_record` returns it
+    destination: Path | None = None  # file of the result; None for a layer
+    result: LayerResult | FileResult | None = None  # from when the run has begun
+    layer: Image | None = None  # with a destination, from when the file is complete
 
     @property
     def complete(self) -> bool:
@@ -66,8 +52,6 @@ class Runs(Work):
 
     Attributes
     ----------
-    ended
-        Signal: a run has ended, with the layer if it is complete, else None.
     stopped
         The run that `resume` continues, or None.
     paused
@@ -100,9 +84,8 @@ class Runs(Work):
             return
         self._waiting.append(run)
         other = "current" if self.running else "paused"
-        self.said.emit(
-            f"{run.source.name} waits for the {other} run (waiting: {self.n_waiting}).", False
-        )
+        waits = f"{run.source.name} waits for the {other} run (waiting: {self.n_waiting})."
+        self.said.emit(waits, False)
         self.changed.emit()
 
     def resume(self) -> None:

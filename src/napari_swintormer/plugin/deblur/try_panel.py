@@ -35,21 +35,8 @@ from napari_swintormer.settings.deblur_settings import DeblurSettings
 class TryPanel(QWidget):
     """Compares strengths, models or steps of a prior on the middle of the view.
 
-    Parameters
-    ----------
-    viewer
-        Shows the row of results below the image.
-    form
-        The fields that a click changes.
-    in_view
-        Returns what is on the screen; raises a `SwintormerError` if it cannot be deblurred.
-
-    Attributes
-    ----------
-    work
-        Restores the variants.
-    row
-        Shows the variants; None before the first.
+    A click on a result changes the form. `in_view` returns what is on the screen, and raises a
+    `SwintormerError` if that cannot be deblurred.
     """
 
     made = Signal(int, object)
@@ -61,7 +48,7 @@ class TryPanel(QWidget):
         super().__init__()
         self._viewer, self._form, self._in_view = viewer, form, in_view
         self.work = Work(self)
-        self.row: VariantRow | None = None
+        self.row: VariantRow | None = None  # below the image
         self.strengths = button(
             "Strengths",
             "Show the middle of the view at several strengths, side by side below the image.\n"
@@ -132,4 +119,4 @@ class TryPanel(QWidget):
     def _use(self, variant: Variant) -> None:
         for name, value in variant.choice.items():
             getattr(self._form, name).value = value
-        self.work.said.emit(f"Set: {variant.label}.", False)
+        self.work.said.emit(f"The form now has: {variant.label}.", False)

@@ -19,22 +19,15 @@ _SIDE = 128  # pixels of the screen
 
 
 class VariantRow(QScrollArea):
-    """Shows the pictures of variants side by side as they are made.
+    """Shows the pictures of variants from left to right, as they are made.
 
     Parameters
     ----------
     variants
-        From left to right.
-    axes
-        Axes of the image: one letter of ``TCZYXS`` per dimension.
-    look
-        Colours and contrast limits of the image's layer, as in
+        At least one.
+    axes, look
+        Axes of the image, and the colours and contrast limits of its layer, as in
         `napari_swintormer.plugin.layers.layer_data.LayerSource`.
-
-    Attributes
-    ----------
-    buttons
-        One per variant; enabled when its picture is there.
     """
 
     chosen = Signal(object)
@@ -87,7 +80,7 @@ class VariantRow(QScrollArea):
 
 
 def coloured(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> NDArray[np.uint8]:
-    """Return a plane in the colours of its layer, (height, width, 3); `VariantRow` has the rest."""
+    """Return a plane in the colours of its layer, as uint8 (height, width, 3)."""
     kept = "YXS" if look["rgb"] else "YX"
     plane = pixels[tuple(slice(None) if axis in kept else 0 for axis in axes)]
     left = [axis for axis in axes if axis in kept]

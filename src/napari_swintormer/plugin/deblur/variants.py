@@ -28,25 +28,12 @@ _NO_PRIOR: dict[str, Any] = {"num_inference_steps": None, "samples": None, "unce
 
 @dataclass(frozen=True)
 class Variant:
-    """One of several settings that the user compares.
-
-    Attributes
-    ----------
-    label
-        Text below the picture.
-    job
-        Restores the region; variants with the same job share one restoration.
-    strength
-        Strength of the picture.
-    choice
-        Values that a click puts into `DeblurForm`, by name of the field, for example
-        ``{"samples": 4}``.
-    """
+    """One of several settings that the user compares; variants may share a job."""
 
     label: str
     job: Job
     strength: float
-    choice: Mapping[str, Any]
+    choice: Mapping[str, Any]  # values for fields of `DeblurForm`, such as ``{"samples": 4}``
 
 
 def of_strength(settings: DeblurSettings, plan: PlanJob) -> list[Variant]:
@@ -104,12 +91,7 @@ def iter_variants(
 ) -> Generator[Event | Made, None, None]:
     """Restore a region once for each job; yield the pixels of a variant as soon as they exist.
 
-    Parameters
-    ----------
-    variants
-        At least one, all of the same image.
-    position, region
-        As in `napari_swintormer.runs.job.Job.preview`.
+    `position` and `region` are those of `napari_swintormer.runs.job.Job.preview`.
     """
     for job in {id(variant.job): variant.job for variant in variants}.values():
         restored = yield from job.preview(position, region)

@@ -12,16 +12,10 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow, QMessageBox, QWidget
 
 
 class ClosingQuestion(QObject):
-    """Asks before a widget of napari is closed.
+    """Asks before the window or the dock widget that holds a widget is closed.
 
-    Only weak references lead out of here, so nothing keeps a window alive.
-
-    Parameters
-    ----------
-    widget
-        The widget, in its dock widget or before it is put into one.
-    question
-        Method of the widget that returns the question; empty if closing does no harm.
+    `question` is a method of the widget that returns the text; empty if closing does no harm. Only
+    weak references lead out of here, so nothing keeps a window alive.
     """
 
     def __init__(self, widget: QWidget, question: Callable[[], str]) -> None:
@@ -31,11 +25,8 @@ class ClosingQuestion(QObject):
     def watch(self) -> None:
         """Watch the panel and the window that hold the widget now."""
         panel = _ancestor(self.parent(), QDockWidget)
-        close = getattr(
-            type(panel), "destroyOnClose", None
-        )  # the close button of napari calls this
-        if close is not None:
-            panel.destroyOnClose = partial(_ask_and_close, ref(self), ref(panel), close)
+        if hasattr(type(panel), "destroyOnClose"):  # napari's close button calls it
+            panel.destroyOnClose = partial(_ask_and_close, ref(self), ref(panel))
         window = _ancestor(self.parent(), QMainWindow)
         if window is not None:
             window.installEventFilter(self)
@@ -56,12 +47,10 @@ class ClosingQuestion(QObject):
         return bool(QMessageBox.question(self.parent(), "Close", text, yes | no, no) == yes)
 
 
-def _ask_and_close(
-    asking: ref[ClosingQuestion], panel: ref[Any], close: Callable[[Any], None]
-) -> None:
+def _ask_and_close(asking: ref[ClosingQuestion], panel: ref[Any]) -> None:
     question, closed = asking(), panel()
     if closed is not None and (question is None or question._may_close()):
-        close(closed)
+        type(closed).destroyOnClose(closed)
 
 
 def _ancestor(widget: QObject, kind: type[QWidget]) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
-
-from napari_swintormer.plugin.shared.style import no_icon
 
 
 class FoldedPart(QCollapsible):
@@ -22,7 +22,7 @@ class FoldedPart(QCollapsible):
     """
 
     def __init__(self, title: str, tooltip: str, content: QWidget) -> None:
-        super().__init__("", expandedIcon=no_icon(), collapsedIcon=no_icon())
+        super().__init__("", expandedIcon=_no_icon(), collapsedIcon=_no_icon())
         self._title, self._content = title, content
         self.setDuration(150)
         self.setContent(content)
@@ -37,3 +37,10 @@ class FoldedPart(QCollapsible):
     def _show_title(self, expanded: bool) -> None:
         self.setText(f"{'▾' if expanded else '▸'}  {self._title}")
         self._content.setEnabled(expanded)  # Tab skips fields that are not visible
+
+
+def _no_icon() -> QIcon:
+    """Make an icon that shows nothing; PySide6 does not accept an empty `QIcon`."""
+    nothing = QPixmap(1, 1)
+    nothing.fill(Qt.GlobalColor.transparent)
+    return QIcon(nothing)

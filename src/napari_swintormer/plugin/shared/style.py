@@ -8,7 +8,6 @@ from typing import Any
 from magicgui.widgets.bases import ValueWidget
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -91,13 +90,6 @@ def text_label(role: str) -> QLabel:
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setProperty("role", role)
     return label
-
-
-def no_icon() -> QIcon:
-    """Make an icon that shows nothing; PySide6 does not accept an empty `QIcon`."""
-    nothing = QPixmap(1, 1)
-    nothing.fill(Qt.GlobalColor.transparent)
-    return QIcon(nothing)
 
 
 def show_text(label: QLabel, text: str, role: str) -> None:

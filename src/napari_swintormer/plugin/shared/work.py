@@ -24,18 +24,12 @@ MakeEvents = Callable[[], Generator[Any, None, Any]]
 class Work(QObject):
     """Runs one generator of events at a time in a thread, and reports to the GUI thread.
 
-    Parameters
-    ----------
-    parent
-        Owner. When it is destroyed, the generator stops.
-    on_cancel
-        Sentence that the user reads after `cancel`; empty for none.
+    The generator stops when `parent` is destroyed. The user reads `on_cancel` after a `cancel`.
 
     Examples
     --------
     >>> work = Work(parent)  # doctest: +SKIP
     >>> work.progressed.connect(panel.show_progress)  # doctest: +SKIP
-    >>> work.said.connect(panel.show_message)  # doctest: +SKIP
     >>> work.begin(partial(job.preview, position, region), take=show)  # doctest: +SKIP
     """
 
@@ -80,7 +74,7 @@ class Work(QObject):
         make_events
             Makes the generator, in the thread. Its return value is the result.
         take
-            Gets the result in the GUI thread, and returns what `ended` sends. By default `ended`
+            Gets the result in the GUI thread; `ended` sends what it returns. Without it `ended`
             sends the result itself.
         hear
             Gets every event that is neither `Progress` nor `Notice`, in the GUI thread.

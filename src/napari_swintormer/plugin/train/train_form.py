@@ -15,7 +15,7 @@ from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import option_field
-from napari_swintormer.plugin.shared.style import form_layout
+from napari_swintormer.plugin.shared.style import add_row, form_layout
 from napari_swintormer.plugin.train.train_sources import TrainSources
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.options import options_of
@@ -26,22 +26,12 @@ from napari_swintormer.training.train_settings import TrainSettings
 QUICK, THOROUGH, FROM_SCRATCH = PRESETS
 OPTIONS = options_of(TrainSettings)
 _CHECKED = ("register", "match_intensity", "skip_bad")
-_FOLDED = (
-    *("steps", "learning_rate", "batch_size", "patch_size"),
-    *("loss", "parameters", "device", "seed"),
-)
+_SIZES = ("steps", "learning_rate", "batch_size", "patch_size")
+_FOLDED = (*_SIZES, "loss", "parameters", "device", "seed")
 
 
 class TrainForm(QWidget):
-    """Everything that the user chooses before a training.
-
-    Parameters
-    ----------
-    list_layers
-        Returns the layers to choose from.
-    list_models
-        Returns the models to start from.
-    """
+    """Holds everything that the user chooses before a training."""
 
     changed = Signal()
 
@@ -130,13 +120,13 @@ class TrainForm(QWidget):
         main = form_layout()
         rows = (("Preset", self.preset), ("Start from", self.model), ("New model", self.name))
         for text, field in rows:
-            main.addRow(text, field.native)
+            add_row(main, text, field)
         for name in _CHECKED:
             main.addRow("", self._options[name].native)
         content = QWidget()
         folded = form_layout(content)
         for name in _FOLDED:
-            folded.addRow(OPTIONS[name].label, self._options[name].native)
+            add_row(folded, OPTIONS[name].label, self._options[name])
         self.more = FoldedPart("Training settings", "Options that seldom need a change.", content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class TrainWidget(Panel):
         self.check_button = button(
             "Check pairs",
             "Look for shifted, swapped, damaged and mismatched pairs. This trains nothing.",
-            self._check_if_possible,
+            lambda: self._if_ready(self.check),
         )
         self.table = PairTable()
         self.resume_button = button(
@@ -131,9 +132,9 @@ class TrainWidget(Panel):
         self.checking.begin(partial(iter_check, settings), hear=self.table.add)
         self._say("Checking the pairs …")
 
-    def _check_if_possible(self) -> None:
+    def _if_ready(self, begin: Callable[[], None]) -> None:
         if self.update_ready():
-            self.check()
+            begin()
 
     def _end_check(self, _: object) -> None:
         if self.table.reports:
@@ -180,10 +181,6 @@ class TrainWidget(Panel):
         """
         if not self._busy:
             self._start(load_settings(Path(run_folder), self.form.sources.pairs_of_layers()))
-
-    def _run_if_possible(self) -> None:
-        if self.update_ready():
-            self.run()
 
     def _choose_run(self) -> None:
         folder = QFileDialog.getExistingDirectory(
@@ -268,27 +265,17 @@ class TrainWidget(Panel):
         panel.preview.hide()
         panel.run.setText("Train")
         panel.cancel.setText("Stop")
-        for each, tooltip, clicked in (
-            (panel.run, "Train. The new model appears in every list.", self._run_if_possible),
-            (
-                panel.cancel,
-                "Stop after the current step. The best weights so far become the model,\n"
-                "and you can resume the training later.",
-                self.stop,
-            ),
-            (
-                panel.pause,
-                "Stop after the current step and free the memory, until you resume.",
-                self.pause,
-            ),
-            (
-                panel.resume,
-                "Continue to the same weights that a training without the stop gives.",
-                self.resume,
-            ),
-        ):
-            each.setToolTip(tooltip)
-            each.clicked.connect(clicked)
+        panel.run.clicked.connect(lambda *_: self._if_ready(self.run))
+        panel.run.setToolTip("Train. The new model appears in every list.")
+        panel.cancel.clicked.connect(self.stop)
+        panel.cancel.setToolTip(
+            "Stop after the current step. The best weights so far become the model,\n"
+            "and you can resume the training later."
+        )
+        panel.pause.clicked.connect(self.pause)
+        panel.pause.setToolTip("Stop after the current step and free the memory until you resume.")
+        panel.resume.clicked.connect(self.resume)
+        panel.resume.setToolTip("Continue to the same weights as a training without the stop.")
         return panel
 
     def _lay_out(self) -> None:

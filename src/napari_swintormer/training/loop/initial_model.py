@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import find_model
-from napari_swintormer.models.files.card import DUAL_PIXEL, ForeignCard, ModelCard
+from napari_swintormer.models.files.card import DUAL_PIXEL, ForeignCard, ModelCard, card_name
+from napari_swintormer.models.files.kinds import Kind, detect
 from napari_swintormer.models.files.weights import load_weights, read_card
 from napari_swintormer.training.train_presets import NETWORKS
 
@@ -29,17 +29,16 @@ def trains_prior(settings: TrainSettings) -> bool:
     if settings.from_model is None:
         return False
     path = find_model(settings.from_model)
-    return path.suffix == ".safetensors" and read_card(path).prior is not None
+    return detect(path) is Kind.OWN and read_card(path).prior is not None
 
 
 def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:
     """Return the card of the new model, and the weights to start from; None for random ones."""
     two = settings.dual_pixel is not None or any(pair.second for pair in settings.pairs)
     views = DUAL_PIXEL if two else None
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", settings.out.stem).lstrip("._-")[:64] or "model"
     texts = ("title", "summary", "licence", "training_data")
     described = {key: getattr(settings, key) for key in texts if getattr(settings, key)}
-    described |= {"name": name}
+    described |= {"name": card_name(settings.out, "model")}
     weights: Mapping[str, Tensor] | None = None
     if settings.from_model is None:
         network = settings.network or NETWORKS["small"]

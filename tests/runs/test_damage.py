@@ -1,4 +1,4 @@
-"""Disks that are full, gone or damaged end a run in a sentence, and it goes on to the same."""
+"""Full, missing or damaged disks end a run with one sentence; it resumes to the same bytes."""
 
 from __future__ import annotations
 

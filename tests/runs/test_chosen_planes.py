@@ -1,4 +1,4 @@
-"""Some planes of a stack are what they are in the result of the whole stack."""
+"""Chosen planes of a stack get the same result as in a run over the whole stack."""
 
 from __future__ import annotations
 

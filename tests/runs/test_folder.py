@@ -72,14 +72,14 @@ def test_a_stopped_folder_goes_on_where_it_was(folder, settings, tmp_path):
                 break
     before = {path: path.stat().st_mtime_ns for path in run.dst.glob("[ab]*")}
     assert len(before) == 2
-    assert "2 of them there already" in run.describe()
+    assert "2 of them done already" in run.describe()
     list(run.events())
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert len(list(run.dst.glob("*"))) == 3
 
 
 def test_a_folder_without_images_and_the_same_folder_are_refused(folder, settings, tmp_path):
-    with pytest.raises(OutputError, match="choose another for results"):
+    with pytest.raises(OutputError, match="Choose another folder"):
         FolderRun(folder, folder, settings).describe()
     with pytest.raises(FileError, match="holds no TIFF"):
         FolderRun(folder / "further", tmp_path / "out", settings).describe()
