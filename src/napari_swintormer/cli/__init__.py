@@ -1,7 +1,7 @@
-"""The command line ``swintormer``: deblur, train, evaluate, pairs, models, info, settings ...
+"""The command line ``swintormer``.
 
-Nothing here imports torch; the commands do, when they run. Every mistake of the user ends in one
-line on standard error and exit code 2; Ctrl-C ends in 130 with a sentence on how to go on.
+Commands import torch only when they run. A mistake of the user ends in one line on standard error
+and exit code 2; Ctrl-C ends in exit code 130, with a sentence on how to resume.
 """
 
 from __future__ import annotations

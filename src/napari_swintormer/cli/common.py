@@ -1,4 +1,4 @@
-"""What several commands share: groups whose errors are sentences, options, Ctrl-C."""
+"""Shared by the commands: groups that show errors as sentences, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import typer
 from typer.core import TyperGroup
 
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 BAD_INPUT, STOPPED = 2, 130
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
 class Group(TyperGroup):
-    """Commands whose errors are sentences."""
+    """A group of commands that shows errors as sentences."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; turn what the user can put right into an exit code."""
+        """Run a command; turn a mistake of the user, or Ctrl-C, into an exit code."""
         try:
             return super().invoke(ctx)
         except SwintormerError as error:
@@ -31,23 +31,13 @@ class Group(TyperGroup):
             raise typer.Exit(STOPPED) from error
 
 
-DEFAULT = DeblurSettings()
-
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; several GPUs: cuda:0,cuda:1.")
-]
-Precision = Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
-
-
 @contextmanager
 def resumable(best: Path | None = None) -> Iterator[None]:
-    """Say how to go on after Ctrl-C, and where the best weights so far are."""
+    """After Ctrl-C, say how to resume, and where the best weights so far are."""
     try:
         yield
     except KeyboardInterrupt as error:
-        typer.echo("Stopped; the same command with --resume goes on where it was.", err=True)
+        typer.echo("Stopped. The same command with --resume continues.", err=True)
         if best is not None and best.is_file():
             typer.echo(f"The best weights so far are in {best}.", err=True)
         raise typer.Exit(STOPPED) from error

@@ -1,4 +1,4 @@
-"""Commands that deblur: ``deblur``, ``demo`` and ``benchmark``."""
+"""The commands ``deblur``, ``residual``, ``demo`` and ``benchmark``."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def deblur(
         typer.Option(help="Compression of a TIFF: deflate or zstd; the default is none."),
     ] = None,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask cluster that does the work.")
     ] = None,
@@ -78,15 +76,15 @@ def deblur(
 
 def residual(
     src: Annotated[Path, typer.Argument(help="Image that was deblurred.")],
-    result: Annotated[Path, typer.Argument(help="What was made of it.")],
+    result: Annotated[Path, typer.Argument(help="Result of the deblurring.")],
     dst: Annotated[Path, typer.Argument(help="Map to write: .ome.zarr, .tif, .ome.tif or .npy.")],
     axes: Annotated[
         str | None,
-        typer.Option(help="One letter of TCZYXS per dimension; the file's if left out."),
+        typer.Option(help="One letter of TCZYXS per dimension; by default that of the file."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Map where a result, blurred again as it best fits, does not explain its image."""
+    """Map where a result, when it is blurred again, differs from its image."""
     from napari_swintormer.evaluation.residual import residual_file
     from napari_swintormer.terminal import finish
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_swintormer.cli.common import DEFAULT, Device, Overwrite, Precision, resumable
+from napari_swintormer.cli.common import Overwrite, resumable
+from napari_swintormer.cli.options import with_options
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.evaluation import Evaluation
 
 
+@with_options(DeblurSettings, "device", "precision")
 def evaluate(
     data: Annotated[
         list[str] | None,
@@ -38,8 +40,6 @@ def evaluate(
         int | None, typer.Option(help="Side in pixels of the middle that is scored; all if unset.")
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the report.")] = "Evaluation",
-    device: Device = DEFAULT.device,
-    precision: Precision = DEFAULT.precision,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an earlier evaluation.")
     ] = False,
@@ -54,12 +54,13 @@ def evaluate(
     protocols: Annotated[
         bool, typer.Option("--protocols", help="List the protocols and their folders.")
     ] = False,
+    **options: Any,
 ) -> None:
     """Compare methods on data sets with published protocols, and write a report."""
     if protocols:
         typer.echo(_protocols())
         return
-    settings = DeblurSettings(device=device, precision=precision)  # type: ignore[arg-type]
+    settings = DeblurSettings(**options)
     chosen = method or ["swintormer-small"]
     if table is not None and table != "ablation":
         typer.echo(_table(table, data or [], chosen, settings))

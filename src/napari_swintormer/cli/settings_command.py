@@ -1,4 +1,4 @@
-"""The command ``settings``: what is set once for this computer."""
+"""The command ``settings``, which shows and changes the preferences of this computer."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Annotated
 import typer
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.settings.preferences import preferences, preferences_file
+from napari_swintormer.settings.preferences import (
+    change_preferences,
+    preferences,
+    preferences_file,
+)
 
 
 def settings(
     changes: Annotated[
         list[str] | None,
         typer.Argument(
-            help="name=value, for example device=cuda or cache_folder=/scratch; none to show all."
+            help="name=value, such as device=cuda or cache_folder=/scratch; nothing shows all."
         ),
     ] = None,
 ) -> None:
-    """Show or change what is set once for this computer: model, device, memory, cache folder."""
-    from napari_swintormer.settings.preferences import change_preferences
-
+    """Show or change the preferences: model, device, memory, cache folder."""
     wanted = {}
     for change in changes or []:
         name, equals, value = change.partition("=")
