@@ -27,21 +27,15 @@ _EPS = 1e-12  # added to squared lengths
 
 def partition_windows(x: Tensor, window_size: int) -> Tensor:
     """Cut ``(B, H, W, C)`` into windows ``(n, w*w, C)``, row by row of windows."""
-    return rearrange(
-        x, "b (ny wy) (nx wx) c -> (b ny nx) (wy wx) c", wy=window_size, wx=window_size
-    )
+    pattern = "b (ny wy) (nx wx) c -> (b ny nx) (wy wx) c"
+    return rearrange(x, pattern, wy=window_size, wx=window_size)
 
 
 def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
     """Join windows ``(n, w*w, C)`` to ``(B, H, W, C)``."""
     size = math.isqrt(windows.shape[1])
-    return rearrange(
-        windows,
-        "(b ny nx) (wy wx) c -> b (ny wy) (nx wx) c",
-        ny=height // size,
-        nx=width // size,
-        wy=size,
-    )
+    pattern = "(b ny nx) (wy wx) c -> b (ny wy) (nx wx) c"
+    return rearrange(windows, pattern, ny=height // size, nx=width // size, wy=size)
 
 
 class ShiftedWindows(NamedTuple):
@@ -177,8 +171,8 @@ class WindowAttention(nn.Module):
         qkv = rearrange(qkv, "n (y x) c -> n c y x", y=size, x=size)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
         # the first part is q, k, v over pixels, the last over channels
-        split = "n (part three h c) y x -> part n (y x) three h c"
-        parts = rearrange(qkv, split, part=self.parts, three=3, h=self.num_heads)
+        pattern = "n (part three h c) y x -> part n (y x) three h c"
+        parts = rearrange(qkv, pattern, part=self.parts, three=3, h=self.num_heads)
         # merging the parts separately avoids their concatenation
         if weights.pixels is not None:
             onto = self._add_over_pixels(parts[0], weights.pixels, mask, onto)
@@ -207,7 +201,7 @@ class WindowAttention(nn.Module):
         qk = qkv[:, :, :2]
         length = (qk * qk).sum(dim=1, dtype=torch.float32)  # squared, (n, 2, h, c)
         q, k = rearrange(qk, "n p two h c -> two n p (h c)")
-        # one product of all heads with all heads is cheaper than separating them; h blocks are used
+        # one product of all heads with all heads is cheaper than one for each head
         products = rearrange(q.transpose(1, 2) @ k, "n (h c) (g d) -> n h c g d", h=heads, g=heads)
         logits = rearrange(products.diagonal(dim1=1, dim2=3), "n c d h -> n h c d").float()
         q_length, k_length = (length + _EPS).rsqrt().unbind(1)

@@ -130,9 +130,8 @@ class Block(nn.Module):
             step = max(1, _PART_BYTES // widest)
         transformed = torch.empty_like(windows)
         if order is None:
-            for part, out in zip(
-                torch.split(windows, step), torch.split(transformed, step), strict=True
-            ):
+            parts = zip(torch.split(windows, step), torch.split(transformed, step), strict=True)
+            for part, out in parts:
                 out.copy_(self._transform(part, weights, None))
             return transformed
         for index in torch.split(order.inside, step):
