@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from helpers.training import same, stacks, use_folders, weights
 from napari_swintormer import list_models, load_model, train
 from napari_swintormer.cli import app
+from napari_swintormer.plugin.train.curves import CurvePlot
 from napari_swintormer.plugin.train.train_sources import SHARP_ONLY
 
 pytestmark = pytest.mark.gui
@@ -166,9 +167,7 @@ def test_fields_that_do_not_fit_are_named(training_alone, folders):
     assert "patch_size must be a multiple of 32" in training_alone.widget.run_panel.message.text()
 
 
-def test_curves_are_drawn(qtbot):
-    from napari_swintormer.plugin.train.curves import CurvePlot
-
+def test_curves_are_drawn_in_the_colours_of_the_theme(qtbot):
     plot = CurvePlot("Loss", "dB")
     qtbot.addWidget(plot)
     plot.resize(200, 96)
@@ -180,3 +179,6 @@ def test_curves_are_drawn(qtbot):
     plot.add(90, 2.0)
     assert plot.caption() == "Loss: 2.00 dB"
     assert plot.grab().toImage() != empty
+    for colour in ("#ffffff", "#000000"):
+        plot.setStyleSheet(f"QWidget {{ background-color: {colour}; }}")
+        assert plot.grab().toImage().pixelColor(150, 60).name() == colour

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import napari
+from magicgui.widgets import SpinBox
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog
 
@@ -42,10 +43,10 @@ class SettingsWidget(Panel):
         self.device = option_field(_OPTIONS["device"])
         self.precision = option_field(_OPTIONS["precision"])
         self.memory_share = option_field(
-            _OPTIONS["memory_share"], value=high, min=low, max=high, step=1
+            _OPTIONS["memory_share"], kind=SpinBox, value=high, min=low, max=high, step=1
         )
         self.cache_folder = option_field(_OPTIONS["cache_folder"])
-        self.cache_folder.native.setPlaceholderText("The usual cache folder")
+        self.cache_folder.native.setPlaceholderText("Usual folder")
         self.choose_folder = button("…", "Choose the cache folder.", self._choose_folder)
         self.choose_folder.setFixedWidth(30)
         self._lay_out()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pyqtgraph
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
@@ -21,7 +21,7 @@ class CurvePlot(QWidget):
         self.points: list[tuple[int, float]] = []
         self.baseline: float | None = None
         self._caption = QLabel(title)
-        self._plot = pyqtgraph.PlotWidget(background=None)
+        self._plot = pyqtgraph.PlotWidget()
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
         self._plot.setMouseEnabled(x=False, y=False)
@@ -64,11 +64,20 @@ class CurvePlot(QWidget):
         value = f"{self.points[-1][1]:.{self._digits}f}"
         return f"{self._title}: {value} {self._unit}".rstrip()
 
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
+        """Follow the theme of napari."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._use_theme()
+
     def _use_theme(self) -> None:
         """Use the colours of napari's theme."""
         self.ensurePolished()
-        text = self.palette().color(QPalette.ColorRole.WindowText)
-        colour = self.palette().color(QPalette.ColorRole.Highlight).lighter(150)
+        roles, palette = QPalette.ColorRole, self.palette()
+        text, window = palette.color(roles.WindowText), palette.color(roles.Window)
+        colour = palette.color(roles.Highlight)
+        colour = colour.lighter(150) if window.lightness() < 128 else colour.darker(150)
+        self._plot.setBackground(window)
         for side in ("left", "bottom"):
             axis = self._plot.getAxis(side)
             axis.setPen(text)
