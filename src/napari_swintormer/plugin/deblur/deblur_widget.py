@@ -93,10 +93,7 @@ class DeblurWidget(Panel):
     def update_plan(self) -> bool:
         """Plan the run of the fields, and show the plan or the reason why no run is possible.
 
-        Returns
-        -------
-        bool
-            Whether the run is possible.
+        Return whether the run is possible.
         """
         self._plan_timer.stop()
         possible = False
@@ -214,13 +211,7 @@ class DeblurWidget(Panel):
             self.preview.start(view.source.plan(self.form.settings()), view)
 
     def in_view(self) -> InView:
-        """Return the part of the chosen image that is on the screen.
-
-        Raises
-        ------
-        SwintormerError
-            There is no image, it is not on the screen, or the axes do not fit it.
-        """
+        """Return the part of the chosen image that is on the screen, or raise a `SwintormerError`."""
         layer = self._chosen_layer()
         source = self._source(layer)
         region = visible_region(self._viewer, layer, source)

@@ -43,14 +43,8 @@ class PlanPanel(QFrame):
     ) -> None:
         """Show the plan of one job, or of several that run one after the other.
 
-        Parameters
-        ----------
-        jobs
-            At least one.
-        shortage
-            What the computer lacks and what would help; None if it lacks nothing.
-        destination
-            File for the result of the only job, or None.
+        `shortage` is what the computer lacks, or None. `destination` is the file for the result of
+        the only job, or None.
         """
         plans = [job.plan for job in jobs]
         n_tiles = sum(plan.n_tiles for plan in plans)

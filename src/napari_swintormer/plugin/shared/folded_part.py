@@ -9,17 +9,7 @@ from superqt import QCollapsible
 
 
 class FoldedPart(QCollapsible):
-    """Shows its content when the user clicks on its title; it starts folded.
-
-    Parameters
-    ----------
-    title
-        Text of the line to click on.
-    tooltip
-        Explanation of that line.
-    content
-        The widget to fold away.
-    """
+    """Shows its content when the user clicks on its title; it starts folded."""
 
     def __init__(self, title: str, tooltip: str, content: QWidget) -> None:
         super().__init__("", expandedIcon=_no_icon(), collapsedIcon=_no_icon())

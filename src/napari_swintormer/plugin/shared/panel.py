@@ -12,13 +12,7 @@ from napari_swintormer.plugin.shared.style import show_text, style_sheet
 
 
 class Panel(QWidget):
-    """A column of widgets in the theme of napari.
-
-    Attributes
-    ----------
-    column
-        Layout of the panel.
-    """
+    """A column of widgets, laid out in `column`, in the theme of napari."""
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()

@@ -64,18 +64,9 @@ class RunPanel(QWidget):
         resumable: bool = False,
         paused: bool = False,
     ) -> None:
-        """Show the buttons for a state, and the progress bar during a run.
+        """Show the buttons for a state, and the progress bar while something is `running`.
 
-        Parameters
-        ----------
-        running
-            Whether a run or a preview is going on.
-        pausable
-            Whether it can be paused.
-        resumable
-            Whether a stopped or paused run can continue.
-        paused
-            Whether that run was paused.
+        `resumable` says that a stopped run can continue, `paused` that it was paused.
         """
         began = running and self.progress.isHidden()
         self.pause.setEnabled(pausable)
