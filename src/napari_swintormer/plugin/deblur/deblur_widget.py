@@ -211,7 +211,7 @@ class DeblurWidget(Panel):
             self.preview.start(view.source.plan(self.form.settings()), view)
 
     def in_view(self) -> InView:
-        """Return the part of the chosen image that is on the screen, or raise a `SwintormerError`."""
+        """Return what is on the screen of the chosen image, or raise a `SwintormerError`."""
         layer = self._chosen_layer()
         source = self._source(layer)
         region = visible_region(self._viewer, layer, source)
