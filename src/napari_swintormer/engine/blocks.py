@@ -33,13 +33,8 @@ if TYPE_CHECKING:
 class PartialSums:
     """Weighted sums of changes over the part of one chunk that one block's tiles reach.
 
-    Attributes
-    ----------
-    region
-        The part, in pixels of the plane.
-    sums
-        float32 (C, h, w), in unit intensities. With uncertainty (N * C, h, w): the sums of the
-        contrasts of the samples follow.
+    The sums are (C, h, w) in unit intensities. With uncertainty they are (N * C, h, w): the sums of
+    the contrasts of the samples follow.
     """
 
     region: Region
@@ -47,19 +42,10 @@ class PartialSums:
 
 
 class FinishedChunk(NamedTuple):
-    """A chunk of the result.
+    """A chunk of the result, and with uncertainty the standard deviation of the samples."""
 
-    Attributes
-    ----------
-    values
-        (C, h, w) in the dtype of the image.
-    deviation
-        Standard deviation of the samples, (C, h, w) float32 in units of the image; None without
-        uncertainty.
-    """
-
-    values: RawArray
-    deviation: NDArray[np.float32] | None
+    values: RawArray  # (C, h, w) in the dtype of the image
+    deviation: NDArray[np.float32] | None  # (C, h, w) in the units of the image
 
 
 class BlockRestoration:
@@ -165,21 +151,10 @@ def finish_chunk(
     blending: Blending,
     intensity: IntensityRange,
 ) -> FinishedChunk:
-    """Make a chunk of the result.
+    """Make a chunk of the result from the image there, (C, h, w), and the sums that reach it.
 
-    Parameters
-    ----------
-    raw
-        The plane over ``grid.chunk(chunk)``, (C, h, w), as in the image.
-    chunk
-        Index of the chunk.
-    parts
-        The sums of all blocks in ``grid.contributors(chunk)``, in that order: the bits of a sum of
-        floats depend on the order.
-    blending
-        Weights of the tiles.
-    intensity
-        Intensity range of the plane.
+    `parts` are the sums of all blocks in ``grid.contributors(chunk)``, in that order: the bits of a
+    sum of floats depend on the order.
     """
     region = blending.grid.chunk(chunk)
     change = np.zeros((len(parts[0].sums), *raw.shape[1:]), np.float32)

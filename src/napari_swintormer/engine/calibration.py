@@ -32,23 +32,9 @@ def batch_size_that_fits(
     dtype: torch.dtype,
     tile: tuple[int, int, int],
 ) -> int | None:
-    """Find out how many tiles the device has memory for.
+    """Return how many tiles (C, h, w) fit on the device, at least 1; None if it does not tell.
 
-    Parameters
-    ----------
-    processor
-        Processor of the device.
-    restorer
-        On the device. Its need is remembered by its `memory_key`.
-    dtype
-        Precision of its matrix products.
-    tile
-        (C, h, w) of the tiles.
-
-    Returns
-    -------
-    int or None
-        At least 1; None if the device does not tell its memory.
+    The need of the restorer is remembered by its `memory_key`.
     """
     free = processor.free_bytes()
     if free is None:

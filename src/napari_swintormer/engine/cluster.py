@@ -81,26 +81,21 @@ def run(
 
     Parameters
     ----------
-    plan, planes
-        Plan and planes as for `napari_swintormer.engine.local.run`; `planes` of a dask array.
-    result
-        Array that `napari_swintormer.engine.graph.lazy` made from them.
+    plan, planes, result
+        The plan, the planes of a dask array, and the result of `napari_swintormer.engine.graph`.
     out
         Array-like of the image's shape and dtype, written from the calling thread.
     journal
         Records the finished chunks; chunks that it has are not made again.
-    client
-        Client of the cluster.
     beside
         The deviation of the samples that belongs to `result`, and the array-like to write it to;
         None without uncertainty.
 
     Yields
     ------
-    Progress
-        After every chunk, in the tiles that begin there.
-    ChunkFinished
-        After every chunk of a plane, in any order.
+    Event
+        `ChunkFinished` for every plane of a chunk, in any order, and then `Progress` in the tiles
+        that begin there.
     """
     from distributed import as_completed
 

@@ -44,17 +44,9 @@ _OUT_OF_MEMORY = (
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Find a device by its name.
+    """Find a device by its name; ``"auto"`` takes CUDA, then MPS, then the CPU.
 
-    Parameters
-    ----------
-    name
-        ``"auto"`` (CUDA, then MPS, then the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-
-    Raises
-    ------
-    SettingsError
-        This computer has no such device.
+    Raises `SettingsError` if this computer has no such device.
     """
     cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
@@ -72,10 +64,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 def resolve_devices(names: str = "auto") -> list[torch.device]:
     """Find one device, or several GPUs from names such as ``"cuda:0,cuda:1"``.
 
-    Raises
-    ------
-    SettingsError
-        This computer has no such device, or the devices cannot share a run.
+    Raises `SettingsError` if a device is missing, or the devices cannot share a run.
     """
     found = [resolve_device(name.strip()) for name in names.split(",")]
     if len(found) > 1 and (len(set(found)) < len(found) or {d.type for d in found} != {"cuda"}):
@@ -87,20 +76,10 @@ def resolve_devices(names: str = "auto") -> list[torch.device]:
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Find the precision of matrix products by its name.
+    """Find the precision of matrix products on a device by its name.
 
-    Parameters
-    ----------
-    name
-        ``"fp32"``, ``"tf32"`` (fp32 with rounded factors in products), ``"bf16"``, ``"fp16"``, or
-        ``"auto"``: bf16 where the device has instructions for it (CUDA, some CPUs), else fp32.
-    device
-        Device of the restorer.
-
-    Raises
-    ------
-    SettingsError
-        The name is unknown, or the device cannot compute in this precision.
+    ``"auto"`` is bf16 where the device has instructions for it (CUDA, some CPUs), else fp32.
+    Raises `SettingsError` if the name is unknown, or the device cannot compute in this precision.
     """
     if name == "auto":
         return torch.bfloat16 if _has_bf16(device) else torch.float32
@@ -176,20 +155,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Processor:
-    """Runs restorers on a device, one batch at a time.
-
-    Parameters
-    ----------
-    device
-        Device of the restorer.
-
-    Attributes
-    ----------
-    ahead
-        Number of batches that may be started before the result of an earlier one is taken.
-    """
+    """Runs restorers on a device, one batch at a time."""
 
     ahead = 0
+    """Number of batches that may be started before the result of an earlier one is taken."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -208,25 +177,21 @@ class Processor:
     ) -> Stepwise[Callable[[], Pixels]]:
         """Start to restore a batch, and yield after every step of the restorer.
 
-        Parameters
-        ----------
-        restorer
-            On the device.
-        dtype
-            Precision of its matrix products.
-        tiles
-            (B, C, H, W) float32 in unit intensities.
-        origins
-            Where each tile begins.
-
-        Returns
-        -------
-        Callable
-            Waits for the restored tiles, and returns them.
+        The tiles are (B, C, H, W) float32 in unit intensities, and `dtype` is the precision of the
+        matrix products. Returns a function that waits for the restored tiles.
         """
-        batch = torch.from_numpy(tiles).to(self.device)
-        restored = yield from self._restore(restorer, dtype, batch, origins)
-        return restored.cpu().numpy
+        batch = self._send(tiles)
+        lower = dtype != torch.float32
+        steps = restorer.in_steps(batch, origins)
+        while True:
+            # left at every step: the caller's own modes apply between the steps
+            autocast = torch.autocast(self.device.type, dtype if lower else None, enabled=lower)
+            with torch.inference_mode(), autocast, self._products():
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    return self._fetch(done.value.float())
+            yield
 
     def release(self) -> None:
         """Return all unused memory to the system."""
@@ -243,25 +208,11 @@ class Processor:
         """Return the free memory of the device in bytes; None if unknown."""
         return None
 
-    def _restore(
-        self,
-        restorer: TileRestorer,
-        dtype: torch.dtype,
-        tiles: torch.Tensor,
-        origins: Sequence[TileOrigin] | None,
-    ) -> Stepwise[torch.Tensor]:
-        lower = dtype != torch.float32
-        steps = restorer.in_steps(tiles, origins)
-        while True:
-            # left at every step: the caller's own modes apply between the steps
-            autocast = torch.autocast(self.device.type, dtype if lower else None, enabled=lower)
-            with torch.inference_mode(), autocast, self._products():
-                try:
-                    next(steps)
-                except StopIteration as done:
-                    restored: torch.Tensor = done.value.float()
-                    return restored
-            yield
+    def _send(self, tiles: Pixels) -> torch.Tensor:
+        return torch.from_numpy(tiles).to(self.device)
+
+    def _fetch(self, restored: torch.Tensor) -> Callable[[], Pixels]:
+        return restored.cpu().numpy
 
     def _products(self) -> AbstractContextManager[None]:
         """Hold the switches that the work needs."""
@@ -271,14 +222,8 @@ class Processor:
 class CudaProcessor(Processor):
     """Runs restorers on an NVIDIA GPU, and copies tiles while another batch is restored.
 
-    The tiles lie in pinned host memory; otherwise a copy would wait for the work.
-
-    Parameters
-    ----------
-    device
-        Device of the restorer.
-    tf32
-        Whether products in float32 may round their factors to TF32.
+    The tiles lie in pinned host memory; otherwise a copy would wait for the work. With `tf32`
+    products in float32 may round their factors.
     """
 
     ahead = 1
@@ -289,14 +234,7 @@ class CudaProcessor(Processor):
         self._arriving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._leaving: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def start(
-        self,
-        restorer: TileRestorer,
-        dtype: torch.dtype,
-        tiles: Pixels,
-        origins: Sequence[TileOrigin] | None = None,
-    ) -> Stepwise[Callable[[], Pixels]]:
-        """Start to restore a batch, and yield after every step of the restorer."""
+    def _send(self, tiles: Pixels) -> torch.Tensor:
         with torch.inference_mode(), torch.cuda.device(self.device):
             working = torch.cuda.current_stream()
             pinned = torch.from_numpy(tiles).pin_memory()
@@ -305,10 +243,12 @@ class CudaProcessor(Processor):
             working.wait_stream(self._arriving)
             # otherwise the allocator could reuse this memory while it is still read
             batch.record_stream(working)
-        restored = yield from self._restore(restorer, dtype, batch, origins)
+        return batch
+
+    def _fetch(self, restored: torch.Tensor) -> Callable[[], Pixels]:
         with torch.inference_mode(), torch.cuda.device(self.device):
             result = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
-            self._leaving.wait_stream(working)
+            self._leaving.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._leaving):
                 result.copy_(restored, non_blocking=True)
                 left = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -59,12 +59,9 @@ def lazy(
 
     Parameters
     ----------
-    plan
-        Result of `napari_swintormer.tiling.plan.make_plan` for these planes.
-    planes
-        Planes of a dask array in any chunks; a second view may be any array-like.
-    ranges
-        One per plane.
+    plan, planes, ranges
+        The plan for these planes of a dask array, in any chunks, and an intensity range for each. A
+        second view may be any array-like.
     recipe
         How each process makes its runner, once; the runner works on one block at a time.
     resources
@@ -74,7 +71,7 @@ def lazy(
     -------
     result, deviation
         `result` has the shape and dtype of the image, in chunks of ``plan.grid.block_size`` along Y
-        and X and of 1 along T, C and Z. Its bits are those of `napari_swintormer.engine.local.run`.
+        and X and of 1 along T, C and Z, and the bits of `napari_swintormer.engine.local.run`.
         `deviation` is the standard deviation of the samples, float32 in the same chunks; None
         without uncertainty. Arrays that are computed together share the work.
     """
@@ -86,7 +83,10 @@ def lazy(
     chunks = {i: sizes.get(axis, 1) for i, axis in enumerate(planes.axes)}
     views = [planes.data] if planes.second is None else [planes.data, planes.second.data]
     # by tasks: the other method computes the whole image before it gives any part
-    images = [_as_dask(view).rechunk(chunks, method="tasks") for view in views]
+    images = [
+        (view if hasattr(view, "dask") else da.from_array(view)).rechunk(chunks, method="tasks")
+        for view in views
+    ]
     names, image = [each.name for each in images], images[0]
     runner = (recipe.name, recipe.device, recipe.precision, recipe.batch_size, recipe.prior)
     settings = (ranges, planes.numbers, *runner, recipe.scale)
@@ -111,13 +111,6 @@ def lazy(
         arrays.append(da.Array(whole, name, image.chunks, meta=meta))
         meta = meta.astype(np.float32)
     return arrays[0], arrays[1]
-
-
-def _as_dask(view: Any) -> da.Array:
-    import dask.array as da
-
-    array: da.Array = view if hasattr(view, "dask") else da.from_array(view)
-    return array
 
 
 def _in_layers(
@@ -163,16 +156,8 @@ def _tasks(
 class _PositionTasks:
     """Gives the tasks of all planes at one position along T, C and Z.
 
-    Parameters
-    ----------
-    work, token
-        Settings, and suffix of the keys.
-    images
-        Names of the views, in chunks of the block size.
-    first
-        Number of the first plane.
-    index
-        Index of the position along T, C and Z; 0 along the other axes.
+    `images` are the names of the views, `first` is the number of the first plane, and `index` that
+    of the position along T, C and Z, with 0 along the other axes.
     """
 
     def __init__(
@@ -220,23 +205,13 @@ class _PositionTasks:
 
 @dataclass(frozen=True)
 class _TaskSettings:
-    """What all tasks have in common.
-
-    Attributes
-    ----------
-    blending, recipe
-        Weights of the tiles, and how to make the runner.
-    axes, channels
-        Axes of the image, and channels of a plane.
-    ranges, numbers
-        One per plane; the number is the one in the whole image.
-    """
+    """What all tasks have in common."""
 
     blending: Blending
-    axes: str
-    channels: int
-    ranges: tuple[IntensityRange, ...]
-    numbers: tuple[int, ...]
+    axes: str  # of the image
+    channels: int  # of a plane
+    ranges: tuple[IntensityRange, ...]  # one per plane
+    numbers: tuple[int, ...]  # numbers of the planes in the whole image
     recipe: RunnerRecipe
 
     def index(self, region: Region, outer: Region) -> tuple[slice, ...]:

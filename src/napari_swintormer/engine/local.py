@@ -50,12 +50,9 @@ def run(
 
     Parameters
     ----------
-    plan
-        Result of `napari_swintormer.tiling.plan.make_plan` for these planes.
-    planes
-        The image; it is read block by block, in another thread.
-    ranges
-        One per plane.
+    plan, planes, ranges
+        The plan for these planes, and an intensity range for each. The image is read block by
+        block, in another thread.
     runner
         Restores the tiles; a runner of one device works in the calling thread.
     out
@@ -69,18 +66,14 @@ def run(
 
     Yields
     ------
-    Progress
-        After every batch, in tiles, and after every step of a batch that takes several. The ETA
-        counts the work of this run alone.
-    ChunkFinished
-        After every chunk, in raster order of each plane.
-    Notice
-        When memory ran out and the run continues with less.
+    Event
+        `Progress` after every batch, and after every step of a batch that takes several;
+        `ChunkFinished` in raster order of each plane; `Notice` when memory ran out.
 
     Raises
     ------
     SettingsError
-        Memory is too small for a single tile, or for the blocks in hand.
+        Memory is too small for a single tile, or for a few blocks.
     """
     try:
         yield from _Run(plan, planes, ranges, runner, out, journal, deviation).events()
@@ -103,21 +96,11 @@ class _BlockTask(NamedTuple):
 
 @dataclass
 class _BlockInHand:
-    """A block that has been read.
-
-    Attributes
-    ----------
-    task
-        The work on it.
-    raw
-        The block's own chunk, (C, h, w), as in the image.
-    restoration
-        Sums of the tiles; None if no tile needs to be restored.
-    """
+    """A block that has been read."""
 
     task: _BlockTask
-    raw: RawArray
-    restoration: BlockRestoration | None
+    raw: RawArray  # the block's own chunk, (C, h, w), as in the image
+    restoration: BlockRestoration | None  # None if no tile needs to be restored
 
     @property
     def complete(self) -> bool:

@@ -70,23 +70,9 @@ def restore_region(
 ) -> Generator[Event, None, RestoredRegion]:
     """Restore a region of the planes at one position.
 
-    Parameters
-    ----------
-    plan, planes, ranges
-        Plan, image and intensity ranges of the run over the whole image.
-    runner
-        Restores the tiles.
-    position
-        Index along each of T, C and Z that the image has.
-    region
-        Inside the plane, not empty.
-
-    Yields
-    ------
-    Progress
-        After every batch, in tiles.
-    Notice
-        When memory ran out and the run continues with less.
+    Plan, planes and ranges are those of the run over the whole image. The position is the index
+    along each of T, C and Z that the image has, and the region lies inside the plane. Yields
+    `Progress` after every batch, and `Notice` when memory ran out.
     """
     grid, numbers = plan.grid, planes.numbers_at(position)
     blocks = _blocks_meeting(grid, region)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import closing, suppress
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from napari_swintormer.events import Progress
-from napari_swintormer.settings.preferences import cache_folder
+from napari_swintormer.settings.preferences import cache_folder, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,12 +30,8 @@ def remember(name: str, key: str, figure: object) -> None:
     figures = _load(name)
     figures.pop(key, None)
     figures[key] = figure
-    path = cache_folder() / f"{name}.json"
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump(dict(list(figures.items())[-_KEEP:]), file, indent=1)
-        os.replace(file.name, path)
+        write_json(cache_folder() / f"{name}.json", dict(list(figures.items())[-_KEEP:]))
 
 
 def _load(name: str) -> dict[str, object]:

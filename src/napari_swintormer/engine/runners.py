@@ -66,13 +66,7 @@ class RunnerRecipe:
     scale: int = 1
 
     def load(self) -> RunnerRecipe:
-        """Load the restorer, unless it is loaded.
-
-        Raises
-        ------
-        FileError, WeightsError
-            The weights file is missing, damaged, or not the one that was planned.
-        """
+        """Load the restorer, unless it is loaded; refuse another file than the planned one."""
         if not isinstance(self.restorer, Path):
             return self
         restorer = load_model(self.restorer)
@@ -85,20 +79,12 @@ class RunnerRecipe:
         return replace(self, restorer=restorer)
 
     def make(self) -> TileRunner:
-        """Make the runner, and move the restorer to its device.
-
-        Raises
-        ------
-        SettingsError
-            The device or the precision is not available.
-        FileError, WeightsError
-            The weights file or the paper's prior cannot be loaded.
-        """
+        """Make the runner, and move the restorer to its device."""
         device, *_ = devices.resolve_devices(self.device)
         return self._make_on(device, self._restorer())
 
     def make_team(self) -> TileRunner | RunnerTeam:
-        """Make a runner on every device that the user named; raises the errors of `make`."""
+        """Make a runner on every device that the user named."""
         first, *others = devices.resolve_devices(self.device)
         restorer = self._restorer()
         copies = [copy.deepcopy(restorer) for _ in others]

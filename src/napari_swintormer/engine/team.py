@@ -27,19 +27,7 @@ class RunnerTeam:
     """A `Runner` made of one runner per device.
 
     The device with the least free memory sets the batch size for all. So the result has the same
-    bits whichever device restores a block.
-
-    Parameters
-    ----------
-    runners
-        At least one, with the same restorer.
-
-    Attributes
-    ----------
-    batch_size
-        Tiles in one forward pass of each runner.
-    steps
-        Always that of a finished batch: a team reports no steps.
+    bits whichever device restores a block. A team reports no steps of its batches.
     """
 
     def __init__(self, runners: Sequence[TileRunner]) -> None:

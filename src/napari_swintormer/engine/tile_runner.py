@@ -41,23 +41,11 @@ class TileRunner:
 
     Parameters
     ----------
-    restorer
-        On the device.
-    device
-        Where it works.
-    dtype
-        Precision of its matrix products; tiles go in and come out as float32.
-    batch_size
-        Tiles in one forward pass.
+    restorer, device, dtype, batch_size
+        The restorer, its device, the precision of its matrix products, and the tiles in one forward
+        pass; they change when memory runs out. Tiles go in and come out as float32.
     processor
         Processor of the device; None makes the usual one.
-
-    Attributes
-    ----------
-    restorer, device, dtype, batch_size
-        As given, until memory runs out.
-    steps
-        Progress of the batch when `changes` last gave an empty list.
     """
 
     def __init__(

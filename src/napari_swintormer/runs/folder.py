@@ -54,15 +54,7 @@ class FolderRun:
     second_view: Path | None = None
 
     def files(self) -> list[tuple[Path, Path]]:
-        """List the images, sorted by name, each with the file of its result.
-
-        Raises
-        ------
-        FileError
-            The folder has no image, or cannot be read.
-        OutputError
-            The folder of the results is that of the images.
-        """
+        """List the images, sorted by name, each with the file of its result."""
         if self.dst.resolve() in [p.resolve() for p in (self.src, self.second_view) if p]:
             raise OutputError(
                 f"{self.dst} is the folder of the images. Choose another folder for the results."
@@ -91,15 +83,8 @@ class FolderRun:
     def events(self) -> Generator[Event, None, None]:
         """Run; after the generator is closed, the same run can be repeated to complete it.
 
-        Yields
-        ------
-        Event
-            The events of `FileRun.events` for each image, and `Progress` in images after each.
-
-        Raises
-        ------
-        FileError
-            Some images could not be deblurred; the message has their names and the reasons.
+        Yields the events of `FileRun.events` for each image, and `Progress` in images after each.
+        At last raises `FileError` with the names of the images that failed, and the reasons.
         """
         card = describe_model(self.settings.model).card  # fails once instead of for every image
         if card is not None:

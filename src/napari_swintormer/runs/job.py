@@ -110,13 +110,7 @@ class Job:
         return f"{text}, a prior of {steps} step{'s' * (steps != 1)}{times}"
 
     def load(self) -> Job:
-        """Load the model and its prior, unless a restorer is there; imports torch.
-
-        Raises
-        ------
-        WeightsError, FileError
-            The weights file or the paper's prior is damaged or missing.
-        """
+        """Load the model and its prior, unless a restorer is there; imports torch."""
         if self.restorer is not None:
             return self
         assert self.model is not None
@@ -133,7 +127,7 @@ class Job:
     ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
-        Nothing happens before the first event is asked for. Closing the generator stops the run.
+        Closing the generator stops the run.
 
         Parameters
         ----------
@@ -182,17 +176,8 @@ class Job:
     ) -> Generator[Event, None, RestoredRegion]:
         """Restore a region of the planes at one position, to the pixels of `run`; imports torch.
 
-        Parameters
-        ----------
-        position
-            Index along each of T, C and Z that the image has.
-        region
-            In pixels of the plane.
-
-        Yields
-        ------
-        Event
-            `Progress` after every batch of tiles.
+        The position is the index along each of T, C and Z that the image has. Yields `Progress`
+        after every batch of tiles.
         """
         recipe = replace(self, settings=replace(self.settings, uncertainty=False))._recipe()
         from napari_swintormer.engine.region import restore_region
@@ -211,13 +196,7 @@ class Job:
         return view_planes(image, self.settings.axes, channels, self.settings.planes, second_view)
 
     def fingerprint(self, name: str, second_name: str | None = None) -> dict[str, Any]:
-        """Return what tells one input from another: its form, and the intensities of a sample.
-
-        Parameters
-        ----------
-        name, second_name
-            Names of the image and of its second view.
-        """
+        """Return what tells one input from another: names, form, and intensities of a sample."""
         shape, dtype = list(self.planes.data.shape), str(self.planes.dtype)
         known = {"name": name, "shape": shape, "dtype": dtype, "intensities": _digest(self.ranges)}
         if self.planes.second is None:
@@ -230,19 +209,9 @@ class Job:
     ) -> tuple[da.Array, da.Array | None]:
         """Make dask arrays of the result and of its deviation; imports torch.
 
-        Only the sample for `ranges` is computed now.
-
-        Parameters
-        ----------
-        planes
-            The same image as a dask array; None if it is one.
-        resources
-            Resources of a cluster's worker that a block needs while it is restored.
-
-        Returns
-        -------
-        result, deviation
-            As `napari_swintormer.engine.graph.lazy` returns them; None without uncertainty.
+        Only the sample for `ranges` is computed now. `planes` is the same image as a dask array, if
+        it is none, and `resources` are those that a block needs of a cluster's worker. The
+        deviation is None without uncertainty.
         """
         recipe = self._recipe()
         from napari_swintormer.engine import graph

@@ -151,17 +151,7 @@ class FileStores:
 
 
 def check_deviation(dst: Path, src: Path | None, job: Job, *, overwrite: bool = False) -> None:
-    """Refuse a run whose deviation cannot be written, with an `OutputError`.
-
-    Parameters
-    ----------
-    dst, src
-        File of the result, and of the image, if it comes from one.
-    job
-        The planned run.
-    overwrite
-        Whether an existing file may be replaced.
-    """
+    """Refuse a run whose deviation cannot be written beside `dst`, with an `OutputError`."""
     if not job.settings.uncertainty:
         return
     path = deviation_path(dst)

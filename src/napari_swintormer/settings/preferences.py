@@ -112,46 +112,34 @@ def cache_folder() -> Path:
     """Folder of what can be deleted without loss: measured speeds, results on show, pyramids."""
     if preferred := preferences().cache_folder:
         return Path(preferred).expanduser()
-    override = os.environ.get("SWINTORMER_HOME")
-    return (
-        Path(override) / "cache"
-        if override
-        else Path(platformdirs.user_cache_dir("napari-swintormer"))
-    )
+    if os.environ.get("SWINTORMER_HOME"):
+        return home() / "cache"
+    return Path(platformdirs.user_cache_dir("napari-swintormer"))
 
 
 def change_preferences(**changes: Any) -> Preferences:
-    """Change preferences and keep them for every later run.
+    """Change fields of `Preferences`, keep them for every later run, and return all of them.
 
-    Parameters
-    ----------
-    **changes
-        Fields of `Preferences`; numbers may be written as text.
-
-    Returns
-    -------
-    Preferences
-        All of them.
-
-    Raises
-    ------
-    SettingsError
-        There is no such preference, or it does not take this value.
-    OutputError
-        They cannot be written.
+    Numbers may be written as text. Raises `SettingsError` if there is no such preference, or it
+    does not take this value.
     """
     for name, value in changes.items():
         changes[name] = _checked(name, value)
     changed = replace(preferences(), **changes)
     path = preferences_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump(asdict(changed), file, indent=1)
-        os.replace(file.name, path)
+        write_json(path, asdict(changed))
     except OSError as error:
         raise OutputError(f"The settings cannot be kept in {path} ({error.strerror}).") from error
     return changed
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a file of JSON; a process that reads it sees the old or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+        json.dump(value, file, indent=1)
+    os.replace(file.name, path)
 
 
 def _checked(name: str, value: Any) -> Any:
