@@ -183,7 +183,7 @@ def processes(n_workers: int) -> Any:
     """Start a cluster of processes, with one thread each."""
     distributed = pytest.importorskip("distributed")
     return distributed.LocalCluster(
-        n_workers=n_workers, threads_per_worker=1, dashboard_address=None
+        n_workers=n_workers, threads_per_worker=1, dashboard_address=":0"
     )
 
 
