@@ -69,26 +69,14 @@ class FileResult(FileStores):
 
 
 def check_destination(path: Path, source: LayerSource, src: str | None, job: Job) -> None:
-    """Refuse a file that cannot be written; `src` is the file of the image, or None.
-
-    Raises
-    ------
-    OutputError
-        The sentence says what would work.
-    """
+    """Refuse a file that cannot be written; `src` is the file of the image, or None."""
     check_output(path, src)
     check_fits(path, source.axes, source.data.shape, source.data.dtype)
     check_deviation(path, None if src is None else Path(src), job)
 
 
 def destination_of(text: str, n_layers: int) -> Path | None:
-    """Read the field "Save to": a file, or None for memory.
-
-    Raises
-    ------
-    ImageError
-        There are several layers for one file.
-    """
+    """Read the field "Save to": a file, or None for memory."""
     if not text.strip():
         return None
     if n_layers > 1:

@@ -66,13 +66,7 @@ class LayerSource:
 
     @classmethod
     def of(cls, layer: Image, axes: str) -> LayerSource:
-        """Take the whole image of a layer at full resolution; empty `axes` are guessed.
-
-        Raises
-        ------
-        ImageError
-            The layer holds no image, or `axes` do not fit it.
-        """
+        """Take the whole image of a layer at full resolution; empty `axes` are guessed."""
         data = full_resolution(layer)
         axes = resolve_axes(data.shape, data.dtype, axes or None)
         state = layer.as_layer_data_tuple()[1]
@@ -103,13 +97,7 @@ class LayerSource:
         return self._cut({axis: (i, i + 1) for axis, i in self.position(position).items()})
 
     def planes_along(self, axis: str, first: int, last: int) -> LayerSource:
-        """Keep the planes `first` to `last` (inclusive) along T, C or Z; they are lazy.
-
-        Raises
-        ------
-        ImageError
-            The image has no such planes.
-        """
+        """Keep the planes `first` to `last` (inclusive) along T, C or Z; they are lazy."""
         length = dict(zip(self.axes, self.data.shape, strict=True)).get(axis, 0)
         if not 0 <= first <= last < length:
             planes = f"planes 0 to {length - 1}" if length else "no such axis"
@@ -217,11 +205,6 @@ def guess_axes_of(shape: Sequence[int], dtype: Any, labels: Sequence[str], *, rg
 
     There is one label per dimension but the samples. With `rgb` the last dimension of `shape` holds
     the samples of a pixel.
-
-    Raises
-    ------
-    ImageError
-        The axes cannot be guessed.
     """
     letters = [label.strip().upper()[:1] for label in labels]
     named = [*letters, "S"] if rgb else letters

@@ -90,11 +90,6 @@ class CachedResult(LayerResult):
 
     It has coarser levels: napari would read the whole image on the GUI thread to make its own.
     `coarser` are levels of the blurred image, shown where the result is not finished.
-
-    Raises
-    ------
-    OutputError
-        The disk has no room for the result.
     """
 
     def __init__(self, job: Job, coarser: Sequence[Any] = ()) -> None:

@@ -63,10 +63,7 @@ def overview_levels(image: Image, file: object) -> OverviewLevels:
     The thread stops when nothing refers to the returned object any more. `file` keeps the file of
     the image open.
 
-    Raises
-    ------
-    OSError
-        The cache folder cannot be written.
+    An `OSError` tells that the cache folder cannot be written.
     """
     folder, name = cache_folder() / "pyramids", _fingerprint(image)
     for mark in folder.glob(f"{name}-*/{_COMPLETE}"):

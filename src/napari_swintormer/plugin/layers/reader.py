@@ -38,11 +38,6 @@ def read(path: str) -> list[FullLayerData]:
     """Read an image into the data of one layer, or of one layer per channel.
 
     The data are dask arrays: several levels, finest first, if the file has a pyramid or needs one.
-
-    Raises
-    ------
-    FileError, ImageError
-        The file is damaged, or holds no image; one sentence.
     """
     image = open_image(path)
     levels, axes, making = _open_levels(image)

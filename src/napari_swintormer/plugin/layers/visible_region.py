@@ -44,16 +44,8 @@ def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Re
     If the active layer is a Shapes layer with selected shapes, the part is the rectangle around
     them. Otherwise it is what the screen shows.
 
-    Returns
-    -------
-    Region
-        In pixels of full resolution; cut to the middle 1024 pixels along a longer side.
-
-    Raises
-    ------
-    ImageError
-        The layer is not on the screen, the screen does not show Y and X, or the shapes lie outside
-        the layer.
+    The region is in pixels of full resolution, and has the middle 1024 pixels along a longer side.
+    An `ImageError` says why the screen shows no part of the layer.
     """
     if viewer.dims.ndisplay != 2:
         raise ImageError("A preview needs the 2D view; switch to it at the lower left.")

@@ -24,11 +24,6 @@ def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write one image layer at full resolution; an OME-Zarr image gets a pyramid.
 
     An existing file is replaced: napari has asked the user.
-
-    Raises
-    ------
-    SwintormerError
-        The format cannot hold the image, or the disk is full.
     """
     image = data[0] if meta.get("multiscale") else data
     labels = [str(label) for label in meta.get("axis_labels", ())]

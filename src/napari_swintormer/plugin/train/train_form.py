@@ -64,10 +64,7 @@ class TrainForm(QWidget):
     def settings(self) -> TrainSettings:
         """Return the settings of the training.
 
-        Raises
-        ------
-        TrainingError
-            The fields do not fit together; the sentence says what would work.
+        A `TrainingError` says which fields do not fit together.
         """
         name = self.name.value.strip()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):

@@ -70,10 +70,7 @@ class TrainSources(QTabWidget):
     def settings(self) -> dict[str, Any]:
         """Return the fields of `TrainSettings` that describe the images.
 
-        Raises
-        ------
-        TrainingError
-            A layer or folder is not chosen yet.
+        A `TrainingError` says which layer or folder is missing.
         """
         tab = self.currentIndex()
         if tab == LAYERS:

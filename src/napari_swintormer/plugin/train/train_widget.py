@@ -118,13 +118,7 @@ class TrainWidget(Panel):
         self.run_panel.show_message(message, error)
 
     def check(self) -> None:
-        """Check the pairs, in a thread; the table shows them one by one.
-
-        Raises
-        ------
-        SwintormerError
-            The fields do not describe pairs.
-        """
+        """Check the pairs, in a thread; the table shows them one by one."""
         if self._busy:
             return
         settings = self.form.settings()
@@ -145,13 +139,7 @@ class TrainWidget(Panel):
     # ---- a training --------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Start the training that the fields describe; do nothing if another one is running.
-
-        Raises
-        ------
-        SwintormerError
-            The fields do not fit each other; one sentence says what would work.
-        """
+        """Start the training that the fields describe; do nothing if another one is running."""
         if not self._busy:
             self._start(self.form.settings())
 
@@ -172,13 +160,7 @@ class TrainWidget(Panel):
             self._start(dataclasses.replace(self.work.settings, resume=True))
 
     def resume_from(self, run_folder: str | Path) -> None:
-        """Continue the training of a folder; one of layers uses the layers that are chosen now.
-
-        Raises
-        ------
-        SwintormerError
-            The folder has no training, or its images are missing.
-        """
+        """Continue the training of a folder; one of layers uses the layers that are chosen now."""
         if not self._busy:
             self._start(load_settings(Path(run_folder), self.form.sources.pairs_of_layers()))
 
