@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_swintormer.imaging.spans import Spans
+
 ExtraSample = Literal["unspecified", "associated", "unassociated"]
 """What a sample beyond the colours is: unspecified, premultiplied alpha, or plain alpha."""
 
@@ -63,7 +65,8 @@ class Carried:
     name: str = ""  # of the image inside its file
     channels: tuple[Channel, ...] = ()  # one for each index of C, or none
 
-    # What one format understands, by the name of the format; other formats leave it out.
+    # What one format understands, by its name; other formats leave it out. A value may have a
+    # method `cut` like that of this class.
     native: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -75,6 +78,17 @@ class Carried:
         """Return a copy in which these fields are empty."""
         empty = Carried()
         return replace(self, **{name: getattr(empty, name) for name in names})
+
+    def cut(self, axes: str, shape: tuple[int, ...], spans: Spans) -> Carried:
+        """Return what is told about some planes of an image of these axes and this shape."""
+        if not spans:
+            return self
+        native = {
+            name: told.cut(axes, shape, spans) if hasattr(told, "cut") else told
+            for name, told in self.native.items()
+        }
+        start, stop = spans.get("C", (0, len(self.channels)))
+        return replace(self, native=native, channels=self.channels[start:stop])
 
 
 NOTHING = Carried()

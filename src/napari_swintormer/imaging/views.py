@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -109,3 +111,72 @@ class Part(LazyArray):
             else:
                 inner.append(first + range(length)[chosen])
         return np.asarray(self.data[tuple(inner)])
+
+
+@dataclass(frozen=True, eq=False)
+class Flipped(LazyArray):
+    """A view of an array-like that is mirrored along some dimensions."""
+
+    data: Any
+    flipped: tuple[int, ...]  # numbers of the mirrored dimensions
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the array."""
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        inner, turn = list(expand_index(index, self.ndim)), []
+        for dimension, chosen in enumerate(inner):
+            n = self.shape[dimension]
+            mirrored = dimension in self.flipped
+            if not isinstance(chosen, slice):
+                inner[dimension] = n - 1 - range(n)[chosen] if mirrored else chosen
+                continue
+            if mirrored:
+                steps = range(n)[chosen]
+                last = steps[-1] if len(steps) else n - 1
+                stop = n - steps[0] if len(steps) else 0
+                inner[dimension] = slice(n - 1 - last, stop, steps.step)
+            turn.append(slice(None, None, -1) if mirrored else slice(None))
+        return np.asarray(self.data[tuple(inner)])[tuple(turn)]
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(LazyArray):
+    """A view of an array-like whose pixels go through a function when they are read."""
+
+    data: Any
+    function: Callable[[NDArray[Any]], NDArray[Any]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the pixels after the function."""
+        dtype: np.dtype[Any] = self.function(np.zeros(1, self.data.dtype)).dtype
+        return dtype
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return self.function(np.asarray(self.data[index]))
+
+
+def upright(data: Any, axes: str, orientation: int) -> Any:
+    """View a stored array as its orientation, 1 to 8 as TIFF and EXIF count, shows it.
+
+    The shape changes for 5 to 8: `axes` are those of the stored array and of the view.
+    """
+    if orientation >= 5:  # rows are columns
+        swapped = axes.translate(str.maketrans("YX", "XY"))
+        data = Ordered(data, swapped, axes)
+    mirrored = {2: "X", 3: "YX", 4: "Y", 6: "X", 7: "YX", 8: "Y"}.get(orientation, "")
+    return Flipped(data, tuple(axes.index(a) for a in mirrored)) if mirrored else data

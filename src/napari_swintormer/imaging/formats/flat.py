@@ -22,16 +22,18 @@ _MAPPED_BYTES = 128 * 2**20  # of a file that are mapped at once for rows that l
 
 @dataclass(frozen=True, eq=False)
 class FlatArray(LazyArray):
-    """An image whose pages lie uncompressed in a file, each at its own offset in bytes.
+    """An image whose pages lie uncompressed in files, each at its own offset in bytes.
 
-    The shape of `offsets` is that of the leading dimensions, `page_shape` that of the others;
-    `order` is ``"F"`` for pages in Fortran order. Every read maps the file anew and copies the
-    pixels: an open mapping would count as memory of this process until it holds the whole file.
-    Threads and processes may share one array.
+    `files` tells the number of every page's file among `paths`, `offsets` where the page begins in
+    it. Both have the shape of the leading dimensions, `page_shape` is that of the others. `order`
+    is ``"F"`` for pages in Fortran order. Every read maps the file anew and copies the pixels: an
+    open mapping would count as memory of this process until it holds the whole file. Threads and
+    processes may share one array.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     dtype: np.dtype[Any]
+    files: NDArray[np.int32]
     offsets: NDArray[np.int64]
     page_shape: tuple[int, ...]
     order: Literal["C", "F"] = "C"
@@ -44,23 +46,27 @@ class FlatArray(LazyArray):
     def __getitem__(self, index: Any) -> NDArray[Any]:
         index = expand_index(index, self.ndim)
         leading = self.offsets.ndim
+        files = np.asarray(self.files[index[:leading]])
         offsets = np.asarray(self.offsets[index[:leading]])
-        pages = [self._read(int(offset), index[leading:]) for offset in offsets.flat]
-        page_shape = pages[0].shape if pages else self._read(0, index[leading:]).shape
+        pages = [
+            self._read(self.paths[file], int(offset), index[leading:])
+            for file, offset in zip(files.flat, offsets.flat, strict=True)
+        ]
+        page_shape = (pages[0] if pages else self._read(self.paths[0], 0, index[leading:])).shape
         return np.array(pages, self.dtype).reshape(offsets.shape + page_shape)
 
-    def _read(self, offset: int, index: tuple[int | slice, ...]) -> NDArray[Any]:
+    def _read(self, path: Path, offset: int, index: tuple[int | slice, ...]) -> NDArray[Any]:
         parts = []
         for band in self._bands(index[0]):
-            page = self._map(offset)
+            page = self._map(path, offset)
             parts.append(np.array(page[(band, *index[1:])]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _map(self, offset: int) -> NDArray[Any]:
+    def _map(self, path: Path, offset: int) -> NDArray[Any]:
         try:
-            return np.memmap(self.path, self.dtype, "r", offset, self.page_shape, order=self.order)
+            return np.memmap(path, self.dtype, "r", offset, self.page_shape, order=self.order)
         except (OSError, ValueError) as error:  # ValueError: the file has become shorter
-            raise unreadable(self.path, getattr(error, "strerror", None) or error) from error
+            raise unreadable(path, getattr(error, "strerror", None) or error) from error
 
     def _bands(self, rows: int | slice) -> Iterator[int | slice]:
         """Cut rows that lie far apart in the file into bands of limited memory."""

@@ -36,7 +36,9 @@ class Npy(Format):
         axes = resolve_axes(mapped.shape, mapped.dtype, axes)
         order: Literal["C", "F"] = "C" if mapped.flags.c_contiguous else "F"
         offset = np.array(mapped.offset, np.int64)
-        return Image(FlatArray(path, mapped.dtype, offset, mapped.shape, order), axes, path)
+        file = np.zeros((), np.int32)
+        data = FlatArray((path,), mapped.dtype, file, offset, mapped.shape, order)
+        return Image(data, axes, path)
 
     def write(self, file: Path, image: Image, compression: str | None) -> None:
         """Write an array band by band."""

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import logging
-import struct
 import sys
 from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from logging.handlers import BufferingHandler
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from napari_swintormer.errors import FileError, SwintormerError
-from napari_swintormer.imaging.axes import AXES, check_image, resolve_axes
+from napari_swintormer.errors import FileError, ImageError, SwintormerError, one_line
+from napari_swintormer.imaging.axes import check_image, resolve_axes
 from napari_swintormer.imaging.formats.flat import FlatArray
-from napari_swintormer.imaging.formats.format import Format
+from napari_swintormer.imaging.formats.format import WORDS, Format, lost_words
+from napari_swintormer.imaging.formats.imagej import IMAGEJ
+from napari_swintormer.imaging.formats.ome_xml import OME, main_file_of
+from napari_swintormer.imaging.formats.tiff_carried import read_carried, read_orientation
+from napari_swintormer.imaging.formats.tiff_samples import check_photometric, letters
+from napari_swintormer.imaging.formats.tiff_tags import TAGS
 from napari_swintormer.imaging.formats.tiff_writing import NOT_IN_OME, is_ome, write_tiff
 from napari_swintormer.imaging.image import Image, unit_name, unreadable
+from napari_swintormer.imaging.views import upright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from zarr.abc.store import Store
+
+    from napari_swintormer.imaging.carried import Carried
 
 # Decoded strips and tiles stay in memory for neighbouring reads, and always the last one.
 _CACHE_BYTES = 256 * 2**20
@@ -41,24 +49,30 @@ class Tiff(Format):
     signatures = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF
     read_suffixes = (".btf",)
     compressions = ("deflate", "zstd")
+    holds_white_is_zero = True
+    holds = frozenset(WORDS) - {"texts"}
 
     def open(self, path: Path, axes: str | None, image: int | None = None) -> Image:
-        """Open the largest image of a file."""
-        import tifffile
-
+        """Open an image of a file; an OME-TIFF of several files opens whole from any of them."""
         with ExitStack() as opened:
             with _complaints_are_errors(path):
-                tiff = opened.enter_context(tifffile.TiffFile(path))
-                series = max(tiff.series, key=lambda s: s.size)
+                tiff = opened.enter_context(_open_file(path))
+                number, series = _choose(path, tiff, image)
                 check_image(series.shape, series.dtype or object)
-                _check_complete(path, tiff, series)
-                axes = resolve_axes(series.shape, series.dtype, axes or _axes(series))
+                check_photometric(path, series.keyframe)
+                _check_complete(path, series)
+                axes = resolve_axes(series.shape, series.dtype, axes or letters(series))
                 pixel_size, unit = _pixel_size(tiff, series, axes)
-                flat = _flat_array(path, tiff, series)
+                flat = _flat_array(series)
                 data = _segmented(path, series) if flat is None else flat
-                levels = tuple(_coarser_levels(path, tiff, series))
+                levels = tuple(_coarser_levels(path, series))
+                carried = read_carried(path, tiff, series, axes)
             close = opened.pop_all().close if flat is None or levels else None
-            return Image(data, axes, path, pixel_size, unit, levels, close)
+            read = Image(data, axes, path, pixel_size, unit, levels, close, carried)
+            if len(tiff.series) > 1:
+                names = [s.name or f"image {n}" for n, s in enumerate(tiff.series, start=1)]
+                read = replace(read, images=tuple(names), number=number)
+            return _turn_upright(read, read_orientation(series.keyframe))
 
     def limit(self, path: Path, axes: str, shape: Sequence[int], dtype: np.dtype) -> str | None:
         """Refuse data types that OME-XML has no word for, in an OME-TIFF."""
@@ -66,25 +80,88 @@ class Tiff(Format):
             f"has no data type {dtype.name}" if is_ome(path) and dtype.name in NOT_IN_OME else None
         )
 
+    def cannot_hold(self, carried: Carried, path: Path) -> list[str]:
+        """Name what neither tags nor OME-XML nor ImageJ have a place for."""
+        return lost_words(carried, {*self.holds, OME, IMAGEJ, TAGS})
+
     def write(self, file: Path, image: Image, compression: str | None) -> None:
         """Write an image band by band."""
         write_tiff(file, image, compression)
 
 
+def _open_file(path: Path) -> Any:
+    """Open a TIFF; the OME-XML of a file that only names another one comes from there."""
+    import tifffile
+
+    tiff = tifffile.TiffFile(path)
+    try:
+        xml = tiff.ome_metadata
+        if xml is None or "BinaryOnly" not in xml:
+            return tiff
+        name = main_file_of(xml)
+        main = None if name is None else path.parent / name
+        if main is None or not main.is_file():
+            raise FileError(
+                f"{path} is part of an image in several files, and {name} with its description "
+                "is missing; put all files into one folder."
+            )
+        if main.suffix.lower() in (".ome", ".xml"):
+            text = main.read_text(encoding="utf-8")
+        else:
+            with tifffile.TiffFile(main) as described:
+                text = described.ome_metadata or ""
+    except BaseException:
+        tiff.close()
+        raise
+    tiff.close()
+    return tifffile.TiffFile(path, omexml=text)
+
+
+def _choose(path: Path, tiff: Any, image: int | None) -> tuple[int, Any]:
+    """Choose an image by its number, or the largest."""
+    series = tiff.series
+    if image is None:
+        largest = max(series, key=lambda s: s.size)
+        return series.index(largest) + 1, largest
+    if not 1 <= image <= len(series):
+        raise ImageError(
+            f"{path} has no image {image}; its images are 1 to {len(series)}."
+            if len(series) > 1
+            else f"{path} has no image {image}; it holds one image."
+        )
+    return image, series[image - 1]
+
+
+def _turn_upright(image: Image, orientation: int) -> Image:
+    """Show an image as its orientation says; pixel sizes and print resolution turn with it."""
+    if orientation == 1:
+        return image
+    data, *levels = (upright(a, image.axes, orientation) for a in (image.data, *image.levels))
+    image = replace(image, data=data, levels=tuple(levels))
+    if orientation < 5:
+        return image
+    swap = {"Y": "X", "X": "Y"}
+    resolution = image.carried.resolution
+    return replace(
+        image,
+        pixel_size={swap.get(a, a): size for a, size in image.pixel_size.items()},
+        unit={swap.get(a, a): unit for a, unit in image.unit.items()},
+        carried=replace(image.carried, resolution=resolution and resolution[::-1]),
+    )
+
+
 @contextmanager
 def _complaints_are_errors(path: Path) -> Iterator[None]:
     """Turn what tifffile raises or merely logs about damaged tables into a `FileError`."""
-    import tifffile
-
     logger, collector = logging.getLogger("tifffile"), BufferingHandler(sys.maxsize)
     collector.setLevel(logging.ERROR)
     logger.addHandler(collector)
     try:
         yield
-    except SwintormerError:
+    except (SwintormerError, FileNotFoundError, PermissionError):
         raise
-    except (tifffile.TiffFileError, struct.error, ValueError, IndexError, MemoryError) as error:
-        raise FileError(f"{path} is a damaged TIFF file ({error}).") from error
+    except Exception as error:  # tags hold anything, and so do the errors of reading them
+        raise FileError(f"{path} is a damaged TIFF file ({one_line(error)}).") from error
     finally:
         logger.removeHandler(collector)
     for complaint in (record.getMessage() for record in collector.buffer):
@@ -92,17 +169,22 @@ def _complaints_are_errors(path: Path) -> Iterator[None]:
             raise FileError(f"{path} is a damaged or truncated TIFF file ({complaint}).")
 
 
-def _check_complete(path: Path, tiff: Any, series: Any) -> None:
-    """Refuse files that lack pixels: zeros would take their place later."""
-    from tifffile import PHOTOMETRIC
+def _check_complete(path: Path, series: Any) -> None:
+    """Refuse files that lack pixels, zeros would take their place, and unknown compressions."""
+    from tifffile import PHOTOMETRIC, TIFF
 
     page = series.keyframe
-    if page.photometric in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED):
-        kind = page.photometric.name.lower()
-        raise FileError(f"{path} has {kind} colours; convert it to RGB or grey first.")
-    size = tiff.filehandle.size
-    if series.dataoffset is not None:
-        missing = series.dataoffset + series.nbytes - size
+    try:
+        TIFF.DECOMPRESSORS[page.compression]
+    except KeyError as error:
+        name = getattr(page.compression, "name", page.compression)
+        raise FileError(
+            f"{path} is compressed by {name}, which cannot be read; save it with LZW, Deflate or "
+            "no compression first."
+        ) from error
+    # `dataoffset` would be taken in the file of the first page
+    if series.dataoffset is not None and not series.is_multifile:
+        missing = series.dataoffset + series.nbytes - page.parent.filehandle.size
         if missing > 0:
             raise FileError(f"{path} is truncated: {missing} bytes of pixels are missing.")
         return
@@ -119,6 +201,7 @@ def _check_complete(path: Path, tiff: Any, series: Any) -> None:
         too_short = uncompressed and all(counts) and stored_bits < all_bits
         if len(offsets) < expected or len(counts) < expected or too_short:
             raise FileError(f"{path} is damaged: page {number} lacks some of its pixels.")
+        size = frame.parent.filehandle.size
         if any(o + n > size for o, n in zip(offsets, counts, strict=False)):
             raise FileError(f"{path} is truncated: pixels of page {number} are missing.")
     chunk_bytes = prod(page.chunks) * series.dtype.itemsize
@@ -126,41 +209,32 @@ def _check_complete(path: Path, tiff: Any, series: Any) -> None:
         raise FileError(f"{path} is damaged: a few bytes claim to hold {chunk_bytes} of pixels.")
 
 
-def _axes(series: Any) -> str:
-    """Letters of ``TCZYXS`` for the axes that tifffile found."""
-    from tifffile import EXTRASAMPLE, PHOTOMETRIC
-
-    page = series.keyframe
-    extra = page.extrasamples
-    grey_alpha = len(extra) == 1 and extra[0] != EXTRASAMPLE.UNSPECIFIED
-    colour = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) or grey_alpha
-    axes = list(series.axes)
-    if "S" in axes and "C" not in axes and not (colour and page.samplesperpixel <= 4):
-        axes[axes.index("S")] = "C"
-    # Pages without a name are slices of a stack, as `resolve_axes` guesses.
-    free = [a for a in "CTZ" if a not in axes]
-    for i in reversed(range(len(axes))):
-        if axes[i] not in AXES and free:
-            axes[i] = free.pop()
-    return "".join(axes)
-
-
-def _flat_array(path: Path, tiff: Any, series: Any) -> FlatArray | None:
-    """Give the pixels in place, if they lie uncompressed and page by page in the file."""
+def _flat_array(series: Any) -> FlatArray | None:
+    """Give the pixels in place, if they lie uncompressed and page by page in the files."""
     page = series.keyframe
     page_shape = tuple(page.shape)
     leading = series.shape[: series.ndim - len(page_shape)]
     if not page.is_final or series.shape[len(leading) :] != page_shape:
         return None
-    if series.dataoffset is not None:
+    files = np.zeros(leading, np.int32)
+    paths = [Path(page.parent.filehandle.path)]
+    if series.dataoffset is not None and not series.is_multifile:
         page_bytes = prod(page_shape) * series.dtype.itemsize
         offsets = series.dataoffset + page_bytes * np.arange(prod(leading), dtype=np.int64)
     else:
         if any(not frame.is_final or not all(frame.dataoffsets) for frame in series.pages):
             return None
+        orders = {frame.parent.byteorder for frame in series.pages}
+        if len(orders) > 1:
+            return None
         offsets = np.array([frame.dataoffsets[0] for frame in series.pages], np.int64)
-    dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
-    return FlatArray(path, dtype, offsets.reshape(leading), page_shape)
+        if series.is_multifile:
+            lie_in = [Path(frame.parent.filehandle.path) for frame in series.pages]
+            paths = sorted(set(lie_in))
+            numbers = {path: number for number, path in enumerate(paths)}
+            files = np.array([numbers[path] for path in lie_in], np.int32).reshape(leading)
+    dtype = np.dtype(series.dtype).newbyteorder(page.parent.byteorder)
+    return FlatArray(tuple(paths), dtype, files, offsets.reshape(leading), page_shape)
 
 
 def _segmented(path: Path, series: Any) -> Any:
@@ -170,7 +244,7 @@ def _segmented(path: Path, series: Any) -> Any:
     return zarr.open_array(_decoded_segments(path, series.aszarr(level=0)), mode="r", zarr_format=2)
 
 
-def _coarser_levels(path: Path, tiff: Any, series: Any) -> Iterator[Any]:
+def _coarser_levels(path: Path, series: Any) -> Iterator[Any]:
     """Give the coarser levels of a pyramid, up to the first that is damaged or makes no sense."""
     finer = series
     for level in series.levels[1:]:
@@ -178,7 +252,7 @@ def _coarser_levels(path: Path, tiff: Any, series: Any) -> Iterator[Any]:
         if level.ndim != series.ndim or level.dtype != series.dtype or not smaller:
             return
         try:
-            _check_complete(path, tiff, level)
+            _check_complete(path, level)
         except FileError:
             return
         yield _segmented(path, level)
@@ -202,12 +276,10 @@ def _decoded_segments(path: Path, store: Any) -> Store:
                 return self._cache[key]
             try:
                 segment = await super().get(key, prototype, byte_range)
-            except (RuntimeError, ValueError, OSError) as error:
+            except Exception as error:  # of any codec
                 if isinstance(error, OSError) and error.errno is not None:
                     raise unreadable(path, error.strerror) from error
-                raise FileError(
-                    f"{path} is damaged: its pixels do not decode ({error})."
-                ) from error
+                raise _decoding_error(path, error) from error
             if segment is not None and key not in self._cache:
                 self._cache[key] = segment
                 self._cached_bytes += len(segment)
@@ -216,6 +288,14 @@ def _decoded_segments(path: Path, store: Any) -> Store:
             return segment
 
     return DecodedSegments(store)
+
+
+def _decoding_error(path: Path, error: Exception) -> FileError:
+    """Tell pixels of an unsupported form from damaged ones."""
+    said = one_line(error)
+    if isinstance(error, (NotImplementedError, ImportError)) or "support" in said:
+        return FileError(f"{path} stores its pixels in a form that cannot be read ({said}).")
+    return FileError(f"{path} is damaged: its pixels do not decode ({said}).")
 
 
 def _pixel_size(tiff: Any, series: Any, axes: str) -> tuple[dict[str, float], dict[str, str]]:

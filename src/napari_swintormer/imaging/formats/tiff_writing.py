@@ -11,11 +11,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from math import prod
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 
+from napari_swintormer.imaging.formats.imagej import IMAGEJ
+from napari_swintormer.imaging.formats.ome_xml import OME, colour_number, rewritten
+from napari_swintormer.imaging.formats.tiff_tags import TAGS, split_exif, write_options
 from napari_swintormer.imaging.image import unit_symbol
 from napari_swintormer.imaging.store.pyramid import coarser_shapes, halve
 from napari_swintormer.imaging.views import Ordered
@@ -49,7 +52,7 @@ def write_tiff(file: Path, image: Image, compression: str | None) -> None:
     """
     import tifffile
 
-    axes = "".join(a for a in image.axes if a not in "YXS") + "YX" + "S" * ("S" in image.axes)
+    axes = _file_order(image)
     data = Ordered(image.data, image.axes, axes)
     dtype = np.dtype(data.dtype).newbyteorder("=")
     nbytes = prod(data.shape) * dtype.itemsize
@@ -69,9 +72,21 @@ def write_tiff(file: Path, image: Image, compression: str | None) -> None:
             writer.write(pages, shape=data.shape, dtype=dtype, metadata=metadata, **options)
         else:
             shapes: list[tuple[int, ...]] = [data.shape]
-            if kind == "ome" or axes[0] == "Y":  # else no reader would find the levels
+            if kind != "plain" or axes[0] == "Y":  # else no reader would find the levels
                 shapes += coarser_shapes(data.shape, axes)
             _write_levels(writer, data, axes, shapes, metadata, options, file.parent)
+    split_exif(image.carried.exif)[1].append_to(file)
+
+
+def _file_order(image: Image) -> str:
+    """Order axes as in the file; channels that were samples of a pixel are so again."""
+    axes, carried = image.axes, image.carried
+    n_channels = dict(zip(axes, image.data.shape, strict=True)).get("C", 0)
+    if carried.samples_are_channels and set(axes) == set("YXC"):
+        n_extra = len(carried.extra_samples)
+        if n_channels - n_extra in (1, 3) and n_channels > 1:
+            return "YXC"
+    return "".join(a for a in axes if a not in "YXS") + "YX" + "S" * ("S" in axes)
 
 
 def _describe(
@@ -82,57 +97,137 @@ def _describe(
     dtype: np.dtype[Any],
     compression: str | None,
     whole: bool,
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Choose how axes and pixel sizes are written: "ome", "imagej" or "plain".
+) -> tuple[str, dict[str, Any] | None, dict[str, Any]]:
+    """Choose how axes and pixel sizes are written: "ome", "xml", "imagej" or "plain".
 
-    Returns the choice, its metadata, and the options of all pages.
+    Returns the choice, its metadata, and the options of all pages. With "xml" the options hold the
+    OME-XML of the input, rewritten.
     """
-    unit = image.unit
+    unit, carried = image.unit, image.carried
     known = {a: size for a, size in image.pixel_size.items() if a in axes and a in unit}
-    colour = axes[-1] == "S"
+    has_samples = axes[-1] != "X"
     fits_imagej = (
         whole
         and prod(shape) * dtype.itemsize < _CLASSIC_BYTES
         and compression is None
         and axes == "".join(a for a in "TZCYXS" if a in axes)
-        and (dtype == np.uint8 if colour else dtype in (np.uint8, np.uint16, np.float32))
-        and (not colour or shape[-1] == 3)
+        and (dtype == np.uint8 if has_samples else dtype in (np.uint8, np.uint16, np.float32))
+        and (not has_samples or shape[-1] == 3)
+        and carried.bits_per_sample is None
     )
-    says_something = bool(known) or axes[0] != "Y"
+    needs_ome = OME in carried.native or any(channel.name for channel in carried.channels)
+    says_something = (
+        not _is_print_size(known, image)
+        or axes[0] != "Y"
+        or needs_ome
+        or bool(carried.channels)
+        or IMAGEJ in carried.native
+    )
     options: dict[str, Any] = {"photometric": "minisblack"}
-    if is_ome(image.path) or (says_something and not fits_imagej and dtype.name not in NOT_IN_OME):
-        kind, metadata = "ome", _ome_metadata(axes, known, unit)
+    options |= write_options(carried, carried.native.get(TAGS, ()))
+    ome_fits = dtype.name not in NOT_IN_OME
+    kind, metadata = "plain", cast("dict[str, Any] | None", {"axes": axes.replace("YXC", "YXS")})
+    if is_ome(image.path) or (says_something and ome_fits and (needs_ome or not fits_imagej)):
+        kind, metadata = "ome", _ome_metadata(axes, known, image)
         # Equal results are equal bytes; by default the UUID comes from the time and the machine.
         about = f"{file.name} {axes} {shape} {dtype} {metadata}"
         metadata["UUID"] = f"urn:uuid:{uuid5(NAMESPACE_URL, about)}"
+        if OME in carried.native:
+            xml = rewritten(image, axes.replace("YXC", "YXS"), shape, metadata["UUID"])
+            if xml is not None:
+                kind, metadata, options["description"] = "xml", None, xml.encode()
     elif says_something and fits_imagej:
-        kind, metadata = "imagej", _imagej_metadata(axes, known, unit)
+        kind, metadata = "imagej", _imagej_metadata(axes, known, image)
         if "X" in known and "Y" in known and unit["X"] == unit["Y"]:
-            options["resolution"] = (1 / known["X"], 1 / known["Y"])
-    else:
-        kind, metadata = "plain", {"axes": axes}
-    if colour:
-        options["photometric"] = "rgb" if shape[-1] in (3, 4) else "minisblack"
-        options["planarconfig"] = "contig"
-        options["extrasamples"] = ["unassalpha"] if shape[-1] in (2, 4) else None
+            options |= {"resolution": (1 / known["X"], 1 / known["Y"]), "resolutionunit": None}
+    elif carried.description:
+        options["description"] = carried.description.encode()
+        metadata = None if axes[0] == "Y" else metadata
+    return kind, metadata, options | _sample_options(image, axes, shape, dtype, compression, whole)
+
+
+def _is_print_size(known: dict[str, float], image: Image) -> bool:
+    """Say whether pixel sizes say no more than the print resolution, or nothing at all."""
+    resolution = image.carried.resolution
+    if not known:
+        return True
+    if resolution is None or image.carried.resolution_unit != "centimeter" or set(known) - {*"YX"}:
+        return False
+    told = dict(zip("XY", resolution, strict=True))
+    return all(
+        image.unit[a] == "centimeter" and abs(size * told[a] - 1) < 1e-6
+        for a, size in known.items()
+    )
+
+
+def _sample_options(
+    image: Image,
+    axes: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    compression: str | None,
+    whole: bool,
+) -> dict[str, Any]:
+    """Tell what samples mean, how many bits they have, and how they are compressed."""
+    carried, options = image.carried, dict[str, Any]()
+    n_samples = shape[-1] if axes[-1] in "SC" else 1
+    n_colours = 3 if n_samples >= 3 and axes[-1] in "SC" else 1
+    if axes[-1] == "C":
+        n_colours = n_samples - len(carried.extra_samples)
+    if carried.white_is_zero and n_colours == 1:
+        options["photometric"] = "miniswhite"
+    if axes[-1] != "X":
+        names = {"associated": "assocalpha", "unassociated": "unassalpha"}
+        kinds = carried.extra_samples or ("unassociated",)
+        extra = [names.get(kind, "unspecified") for kind in kinds][: n_samples - n_colours]
+        if n_colours == 3:
+            options["photometric"] = "rgb"
+        options |= {"planarconfig": "contig", "extrasamples": extra or None}
     if compression is not None:
         options |= {"compression": compression, "predictor": dtype.itemsize <= 4}
-    return kind, metadata, options
+    elif carried.bits_per_sample is not None and whole:
+        options["bitspersample"] = carried.bits_per_sample
+    return options
 
 
-def _ome_metadata(axes: str, pixel_size: dict[str, float], unit: dict[str, str]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"axes": axes}
+def _ome_metadata(axes: str, pixel_size: dict[str, float], image: Image) -> dict[str, Any]:
+    """Tell axes, pixel sizes, names, colours and words, as tifffile writes OME-XML."""
+    carried, metadata = image.carried, dict[str, Any](axes=axes.replace("YXC", "YXS"))
     for axis, size in pixel_size.items():
         key = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
-        metadata |= {key: size, f"{key}Unit": unit_symbol(unit[axis])}
+        metadata |= {key: size, f"{key}Unit": unit_symbol(image.unit[axis])}
+    if carried.name:
+        metadata["Name"] = carried.name
+    about = carried.description
+    if IMAGEJ in carried.native:
+        about = about or str(carried.native[IMAGEJ].metadata.get("Info", ""))
+    if about:
+        metadata["Description"] = about
+    if carried.channels and axes[-1] == "X":
+        colours = [channel.colour for channel in carried.channels]
+        metadata["Channel"] = {"Name": [channel.name for channel in carried.channels]}
+        if all(colours):
+            numbers = [colour_number(colour) for colour in colours if colour is not None]
+            metadata["Channel"]["Color"] = numbers
     return metadata
 
 
-def _imagej_metadata(
-    axes: str, pixel_size: dict[str, float], unit: dict[str, str]
-) -> dict[str, Any]:
-    """ImageJ has one unit of length for all axes, and seconds for time."""
-    metadata: dict[str, Any] = {"axes": axes}
+def _imagej_metadata(axes: str, pixel_size: dict[str, float], image: Image) -> dict[str, Any]:
+    """Tell what ImageJ knows: it has one unit of length for all axes, and seconds for time."""
+    carried, unit = image.carried, image.unit
+    metadata: dict[str, Any] = {}
+    if IMAGEJ in carried.native:
+        metadata |= carried.native[IMAGEJ].metadata
+    elif carried.channels:
+        luts = [channel.lut for channel in carried.channels if channel.lut is not None]
+        ranges = [channel.display_range for channel in carried.channels]
+        if len(luts) == len(carried.channels):
+            metadata["LUTs"] = luts
+        if all(ranges):
+            metadata["Ranges"] = tuple(end for limits in ranges if limits for end in limits)
+    if carried.description:
+        metadata.setdefault("Info", carried.description)
+    metadata["axes"] = axes
     if length := unit.get("X") or unit.get("Y") or unit.get("Z"):
         metadata["unit"] = unit_symbol(length).replace("µ", "u")
         if "Z" in pixel_size and unit["Z"] == length:
@@ -147,7 +242,7 @@ def _write_levels(
     data: Ordered,
     axes: str,
     shapes: list[tuple[int, ...]],
-    metadata: dict[str, Any],
+    metadata: dict[str, Any] | None,
     options: dict[str, Any],
     folder: Path,
 ) -> None:

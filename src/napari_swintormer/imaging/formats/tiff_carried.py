@@ -1,0 +1,72 @@
+"""What a TIFF carries beside its pixels, gathered from tags, OME-XML and ImageJ."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from napari_swintormer.imaging.carried import Carried
+from napari_swintormer.imaging.formats import tiff_tags
+from napari_swintormer.imaging.formats.imagej import IMAGEJ, read_imagej
+from napari_swintormer.imaging.formats.ome_xml import OME, OmeXml, channels_of
+from napari_swintormer.imaging.formats.tiff_samples import bits_per_sample, extra_samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UNITS = {1: "none", 2: "inch", 3: "centimeter"}
+
+
+def read_orientation(page: Any) -> int:
+    """Read the orientation, 1 to 8; a map keeps its own, for its coordinates belong to it."""
+    tag = page.tags.get(274)
+    number = 1 if tag is None or not isinstance(tag.value, int) else int(tag.value)
+    is_map = any(code in page.tags for code in (33550, 33922, 34264))
+    return 1 if is_map or not 1 <= number <= 8 else number
+
+
+def read_carried(path: Path, tiff: Any, series: Any, axes: str) -> Carried:
+    """Gather everything; metadata that are damaged are left out, for the pixels are not."""
+    page = series.keyframe
+    found: dict[str, Any] = {
+        "extra_samples": extra_samples(path, page),
+        "samples_are_channels": page.samplesperpixel > 1 and "S" not in axes and "C" in axes,
+        "white_is_zero": getattr(page.photometric, "name", "") == "MINISWHITE",
+        "bits_per_sample": bits_per_sample(page, series.dtype),
+        "no_data": tiff_tags.read_no_data(page),
+        "icc_profile": tiff_tags.read_icc(page),
+        "xmp": tiff_tags.read_xmp(page),
+    }
+    native: dict[str, Any] = {}
+    with suppress(Exception):
+        found["exif"] = tiff_tags.read_exif(page)
+    with suppress(Exception):
+        if tags := tiff_tags.read_private_tags(page):
+            native[tiff_tags.TAGS] = tags
+    is_ome = tiff.is_ome and series.kind == "ome"
+    imagej = (tiff.imagej_metadata or {}) if not is_ome else {}
+    with suppress(Exception):
+        if is_ome:
+            number = tiff.series.index(series)
+            found["name"], found["channels"] = channels_of(tiff.ome_metadata, number)
+            native[OME] = OmeXml(tiff.ome_metadata, number)
+        elif imagej:
+            told, found["channels"] = read_imagej(imagej)
+            if told is not None:
+                native[IMAGEJ] = told
+    text = page.description
+    if text and not (is_ome or imagej or tiff.is_ome or text.startswith('{"shape"')):
+        found["description"] = text
+    if not ("unit" in imagej or is_ome):
+        found |= _print_resolution(page)
+    return Carried(**found, native=native)
+
+
+def _print_resolution(page: Any) -> dict[str, Any]:
+    """Read the print size, unless it says nothing."""
+    if 282 not in page.tags or 283 not in page.tags:
+        return {}
+    resolution, unit = tuple(map(float, page.resolution)), int(page.resolutionunit)
+    if min(resolution) <= 0 or unit not in _UNITS or (unit == 1 and resolution == (1, 1)):
+        return {}
+    return {"resolution": resolution, "resolution_unit": _UNITS[unit]}
