@@ -109,6 +109,7 @@ def deblur_file(
     overwrite: bool = False,
     resume: bool = False,
     scheduler: str | None = None,
+    image: int | None = None,
     progress: bool = False,
     **options: Unpack[DeblurOptions],
 ) -> Path:
@@ -143,6 +144,9 @@ def deblur_file(
         Address of a dask cluster that does the work, such as ``"tcp://10.0.0.1:8786"``; None works
         here. `src` and the weights file must lie at the same path on its computers; `dst` is
         written from here. The result has the same bytes if the computers compute alike.
+    image
+        Number of the image, from 1, in a file of several images or positions; None takes the
+        largest, and a notice names the others.
     progress
         Show the plan and a progress bar.
     **options
@@ -151,7 +155,8 @@ def deblur_file(
     Returns
     -------
     Path
-        `dst`, with axes, pixel sizes and data type of `src`.
+        `dst`, with axes, pixel sizes, data type and all that is no pixel of `src`, as far as the
+        format can hold it; a notice names what it cannot.
 
     Raises
     ------
@@ -174,6 +179,7 @@ def deblur_file(
         overwrite=overwrite,
         resume=resume,
         scheduler=scheduler,
+        image=image,
     )
     _run_to_end(run.events(), _TITLE, progress)
     return run.dst

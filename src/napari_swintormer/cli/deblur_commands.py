@@ -39,6 +39,10 @@ def deblur(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask cluster that does the work.")
     ] = None,
+    image: Annotated[
+        int | None,
+        typer.Option(help="Number of the image, from 1, in a file of several; see info."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan: tiles, time, memory, disk.")
     ] = False,
@@ -65,6 +69,7 @@ def deblur(
             overwrite=overwrite,
             resume=resume,
             scheduler=scheduler,
+            image=image,
         )
     if dry_run:
         typer.echo(run.describe())

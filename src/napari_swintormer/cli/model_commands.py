@@ -122,6 +122,10 @@ def info(file: Annotated[Path, typer.Argument(help="Image or model file.")]) -> 
         }
         for axis, size in image.pixel_size.items():
             facts[f"pixel size {axis}"] = f"{size:g} {image.unit.get(axis, '(unit unknown)')}"
+        if image.images:
+            facts["image"] = f"{image.number} of {len(image.images)} images; --image chooses one"
+            facts |= {f"image {n}": name for n, name in enumerate(image.images, start=1)}
+        facts |= image.carried.describe()
         _echo(facts)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.engine.blocks import PartialSums, RawArray
     from napari_swintormer.engine.runners import RunnerRecipe
+    from napari_swintormer.imaging.carried import SampleMeaning
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.tiling.blending import Blending
     from napari_swintormer.tiling.grid import BlockIndex, Region
@@ -92,7 +93,13 @@ def lazy(
     settings = (ranges, planes.numbers, *runner, recipe.scale)
     token = tokenize(names, plan.blending, planes.axes, planes.channels, settings)
     work = _TaskSettings(
-        plan.blending, planes.axes, planes.channels, tuple(ranges), tuple(planes.numbers), recipe
+        plan.blending,
+        planes.axes,
+        planes.channels,
+        planes.meaning,
+        tuple(ranges),
+        tuple(planes.numbers),
+        recipe,
     )
     graph = _in_layers(dict(_tasks(work, images, token)), images, token, resources)
     finished = f"deblur-{token}"
@@ -210,6 +217,7 @@ class _TaskSettings:
     blending: Blending
     axes: str  # of the image
     channels: int  # of a plane
+    meaning: SampleMeaning  # of the numbers of the image
     ranges: tuple[IntensityRange, ...]  # one per plane
     numbers: tuple[int, ...]  # numbers of the planes in the whole image
     recipe: RunnerRecipe
@@ -221,7 +229,7 @@ class _TaskSettings:
 
     def planes(self, chunk: RawArray, second: RawArray | None = None) -> Planes:
         """View a chunk of the image, and of its second view, as planes."""
-        return Planes(chunk, self.axes, self.channels, second)
+        return Planes(chunk, self.axes, self.channels, second, self.meaning)
 
     def join(self, sources: Sequence[RawArray], columns: int) -> RawArray:
         """Join parts of the image, given in rows of `columns` parts."""

@@ -97,7 +97,8 @@ def restore_region(
         for inverse in plan.blending.sum_inverse(region):
             change *= inverse
         changes.append(change)
-    part = Planes(planes.cut(position, *region.slices), planes.axes, planes.model_channels)
+    pixels = planes.cut(position, *region.slices)
+    part = Planes(pixels, planes.axes, planes.model_channels, meaning=planes.meaning)
     return RestoredRegion(region, part, changes, [ranges[plane] for plane in numbers])
 
 

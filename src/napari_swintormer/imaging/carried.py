@@ -38,6 +38,15 @@ class JpegStyle:
 
 
 @dataclass(frozen=True)
+class SampleMeaning:
+    """What the numbers of an image mean beyond more and less light."""
+
+    no_data: float | None = None  # the value of pixels without a measurement
+    bits: int | None = None  # of an unsigned integer, where they are fewer than its data type has
+    premultiplied: bool = False  # colours are multiplied by alpha, and no larger than it
+
+
+@dataclass(frozen=True)
 class Carried:
     """What a reader found in a file beside pixels, axes and pixel sizes.
 
@@ -70,9 +79,29 @@ class Carried:
     native: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def premultiplied(self) -> bool:
-        """Whether the colours are multiplied by alpha."""
-        return "associated" in self.extra_samples
+    def meaning(self) -> SampleMeaning:
+        """What a run has to know of the numbers."""
+        premultiplied = "associated" in self.extra_samples
+        return SampleMeaning(self.no_data, self.bits_per_sample, premultiplied)
+
+    def describe(self) -> dict[str, str]:
+        """Tell people what a file holds beside pixels, by the name of each thing."""
+        width, height = self.resolution or (0, 0)
+        facts = {
+            "image name": self.name,
+            "channels": ", ".join(channel.name for channel in self.channels if channel.name),
+            "description": " ".join(self.description.split())[:80],
+            "resolution": self.resolution and f"{width:g} x {height:g} per {self.resolution_unit}",
+            "bits per sample": self.bits_per_sample,
+            "no data": self.no_data,
+            "0 is": "white" if self.white_is_zero else "",
+            "extra samples": ", ".join(self.extra_samples),
+            "colour profile": self.icc_profile and f"{len(self.icc_profile)} bytes",
+            "EXIF": self.exif and f"{len(self.exif)} bytes",
+            "XMP": self.xmp and f"{len(self.xmp)} bytes",
+            "other metadata": ", ".join(self.native),
+        }
+        return {name: str(fact) for name, fact in facts.items() if fact not in (None, "", b"")}
 
     def without(self, *names: str) -> Carried:
         """Return a copy in which these fields are empty."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_swintormer.imaging.carried import SampleMeaning
     from napari_swintormer.imaging.planes import Planes
 
 # Regions of the sample from a group of planes; fewer when there are many groups.
@@ -80,6 +81,8 @@ class IntensityRange:
     saturation: int | None = None
     # How much of a change `apply` adds: 1 is all of it, and more goes further the same way.
     strength: float = 1.0
+    # Pixels of this value are no measurement: they are treated as NaN is.
+    no_data: float | None = None
 
     @property
     def gain(self) -> float:
@@ -89,13 +92,15 @@ class IntensityRange:
     def to_unit(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         """Bring a ``(C, h, w)`` region to unit intensities: ``(raw - low) / (high - low)``.
 
-        The result is limited to ±16. NaN and infinite pixels take the value of the nearest finite
-        pixel of the region, or 0 where there is none.
+        The result is limited to ±16. Pixels that are NaN, infinite or no data take the value of
+        the nearest other pixel of the region, or 0 where there is none.
         """
         if self.gain == 0:
             return np.zeros(raw.shape, np.float32)
         unit = np.asarray(raw, _working_type(raw.dtype))
-        if raw.dtype.kind == "f":
+        if self.no_data is not None:
+            unit = np.where(no_data_pixels(raw, self.no_data), np.nan, unit).astype(unit.dtype)
+        if raw.dtype.kind == "f" or self.no_data is not None:
             unit = _fill_nonfinite(unit, self.low)
         with np.errstate(over="ignore"):
             unit = (unit - self.low) / self.gain
@@ -106,8 +111,8 @@ class IntensityRange:
 
         The result is ``raw + step`` in the dtype of `raw`, within `floor` and `ceiling`, with
         ``step = gain * strength * change``. Integers move by the step rounded half to even, up to
-        the ends of their dtype. Pixels without change, and saturated, NaN and infinite pixels, keep
-        every bit.
+        `ceiling`. Pixels without change, and pixels that are saturated, NaN, infinite or no data,
+        keep every bit. No other pixel becomes no data.
         """
         working = _working_type(raw.dtype)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -118,7 +123,13 @@ class IntensityRange:
             else:
                 step = np.rint(step)
                 changed = _add(raw, step)
-        return np.where((step == 0) | self._kept(raw), raw, changed)
+                if self.ceiling < np.iinfo(raw.dtype).max:  # fewer bits than the data type
+                    ceiling = raw.dtype.type(self.ceiling)
+                    changed = np.minimum(changed, np.maximum(raw, ceiling))
+            kept = (step == 0) | self._kept(raw)
+            if self.no_data is not None:
+                kept |= no_data_pixels(changed, self.no_data)
+        return np.where(kept, raw, changed)
 
     def deviation(self, raw: NDArray[Any], contrasts: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the standard deviation of N samples of a region in the units of the image.
@@ -146,6 +157,8 @@ class IntensityRange:
     def _kept(self, raw: NDArray[Any]) -> NDArray[np.bool_]:
         """Mark the pixels that never change."""
         kept: NDArray[np.bool_] = ~np.isfinite(raw)
+        if self.no_data is not None:
+            kept |= no_data_pixels(raw, self.no_data)
         return kept if self.saturation is None else kept | (raw >= self.saturation)
 
 
@@ -166,15 +179,22 @@ def measure_ranges(planes: Planes, convention: IntensityConvention) -> list[Inte
         if wanted.isdisjoint(members):
             continue
         sample = planes.read_all(sample_regions(members, planes.shape, count))
-        ranges.update(dict.fromkeys(members, _measure(sample, convention)))
+        ranges.update(dict.fromkeys(members, _measure(sample, convention, planes.meaning)))
     return [ranges[plane] for plane in numbers]
 
 
-def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> IntensityRange:
+def _measure(
+    sample: list[NDArray[Any]], convention: IntensityConvention, meaning: SampleMeaning
+) -> IntensityRange:
     """Range of a group of planes from ``(C, h, w)`` regions."""
     dtype = sample[0].dtype
-    floor, ceiling, saturation = _limits(sample)
-    regions = [np.where(np.isfinite(region), region, np.nan).astype(float) for region in sample]
+    known = [np.isfinite(region) for region in sample]
+    if meaning.no_data is not None:
+        for region, measured in zip(sample, known, strict=True):
+            measured &= ~no_data_pixels(region, meaning.no_data)
+    pixels = np.concatenate([r[k] for r, k in zip(sample, known, strict=True)])
+    floor, ceiling, saturation = _limits(pixels, meaning.bits)
+    regions = [np.where(k, r, np.nan).astype(float) for r, k in zip(sample, known, strict=True)]
     with np.errstate(over="ignore", invalid="ignore"):  # intensities near the end of float64
         noise = _noise(regions)
         high = _upper_end(regions, convention.high, noise)
@@ -183,21 +203,32 @@ def _measure(sample: list[NDArray[Any]], convention: IntensityConvention) -> Int
     working = np.finfo(_working_type(dtype))
     if not working.tiny <= high - low <= working.max:
         low = high = low if np.isfinite(low) else 0.0
-    return IntensityRange(low, high, floor, ceiling, saturation)
+    return IntensityRange(low, high, floor, ceiling, saturation, no_data=meaning.no_data)
 
 
-def _limits(sample: list[NDArray[Any]]) -> tuple[float, float, int | None]:
-    """Floor, ceiling and saturation of an image."""
-    dtype = sample[0].dtype
-    pixels = np.concatenate([region.ravel() for region in sample])
+def no_data_pixels(raw: NDArray[Any], value: float) -> NDArray[np.bool_]:
+    """Mark the pixels that have the value for no data, as far as their data type can hold it."""
+    if raw.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(raw == raw.dtype.type(value))
+    ends = np.iinfo(raw.dtype)
+    if not np.isfinite(value) or value != int(value) or not ends.min <= value <= ends.max:
+        return np.zeros(raw.shape, bool)
+    return np.asarray(raw == raw.dtype.type(int(value)))
+
+
+def _limits(pixels: NDArray[Any], bits: int | None) -> tuple[float, float, int | None]:
+    """Floor, ceiling and saturation of an image, from pixels that are measurements."""
+    dtype = pixels.dtype
     if dtype.kind == "f":
         limits = np.finfo(dtype)
-        pixels = pixels[np.isfinite(pixels)]
         floor = float(limits.min) if pixels.size == 0 or pixels.min() < 0 else 0.0
         within_unit = floor == 0 and pixels.max() <= 1
         return floor, 1.0 if within_unit else float(limits.max), None
     ends = np.iinfo(dtype)
-    saturation, brightest = int(ends.max), int(pixels.max())
+    if bits is not None:
+        return float(ends.min), float(2**bits - 1), 2**bits - 1
+    saturation, brightest = int(ends.max), int(pixels.max(initial=ends.min))
     sensor_full = dtype.itemsize == 2 and brightest in [2**bits - 1 for bits in _SENSOR_BITS]
     if sensor_full and np.mean(pixels == brightest) >= _SATURATED_SHARE:
         saturation = brightest

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import resolve_axes
+from napari_swintormer.imaging.carried import SampleMeaning
 from napari_swintormer.imaging.spans import cut_planes
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.spans import Spans
 
 Scope = Literal["image", "channel", "plane"]
+
+
+_PLAIN = SampleMeaning()
 
 
 class Planes:
@@ -43,6 +47,8 @@ class Planes:
     second_view
         Another image of the same scene, of the same shape and data type: the other view of a
         dual-pixel camera. None for a single view.
+    meaning
+        What the numbers mean; it becomes an attribute.
 
     Attributes
     ----------
@@ -58,11 +64,19 @@ class Planes:
         The planes of the whole image, and the number of each plane among them, for a `part`.
     """
 
-    def __init__(self, data: Any, axes: str, channels: int, second_view: Any = None) -> None:
+    def __init__(
+        self,
+        data: Any,
+        axes: str,
+        channels: int,
+        second_view: Any = None,
+        meaning: SampleMeaning = _PLAIN,
+    ) -> None:
         if channels not in (1, 3):
             raise ImageError(f"A model has 1 or 3 channels (got {channels}).")
         self.axes = resolve_axes(data.shape, data.dtype, axes)
         self.whole: Planes = self
+        self.meaning = meaning
         self.dtype = np.dtype(data.dtype).newbyteorder("=")
         self.data = data
         self._reading = Lock()  # not every array-like can be read by two threads at once
@@ -83,11 +97,12 @@ class Planes:
         self.second: Planes | None = None
         if second_view is not None:
             _check_alike(data, second_view)
-            self.second = Planes(second_view, axes, channels)
+            self.second = Planes(second_view, axes, channels, meaning=meaning)
 
     def part(self, spans: Spans) -> Planes:
         """View some planes of the image as an image."""
-        part = Planes(cut_planes(self.data, self.axes, spans), self.axes, self.model_channels)
+        data = cut_planes(self.data, self.axes, spans)
+        part = Planes(data, self.axes, self.model_channels, meaning=self.meaning)
         part.whole = self
         part.second = None if self.second is None else self.second.part(spans)
         part.numbers = [
@@ -128,17 +143,22 @@ class Planes:
     def write(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:
         """Write a region of a plane, and copy the alpha sample of its pixels.
 
+        Premultiplied colours end at alpha, unless they were larger before.
+
         `out` is an array-like of the image's shape and axes; `block` is ``(C, h, w)``.
         """
         first = plane % self.planes_per_position
         stop = first + self.channels
+        if self._alpha is not None and self.meaning.premultiplied:
+            alpha = self._read(self._index(plane, y, x, slice(self._alpha, self._alpha + 1)))
+            block = np.minimum(block, np.maximum(alpha, self.read(plane, y, x)))
         if self._alpha is not None and first == 0:
-            alpha = slice(self._alpha, self._alpha + 1)
-            values = self._read(self._index(plane, y, x, alpha))
+            sample = slice(self._alpha, self._alpha + 1)
+            values = self._read(self._index(plane, y, x, sample))
             if self._alpha == stop:  # one write instead of two into the same chunk
                 block, stop = np.concatenate([block, values]), stop + 1
             else:
-                out[self._index(plane, y, x, alpha)] = self._from_plane(values)
+                out[self._index(plane, y, x, sample)] = self._from_plane(values)
         out[self._index(plane, y, x, slice(first, stop))] = self._from_plane(block)
 
     def write_beside(self, out: Any, plane: int, y: slice, x: slice, block: NDArray[Any]) -> None:

@@ -13,9 +13,11 @@ from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.registry import format_of, loss_notice
 from napari_swintormer.imaging.formats.writing import (
     Compression,
+    black_is_zero,
     check_fits,
     check_output,
 )
+from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.stack_job import StackJob, file_optics
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_swintormer.events import Event
+    from napari_swintormer.imaging.carried import Carried
     from napari_swintormer.imaging.image import Image
     from napari_swintormer.runs.job import Job
     from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -43,7 +46,7 @@ class FileRun:
         The user's choices.
     restorer
         Replaces ``settings.model``, or None.
-    compression, overwrite, resume, scheduler
+    compression, overwrite, resume, scheduler, image
         Arguments of `napari_swintormer.api.deblur_file`.
     """
 
@@ -56,6 +59,7 @@ class FileRun:
     overwrite: bool = False
     resume: bool = False
     scheduler: str | None = None
+    image: int | None = None
 
     def describe(self) -> str:
         """Check everything and describe the plan in one line; imports no torch, writes nothing."""
@@ -73,8 +77,9 @@ class FileRun:
         """
         with self._planned() as (views, job):
             yield Notice(job.describe())
-            if lost := loss_notice(self.dst, views[0].carried):
-                yield Notice(lost)
+            for said in (self._choice(views[0]), loss_notice(self.dst, views[0].carried)):
+                if said:
+                    yield Notice(said)
             if self.scheduler is None:
                 job = job.load()
             stores = self._open_stores(views[0], job)
@@ -87,8 +92,28 @@ class FileRun:
                     stores.discard()
                 raise
             yield from stores.finishing(
-                carried=views[0].carried, compression=self.compression, overwrite=self.overwrite
+                carried=self._carried(views[0], job),
+                compression=self.compression,
+                overwrite=self.overwrite,
             )
+
+    def _choice(self, image: Image) -> str | None:
+        """Say which one of several images is deblurred, unless it was chosen."""
+        if self.image is not None or not image.images:
+            return None
+        names = ", ".join(f"{n} {name}" for n, name in enumerate(image.images, start=1))
+        return (
+            f"{self.src.name} holds {len(image.images)} images ({names}). This run deblurs image "
+            f"{image.number} of {len(image.images)}; choose another with --image."
+        )
+
+    @staticmethod
+    def _carried(image: Image, job: Job) -> Carried:
+        """Give what the result carries: of the chosen planes only."""
+        chosen = job.settings.planes
+        shape = tuple(image.data.shape)
+        spans = {} if chosen is None else parse_planes(chosen, image.axes, shape)
+        return image.carried.cut(image.axes, shape, spans)
 
     def _work(
         self, views: Sequence[Image], job: Job, stores: FileStores
@@ -115,14 +140,20 @@ class FileRun:
             check_output(self.dst, src, self.overwrite)
         self._check_compression()
         with ExitStack() as opened:
-            image = opened.enter_context(open_image(self.src, self.settings.axes))
+            image = opened.enter_context(open_image(self.src, self.settings.axes, self.image))
             views = [image]
             if self.second_view is not None:
-                views.append(opened.enter_context(open_image(self.second_view, image.axes)))
+                second = open_image(self.second_view, image.axes, self.image)
+                views.append(opened.enter_context(second))
+            form = format_of(self.dst)
+            if form is not None and not form.holds_white_is_zero:
+                views = [black_is_zero(view) for view in views]
+            image = views[0]
             settings = replace(self.settings, axes=image.axes)
             second_view = None if self.second_view is None else views[1].data
             optics = file_optics(image)
-            job = prepare(image.data, settings, self.restorer, second_view, optics)
+            meaning = image.carried.meaning
+            job = prepare(image.data, settings, self.restorer, second_view, optics, meaning)
             if self.scheduler is not None and isinstance(job, StackJob):
                 raise SettingsError(
                     "A volume is restored on this computer (got a scheduler). Leave scheduler out, "
@@ -151,10 +182,13 @@ class FileRun:
         if not (self.resume and ResultStore.is_unfinished(self.dst)):
             self._check_space(job)
         second = None if self.second_view is None else self.second_view.name
+        fingerprint = job.fingerprint(self.src.name, second)
+        if image.number > 1:
+            fingerprint["image"] = image.number
         return FileStores(
             self.dst,
             job,
-            job.provenance() | {"input": job.fingerprint(self.src.name, second)},
+            job.provenance() | {"input": fingerprint},
             resume=self.resume,
             overwrite=self.overwrite,
             pixel_size=image.pixel_size,

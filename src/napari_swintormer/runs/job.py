@@ -193,7 +193,8 @@ class Job:
         """View other array-likes with the same pixels as the planes of this job."""
         assert self.settings.axes is not None
         channels = self.planes.model_channels
-        return view_planes(image, self.settings.axes, channels, self.settings.planes, second_view)
+        planes = Planes(image, self.settings.axes, channels, second_view, self.planes.meaning)
+        return chosen_planes(planes, self.settings.planes)
 
     def fingerprint(self, name: str, second_name: str | None = None) -> dict[str, Any]:
         """Return what tells one input from another: names, form, and intensities of a sample."""
@@ -289,14 +290,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__}
 
 
-def view_planes(
-    image: Any, axes: str, channels: int, chosen: str | None, second_view: Any
-) -> Planes:
-    """View an image and its second view as planes, or as chosen ones, such as ``"Z=2:5"``."""
-    planes = Planes(image, axes, channels, second_view)
+def chosen_planes(planes: Planes, chosen: str | None) -> Planes:
+    """View some planes of an image, such as ``"Z=2:5"``; None stands for all."""
     if chosen is None:
         return planes
-    return planes.part(parse_planes(chosen, planes.axes, image.shape))
+    return planes.part(parse_planes(chosen, planes.axes, planes.data.shape))
 
 
 def _digest(ranges: Sequence[IntensityRange]) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from napari_swintormer.engine.remembered import recall_speed, speed_key
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.axes import resolve_axes
+from napari_swintormer.imaging.carried import SampleMeaning
 from napari_swintormer.imaging.intensity import IntensityConvention
+from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.catalogue import choose_model, describe_model, image_kinds
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.prior.prior_settings import (
@@ -17,7 +19,7 @@ from napari_swintormer.models.prior.prior_settings import (
     LdmPriorSettings,
 )
 from napari_swintormer.optics.file_optics import FileOptics
-from napari_swintormer.runs.job import Job, view_planes
+from napari_swintormer.runs.job import Job, chosen_planes
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.runs.stack_job import prepare_stack, wants_volume
 from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -42,6 +44,7 @@ def prepare(
     restorer: Callable[..., Any] | None = None,
     second_view: Any = None,
     optics: FileOptics | None = None,
+    meaning: SampleMeaning | None = None,
 ) -> Job:
     """Plan a run; reads no pixel and imports no torch.
 
@@ -59,6 +62,8 @@ def prepare(
         and data type.
     optics
         What the file says of the microscope; a stack may be restored as a volume with it.
+    meaning
+        What the numbers of the image mean, if they have a special meaning.
 
     Raises
     ------
@@ -67,18 +72,19 @@ def prepare(
     """
     settings = settings or DeblurSettings()
     axes = resolve_axes(image.shape, image.dtype, settings.axes)
-    known = optics or FileOptics()
+    known, meaning = optics or FileOptics(), meaning or SampleMeaning()
     if wants_volume(
         settings, axes, image.shape, known, alone=restorer is None and second_view is None
     ):
-        return prepare_stack(image, settings, axes, known)
+        return prepare_stack(image, settings, axes, known, meaning)
     chosen = _choose(settings.model, restorer, image_kinds(image.dtype, rgb="S" in axes))
     chosen.check_views(1 if second_view is None else 2)
     settings = complete(replace(settings, axes=axes), chosen.card)
     assert settings.tile_size is not None
     assert settings.overlap is not None
     assert settings.blend is not None
-    planes = view_planes(image, axes, chosen.channels, settings.planes, second_view)
+    planes = Planes(image, axes, chosen.channels, second_view, meaning)
+    planes = chosen_planes(planes, settings.planes)
     plan = make_plan(
         planes.shape,
         dtype=planes.dtype,

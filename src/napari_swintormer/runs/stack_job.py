@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.imaging.carried import SampleMeaning
+from napari_swintormer.imaging.formats.imagej import IMAGEJ
+from napari_swintormer.imaging.formats.ome_xml import OME
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
@@ -23,7 +26,7 @@ from napari_swintormer.optics.file_optics import (
     voxel_size,
 )
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
-from napari_swintormer.runs.job import Job, software, versions, view_planes
+from napari_swintormer.runs.job import Job, chosen_planes, software, versions
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
     STRENGTH_MAX,
@@ -322,7 +325,9 @@ def _restore_volume(image: NDArray[Any], axes: str, kept: _Kept, device: Any) ->
     return out
 
 
-def prepare_stack(image: Any, settings: DeblurSettings, axes: str, known: FileOptics) -> StackJob:
+def prepare_stack(
+    image: Any, settings: DeblurSettings, axes: str, known: FileOptics, meaning: SampleMeaning
+) -> StackJob:
     """Plan a run over volumes; reads no pixel and imports no torch.
 
     Parameters
@@ -335,6 +340,8 @@ def prepare_stack(image: Any, settings: DeblurSettings, axes: str, known: FileOp
         Axes of the image.
     known
         What the file says of the microscope.
+    meaning
+        What the numbers of the image mean.
 
     Raises
     ------
@@ -358,7 +365,7 @@ def prepare_stack(image: Any, settings: DeblurSettings, axes: str, known: FileOp
         raise SettingsError(
             f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
         )
-    planes = view_planes(image, axes, 1, settings.planes, None)
+    planes = chosen_planes(Planes(image, axes, 1, meaning=meaning), settings.planes)
     stack = planes.data.shape[planes.axes.index("Z")]
     if stack < 2:
         raise SettingsError(
@@ -390,11 +397,10 @@ def prepare_stack(image: Any, settings: DeblurSettings, axes: str, known: FileOp
 def file_optics(image: Image) -> FileOptics:
     """Give what an opened file says of the microscope; its own voxel size goes before others."""
     carried = image.carried
-    xml, info = carried.native.get("ome"), carried.native.get("imagej")
-    if isinstance(xml, str):
-        known = optics_of_ome(xml)
-    elif isinstance(info, Mapping):
-        known = optics_of_text(str(info.get("Info", "")))
+    if OME in carried.native:
+        known = optics_of_ome(carried.native[OME].xml)
+    elif IMAGEJ in carried.native:
+        known = optics_of_text(str(carried.native[IMAGEJ].metadata.get("Info", "")))
     else:
         known = FileOptics()
     emissions = tuple(channel.emission for channel in carried.channels)

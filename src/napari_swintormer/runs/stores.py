@@ -140,9 +140,10 @@ class FileStores:
     ) -> Generator[Event, None, None]:
         """Put deviation and result in their places."""
         for store in self._stores:
-            yield from store.finishing(
-                carried=carried, compression=compression, overwrite=overwrite
-            )
+            told = carried
+            if store is not self._result:  # the deviation has other numbers
+                told = carried.without("native", "white_is_zero", "bits_per_sample", "no_data")
+            yield from store.finishing(carried=told, compression=compression, overwrite=overwrite)
 
     def discard(self) -> None:
         """Remove the unfinished run."""

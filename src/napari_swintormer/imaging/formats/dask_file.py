@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.formats.writing import black_is_zero
 from napari_swintormer.imaging.views import LazyArray
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ def as_dask(image: Image, chunk_size: int) -> da.Array:
     import dask.array as da
 
     pixels = _FilePixels(
-        image.path.absolute(), image.axes, tuple(image.data.shape), np.dtype(image.data.dtype)
+        image.path.absolute(),
+        image.axes,
+        image.number if image.images else None,
+        not image.carried.white_is_zero,
+        tuple(image.data.shape),
+        np.dtype(image.data.dtype),
     )
     sizes = {"Y": chunk_size, "X": chunk_size, "S": -1}
     chunks = tuple(sizes.get(axis, 1) for axis in image.axes)
@@ -43,13 +49,18 @@ class _FilePixels(LazyArray):
 
     path: Path
     axes: str
+    number: int | None  # of the image in a file of several
+    black_is_zero: bool
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        return np.asarray(_open(self.path, self.axes).data[index])
+        image = _open(self.path, self.axes, self.number)
+        if self.black_is_zero:
+            image = black_is_zero(image)
+        return np.asarray(image.data[index])
 
 
 @lru_cache(maxsize=4)  # two runs of two views
-def _open(path: Path, axes: str) -> Image:
-    return open_image(path, axes)
+def _open(path: Path, axes: str, number: int | None) -> Image:
+    return open_image(path, axes, number)

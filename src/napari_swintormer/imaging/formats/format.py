@@ -53,7 +53,7 @@ class Format(ABC):
 
     def cannot_hold(self, carried: Carried, path: Path) -> list[str]:
         """Name what a file of this name loses of the carried data, in words for people."""
-        return lost_words(carried, self.holds)
+        return lost_words(carried, self.holds, white_is_zero=self.holds_white_is_zero)
 
     @abstractmethod
     def write(self, file: Path, image: Image, compression: str | None) -> None:
@@ -73,11 +73,23 @@ WORDS = {
     "channels": "channel names and colours",
 }
 
+NATIVE_WORDS = {
+    "OME-XML": "instrument and acquisition data (OME-XML)",
+    "ImageJ": "ImageJ's information and overlays",
+    "TIFF tags": "other TIFF tags (such as GeoTIFF)",
+    "OME-Zarr": "labels and rendering of OME-Zarr",
+}
 
-def lost_words(carried: Carried, held: Collection[str]) -> list[str]:
+
+def lost_words(
+    carried: Carried, held: Collection[str], *, white_is_zero: bool = False
+) -> list[str]:
     """Name the fields of the carried data that are set and not among `held`."""
-    return [
+    lost = [
         words
         for name, words in WORDS.items()
         if name not in held and getattr(carried, name) != getattr(NOTHING, name)
-    ] + [f"{name} data" for name in carried.native if name not in held]
+    ]
+    if carried.white_is_zero and not white_is_zero:
+        lost.append("the meaning of 0 as white")
+    return lost + [NATIVE_WORDS.get(name, name) for name in carried.native if name not in held]

@@ -24,6 +24,7 @@ class PictureFormat(Format):
     """A format of one picture of some data types, with or without transparency."""
 
     holds_floats = False
+    shows_all_bits = True
     dtypes: ClassVar[tuple[str, ...]]
     holds_alpha: ClassVar[bool] = True
 

@@ -82,7 +82,7 @@ class Tiff(Format):
 
     def cannot_hold(self, carried: Carried, path: Path) -> list[str]:
         """Name what neither tags nor OME-XML nor ImageJ have a place for."""
-        return lost_words(carried, {*self.holds, OME, IMAGEJ, TAGS})
+        return lost_words(carried, {*self.holds, OME, IMAGEJ, TAGS}, white_is_zero=True)
 
     def write(self, file: Path, image: Image, compression: str | None) -> None:
         """Write an image band by band."""

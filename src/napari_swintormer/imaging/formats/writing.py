@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,11 +17,12 @@ from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.registry import SUFFIXES, format_of
 from napari_swintormer.imaging.image import Image
+from napari_swintormer.imaging.views import Mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
 
     from napari_swintormer.imaging.formats.format import Format
 
@@ -106,14 +108,55 @@ def write_image(
     path = Path(path)
     check_output(path, overwrite=overwrite)
     check_fits(path, axes, data.shape, data.dtype)
+    form = _format_for(path)
     image = Image(data, axes, path, dict(pixel_size or {}), dict(unit or {}), carried=carried)
+    if not form.holds_white_is_zero:
+        image = black_is_zero(image)
+    if form.shows_all_bits:
+        image = _stretched(image)
     partial = path.with_name(f".{path.name}.writing")
     with disk_errors(path):
         try:
-            _format_for(path).write(partial, image, compression)
+            form.write(partial, image, compression)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def black_is_zero(image: Image) -> Image:
+    """View an image in which 0 is white with inverted integers, so that 0 is black."""
+    dtype, carried = np.dtype(image.data.dtype), image.carried
+    if not carried.white_is_zero or dtype.kind == "f":
+        return image
+    ends = np.iinfo(dtype)
+    top = ends.max if carried.bits_per_sample is None else 2**carried.bits_per_sample - 1
+    whole = dtype.type(top + ends.min)
+
+    def invert(pixels: NDArray[Any]) -> NDArray[Any]:
+        inverted: NDArray[Any] = np.subtract(whole, pixels, dtype=dtype)
+        return inverted
+
+    return replace(
+        image,
+        data=Mapped(image.data, invert),
+        levels=tuple(Mapped(level, invert) for level in image.levels),
+        carried=carried.without("white_is_zero"),
+    )
+
+
+def _stretched(image: Image) -> Image:
+    """View an image of fewer bits than its data type with all bits in use."""
+    dtype, bits = np.dtype(image.data.dtype), image.carried.bits_per_sample
+    if bits is None or dtype.kind != "u":
+        return image
+    factor = np.iinfo(dtype).max / (2**bits - 1)
+
+    def stretch(pixels: NDArray[Any]) -> NDArray[Any]:
+        stretched: NDArray[Any] = np.rint(pixels * factor).astype(dtype)
+        return stretched
+
+    carried = image.carried.without("bits_per_sample")
+    return replace(image, data=Mapped(image.data, stretch), carried=carried)
 
 
 @contextmanager

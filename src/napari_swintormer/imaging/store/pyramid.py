@@ -163,7 +163,7 @@ def create_level(
     return group.create_array(
         str(name),
         shape=shape,
-        dtype=dtype,
+        dtype=np.dtype(dtype.str),  # one of the two equal types of 64 bits is unknown to zarr
         chunks=tuple(min(c, n) for c, n in zip(chunks, shape, strict=True)),
         shards=shards,
         compressors=ZstdCodec(level=1),
