@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.imaging.carried import SampleMeaning
 from napari_swintormer.imaging.formats.imagej import IMAGEJ
 from napari_swintormer.imaging.formats.ome_xml import OME
 from napari_swintormer.imaging.formats.reading import open_image
@@ -39,6 +37,8 @@ from napari_swintormer.tiling.plan import Plan, size_text
 from napari_swintormer.tiling.stack_regions import stack_bytes
 
 if TYPE_CHECKING:
+    from napari_swintormer.imaging.carried import SampleMeaning
+    from collections.abc import Mapping
     from collections.abc import Generator, Sequence
 
     import dask.array as da
