@@ -37,9 +37,7 @@ from napari_swintormer.tiling.plan import Plan, size_text
 from napari_swintormer.tiling.stack_regions import stack_bytes
 
 if TYPE_CHECKING:
-    from napari_swintormer.imaging.carried import SampleMeaning
-    from collections.abc import Mapping
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import dask.array as da
     from numpy.typing import NDArray
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.volume import StackFit
     from napari_swintormer.events import Event
+    from napari_swintormer.imaging.carried import SampleMeaning
     from napari_swintormer.imaging.image import Image
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.optics.stack_optics import StackOptics
