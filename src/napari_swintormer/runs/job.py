@@ -109,6 +109,12 @@ class Job:
         times = "" if samples == 1 else f", {samples} times"
         return f"{text}, a prior of {steps} step{'s' * (steps != 1)}{times}"
 
+    def count_text(self, jobs: Sequence[Job]) -> tuple[str, str]:
+        """Return how many parts `jobs` have, and what a part is: ``("12", "tiles of 512 px")``."""
+        count = sum(job.plan.n_tiles for job in jobs)
+        side = max(self.plan.grid.tile_shape)
+        return f"{count:,}", f"tile{'s' * (count != 1)} of {side} px"
+
     def load(self) -> Job:
         """Load the model and its prior, unless a restorer is there; imports torch."""
         if self.restorer is not None:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 METHOD = "Richardson-Lucy 3-D"
 _CHUNK = 512  # pixels: side of the chunks of the result
 # Options that only the network understands, with the value that leaves them alone.
-_OF_THE_NETWORK = {"scale": 1, "uncertainty": False, "samples": None, "prior": None}
+_OF_THE_NETWORK = {"scale": 1, "uncertainty": False, "prior": None}
 
 
 def wants_volume(
@@ -179,6 +179,16 @@ class StackJob(Job):
         memory, disk = size_text(self.plan.host_bytes), size_text(self.plan.disk_bytes)
         return f"{METHOD}, {volumes}, {lens}, on {device}, {memory} of memory, {disk} on disk"
 
+    def count_text(self, jobs: Sequence[Job]) -> tuple[str, str]:
+        """Return how many volumes `jobs` have, and how many planes a volume has."""
+        count = sum(len(job.planes) for job in jobs) // self.n_planes
+        return f"{count:,}", f"volume{'s' * (count != 1)} of {self.n_planes} planes"
+
+    def fingerprint(self, name: str, second_name: str | None = None) -> dict[str, Any]:
+        """Return what tells one input from another; see `Job.fingerprint`."""
+        fits = hashlib.sha256(repr(sorted(self.fits.items())).encode()).hexdigest()[:16]
+        return super().fingerprint(name, second_name) | {"intensities": fits}
+
     def load(self) -> StackJob:
         """Return the job; there is no model to load."""
         return self
@@ -279,6 +289,7 @@ class StackJob(Job):
                 "strength": self.settings.strength,
                 "axes": self.settings.axes,
                 "device": self._device().type,
+                "precision": "fp32",
                 **({"psf": self.settings.psf} if self.settings.psf else {}),
             },
             "optics": [optics.to_dict() for optics in self.optics],

@@ -192,11 +192,13 @@ class DeblurSettings:
         "volume restores all planes together by 3-D Richardson-Lucy with the point-spread function "
         "of the microscope. planes restores each plane with the model. auto takes volume where the "
         "microscope is known and no model is named.",
+        label="Depth",
         choices={"auto": "Automatic", "volume": "Volume", "planes": "Plane by plane"},
     )
     na: float | None = option(
         None,
         "Numerical aperture of the objective, for a volume; the default is what the file says.",
+        label="NA",
         low=0.01,
         high=1.9,
     )
@@ -204,10 +206,12 @@ class DeblurSettings:
         None,
         "Immersion of the objective, for a volume: air, water, glycerol, oil, or its index.",
         "The index is the refractive index, such as 1.41. The default is what the file says.",
+        label="Immersion",
     )
     sample_index: float | None = option(
         None,
         "Refractive index of the specimen, for a volume; the default is that of the immersion.",
+        label="Specimen index",
         low=1.0,
         high=2.0,
     )
@@ -215,18 +219,21 @@ class DeblurSettings:
         None,
         "Wavelength of the recorded light in nanometres, for a volume.",
         "It holds for all channels. The default is what the file says of each channel.",
+        label="Wavelength (nm)",
         low=200,
         high=2000,
     )
     pixel_size: float | None = option(
         None,
         "Side of a pixel in micrometres, for a volume; the default is what the file says.",
+        label="Pixel size (µm)",
         low=0.001,
         high=1000,
     )
     z_step: float | None = option(
         None,
         "Distance of the planes in micrometres, for a volume; the default is what the file says.",
+        label="Z step (µm)",
         low=0.001,
         high=1000,
     )
@@ -234,6 +241,7 @@ class DeblurSettings:
         None,
         "Kind of microscope, for a volume: widefield, confocal, spinning-disk or light-sheet.",
         "The default is what the file says, or widefield.",
+        label="Microscope",
         choices={
             "widefield": "Wide-field",
             "confocal": "Confocal",
@@ -245,10 +253,12 @@ class DeblurSettings:
         None,
         "File of a measured 3-D point-spread function, for a volume.",
         "Its voxels have the size of those of the image, and its sides are odd.",
+        label="PSF file",
     )
     iterations: int | None = option(
         None,
         "Number of Richardson-Lucy iterations for a volume; the default is found on the image.",
+        label="Iterations",
         low=1,
         high=200,
     )

@@ -10,6 +10,7 @@ from magicgui.widgets.bases import ValueWidget
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_swintormer.plugin.deblur.stack_fields import StackFields
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
 from napari_swintormer.plugin.shared.style import add_row, button, form_layout, text_label
@@ -141,6 +142,8 @@ class DeblurFields(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
         layout.addLayout(main)
+        self.stack = StackFields()
+        layout.addWidget(self.stack)
         layout.addWidget(self._folded_part())
         layout.addStretch(1)
 

@@ -64,6 +64,7 @@ class DeblurForm(DeblurFields):
         for field in self.fields(*_OF_PRESET):
             field.changed.connect(self._show_preset)
         self.use_prior.changed.connect(self._enable_prior)
+        self.stack.changed.connect(self._tell)
         for field in self.fields():
             field.changed.connect(self._tell)
         self.refresh()
@@ -102,9 +103,13 @@ class DeblurForm(DeblurFields):
         if has_prior and used:
             names += OF_PRIOR
         chosen = {name: getattr(self, name).value for name in names}
+        volume = self.stack.options()
+        if volume.get("depth") == "volume":  # the network has no part in it
+            chosen = {name: chosen[name] for name in ("axes", "strength", "device")}
+        chosen |= volume
         chosen["axes"] = chosen["axes"].strip() or None
-        chosen["batch_size"] = chosen["batch_size"] or None
-        if has_prior and not used:
+        chosen["batch_size"] = chosen.get("batch_size") or None
+        if has_prior and not used and "model" in chosen:
             chosen["prior"] = "off"
         return with_preferences(DeblurSettings(**chosen))
 
@@ -152,6 +157,7 @@ class DeblurForm(DeblurFields):
         self._lengths = {}
         if len(self.axes.value.strip()) == len(shape):
             self._lengths = dict(zip(self.axes.value.strip().upper(), shape, strict=True))
+        self.stack.show_for(layer, self.axes.value.strip().upper())
         ranges = [text for text, axis in RANGES.items() if self._lengths.get(axis, 1) > 1]
         chosen = self.planes.value
         self.planes.choices = [ALL_PLANES, CURRENT_PLANE, *ranges]

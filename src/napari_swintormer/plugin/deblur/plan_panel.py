@@ -47,12 +47,11 @@ class PlanPanel(QFrame):
         the only job, or None.
         """
         plans = [job.plan for job in jobs]
-        n_tiles = sum(plan.n_tiles for plan in plans)
         known = [plan.seconds for plan in plans if plan.seconds is not None]
         all_known = len(known) == len(plans)
         time = f"≈ {duration_text(sum(known))}".replace("hours", "h") if all_known else "—"
         facts = [
-            (f"{n_tiles:,}", f"tile{'s' * (n_tiles != 1)} of {max(plans[0].grid.tile_shape)} px"),
+            jobs[0].count_text(jobs),
             (time, "time"),
             (size_text(max(plan.host_bytes for plan in plans)), "memory"),
         ]

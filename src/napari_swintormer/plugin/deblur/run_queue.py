@@ -127,7 +127,8 @@ class Runs(Work):
     # ---- during a run ------------------------------------------------------------------------
 
     def _show_activity(self, event: Progress) -> None:
-        if self._activity is not None and event.unit == "tiles":
+        if self._activity is not None and event.unit in ("tiles", "iterations"):
+            self._activity.total = event.total
             self._activity.update(event.done - self._activity.n)
 
     def _show_event(self, run: Run, event: Outcome | ChunkFinished) -> None:

@@ -1,0 +1,167 @@
+"""The Stack section of the Deblur form: the microscope of a stack, and whether it is a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QLabel, QWidget
+
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.optics.file_optics import FileOptics, voxel_size
+from napari_swintormer.optics.stack_optics import IMMERSION_INDEX, StackOptics
+from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
+from napari_swintormer.plugin.layers.layer_data import full_resolution, pixel_sizes
+from napari_swintormer.plugin.shared.folded_part import FoldedPart
+from napari_swintormer.plugin.shared.option_field import choices_of, option_field
+from napari_swintormer.plugin.shared.pixmaps import pixmap_of
+from napari_swintormer.plugin.shared.style import form_layout, text_label
+from napari_swintormer.settings.deblur_settings import STACK_OPTIONS, DeblurSettings
+from napari_swintormer.settings.options import options_of
+
+OPTIONS = options_of(DeblurSettings)
+_UNKNOWN = "not known"
+_NUMBERS = ("na", "sample_index", "wavelength", "pixel_size", "z_step")
+_PICTURE = 41  # pixels: side of the part of a PSF that the picture shows
+_PICTURE_SCALE = 2
+
+
+class StackFields(FoldedPart):
+    """Fields for the microscope; shown for images with planes along Z only."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        self._rows = QWidget()
+        super().__init__(
+            "Stack", "Show or hide the microscope, for restoring the stack as a volume.", self._rows
+        )
+        self._layer: Image | None = None
+        self._planes, self._channels = 1, 1
+        immersions = [(_UNKNOWN, None), *((name.capitalize(), name) for name in IMMERSION_INDEX)]
+        modalities = [("as the file says, or wide-field", None), *choices_of(OPTIONS["modality"])]
+        special: dict[str, dict[str, Any]] = {
+            "immersion": {"choices": immersions, "value": None},
+            "modality": {"choices": modalities, "value": None},
+            "na": {"step": 0.05},
+            "sample_index": {"step": 0.01},
+            "wavelength": {"step": 10},
+            "pixel_size": {"step": 0.01},
+            "z_step": {"step": 0.05},
+        }
+        self.labels: list[QLabel] = []
+        form = form_layout(self._rows)
+        for name in STACK_OPTIONS:
+            field = option_field(OPTIONS[name], **special.get(name, {}))
+            if name in (*_NUMBERS, "iterations"):
+                words = {"sample_index": "as the immersion", "iterations": "found on the image"}
+                field.min = 0
+                field.value = 0
+                field.native.setSpecialValueText(words.get(name, _UNKNOWN))
+            setattr(self, name, field)
+            label = QLabel(field.label)
+            label.setBuddy(field.native)
+            form.addRow(label, field.native)
+            self.labels.append(label)
+            field.changed.connect(self._tell)
+        self.facts, self.picture = text_label("caption"), QLabel()
+        self.picture.setToolTip(
+            "The point-spread function: from above (xy) and from the side (xz)."
+        )
+        form.addRow(self.facts)
+        form.addRow(self.picture)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(300)
+        self._timer.timeout.connect(self._draw)
+        self.toggled.connect(self._timer.start)
+        self.hide()
+
+    def field(self, name: str) -> Any:
+        """Return the field of an option, a widget of magicgui."""
+        return getattr(self, name)
+
+    def show_for(self, layer: Image | None, axes: str) -> None:
+        """Show the section for a layer with planes along Z; a new layer fills in its voxel size."""
+        shape = () if layer is None else full_resolution(layer).shape
+        size = dict(zip(axes, shape, strict=True)) if len(axes) == len(shape) else {}
+        self._planes, self._channels = size.get("Z", 1), size.get("C", 1)
+        self.setVisible(self._planes > 1)
+        if layer is not None and self._planes > 1 and layer is not self._layer:
+            self._layer = layer
+            known = voxel_size(*pixel_sizes(axes, layer.scale, layer.units))
+            for name in ("pixel_size", "z_step"):
+                field = self.field(name)
+                with field.changed.blocked():
+                    field.value = min(known.get(name, 0.0), field.max)
+        self._show_facts()
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of a volume; empty where the stack is restored plane by plane."""
+        if self._planes < 2:
+            return {}
+        chosen = self._chosen()
+        automatic = chosen.pop("depth") == "auto"
+        if self.field("depth").value == "planes" or (automatic and not self._is_known(chosen)):
+            return {"depth": "planes"}
+        return {"depth": "volume"} | {k: v for k, v in chosen.items() if v is not None}
+
+    def _chosen(self) -> dict[str, Any]:
+        values = {name: self.field(name).value for name in STACK_OPTIONS}
+        return {name: value or None for name, value in values.items()}
+
+    def _is_known(self, chosen: Mapping[str, Any]) -> bool:
+        return chosen["psf"] is not None or not self._optics(chosen).missing()
+
+    def _optics(self, chosen: Mapping[str, Any]) -> FileOptics:
+        return FileOptics().completed(DeblurSettings(**chosen))
+
+    def _tell(self, *_: object) -> None:
+        self._show_facts()
+        self.changed.emit()
+
+    def _show_facts(self) -> None:
+        """Say whether the stack is restored as a volume, and what is missing."""
+        if self._planes < 2:
+            return
+        chosen = self._chosen()
+        missing = [OPTIONS[name].label for name in self._optics(chosen).missing()]
+        if self.field("depth").value == "planes":
+            text = "Every plane is restored by itself."
+        elif chosen["psf"] is not None or not missing:
+            text = "The stack is restored as a volume, without the model."
+        else:
+            text = f"For a volume these numbers are missing: {', '.join(missing)}."
+        self.facts.setText(text)
+        self._timer.start()
+
+    def _draw(self) -> None:
+        """Draw the PSF, if the section is open and the microscope is known."""
+        self.picture.clear()
+        if not self.isExpanded() or self._planes < 2:
+            return
+        try:
+            optics: StackOptics = self._optics(self._chosen()).for_channels(1)[0]
+            planes, side, _ = psf_shape(optics, self._planes)
+            side = min(side, _PICTURE)
+            psf = stack_psf(optics, (min(planes, _PICTURE), side, side))
+        except SettingsError:
+            return
+        self.picture.setPixmap(pixmap_of(_picture(psf)))
+
+
+def _picture(psf: np.ndarray) -> np.ndarray:
+    """Draw a PSF from above and from the side, as grey levels; dim parts are raised."""
+    middle = psf.shape[1] // 2
+    views = [psf[psf.shape[0] // 2], psf[:, middle]]
+    height = max(len(view) for view in views)
+    padded = []
+    for view in views:
+        level = np.sqrt(view / view.max()) * 255
+        above = (height - len(view)) // 2
+        padded.append(np.pad(level, ((above, height - len(view) - above), (0, 4))))
+    picture = np.concatenate(padded, axis=1)
+    return np.kron(picture, np.ones((_PICTURE_SCALE, _PICTURE_SCALE)))
