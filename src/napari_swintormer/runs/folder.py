@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError, ImageError, OutputError
 from napari_swintormer.events import Clock, Notice
+from napari_swintormer.imaging.formats.file_sets import whole_images
 from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES
 from napari_swintormer.models.catalogue import describe_model
 from napari_swintormer.runs.file import FileRun
@@ -54,7 +55,10 @@ class FolderRun:
     second_view: Path | None = None
 
     def files(self) -> list[tuple[Path, Path]]:
-        """List the images, sorted by name, each with the file of its result."""
+        """List the images, sorted by name, each with the file of its result.
+
+        An OME-TIFF of several files is one image, under the name of its first file.
+        """
         if self.dst.resolve() in [p.resolve() for p in (self.src, self.second_view) if p]:
             raise OutputError(
                 f"{self.dst} is the folder of the images. Choose another folder for the results."
@@ -71,7 +75,7 @@ class FolderRun:
         if not images:
             raise FileError(f"{self.src} holds no TIFF, Zarr, NPY, PNG or JPEG image.")
         taken = {path.name for path in images}
-        return [(path, self.dst / _result_name(path, taken)) for path in images]
+        return [(path, self.dst / _result_name(path, taken)) for path in whole_images(images)]
 
     def describe(self) -> str:
         """Describe the run in one line; imports no torch."""
@@ -97,6 +101,7 @@ class FolderRun:
             raise OutputError(f"{self.dst} cannot be made ({error.strerror}).") from error
         there = [out.exists() and not self.overwrite for _, out in files]
         clock = Clock(len(files), "images", sum(there))
+        numbers = whole_images([image for image, _ in files])
         failed: list[str] = []
         for number, ((image, out), done) in enumerate(zip(files, there, strict=True), start=1):
             if done:
@@ -109,6 +114,7 @@ class FolderRun:
                 second_view=self.second_view and self.second_view / image.name,
                 overwrite=self.overwrite,
                 resume=not self.overwrite,
+                image=numbers.get(image),
             )
             try:
                 with closing(run.events()) as events:

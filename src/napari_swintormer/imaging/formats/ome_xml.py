@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.carried import Channel
 from napari_swintormer.imaging.image import unit_name, unit_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from napari_swintormer.imaging.image import Image
     from napari_swintormer.imaging.spans import Spans
@@ -33,10 +35,26 @@ class OmeXml:
         return OmeXml(self.xml, self.number, spans)
 
 
-def main_file_of(xml: str) -> str | None:
-    """Name the file with the description, for a file that only refers to it."""
-    found = ElementTree.fromstring(xml).find("{*}BinaryOnly")
-    return None if found is None else found.get("MetadataFile")
+def read_description(path: Path) -> str | None:
+    """Read the OME-XML of a TIFF; that of another file, where this one only refers to it."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        xml: str | None = tiff.ome_metadata
+    found = None if xml is None else ElementTree.fromstring(xml).find("{*}BinaryOnly")
+    if found is None:
+        return xml
+    main = path.parent / found.get("MetadataFile", "")
+    if not main.is_file():
+        raise FileError(
+            f"{path} is part of an image in several files, and {main.name} with its description "
+            "is missing; put all files into one folder."
+        )
+    if main.suffix.lower() in (".ome", ".xml"):
+        return main.read_text(encoding="utf-8")
+    with tifffile.TiffFile(main) as tiff:
+        described: str | None = tiff.ome_metadata
+    return described
 
 
 def files_of(xml: str) -> list[set[str]]:

@@ -20,7 +20,7 @@ from napari_swintormer.imaging.axes import check_image, resolve_axes
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.format import WORDS, Format, lost_words
 from napari_swintormer.imaging.formats.imagej import IMAGEJ
-from napari_swintormer.imaging.formats.ome_xml import OME, main_file_of
+from napari_swintormer.imaging.formats.ome_xml import OME, read_description
 from napari_swintormer.imaging.formats.tiff_carried import read_carried, read_orientation
 from napari_swintormer.imaging.formats.tiff_samples import check_photometric, letters
 from napari_swintormer.imaging.formats.tiff_tags import TAGS
@@ -94,27 +94,11 @@ def _open_file(path: Path) -> Any:
     import tifffile
 
     tiff = tifffile.TiffFile(path)
-    try:
-        xml = tiff.ome_metadata
-        if xml is None or "BinaryOnly" not in xml:
-            return tiff
-        name = main_file_of(xml)
-        main = None if name is None else path.parent / name
-        if main is None or not main.is_file():
-            raise FileError(
-                f"{path} is part of an image in several files, and {name} with its description "
-                "is missing; put all files into one folder."
-            )
-        if main.suffix.lower() in (".ome", ".xml"):
-            text = main.read_text(encoding="utf-8")
-        else:
-            with tifffile.TiffFile(main) as described:
-                text = described.ome_metadata or ""
-    except BaseException:
-        tiff.close()
-        raise
+    xml = tiff.ome_metadata
+    if xml is None or "BinaryOnly" not in xml:
+        return tiff
     tiff.close()
-    return tifffile.TiffFile(path, omexml=text)
+    return tifffile.TiffFile(path, omexml=read_description(path))
 
 
 def _choose(path: Path, tiff: Any, image: int | None) -> tuple[int, Any]:
