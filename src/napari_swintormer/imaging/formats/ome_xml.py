@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -73,7 +74,9 @@ def channels_of(xml: str, number: int) -> tuple[str, tuple[Channel, ...]]:
     image = images[number if number < len(images) else 0]
     channels = tuple(_channel(found.attrib) for found in image.findall("{*}Pixels/{*}Channel"))
     told = any(channel != Channel() for channel in channels)
-    return image.get("Name", ""), channels if told else ()
+    name = image.get("Name", "")
+    default = re.fullmatch(r"Image:?\d*", name)  # of libraries, where nobody gave a name
+    return "" if default else name, channels if told else ()
 
 
 def _channel(attributes: Mapping[str, str]) -> Channel:

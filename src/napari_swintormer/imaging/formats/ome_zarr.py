@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_swintormer.errors import FileError, ImageError, OutputError
+from napari_swintormer.errors import FileError, ImageError, OutputError, SwintormerError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
+from napari_swintormer.imaging.carried import NOTHING
 from napari_swintormer.imaging.formats.format import Format
+from napari_swintormer.imaging.formats.zarr_carried import (
+    ZARR,
+    omero_of,
+    read_carried,
+    translation_of,
+)
 from napari_swintormer.imaging.image import Image, unit_name, unreadable
 from napari_swintormer.imaging.views import LazyArray, Ordered
 
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from napari_swintormer.imaging.carried import Carried
 
 ZARR_SUFFIX = ".zarr"
 # The attribute for what OME-Zarr has no word for: the axes of the image that was deblurred.
@@ -29,6 +39,7 @@ class OmeZarr(Format):
 
     name = "OME-Zarr"
     suffixes = (ZARR_SUFFIX,)
+    holds = frozenset(("name", "channels", ZARR))
 
     def detect(self, path: Path, start: bytes) -> bool:
         """Take every folder for Zarr."""
@@ -49,8 +60,8 @@ class OmeZarr(Format):
             axes = resolve_axes(node.shape, node.dtype, axes or _named_axes(node))
             return Image(_ZarrPixels(node, path), axes, path)
         try:
-            return _open_multiscale(path, node, axes)
-        except ImageError:
+            return _open_multiscale(path, node, axes, image)
+        except SwintormerError:
             raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise FileError(
@@ -88,11 +99,14 @@ class _ZarrPixels(LazyArray):
         return pixels
 
 
-def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
-    if "bioformats2raw.layout" in group.attrs.get("ome", group.attrs):
-        group = group["0"]  # a collection of images
+def _open_multiscale(path: Path, node: Any, axes: str | None, image: int | None) -> Image:
+    images = _list_images(node)
+    number = 1 if image is None else image
+    if not 1 <= number <= len(images):
+        raise ImageError(f"{path} has no image {image}; its images are 1 to {len(images)}.")
+    inner, group, index = images[number - 1]
     attributes: dict[str, Any] = dict(group.attrs)
-    multiscale = attributes.get("ome", attributes)["multiscales"][0]
+    multiscale = attributes.get("ome", attributes)["multiscales"][index]
     dataset = multiscale["datasets"][0]
     levels: list[Any] = [
         _ZarrPixels(group[level["path"]], path) for level in multiscale["datasets"]
@@ -116,7 +130,38 @@ def _open_multiscale(path: Path, group: Any, axes: str | None) -> Image:
     axes = resolve_axes(data.shape, data.dtype, axes or letters)
     pixel_size = {a: pixel_size[a] for a in axes if a in pixel_size}
     unit = {a: unit[a] for a in pixel_size if a in unit}
-    return Image(data, axes, path, pixel_size, unit, levels=tuple(coarser))
+    folder = path / inner if inner else path
+    carried = read_carried(path, folder, attributes.get("ome", attributes), multiscale)
+    read = Image(data, axes, path, pixel_size, unit, levels=tuple(coarser), carried=carried)
+    if len(images) > 1:
+        names = [found.name for found in images]
+        read = replace(read, images=tuple(names), number=number)
+    return read
+
+
+class _Listed(NamedTuple):
+    """An image of a container: its name, its zarr group, and its number in it."""
+
+    name: str
+    group: Any
+    multiscale: int
+
+
+def _list_images(node: Any) -> list[_Listed]:
+    """List the images of a group: one, a collection of Bio-Formats, or the fields of a plate."""
+    described: dict[str, Any] = dict(node.attrs.get("ome", node.attrs))
+    if "plate" in described:
+        paths = []
+        for well in described["plate"]["wells"]:
+            attributes = node[well["path"]].attrs
+            fields = attributes.get("ome", attributes)["well"]["images"]
+            paths += [f"{well['path']}/{field['path']}" for field in fields]
+        return [_Listed(path, node[path], 0) for path in paths]
+    if "bioformats2raw.layout" in described:
+        numbers = sorted(int(name) for name, _ in node.groups() if name.isdecimal())
+        return [_Listed(str(number), node[str(number)], 0) for number in numbers]
+    n_images = len(described["multiscales"])
+    return [_Listed("", node, index) for index in range(n_images)]
 
 
 def _named_axes(array: Any) -> str | None:
@@ -152,11 +197,14 @@ def describe(
     pixel_size: Mapping[str, float],
     unit: Mapping[str, str],
     levels: Sequence[Sequence[int]],
+    carried: Carried = NOTHING,
+    n_channels: int = 0,
 ) -> dict[str, Any]:
     """Make the attribute ``ome`` of an OME-Zarr image of version 0.5.
 
     `axes` are in `disk_order`; `levels` tells how many pixels of level 0 one pixel of each level
-    covers, per axis. A pixel size of 1 without a unit stands for an unknown size.
+    covers, per axis. A pixel size of 1 without a unit stands for an unknown size. Names, colours
+    and the position of the image come from what is `carried`, if they fit `n_channels`.
     """
     described: list[dict[str, str]] = []
     for axis, letter in zip(axis_names(axes), axes, strict=True):
@@ -165,14 +213,17 @@ def describe(
         if letter in unit:
             described[-1]["unit"] = unit[letter]
     size = [pixel_size.get(letter, 1.0) for letter in axes]
+    start = translation_of(carried, axes, pixel_size) or [0.0] * len(axes)
     datasets = []
     for level, factors in enumerate(levels):
         scale = [s * f for s, f in zip(size, factors, strict=True)]
         # The centre of the first pixel lies between the centres of the pixels that it covers.
-        offset = [s * (f - 1) / 2 for s, f in zip(size, factors, strict=True)]
+        offset = [t + s * (f - 1) / 2 for t, s, f in zip(start, size, factors, strict=True)]
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
         if any(offset):
             steps.append({"type": "translation", "translation": offset})
         datasets.append({"path": str(level), "coordinateTransformations": steps})
+    name = carried.name or name
     multiscale = {"name": name, "type": "mean", "axes": described, "datasets": datasets}
-    return {"version": "0.5", "multiscales": [multiscale]}
+    omero = omero_of(carried, n_channels)
+    return {"version": "0.5", "multiscales": [multiscale]} | ({"omero": omero} if omero else {})

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NOT_IN_OME = ("int64", "uint64", "float16")
 _TILE = 512
+_OF_ALL_LEVELS = ("photometric", "planarconfig", "extrasamples", "compression", "predictor")
 # Larger planes are written in tiles; ImageJ wants them whole.
 _WHOLE_PLANE_BYTES = 64 * 2**20
 # The 4 GiB offsets of classic TIFF might not suffice for more pixels than this, and their tables.
@@ -255,8 +256,9 @@ def _write_levels(
             file = files.enter_context(TemporaryFile(dir=folder)) if coarser else None
             if level == 0:
                 role: dict[str, Any] = {"metadata": metadata, "subifds": len(shapes) - 1}
-            else:  # a reduced image, which OME-XML does not describe
-                role = {"metadata": {"axes": axes}, "subfiletype": 1}
+            else:  # a reduced image, which no metadata describe
+                role = {"metadata": {"axes": axes.replace("YXC", "YXS")}, "subfiletype": 1}
+                options = {name: options[name] for name in _OF_ALL_LEVELS if name in options}
             if shape[axes.index("X")] == 1:  # tifffile notes a predictor that it does not apply
                 options = options | {"predictor": False}
             tiles, tile = _tiles(bands, file), (_TILE, _TILE)

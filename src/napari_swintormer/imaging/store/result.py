@@ -20,6 +20,7 @@ from napari_swintormer.imaging.formats.ome_zarr import (
     disk_order,
 )
 from napari_swintormer.imaging.formats.writing import check_output, disk_errors, write_image
+from napari_swintormer.imaging.formats.zarr_carried import copy_labels
 from napari_swintormer.imaging.image import split_suffix
 from napari_swintormer.imaging.store.journal import Journal
 from napari_swintormer.imaging.store.levels import JOURNAL, PLANES, Levels
@@ -232,7 +233,12 @@ class ResultStore:
             yield from self._levels.finishing()
             name, order = split_suffix(self.destination)[0], disk_order(self._axes)
             covers = self._levels.pyramid.covers()
-            described = describe(name, order, self._pixel_size, self._unit, covers)
+            sizes = dict(zip(self._axes, self.array.shape, strict=True))
+            n_channels = sizes.get("C", sizes.get("S", 0))
+            described = describe(
+                name, order, self._pixel_size, self._unit, covers, carried, n_channels
+            )
+            copy_labels(carried, self._group, self._folder)
             self._group.attrs["ome"] = described
             for stray in self._folder.rglob("*.partial"):  # of zarr, after a killed run
                 stray.unlink()
