@@ -108,6 +108,31 @@ def test_the_command_line_takes_the_microscope_and_the_voxels_of_the_file(file, 
     np.testing.assert_array_equal(tifffile.imread(out), expected)
 
 
+DESCRIPTION = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+ <Instrument ID="Instrument:0">
+  <Objective ID="Objective:0" LensNA="0.1" Immersion="Oil"/>
+  <Objective ID="Objective:1" LensNA="0.8" Immersion="Air"/>
+ </Instrument>
+ <Image ID="Image:0"><InstrumentRef ID="Instrument:0"/><ObjectiveSettings ID="Objective:1"/>
+  <Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="72" SizeY="60" SizeZ="7"
+   SizeC="1" SizeT="1" PhysicalSizeX="0.3" PhysicalSizeY="0.3" PhysicalSizeZ="800"
+   PhysicalSizeZUnit="nm">
+   <Channel ID="Channel:0:0" SamplesPerPixel="1" EmissionWavelength="500"
+    AcquisitionMode="WideField"/><TiffData/>
+  </Pixels></Image></OME>"""
+
+
+def test_the_microscope_is_read_from_ome_xml(stack, tmp_path):
+    image = stack[0]
+    tifffile.imwrite(tmp_path / "in.ome.tif", image, description=DESCRIPTION, metadata=None)
+    result = deblur_file(tmp_path / "in.ome.tif", tmp_path / "out.ome.tif")
+    np.testing.assert_array_equal(tifffile.imread(result), deblur(image, axes="ZYX", **NUMBERS))
+    by_hand = deblur_file(tmp_path / "in.ome.tif", tmp_path / "na.tif", na=0.5)  # overrules
+    expected = deblur(image, axes="ZYX", **(NUMBERS | {"na": 0.5}))
+    np.testing.assert_array_equal(tifffile.imread(by_hand), expected)
+
+
 def test_a_measured_psf_serves_as_well(stack, tmp_path):
     psf = stack_psf(StackOptics(0.8, 0.5, 0.3, 0.8, immersion_index=1.0), (13, 35, 35))
     tifffile.imwrite(tmp_path / "psf.tif", psf, photometric="minisblack")

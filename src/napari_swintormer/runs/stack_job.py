@@ -408,7 +408,8 @@ def file_optics(image: Image) -> FileOptics:
     """Give what an opened file says of the microscope; its own voxel size goes before others."""
     carried = image.carried
     if OME in carried.native:
-        known = optics_of_ome(carried.native[OME].xml)
+        source = carried.native[OME]
+        known = optics_of_ome(source.xml, source.number)
     elif IMAGEJ in carried.native:
         known = optics_of_text(str(carried.native[IMAGEJ].metadata.get("Info", "")))
     else:
