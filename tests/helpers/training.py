@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from napari_swintormer.models.files.weights import load_weights
@@ -30,7 +29,3 @@ def use_folders(form, folders):
 
 def weights(path):
     return load_weights(path)[1]
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 from qtpy.QtWidgets import QDockWidget, QFileDialog, QMessageBox
 
-from helpers.training import same, stacks, use_folders, weights
+from helpers.train_runs import same
+from helpers.training import stacks, use_folders, weights
 from helpers.widgets import PATIENCE
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.plugin.train.train_sources import FOLDERS, LAYERS, SHARP_ONLY

@@ -8,7 +8,8 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from helpers.training import same, stacks, use_folders, weights
+from helpers.train_runs import same
+from helpers.training import stacks, use_folders, weights
 from napari_swintormer import list_models, load_model, train
 from napari_swintormer.cli import app
 from napari_swintormer.plugin.train.curves import CurvePlot

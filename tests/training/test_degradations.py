@@ -75,7 +75,7 @@ def test_the_way_to_light_and_back_is_exact(value, gamma):
 
 def test_the_mixture_has_what_a_model_must_see():
     rng = np.random.default_rng(1)
-    drawn = [draw_defocus("photo", rng) for _ in range(1500)]
+    drawn = [draw_defocus("photo", rng) for _ in range(600)]
     shares = {
         "unblurred": np.mean([not d.psfs for d in drawn]),
         "varying": np.mean([len(d.psfs) == 2 for d in drawn]),

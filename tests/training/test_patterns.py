@@ -1,4 +1,4 @@
-"""Drawn figures, and how often they take the place of a patch."""
+"""Drawn patterns, and how often they replace a patch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_figures_have_two_colours(channels):
+def test_patterns_have_two_colours(channels):
     spans = []
     for seed in range(60):
-        figure = draw_pattern((channels, 50, 41), np.random.default_rng(seed))
-        assert (figure.shape, figure.dtype) == ((channels, 50, 41), np.float32)
-        assert figure.min() >= 0
-        assert figure.max() <= 1
-        spans.append(np.ptp(figure))
+        pattern = draw_pattern((channels, 50, 41), np.random.default_rng(seed))
+        assert (pattern.shape, pattern.dtype) == ((channels, 50, 41), np.float32)
+        assert pattern.min() >= 0
+        assert pattern.max() <= 1
+        spans.append(np.ptp(pattern))
     assert np.median(spans) > 0.4
 
 
 def test_some_patches_are_drawn_and_most_of_them_stay_as_they_are(tmp_path: Path):
-    # what an even image shows is noise; a figure has more contrast
+    # what an even image shows is noise; a pattern has more contrast
     Image.new("RGB", (64, 64), (120, 130, 140)).save(tmp_path / "even.png")
     (pair,) = list_pairs([tmp_path], kinds=["photo"])[0]
     scenes = sharp_planes(pair, 3)
     sampler = PatchSampler(scenes, 32, 3, IntensityConvention(), 0, "defocus")
-    patches = [sampler.draw(step, 0) for step in range(400)]
+    patches = [sampler.draw(step, 0) for step in range(250)]
     drawn = [(blurred, sharp) for blurred, sharp in patches if sharp.std(axis=(1, 2)).max() > 0.1]
     assert 0.03 < len(drawn) / len(patches) < 0.12
     kept = [np.allclose(blurred, sharp, atol=1e-6) for blurred, sharp in drawn]

@@ -18,10 +18,18 @@ from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_settings import TrainSettings
 
 PATIENCE = 180  # seconds: only a process that hangs takes so long
+# The command line, with few patches for validation.
+PROGRAM = """
+from napari_swintormer.cli import main
+from napari_swintormer.training.loop import validation
+
+validation._PATCHES = 4
+main()
+"""
 
 
 @pytest.mark.parametrize("patches", [1, 2, 7, 8])
-def test_every_patch_is_one_process_s(patches):
+def test_every_patch_belongs_to_one_process(patches):
     for count in (1, 2, 3, 5):
         shares = [Processes(number, count).share(patches) for number in range(count)]
         assert [patch for share in shares for patch in share] == list(range(patches))
@@ -36,7 +44,7 @@ def test_two_processes_make_the_weights_of_one(settings, tiny_weights, write_ima
         network=None,
         batch_size=3,
         learning_rate=1e-5,
-        steps=5,
+        steps=3,
         held_out=TrainSettings.held_out,
     )
     list(iter_train(alone))
@@ -47,12 +55,12 @@ def test_two_processes_make_the_weights_of_one(settings, tiny_weights, write_ima
         "from": tiny_weights,
         "lr": alone.learning_rate,
         "out": out,
-        "validate-every": 4,
+        "validate-every": 2,
         "patience": 9,
     }
     same = ("steps", "batch_size", "patch_size", "warmup", "device", "precision")
     options |= {name.replace("_", "-"): getattr(alone, name) for name in same}
-    command = [sys.executable, "-W", "error", "-m", "napari_swintormer", "train"]
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, "train"]
     command += [f"--{name}={value}" for name, value in options.items()]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -74,7 +82,7 @@ def test_two_processes_make_the_weights_of_one(settings, tiny_weights, write_ima
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], errors
-    assert "step 4:" in errors[0]
+    assert "step 2:" in errors[0]
     assert not errors[1]
 
     # Rounding is all that differs. It is seen in what the models do: where gradients vanish, Adam

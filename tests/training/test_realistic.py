@@ -64,16 +64,16 @@ def test_on_an_even_scene_nothing_is_to_be_restored(draw, modality):
         np.testing.assert_allclose(sharp, sharp.mean(), atol=2e-3)
 
 
-def test_a_glaring_lamp_becomes_a_blur_figure_and_a_white_sky_stays_white():
-    figure = psf.disk(4)
+def test_a_glaring_lamp_becomes_an_image_of_the_psf_and_a_white_sky_stays_white():
+    kernel = psf.disk(4)
     lamp = np.full((3, 41, 41), 0.1, np.float32)
     lamp[:, 20, 20] = 1
     dull, glaring = (
-        depth_optics((figure,), glare=g).form(lamp, np.random.default_rng(0)) for g in (1.0, 8.0)
+        depth_optics((kernel,), glare=g).form(lamp, np.random.default_rng(0)) for g in (1.0, 8.0)
     )
     np.testing.assert_array_equal(dull[1], glaring[1])  # in focus a sensor shows no difference
     assert glaring[0][0, 16, 16] - 0.1 > 7 * (dull[0][0, 16, 16] - 0.1)
-    blurred, sharp = depth_optics((figure,), glare=8.0).form(
+    blurred, sharp = depth_optics((kernel,), glare=8.0).form(
         np.full((3, 41, 41), 0.97, np.float32), np.random.default_rng(0)
     )
     np.testing.assert_allclose([blurred, sharp], 1, atol=1e-4)
@@ -94,9 +94,9 @@ def test_the_mixture_is_wide():
     assert 15 < radii.max() <= 20
     assert np.mean(radii < 1.2) == pytest.approx(0.2, abs=0.04)
     assert np.mean(radii > 8) == pytest.approx(0.18, abs=0.03)
-    figures = [draw_aperture(rng) for _ in range(60)]
-    assert len({figure(3.0).tobytes() for figure in figures}) > 35
-    assert all(figure(0.1).tolist() == [[1.0]] for figure in figures)
+    psfs = [draw_aperture(rng) for _ in range(60)]
+    assert len({psf_of(3.0).tobytes() for psf_of in psfs}) > 35
+    assert all(psf_of(0.1).tolist() == [[1.0]] for psf_of in psfs)
     unblurred = [draw_recording("photo", rng).optics is None for _ in range(100)]
     assert 0.1 < np.mean(unblurred) < 0.3
 

@@ -10,26 +10,14 @@ import torch
 from PIL import Image
 
 from helpers.tiny import tiny_card
+from helpers.train_runs import elsewhere, same, stop_after, weights_of
 from napari_swintormer.errors import SettingsError, TrainingError
-from napari_swintormer.events import Notice, Progress
-from napari_swintormer.models.files.weights import load_weights
+from napari_swintormer.events import Notice
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.training.loop.checkpoint import load_checkpoint
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.train import iter_train
 from napari_swintormer.training.train_presets import NETWORKS
-
-
-def elsewhere(settings, name, **changes):
-    return dataclasses.replace(settings, out=settings.out.with_name(name), **changes)
-
-
-def weights_of(settings):
-    return load_weights(settings.out)[1]
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_out_of_memory_halves_the_patches_and_changes_nothing_else(settings, monkeypatch):
@@ -159,10 +147,7 @@ def test_later_patches_are_larger_and_fewer(settings, monkeypatch):
         return update(self, blurred, *args)
 
     monkeypatch.setattr(TrainingState, "update", watched)
-    events = iter_train(growing)
-    while not (isinstance(e := next(events), Progress) and e.done == 5):
-        pass
-    events.close()
+    stop_after(growing, 5)
     list(iter_train(dataclasses.replace(growing, resume=True)))
     assert shapes == [(4, 3, 32, 32)] * 4 + [(1, 3, 64, 64)] * 4
     with Image.open(growing.run_folder / "validation" / "step_000008.png") as picture:

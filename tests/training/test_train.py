@@ -17,6 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from helpers.tiny import TINY_NETWORK as NETWORK
+from helpers.train_runs import elsewhere, same, stop_after, weights_of
 from napari_swintormer import load_model, train
 from napari_swintormer.errors import (
     ModelNotFoundError,
@@ -32,20 +33,8 @@ from napari_swintormer.training.loop.saved_settings import load_settings
 from napari_swintormer.training.loop.train import iter_train, learning_rate
 
 
-def elsewhere(settings, name, **changes):
-    return dataclasses.replace(settings, out=settings.out.with_name(name), **changes)
-
-
-def weights_of(settings):
-    return load_weights(settings.out)[1]
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_a_training_writes_a_model_that_says_what_it_is(settings):
-    events = list(iter_train(settings))
+def test_a_training_writes_a_model_that_says_what_it_is(finished):
+    settings, events = finished
     assert [e.done for e in events if isinstance(e, Progress)] == list(range(1, 9))
     validations = [e for e in events if isinstance(e, Trained) and e.psnr is not None]
     assert [e.step for e in validations] == [4, 8]
@@ -59,36 +48,26 @@ def test_a_training_writes_a_model_that_says_what_it_is(settings):
 
 
 @pytest.mark.parametrize("stop", [2, 6])
-def test_an_interrupted_training_gives_the_same_weights(settings, stop):
-    list(iter_train(settings))
-    interrupted = elsewhere(settings, "interrupted.safetensors")
-    events = iter_train(interrupted)
-    while not (isinstance(e := next(events), Progress) and e.done == stop):
-        pass
-    events.close()
-    assert not interrupted.out.exists()
-    assert load_checkpoint(interrupted.run_folder).step == stop
-    resumed = list(iter_train(dataclasses.replace(interrupted, resume=True)))
+def test_an_interrupted_training_gives_the_same_weights(settings, finished, stop):
+    stop_after(settings, stop)
+    assert not settings.out.exists()
+    assert load_checkpoint(settings.run_folder).step == stop
+    resumed = list(iter_train(dataclasses.replace(settings, resume=True)))
     assert next(e for e in resumed if isinstance(e, Progress)).done == stop + 1
-    assert same(weights_of(interrupted), weights_of(settings))
+    assert same(weights_of(settings), weights_of(finished[0]))
 
 
-def test_a_killed_training_gives_the_same_weights(settings, tmp_path):
-    """A kill leaves an older checkpoint and log lines of later steps, the last one half."""
-    list(iter_train(settings))
-    killed = elsewhere(settings, "killed.safetensors")
-    events = iter_train(killed)
-    while not (isinstance(e := next(events), Progress) and e.done == 5):
-        pass
-    checkpoint = (killed.run_folder / "checkpoint.pt").read_bytes()
-    log = (killed.run_folder / "log.jsonl").read_text()
-    events.close()
-    (killed.run_folder / "checkpoint.pt").write_bytes(checkpoint)
-    (killed.run_folder / "log.jsonl").write_text(log + '{"step": 5, "lo')
-    assert load_checkpoint(killed.run_folder).step == 3
-    list(iter_train(dataclasses.replace(killed, resume=True)))
-    assert same(weights_of(killed), weights_of(settings))
-    lines = [json.loads(x) for x in (killed.run_folder / "log.jsonl").read_text().splitlines()]
+def test_a_killed_training_gives_the_same_weights(settings, finished):
+    """A kill leaves an older checkpoint, and log lines of later steps with half a line last."""
+    stop_after(settings, 3)
+    files = [settings.run_folder / name for name in ("checkpoint.pt", "log.jsonl")]
+    checkpoint = files[0].read_bytes()
+    stop_after(dataclasses.replace(settings, resume=True), 5)
+    files[0].write_bytes(checkpoint)
+    files[1].write_text(files[1].read_text() + '{"step": 5, "lo')
+    list(iter_train(dataclasses.replace(settings, resume=True)))
+    assert same(weights_of(settings), weights_of(finished[0]))
+    lines = [json.loads(x) for x in files[1].read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8]
 
 
@@ -98,7 +77,7 @@ def test_training_learns(write_images, tmp_path):
     blurred = write_images("blurred", ["a.png", "b.png"], sigma=2)
     more = {"batch_size": 4, "patch_size": 32, "learning_rate": 5e-3, "warmup": 5, "held_out": 0.5}
     out = tmp_path / "mine.safetensors"
-    train(blurred, sharp, out, network=NETWORK, steps=60, device="cpu", precision="fp32", **more)
+    train(blurred, sharp, out, network=NETWORK, steps=40, device="cpu", precision="fp32", **more)
     metrics = load_weights(out)[0].metrics
     gain = metrics["validation PSNR, dB"] - metrics["validation PSNR of the blurred patches, dB"]
     assert gain > 0.3
@@ -327,9 +306,8 @@ def test_tensorboard_gets_what_the_log_gets(settings):
     assert [image.step for image in board.Images("blurred, restored, sharp")] == [4, 8]
 
 
-def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights, monkeypatch):
+def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights):
     """Every setting comes back, and the weights are those of the whole training."""
-    monkeypatch.setattr("napari_swintormer.training.loop.validation._PATCHES", 2)
     further = dataclasses.replace(
         settings,
         steps=5,
@@ -339,10 +317,7 @@ def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights, monkeypatch
     )
     list(iter_train(further))
     stopped = elsewhere(further, "stopped.safetensors")
-    events = iter_train(stopped)
-    while not (isinstance(e := next(events), Progress) and e.done == 3):
-        pass
-    events.close()
+    stop_after(stopped, 3)
     assert load_settings(stopped.run_folder) == dataclasses.replace(stopped, resume=True)
     list(iter_train(load_settings(stopped.run_folder)))
     assert same(weights_of(stopped), weights_of(further))
@@ -385,10 +360,7 @@ def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(
 
 
 def test_a_stopped_training_leaves_its_best_and_its_last_weights(settings):
-    events = iter_train(settings)
-    while not (isinstance(e := next(events), Progress) and e.done == 6):
-        pass
-    events.close()
+    stop_after(settings, 6)
     assert load_weights(settings.run_folder / "best.safetensors")[0].metrics["training steps"] == 4
     assert load_weights(settings.run_folder / "last.safetensors")[0].metrics["training steps"] == 6
     with Image.open(settings.run_folder / "validation" / "step_000004.png") as picture:
