@@ -77,7 +77,8 @@ class Planes:
         self.axes = resolve_axes(data.shape, data.dtype, axes)
         self.whole: Planes = self
         self.meaning = meaning
-        self.dtype = np.dtype(data.dtype).newbyteorder("=")
+        # by its string: numpy has two types of eight bytes, and zarr knows one of them
+        self.dtype = np.dtype(np.dtype(data.dtype).newbyteorder("=").str)
         self.data = data
         self._reading = Lock()  # not every array-like can be read by two threads at once
         size: dict[str, int] = dict(zip(self.axes, data.shape, strict=True))

@@ -17,6 +17,7 @@ from napari_swintormer.imaging.formats.writing import (
     check_fits,
     check_output,
 )
+from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.runs.planning import prepare
@@ -90,6 +91,7 @@ class FileRun:
             except BaseException:
                 if not stores.finished():  # nothing to resume
                     stores.discard()
+                    shutil.rmtree(self._scratch, ignore_errors=True)
                 raise
             yield from stores.finishing(
                 carried=self._carried(views[0], job),
@@ -115,14 +117,20 @@ class FileRun:
         spans = {} if chosen is None else parse_planes(chosen, image.axes, shape)
         return image.carried.cut(image.axes, shape, spans)
 
+    @property
+    def _scratch(self) -> Path:
+        """Folder for intermediate results of a stack."""
+        return hidden_beside(self.dst, "stack")
+
     def _work(
         self, views: Sequence[Image], job: Job, stores: FileStores
     ) -> Generator[Event, None, None]:
         """Restore the image here, or on a cluster."""
         if self.scheduler is None:
-            scratch = self.dst.with_name(f".{self.dst.name}.stack")
-            yield from job.run(stores.array, stores, deviation=stores.deviation, scratch=scratch)
-            shutil.rmtree(scratch, ignore_errors=True)
+            yield from job.run(
+                stores.array, stores, deviation=stores.deviation, scratch=self._scratch
+            )
+            shutil.rmtree(self._scratch, ignore_errors=True)
             return
         from napari_swintormer.engine import cluster
         from napari_swintormer.imaging.formats.dask_file import as_dask

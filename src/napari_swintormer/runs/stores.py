@@ -103,7 +103,12 @@ class FileStores:
             holds = {"holds": "standard deviation of the samples"}
             self._stores.append(open_store(path, DEVIATION, {**run, **holds}))
             self.deviation = self._stores[0].array
-        self._result = open_store(dst, job.planes.dtype, run)
+        try:
+            self._result = open_store(dst, job.planes.dtype, run)
+        except BaseException:
+            if not resumes:
+                self.discard()
+            raise
         self._stores.append(self._result)
         self.array = self._result.array
 

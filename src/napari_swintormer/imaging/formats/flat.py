@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_swintormer.imaging.formats.boundary import read_errors
 from napari_swintormer.imaging.image import unreadable
 from napari_swintormer.imaging.views import LazyArray, expand_index
 
@@ -48,11 +49,13 @@ class FlatArray(LazyArray):
         leading = self.offsets.ndim
         files = np.asarray(self.files[index[:leading]])
         offsets = np.asarray(self.offsets[index[:leading]])
-        pages = [
-            self._read(self.paths[file], int(offset), index[leading:])
-            for file, offset in zip(files.flat, offsets.flat, strict=True)
-        ]
-        page_shape = (pages[0] if pages else self._read(self.paths[0], 0, index[leading:])).shape
+        with read_errors(self.paths[0], opened=True):
+            pages = [
+                self._read(self.paths[file], int(offset), index[leading:])
+                for file, offset in zip(files.flat, offsets.flat, strict=True)
+            ]
+            first = pages[0] if pages else self._read(self.paths[0], 0, index[leading:])
+        page_shape = first.shape
         return np.array(pages, self.dtype).reshape(offsets.shape + page_shape)
 
     def _read(self, path: Path, offset: int, index: tuple[int | slice, ...]) -> NDArray[Any]:

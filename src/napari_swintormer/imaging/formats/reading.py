@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_swintormer.errors import FileError
+import numpy as np
+
+from napari_swintormer.imaging.formats.boundary import GuardedArray, check_readable, read_errors
+from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.registry import detect_format
 
 if TYPE_CHECKING:
@@ -35,14 +38,17 @@ def open_image(
     Raises
     ------
     FileError
-        The file is missing, damaged, truncated or of another format.
+        The file is missing, damaged, truncated or of another format, or may not be read.
     ImageError
         The file holds no image of real numbers, or its axes are not known.
     """
     path = Path(path)
-    try:
-        return detect_format(path).open(path, axes, image)
-    except FileNotFoundError as error:
-        raise FileError(f"{path} does not exist.") from error
-    except PermissionError as error:
-        raise FileError(f"{path} may not be read.") from error
+    check_readable(path)
+    with read_errors(path):
+        form = detect_format(path)
+    with read_errors(path, form.name):
+        opened = form.open(path, axes, image)
+    if not isinstance(opened.data, np.ndarray | FlatArray):
+        opened.data = GuardedArray(opened.data, path, form.name)
+    opened.levels = tuple(GuardedArray(level, path, form.name) for level in opened.levels)
+    return opened

@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from napari_swintormer.errors import FileError, ImageError, SwintormerError, one_line
+from napari_swintormer.errors import FileError, ImageError
 from napari_swintormer.imaging.axes import check_image, resolve_axes
+from napari_swintormer.imaging.formats.boundary import read_errors
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.format import WORDS, Format, lost_words
 from napari_swintormer.imaging.formats.imagej import IMAGEJ
@@ -25,7 +26,7 @@ from napari_swintormer.imaging.formats.tiff_carried import read_carried, read_or
 from napari_swintormer.imaging.formats.tiff_samples import check_photometric, letters
 from napari_swintormer.imaging.formats.tiff_tags import TAGS
 from napari_swintormer.imaging.formats.tiff_writing import NOT_IN_OME, is_ome, write_tiff
-from napari_swintormer.imaging.image import Image, unit_name, unreadable
+from napari_swintormer.imaging.image import Image, unit_name
 from napari_swintormer.imaging.views import upright
 
 if TYPE_CHECKING:
@@ -141,11 +142,8 @@ def _complaints_are_errors(path: Path) -> Iterator[None]:
     collector.setLevel(logging.ERROR)
     logger.addHandler(collector)
     try:
-        yield
-    except (SwintormerError, FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # tags hold anything, and so do the errors of reading them
-        raise FileError(f"{path} is a damaged TIFF file ({one_line(error)}).") from error
+        with read_errors(path, "TIFF"):  # tags hold anything, and so do the errors of reading them
+            yield
     finally:
         logger.removeHandler(collector)
     for complaint in (record.getMessage() for record in collector.buffer):
@@ -258,12 +256,8 @@ def _decoded_segments(path: Path, store: Any) -> Store:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-            try:
+            with read_errors(path, "TIFF", opened=True):
                 segment = await super().get(key, prototype, byte_range)
-            except Exception as error:  # of any codec
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise unreadable(path, error.strerror) from error
-                raise _decoding_error(path, error) from error
             if segment is not None and key not in self._cache:
                 self._cache[key] = segment
                 self._cached_bytes += len(segment)
@@ -272,14 +266,6 @@ def _decoded_segments(path: Path, store: Any) -> Store:
             return segment
 
     return DecodedSegments(store)
-
-
-def _decoding_error(path: Path, error: Exception) -> FileError:
-    """Tell pixels of an unsupported form from damaged ones."""
-    said = one_line(error)
-    if isinstance(error, (NotImplementedError, ImportError)) or "support" in said:
-        return FileError(f"{path} stores its pixels in a form that cannot be read ({said}).")
-    return FileError(f"{path} is damaged: its pixels do not decode ({said}).")
 
 
 def _pixel_size(tiff: Any, series: Any, axes: str) -> tuple[dict[str, float], dict[str, str]]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,22 +11,21 @@ import numpy as np
 
 from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.carried import NOTHING, Carried
+from napari_swintormer.imaging.formats.boundary import check_name, disk_errors
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.registry import SUFFIXES, format_of
+from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.image import Image
 from napari_swintormer.imaging.views import Mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
     from napari_swintormer.imaging.formats.format import Format
 
 Compression = Literal["deflate", "zstd"]
-
-# No room on the disk, or in the quota where the system has one.
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def check_output(
@@ -47,6 +43,7 @@ def check_output(
         raise OutputError(f"The folder {folder} for {dst.name} does not exist; create it first.")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder {folder} for {dst.name} may not be written to.")
+    check_name(dst)
     if src is not None:
         input_path, output_path = Path(src).resolve(), dst.resolve()
         if output_path == input_path:
@@ -114,7 +111,7 @@ def write_image(
         image = black_is_zero(image)
     if form.shows_all_bits:
         image = _stretched(image)
-    partial = path.with_name(f".{path.name}.writing")
+    partial = hidden_beside(path, "writing")
     with disk_errors(path):
         try:
             form.write(partial, image, compression)
@@ -157,22 +154,6 @@ def _stretched(image: Image) -> Image:
 
     carried = image.carried.without("bits_per_sample")
     return replace(image, data=Mapped(image.data, stretch), carried=carried)
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what stops the writing of a file into an `OutputError` of one sentence."""
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        if error.errno in _FULL:
-            free = shutil.disk_usage(path.absolute().parent).free
-            raise OutputError(
-                f"The disk is full: {path} cannot be written ({free / 1e9:.1f} GB are free)."
-            ) from error
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
 
 
 def _format_for(path: Path) -> Format:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Self
 from napari_swintormer.errors import OutputError
 from napari_swintormer.events import Clock
 from napari_swintormer.imaging.carried import NOTHING, Carried
+from napari_swintormer.imaging.formats.boundary import disk_errors
 from napari_swintormer.imaging.formats.ome_zarr import (
     OWN_ATTRIBUTE,
     ZARR_SUFFIX,
     describe,
     disk_order,
 )
-from napari_swintormer.imaging.formats.writing import check_output, disk_errors, write_image
+from napari_swintormer.imaging.formats.writing import check_output, write_image
 from napari_swintormer.imaging.formats.zarr_carried import copy_labels
+from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.image import split_suffix
 from napari_swintormer.imaging.store.journal import Journal
 from napari_swintormer.imaging.store.levels import JOURNAL, PLANES, Levels
@@ -125,10 +127,14 @@ class ResultStore:
         }
         sizes = {a: int(n) for a, n in zip(axes, shape, strict=True)}
         with disk_errors(destination):
-            _create_folder(destination, sizes, dtype, block_size, own)
             folder = partial_folder(destination)
-            (folder / JOURNAL).touch()
-            Journal(folder / JOURNAL).note_number(PLANES, planes_per_position)
+            try:
+                _create_folder(destination, sizes, dtype, block_size, own)
+                (folder / JOURNAL).touch()
+                Journal(folder / JOURNAL).note_number(PLANES, planes_per_position)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)  # it holds nothing to resume
+                raise
         return cls(destination)
 
     @classmethod
@@ -297,12 +303,12 @@ class StoredArray(Ordered):
 
 def partial_folder(destination: Path) -> Path:
     """Return the folder of an unfinished run, beside its destination."""
-    return destination.with_name(f".{destination.name}.partial")
+    return hidden_beside(destination, "partial")
 
 
 def _journal_aside(destination: Path) -> Path:
     """Where the journal lies while a complete folder gets its final name."""
-    return destination.with_name(f".{destination.name}.journal")
+    return hidden_beside(destination, "journal")
 
 
 def _create_folder(
@@ -329,7 +335,7 @@ def _create_folder(
 
 def _replace_folder(folder: Path, destination: Path) -> None:
     """Rename a folder to its destination; what it replaces is removed only after that."""
-    old = destination.with_name(f".{destination.name}.old")
+    old = hidden_beside(destination, "old")
     replaces = destination.exists()
     if replaces:
         _remove(old)  # left by a killed run

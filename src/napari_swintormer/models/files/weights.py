@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from napari_swintormer.errors import OutputError, WeightsError, one_line
-from napari_swintormer.imaging.formats.writing import disk_errors
+from napari_swintormer.imaging.formats.boundary import disk_errors
 from napari_swintormer.models.files.card import (
     FORMAT_VERSION,
     ForeignCard,

@@ -14,7 +14,7 @@ import torch
 
 from napari_swintormer import __version__
 from napari_swintormer.errors import OutputError
-from napari_swintormer.imaging.formats.writing import disk_errors
+from napari_swintormer.imaging.formats.boundary import disk_errors
 from napari_swintormer.models.files.card import ModelCard
 from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.models.restorer import Restorer

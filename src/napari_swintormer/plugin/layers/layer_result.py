@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_swintormer.errors import OutputError
+from napari_swintormer.imaging.formats.boundary import disk_errors
 from napari_swintormer.imaging.formats.ome_zarr import disk_order
-from napari_swintormer.imaging.formats.writing import disk_errors
 from napari_swintormer.imaging.store.pyramid import create_levels, renew_levels
 from napari_swintormer.imaging.store.result import StoredArray
 from napari_swintormer.imaging.views import Ordered
