@@ -236,7 +236,7 @@ def test_a_failing_source_leaves_nothing(tmp_path):
                 raise RuntimeError("no third slice")
             return self.data[index]
 
-    with pytest.raises(RuntimeError, match="no third slice"):
+    with pytest.raises(OutputError, match="no third slice"):
         write_image(tmp_path / "a.tif", Broken(image_of("ZYX")), "ZYX")
     assert os.listdir(tmp_path) == []
 
