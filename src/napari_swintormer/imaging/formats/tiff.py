@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_swintormer.errors import FileError, ImageError
 from napari_swintormer.imaging.axes import check_image, resolve_axes
-from napari_swintormer.imaging.formats.boundary import read_errors
+from napari_swintormer.imaging.formats.boundary import read_errors, unsupported_compression
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.format import WORDS, Format, lost_words
 from napari_swintormer.imaging.formats.imagej import IMAGEJ
@@ -160,10 +160,7 @@ def _check_complete(path: Path, series: Any) -> None:
         TIFF.DECOMPRESSORS[page.compression]
     except KeyError as error:
         name = getattr(page.compression, "name", page.compression)
-        raise FileError(
-            f"{path} is compressed by {name}, which cannot be read; save it with LZW, Deflate or "
-            "no compression first."
-        ) from error
+        raise FileError(unsupported_compression(path, name)) from error
     # `dataoffset` would be taken in the file of the first page
     if series.dataoffset is not None and not series.is_multifile:
         missing = series.dataoffset + series.nbytes - page.parent.filehandle.size
