@@ -103,13 +103,7 @@ def run(
     missing = list(layout.missing(set(journal.finished())))
     to_do = sum(layout.n_planes * plan.grid.count_tiles(chunk.block) for chunk in missing)
     clock = Clock(plan.n_tiles, "tiles", plan.n_tiles - to_do)
-    wanted: list[Any] = [result.blocks[chunk.position] for chunk in missing]
-    if beside is not None:
-        from dask.delayed import delayed
-
-        deviations = [beside[0].blocks[chunk.position] for chunk in missing]
-        pairs = zip(wanted, deviations, strict=True)
-        wanted = [delayed(pair, traverse=True) for pair in pairs]
+    wanted = _chunks(missing, result, None if beside is None else beside[0])
     # dask's optimization of arrays forgets the resources that tasks need
     futures = client.compute(wanted, optimize_graph=False, retries=_RETRIES)
     coming = dict(zip(futures, missing, strict=True))
@@ -138,6 +132,17 @@ class _Chunk(NamedTuple):
     first: int
     block: BlockIndex
     position: tuple[int, ...]
+
+
+def _chunks(missing: list[_Chunk], result: da.Array, deviation: da.Array | None) -> list[Any]:
+    """Return the missing chunks of the result, or pairs of them and of the deviation."""
+    chunks = [result.blocks[chunk.position] for chunk in missing]
+    if deviation is None:
+        return chunks
+    from dask.delayed import delayed
+
+    others = [deviation.blocks[chunk.position] for chunk in missing]
+    return [delayed(pair, traverse=True) for pair in zip(chunks, others, strict=True)]
 
 
 class _Layout:

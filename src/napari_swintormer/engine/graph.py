@@ -78,7 +78,6 @@ def lazy(
     """
     import dask.array as da
     from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
 
     sizes = {"Y": plan.grid.block_size, "X": plan.grid.block_size, "S": -1}
     chunks = {i: sizes.get(axis, 1) for i, axis in enumerate(planes.axes)}
@@ -103,20 +102,25 @@ def lazy(
     )
     graph = _in_layers(dict(_tasks(work, images, token)), images, token, resources)
     finished = f"deblur-{token}"
-    meta = np.empty((0,) * image.ndim, image.dtype)
-    if not recipe.prior.uncertainty:
-        return da.Array(graph, finished, image.chunks, meta=meta), None
+    if recipe.prior.uncertainty:
+        return _split_pairs(graph, finished, image)
+    return da.Array(graph, finished, image.chunks, image.dtype), None
+
+
+def _split_pairs(graph: HighLevelGraph, pairs: str, image: da.Array) -> tuple[da.Array, da.Array]:
+    """Make arrays of the first and the second parts of the pairs that "finish" returns."""
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
     arrays = []
-    for number, kind in enumerate(("result", "deviation")):  # of the pairs that "finish" returns
-        name = f"{kind}-of-{finished}"
+    for number, (kind, dtype) in enumerate((("result", image.dtype), ("deviation", np.float32))):
+        name = f"{kind}-of-{pairs}"
         layer: dict[Any, Any] = {
-            (name, *place): (operator.getitem, (finished, *place), number)
+            (name, *place): (operator.getitem, (pairs, *place), number)
             for place in np.ndindex(*image.numblocks)
         }
-        dependencies = {**graph.dependencies, name: {finished}}
-        whole = HighLevelGraph({**graph.layers, name: layer}, dependencies)
-        arrays.append(da.Array(whole, name, image.chunks, meta=meta))
-        meta = meta.astype(np.float32)
+        whole = HighLevelGraph({**graph.layers, name: layer}, {**graph.dependencies, name: {pairs}})
+        arrays.append(da.Array(whole, name, image.chunks, dtype))
     return arrays[0], arrays[1]
 
 

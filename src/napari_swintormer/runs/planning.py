@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_swintormer.models.catalogue import ImageKind, ModelInfo
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.models.tile_restorer import TileRestorer
+    from napari_swintormer.tiling.plan import Plan
 
 # Most memory of a network, in bytes per pixel of a batch and channel of the first level: 15 to 29
 # were measured on the CPU, in fp32 and bf16, for networks of 16 and 48 channels, with and without
@@ -80,12 +81,18 @@ def prepare(
     chosen = _choose(settings.model, restorer, image_kinds(image.dtype, rgb="S" in axes))
     chosen.check_views(1 if second_view is None else 2)
     settings = complete(replace(settings, axes=axes), chosen.card)
+    planes = Planes(image, axes, chosen.channels, second_view, meaning)
+    planes = chosen_planes(planes, settings.planes)
+    convention = IntensityConvention() if chosen.card is None else chosen.card.intensity
+    plan = _plan(planes, settings, chosen)
+    return Job(planes, plan, settings, chosen.model, convention, chosen.restorer)
+
+
+def _plan(planes: Planes, settings: DeblurSettings, chosen: _Chosen) -> Plan:
     assert settings.tile_size is not None
     assert settings.overlap is not None
     assert settings.blend is not None
-    planes = Planes(image, axes, chosen.channels, second_view, meaning)
-    planes = chosen_planes(planes, settings.planes)
-    plan = make_plan(
+    return make_plan(
         planes.shape,
         dtype=planes.dtype,
         n_planes=len(planes),
@@ -104,8 +111,6 @@ def prepare(
             n_devices=settings.device.count(",") + 1,
         ),
     )
-    convention = IntensityConvention() if chosen.card is None else chosen.card.intensity
-    return Job(planes, plan, settings, chosen.model, convention, chosen.restorer)
 
 
 @dataclass(frozen=True)
