@@ -33,9 +33,10 @@ def test_a_written_file_is_detected_by_its_content_and_reads_back(tmp_path, suff
     form = detect_format(tmp_path / "renamed")
     assert form is format_of(tmp_path / f"a{suffix}")
     with form.open(tmp_path / "renamed", None) as image:
-        assert (image.axes, image.data.shape, image.data.dtype) == ("YX", (40, 50), np.uint8)
+        grey = np.asarray(image.data[..., 0] if form.name == "WebP" else image.data[...])
+        assert (grey.shape, grey.dtype) == ((40, 50), np.uint8)
         lossy = form.result_suffix is not None
-        np.testing.assert_allclose(np.asarray(image.data[...]), GREY, atol=3 if lossy else 0)
+        np.testing.assert_allclose(grey, GREY, atol=3 if lossy else 0)
 
 
 def test_suffixes_belong_to_one_format_each():

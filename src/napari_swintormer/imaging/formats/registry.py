@@ -10,6 +10,7 @@ from napari_swintormer.imaging.formats.npy import Npy
 from napari_swintormer.imaging.formats.ome_zarr import OmeZarr
 from napari_swintormer.imaging.formats.png import Png
 from napari_swintormer.imaging.formats.tiff import Tiff
+from napari_swintormer.imaging.formats.webp import WebP
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.carried import Carried
     from napari_swintormer.imaging.formats.format import Format
 
-FORMATS: tuple[Format, ...] = (Tiff(), Png(), Jpeg(), Npy(), OmeZarr())
+FORMATS: tuple[Format, ...] = (Tiff(), Png(), Jpeg(), WebP(), Npy(), OmeZarr())
 SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
 RESULT_SUFFIXES = {
     suffix: form.result_suffix or (suffix if suffix in form.suffixes else form.suffixes[0])

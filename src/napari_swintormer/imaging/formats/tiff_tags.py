@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ TagTuple = tuple[int, int, int, Any, bool]
 TAGS = "TIFF tags"
 """Key of the private tags in ``Carried.native``."""
 NO_DATA, EXIF_IFD, GPS_IFD = 42113, 34665, 34853
+_INTEROPERABILITY = 40965
+# tifffile does not write these tags: neighbours hold their places until the tables are appended.
+_PLACEHOLDERS = {EXIF_IFD: 34664, GPS_IFD: 34854}
 _ICC, _XMP, _SOFTWARE, _DATE = 34675, 700, 305, 306
 _MAX_SAMPLE = 281
 # Words about the picture: camera, artist, date and so on. EXIF has the same tags.
@@ -51,14 +55,12 @@ def read_exif(page: Any) -> bytes:
         if tag is None:
             continue
         handle, order = parent.filehandle, parent.byteorder
-        handle.seek(tag.valueoffset)
-        pointer = handle.read(8 if parent.is_bigtiff else 4)
         big = (b"II+\0" if order == "<" else b"MM\0+") + b"\0" * 12
         small = (b"II*\0" if order == "<" else b"MM\0*") + b"\0" * 4
         table = ImageFileDirectory_v2(big if parent.is_bigtiff else small)
-        handle.seek(int.from_bytes(pointer, "little" if order == "<" else "big"))
+        handle.seek(tag.valueoffset)  # where the table begins
         table.load(handle)
-        found = {key: table[key] for key in table if key != 40965}
+        found = {key: table[key] for key in table if key != _INTEROPERABILITY}
         if found:
             block[code] = found
     return exif_block(block) if len(block) else b""
@@ -129,23 +131,25 @@ class ExifTables:
     def append_to(self, file: Path) -> None:
         """Append the tables, and point the tags of the first page to them."""
         import tifffile
+        from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
         for code, table in self.tables.items():
             with file.open("r+b") as raw, tifffile.TiffFile(raw, mode="r+") as tiff:
-                from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
                 prefix = b"II+\0" + b"\0" * 12 if tiff.is_bigtiff else b"II*\0\0\0\0\0"
                 copied = ImageFileDirectory_v2(prefix)
                 for key in table:
-                    copied[key] = table[key]
+                    if key != _INTEROPERABILITY:
+                        copied.tagtype[key] = table.tagtype[key]
+                        copied[key] = table[key]
                 raw.seek(0, 2)
                 raw.write(b"\0" * (raw.tell() % 2))
                 start = raw.tell()
                 raw.write(copied.tobytes(start))
                 raw.flush()
-                tag = tiff.pages.first.tags[code]
-                raw.seek(tag.valueoffset)
-                raw.write(start.to_bytes(8 if tag.dtype == 18 else 4, "little"))
+                tag = tiff.pages.first.tags[_PLACEHOLDERS[code]]
+                raw.seek(tag.offset)
+                entry = "<HHQQ" if tiff.is_bigtiff else "<HHII"
+                raw.write(struct.pack(entry, code, 16 if tiff.is_bigtiff else 4, 1, start))
 
 
 def write_options(carried: Carried, private: tuple[TagTuple, ...]) -> dict[str, Any]:
@@ -167,7 +171,7 @@ def write_options(carried: Carried, private: tuple[TagTuple, ...]) -> dict[str, 
         tags.append((NO_DATA, 2, len(number), number, True))
     if carried.bits_per_sample is not None:
         tags.append((_MAX_SAMPLE, 3, 1, 2**carried.bits_per_sample - 1, True))
-    tags += [(code, 4, 1, 0, True) for code in tables.tables]
+    tags += [(_PLACEHOLDERS[code], 4, 1, 0, True) for code in tables.tables]
     if carried.resolution is not None:
         units = {"none": 1, "inch": 2, "centimeter": 3}
         options["resolution"] = carried.resolution
