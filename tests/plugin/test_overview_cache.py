@@ -12,7 +12,8 @@ import zarr
 
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.store.pyramid import halve
-from napari_swintormer.plugin.layers import overview_cache, reader
+from napari_swintormer.plugin import reader
+from napari_swintormer.plugin.layers import overview_cache
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from npe2 import PluginManager
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.store.result import ResultStore
-from napari_swintormer.plugin.layers import reader
+from napari_swintormer.plugin import reader
+from napari_swintormer.plugin.layers import writer
+from napari_swintormer.plugin.layers.layer_data import CARRIED
 
 PLUGIN = "napari-swintormer"
 
@@ -43,6 +45,23 @@ def test_only_the_shown_part_of_a_large_flat_tiff_is_read(tmp_path, monkeypatch)
     np.testing.assert_array_equal(levels[2], image[::4, ::4])
 
 
+def test_channels_have_the_names_and_colours_of_the_file_and_keep_them(tmp_path):
+    image = np.random.default_rng(0).integers(0, 99, (2, 20, 30)).astype("uint16")
+    channels = {"Name": ["DAPI", "GFP"], "Color": [65535, 16711935]}
+    source, saved = str(tmp_path / "a.ome.tif"), str(tmp_path / "b.ome.tif")
+    tifffile.imwrite(source, image, metadata={"axes": "CYX", "Channel": channels})
+    ((data, arguments, _),) = reader.read(source)
+    viewer = ViewerModel()
+    layers = viewer.add_image(data, **arguments)
+    assert [layer.name for layer in layers] == ["a DAPI", "a GFP"]
+    np.testing.assert_array_equal(layers[0].colormap.colors[-1], [0, 0, 1, 1])
+    writer.write(saved, *layers[1].as_layer_data_tuple()[:2])
+    with tifffile.TiffFile(saved) as tiff:
+        xml = tiff.ome_metadata
+    assert 'Name="GFP"' in xml
+    assert "DAPI" not in xml
+
+
 def test_axes_pixel_sizes_and_channels_of_an_ome_tiff_reach_the_layer(tmp_path):
     image = np.random.default_rng(0).integers(0, 99, (2, 3, 4, 20, 30)).astype("uint16")
     sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, "PhysicalSizeZ": 0.5}
@@ -51,6 +70,8 @@ def test_axes_pixel_sizes_and_channels_of_an_ome_tiff_reach_the_layer(tmp_path):
     )
     ((data, arguments, _),) = reader.read(str(tmp_path / "a.ome.tif"))
     np.testing.assert_array_equal(data, image)
+    carried = [metadata[CARRIED] for metadata in arguments.pop("metadata")]
+    assert [part.native["OME-XML"].spans["C"] for part in carried] == [(0, 1), (1, 2), (2, 3)]
     assert arguments == {
         "name": "a",
         "scale": [1.0, 0.5, 0.1, 0.1],

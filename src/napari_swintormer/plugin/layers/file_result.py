@@ -10,7 +10,7 @@ from napari_swintormer.errors import ImageError
 from napari_swintormer.events import Event
 from napari_swintormer.imaging.formats.writing import check_fits, check_output
 from napari_swintormer.plugin.layers.layer_data import LayerSource, pixel_sizes
-from napari_swintormer.plugin.layers.reader import open_levels
+from napari_swintormer.plugin.reader import open_levels
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.stores import FileStores, check_deviation, deviation_path
 
@@ -40,6 +40,7 @@ class FileResult(FileStores):
         run = job.provenance() | {"input": job.fingerprint(source.name, source.second_name)}
         pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
         super().__init__(path, job, run, resume=True, pixel_size=pixel_size, unit=unit)
+        self._carried = source.carried
         self._axes, self._path, self._uncertainty = source.axes, path, job.settings.uncertainty
         self.shown: Any = None
         self.shown_deviation: Any = None
@@ -56,7 +57,7 @@ class FileResult(FileStores):
 
     def put_in_place(self) -> Generator[Event, None, None]:
         """Put the file in place and open it."""
-        yield from self.finishing()
+        yield from self.finishing(carried=self._carried)
         self.shown = open_levels(self._path, self._axes)
         if self._uncertainty:
             self.shown_deviation = open_levels(deviation_path(self._path), self._axes)

@@ -13,6 +13,7 @@ from napari.utils.transforms import Affine
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.axes import AXES, resolve_axes
+from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.image import unit_name
 from napari_swintormer.imaging.spans import format_planes
 from napari_swintormer.runs.job import Job
@@ -24,6 +25,8 @@ _COLOURS = ("blending", "colormap", "contrast_limits", "gamma", "opacity", "rgb"
 _VIEW = ("attenuation", "depiction", "interpolation2d", "interpolation3d", "iso_threshold")
 _TAKEN_OVER = (*_TRANSFORM, *_COLOURS, *_VIEW, "projection_mode", "rendering")
 """Properties that a result layer has from its input layer."""
+CARRIED = "swintormer_carried"
+"""Key of ``layer.metadata`` for what the file of a layer holds beside pixels, a `Carried`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class LayerSource:
         last, along every axis that is cut.
     second, second_name
         Whole image and layer name of the second view, for a model of two views.
+    carried
+        What the file of the layer holds beside pixels.
     """
 
     name: str
@@ -63,6 +68,7 @@ class LayerSource:
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     second: Any = None
     second_name: str | None = None
+    carried: Carried = NOTHING
 
     @classmethod
     def of(cls, layer: Image, axes: str) -> LayerSource:
@@ -78,7 +84,8 @@ class LayerSource:
             for level in (layer.data[1:] if layer.multiscale else ())
             if all(level.shape[i] == data.shape[i] for i in stack)
         )
-        return cls(layer.name, data, axes, look, (float(low), float(high)), coarser, data)
+        limits, carried = (float(low), float(high)), layer.metadata.get(CARRIED, NOTHING)
+        return cls(layer.name, data, axes, look, limits, coarser, data, carried=carried)
 
     def with_second_view(self, layer: Image) -> LayerSource:
         """Add the whole image of another layer as the second view of the scene."""
@@ -86,7 +93,10 @@ class LayerSource:
 
     def plan(self, settings: DeblurSettings) -> Job:
         """Plan a run over `data`; its pixels equal those of a run over the whole image."""
-        return prepare(self.whole, self.complete(settings), second_view=self.second)
+        meaning = self.carried.meaning
+        return prepare(
+            self.whole, self.complete(settings), second_view=self.second, meaning=meaning
+        )
 
     def complete(self, settings: DeblurSettings) -> DeblurSettings:
         """Add the axes and the chosen planes to the settings of a run."""
@@ -115,7 +125,8 @@ class LayerSource:
             for level in (self.data, *self.coarser)
         )
         origin = {axis: start for axis, (start, _) in spans.items()}
-        return replace(self.part_at(origin, data, coarser), spans=spans)
+        carried = self.carried.cut(self.axes, self.data.shape, dict(spans))
+        return replace(self.part_at(origin, data, coarser), spans=spans, carried=carried)
 
     def part_at(
         self, origin: Mapping[str, float], data: Any, coarser: Sequence[Any] = ()
@@ -151,10 +162,13 @@ class LayerSource:
 
         `provenance` becomes ``metadata["swintormer"]``, and `kind` the second word of the name.
         """
+        metadata: dict[str, Any] = {} if provenance is None else {"swintormer": provenance}
+        if self.carried != NOTHING:
+            metadata[CARRIED] = self.carried
         layer = Image(
             data,
             name=f"{self.name} {kind}",
-            metadata={} if provenance is None else {"swintormer": provenance},
+            metadata=metadata,
             multiscale=isinstance(data, list),
             cache=False,
             **self.look,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
 from napari_swintormer.imaging.formats.writing import (
     check_fits,
@@ -15,7 +16,7 @@ from napari_swintormer.imaging.formats.writing import (
 )
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.plugin.layers.array_views import chunk_regions
-from napari_swintormer.plugin.layers.layer_data import guess_axes_of, pixel_sizes
+from napari_swintormer.plugin.layers.layer_data import CARRIED, guess_axes_of, pixel_sizes
 
 _CHUNK = 1024  # pixels, side of what is in memory at once, and of the chunks of OME-Zarr
 
@@ -31,15 +32,21 @@ def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     check_output(path, overwrite=True)
     check_fits(path, axes, image.shape, image.dtype)
     pixel_size, unit = pixel_sizes(axes, meta["scale"], meta["units"])
+    carried = (meta.get("metadata") or {}).get(CARRIED, NOTHING)
     if Path(path).suffix.lower() == ZARR_SUFFIX:
-        _write_zarr(path, image, axes, pixel_size, unit)
+        _write_zarr(path, image, axes, pixel_size, unit, carried)
     else:
-        write_image(path, image, axes, pixel_size, unit, overwrite=True)
+        write_image(path, image, axes, pixel_size, unit, carried=carried, overwrite=True)
     return [path]
 
 
 def _write_zarr(
-    path: str, image: Any, axes: str, pixel_size: dict[str, float], unit: dict[str, str]
+    path: str,
+    image: Any,
+    axes: str,
+    pixel_size: dict[str, float],
+    unit: dict[str, str],
+    carried: Carried,
 ) -> None:
     dtype = np.dtype(image.dtype).newbyteorder("=")
     store = ResultStore.create(
@@ -56,6 +63,6 @@ def _write_zarr(
             index, shape = [start[a] for a in stack], [size[a] for a in stack]
             plane = int(np.ravel_multi_index(index, shape)) if stack else 0
             store.mark(plane, start["Y"] // _CHUNK, start["X"] // _CHUNK)
-        store.finish(overwrite=True)
+        store.finish(carried=carried, overwrite=True)
     finally:
         store.discard()

@@ -13,10 +13,13 @@ import dask.array as da
 import numpy as np
 from napari.types import FullLayerData
 
+from napari_swintormer.imaging.carried import NOTHING
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.formats.writing import black_is_zero
 from napari_swintormer.imaging.image import Image
 from napari_swintormer.plugin.layers.array_views import EveryNth, OwnedArray
+from napari_swintormer.plugin.layers.layer_data import CARRIED
 from napari_swintormer.plugin.layers.overview_cache import (
     OverviewLevels,
     overview_levels,
@@ -39,7 +42,7 @@ def read(path: str) -> list[FullLayerData]:
 
     The data are dask arrays: several levels, finest first, if the file has a pyramid or needs one.
     """
-    image = open_image(path)
+    image = black_is_zero(open_image(path))
     levels, axes, making = _open_levels(image)
     rgb = axes.endswith("S")
     spatial = axes.removesuffix("S")
@@ -54,13 +57,38 @@ def read(path: str) -> list[FullLayerData]:
     }
     if "C" in spatial:
         arguments["channel_axis"] = spatial.index("C")
+        sizes = dict(zip(image.axes, image.data.shape, strict=True))
+        arguments |= _look_of_channels(image, sizes["C"])
     else:
         arguments["rgb"] = rgb
+        if image.carried != NOTHING:
+            arguments["metadata"] = {CARRIED: image.carried}
     if making is not None:
         if not rgb:  # napari would measure the limits on levels that are not made yet
-            arguments["contrast_limits"] = _contrast_limits(image)
+            arguments.setdefault("contrast_limits", _contrast_limits(image))
         redraw_until_made(making, path)
     return [(levels if len(levels) > 1 else levels[0], arguments, "image")]
+
+
+def _look_of_channels(image: Image, n_channels: int) -> dict[str, Any]:
+    """Make names, colours and limits of the layers of channels, as far as the file tells them."""
+    carried, shape = image.carried, tuple(image.data.shape)
+    if carried == NOTHING:
+        return {}
+    parts = [carried.cut(image.axes, shape, {"C": (c, c + 1)}) for c in range(n_channels)]
+    look: dict[str, Any] = {"metadata": [{CARRIED: part} for part in parts]}
+    channels = carried.channels
+    if len(channels) != n_channels:
+        return look
+    if any(channel.name for channel in channels):
+        names = (channel.name or f"channel {c}" for c, channel in enumerate(channels))
+        look["name"] = [f"{image.name} {name}" for name in names]
+    if all(channel.colour for channel in channels):
+        colours = [channel.colour or (255, 255, 255) for channel in channels]
+        look["colormap"] = [f"#{bytes(colour).hex()}" for colour in colours]
+    if all(channel.display_range for channel in channels):
+        look["contrast_limits"] = [channel.display_range for channel in channels]
+    return look
 
 
 def open_levels(path: str | os.PathLike[str], axes: str) -> Any:
