@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
-    sets = made(options) | real(options.pairs)
+    sets = {name: pairs for name, pairs in (made(options) | real(options.pairs)).items() if pairs}
     rows = []
     for name, pairs in sets.items():
         sheet(pairs).save(options.out / f"{name.replace(' ', '-')}.png")
