@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -24,7 +25,8 @@ from helpers.tiny import random_network, tiny_prior_card
 from napari_swintormer import tiling
 from napari_swintormer.api import deblur_file
 from napari_swintormer.engine import cluster as cluster_engine
-from napari_swintormer.engine import graph, local
+from napari_swintormer.engine import devices, graph, local
+from napari_swintormer.engine.devices import resolve_names
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import ImageError, SettingsError, WeightsError
@@ -303,6 +305,31 @@ def test_a_cluster_tells_the_deviation_too(cluster: Any, tmp_path: Path) -> None
     for kind in (".tif", "-deviation.tif"):
         here, there = (tmp_path / f"{where}{kind}" for where in ("here", "there"))
         assert here.read_bytes() == there.read_bytes()
+
+
+def test_the_workers_of_a_cluster_resolve_the_device(
+    cluster: Any, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", noise((70, 90), "uint16"))
+
+    def nothing_here(*_: object) -> None:
+        raise SettingsError("This computer resolves no device.")
+
+    def run(device: str) -> FileRun:
+        settings = DeblurSettings(model=str(tiny_weights), device=device)
+        address = cluster.scheduler_address
+        return FileRun(tmp_path / "in.tif", tmp_path / "o.zarr", settings, scheduler=address)
+
+    monkeypatch.setattr(devices, "resolve_devices", nothing_here)  # of this process alone
+    with pytest.raises(SettingsError, match=r"On a worker: There is no such device .*'cuda:99'"):
+        list(run("cuda:99").events())
+    assert [path.name for path in tmp_path.glob("*o.zarr*")] == []
+    with cluster.get_client() as client:
+        (taken,) = client.run(resolve_names, "auto", "auto").values()
+    list(run("auto").events())
+    made = json.loads((tmp_path / "o.zarr/zarr.json").read_text())
+    settings = made["attributes"]["swintormer"]["run"]["settings"]
+    assert (settings["device"], settings["precision"]) == taken
 
 
 def test_no_scheduler_at_the_address(tiny_weights: Path, tmp_path: Path) -> None:

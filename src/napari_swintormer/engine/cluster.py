@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_swintormer.engine import devices
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import ChunkFinished, Clock
 
@@ -61,8 +62,36 @@ def gpu_resources(client: Client) -> dict[str, float] | None:
     Workers get it by ``dask worker ADDRESS --resources "GPU=1"``. Workers without it then read and
     finish chunks, but restore nothing. Several workers on one GPU each get a share of it.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
+    return {"GPU": 1} if _gpu_workers(client) else None
+
+
+def resolve_names(client: Client, device: str, precision: str) -> tuple[str, str]:
+    """Name the device and the precision that the workers take: ``("cuda", "bf16")``.
+
+    Names that differ between the workers are joined: ``"cpu, cuda"``. This computer needs no such
+    device.
+
+    Raises
+    ------
+    SettingsError
+        A worker has no such device, or no such precision.
+    """
+    try:
+        # a task also waits for the first worker, if none is there yet
+        client.submit(devices.resolve_names, device, precision, pure=False).result()
+        names = client.run(
+            devices.resolve_names, device, precision, workers=_gpu_workers(client) or None
+        )
+    except SettingsError as error:
+        raise SettingsError(f"The cluster cannot restore the image. On a worker: {error}") from None
+    kinds, precisions = zip(*names.values(), strict=True)
+    return ", ".join(sorted(set(kinds))), ", ".join(sorted(set(precisions)))
+
+
+def _gpu_workers(client: Client) -> list[str]:
+    """Give the addresses of the workers that have a GPU by their resources."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return [address for address, worker in workers.items() if "GPU" in worker["resources"]]
 
 
 def run(

@@ -106,6 +106,13 @@ def precision_name(dtype: torch.dtype) -> str:
     return next(name for name, known in _PRECISIONS.items() if known == dtype)
 
 
+def resolve_names(device: str, precision: str) -> tuple[str, str]:
+    """Name the device and precision that this computer takes: ``("cuda", "bf16")``."""
+    found, *_ = resolve_devices(device)
+    dtype = resolve_precision(precision, found)
+    return found.type, "tf32" if precision == "tf32" else precision_name(dtype)
+
+
 def slow_precision(dtype: torch.dtype, device: torch.device) -> list[str]:
     """Return a sentence if this device only imitates the precision, else nothing."""
     if dtype != torch.bfloat16 or device.type != "cpu" or not _is_x86() or _has_bf16(device):

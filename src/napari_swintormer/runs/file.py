@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
+    from distributed import Client
+
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.carried import Carried
     from napari_swintormer.imaging.image import Image
@@ -81,23 +83,47 @@ class FileRun:
             for said in (self._choice(views[0]), loss_notice(self.dst, views[0].carried)):
                 if said:
                     yield Notice(said)
-            if self.scheduler is None:
-                job = job.load()
-            stores = self._open_stores(views[0], job)
-            if stores.damage:
-                yield Notice(stores.damage)
-            try:
-                yield from self._work(views, job, stores)
-            except BaseException:
-                if not stores.finished():  # nothing to resume
-                    stores.discard()
-                    shutil.rmtree(self._scratch, ignore_errors=True)
-                raise
-            yield from stores.finishing(
-                carried=self._carried(views[0], job),
-                compression=self.compression,
-                overwrite=self.overwrite,
-            )
+            with self._cluster() as client:
+                yield from self._restore(views, job, client)
+
+    def _restore(
+        self, views: Sequence[Image], job: Job, client: Client | None
+    ) -> Generator[Event, None, None]:
+        """Fill the stores, and put them in their places."""
+        resolved = None
+        if client is None:
+            job = job.load()
+        else:
+            from napari_swintormer.engine import cluster
+
+            device, precision = job.settings.device, job.settings.precision
+            resolved = cluster.resolve_names(client, device, precision)
+        stores = self._open_stores(views[0], job, resolved)
+        if stores.damage:
+            yield Notice(stores.damage)
+        try:
+            yield from self._work(views, job, stores, client)
+        except BaseException:
+            if not stores.finished():  # nothing to resume
+                stores.discard()
+                shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
+        yield from stores.finishing(
+            carried=self._carried(views[0], job),
+            compression=self.compression,
+            overwrite=self.overwrite,
+        )
+
+    @contextmanager
+    def _cluster(self) -> Iterator[Client | None]:
+        """Connect to the cluster; None without a scheduler."""
+        if self.scheduler is None:
+            yield None
+            return
+        from napari_swintormer.engine import cluster
+
+        with cluster.connected(self.scheduler) as client:
+            yield client
 
     def _choice(self, image: Image) -> str | None:
         """Say which one of several images is deblurred, unless it was chosen."""
@@ -123,10 +149,10 @@ class FileRun:
         return hidden_beside(self.dst, "stack")
 
     def _work(
-        self, views: Sequence[Image], job: Job, stores: FileStores
+        self, views: Sequence[Image], job: Job, stores: FileStores, client: Client | None
     ) -> Generator[Event, None, None]:
         """Restore the image here, or on a cluster."""
-        if self.scheduler is None:
+        if client is None:
             yield from job.run(
                 stores.array, stores, deviation=stores.deviation, scratch=self._scratch
             )
@@ -136,10 +162,9 @@ class FileRun:
         from napari_swintormer.imaging.formats.dask_file import as_dask
 
         planes = job.planes_of(*(as_dask(view, job.plan.grid.block_size) for view in views))
-        with cluster.connected(self.scheduler) as client:
-            result, deviation = job.lazy(planes, cluster.gpu_resources(client))
-            beside = None if deviation is None else (deviation, stores.deviation)
-            yield from cluster.run(job.plan, planes, result, stores.array, stores, client, beside)
+        result, deviation = job.lazy(planes, cluster.gpu_resources(client))
+        beside = None if deviation is None else (deviation, stores.deviation)
+        yield from cluster.run(job.plan, planes, result, stores.array, stores, client, beside)
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Sequence[Image], Job]]:
@@ -186,7 +211,7 @@ class FileRun:
                 f"{self.dst.name}). Leave it out; OME-Zarr is always compressed."
             )
 
-    def _open_stores(self, image: Image, job: Job) -> FileStores:
+    def _open_stores(self, image: Image, job: Job, resolved: tuple[str, str] | None) -> FileStores:
         if not (self.resume and ResultStore.is_unfinished(self.dst)):
             self._check_space(job)
         second = None if self.second_view is None else self.second_view.name
@@ -196,7 +221,7 @@ class FileRun:
         return FileStores(
             self.dst,
             job,
-            job.provenance() | {"input": fingerprint},
+            job.provenance(resolved) | {"input": fingerprint},
             resume=self.resume,
             overwrite=self.overwrite,
             pixel_size=image.pixel_size,

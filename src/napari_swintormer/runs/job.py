@@ -254,17 +254,16 @@ class Job:
             scale=chosen.scale,
         )
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:
         """Return how the result is made, for the metadata of layer and file; imports torch.
 
-        It holds no time, so that equal runs write equal bytes.
+        It holds no time, so that equal runs write equal bytes. `resolved` names the device and the
+        precision that a cluster takes; None takes those of this computer.
         """
         import_torch()
-        from napari_swintormer.engine import devices
+        from napari_swintormer.engine.devices import resolve_names
 
-        device, *_ = devices.resolve_devices(self.settings.device)
-        dtype = devices.resolve_precision(self.settings.precision, device)
-        tf32 = self.settings.precision == "tf32"
+        device, precision = resolved or resolve_names(self.settings.device, self.settings.precision)
         settings = dataclasses.asdict(self.settings)
         # the result does not depend on the batch size, nor a plane on the microscope
         for computed in ("model", "batch_size", *STACK_OPTIONS):
@@ -275,11 +274,7 @@ class Job:
             "model": self.model_name,
             "weights_sha256": self.weights_sha256,
             **({"prior_sha256": prior} if prior else {}),
-            "settings": settings
-            | {
-                "device": device.type,
-                "precision": "tf32" if tf32 else devices.precision_name(dtype),
-            },
+            "settings": settings | {"device": device, "precision": precision},
             "versions": versions(),
         }
 

@@ -277,9 +277,10 @@ class StackJob(Job):
         meta = np.empty((0,) * data.ndim, data.dtype)
         return da.map_blocks(restore, data, dtype=data.dtype, meta=meta), None
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:
         """Say how the result is made; imports torch. Holds no time."""
         import_torch()
+        device, precision = resolved or (self._device().type, "fp32")
         return {
             **software(),
             "model": METHOD,
@@ -288,8 +289,8 @@ class StackJob(Job):
                 "depth": "volume",
                 "strength": self.settings.strength,
                 "axes": self.settings.axes,
-                "device": self._device().type,
-                "precision": "fp32",
+                "device": device,
+                "precision": precision,
                 **({"psf": self.settings.psf} if self.settings.psf else {}),
             },
             "optics": [optics.to_dict() for optics in self.optics],
