@@ -1,12 +1,12 @@
-"""Train the small networks that the paper's ablation over attention compares.
+"""Train the small networks of the paper's ablation over attention.
 
     python recipes/ablation.py --photo DIR --out ablation
     swintormer evaluate folders=benchmark/photo --table ablation -m ablation/mixed.safetensors \
         -m ablation/channel.safetensors -m ablation/window.safetensors --out report
 
-Three networks, alike but for their attention, see the same patches in the same order: over
-channels, over the pixels of shifted windows, and half of the channels each. An interrupted recipe
-goes on with `--resume`.
+Three networks differ in their attention only: over channels, over the pixels of shifted windows,
+and half of the channels each. They train on the same patches in the same order. `--resume`
+continues an interrupted recipe.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def main() -> None:
             steps=options.steps,
             learning_rate=1e-3,
             batch_size=4,
-            ema=0.99,  # of so few steps the average must not hold the first
+            ema=0.99,  # with 0.999 the average of so few steps would keep the random start
             resume=options.resume and (out.with_suffix(".run") / "checkpoint.pt").exists(),
             seed=options.seed,
             device=options.device,
             progress=True,
             title=f"Ablation: attention {attention}",
-            summary="A network of a tenth of a usual training, to compare kinds of attention.",
+            summary="A network with a tenth of a usual training, to compare kinds of attention.",
             licence="BSD-3-Clause",
             training_data=PHOTO,
         )

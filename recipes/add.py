@@ -3,11 +3,10 @@
     python recipes/add.py swintormer-prior --learned with_deconvolution.safetensors \
         --since swintormer-small --out start.safetensors
 
-Of models of one descent the differences of the parameters can be added: so a model with a prior
-gets a deconvolution, and a network that restores what comes out of it, without being trained anew.
-It is a start for further training. Without `--since` the other model's parameters take the place
-of those they are called like: so a prior goes on with another network. The card is that of the
-first model.
+The differences of parameters can be added for models that began with the same weights. So a model
+with a prior gets a deconvolution, and the network behind it, without a new training. The result is
+a start for further training. Without `--since`, the parameters of the other model replace those of
+the same name: so a prior gets another network. The card is that of the first model.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from napari_swintormer.models.files.weights import load_weights, save_weights
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="that is added to")
-    parser.add_argument("--learned", required=True, help="model that has gone on")
-    parser.add_argument("--since", help="model that both began with; without, all is taken over")
-    parser.add_argument("--share", type=float, default=1.0, help="of it that is added")
+    parser.add_argument("model", help="model to add to")
+    parser.add_argument("--learned", required=True, help="model that has learned more")
+    parser.add_argument("--since", help="model that both began with; default: replace parameters")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the difference to add")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
     options = parser.parse_args()
     card, state = load_weights(find_model(options.model))
@@ -38,7 +37,7 @@ def main() -> None:
         old = load_weights(find_model(options.since))[1]
     else:
         old = {name: cut(state[name], value) for name, value in new.items() if name in state}
-        cards.reverse()  # the parameters of a deconvolution are the other model's, if it has one
+        cards.reverse()  # then a deconvolution is that of the other model
     first, second = (each.network.deconvolution for each in cards)
     for name, value in new.items():
         if name not in state:
@@ -52,12 +51,12 @@ def main() -> None:
 
 
 def cut(value: Tensor, like: Tensor) -> Tensor:
-    """Leave out the channels of a prior."""
+    """Cut off the channels of a prior."""
     return value[tuple(map(slice, like.shape))]
 
 
 def fitted(change: Tensor, like: Tensor) -> Tensor:
-    """Pad by zeros for the channels of a prior, which come last and which the others have not."""
+    """Pad with zeros for the channels of a prior, which come last."""
     missing = [n - m for n, m in zip(like.shape, change.shape, strict=True)]
     sides = [side for n in reversed(missing) for side in (0, n)]
     return pad(change, sides) if any(missing) else torch.clone(change)

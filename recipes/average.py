@@ -1,9 +1,9 @@
-"""Average the parameters of models of one descent.
+"""Average the parameters of models that began with the same weights.
 
     python recipes/average.py defocus.safetensors motion.safetensors --out photo-defocus.safetensors
 
-Models that were trained on from the same weights lie in one valley of the loss: what lies
-between them is a model, too, often a more careful one than any. The card is that of the first.
+Such models lie in one valley of the loss, so what lies between them is a model, too, and often a
+more careful one. The card is that of the first model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     for file, (other, _) in zip(options.models[1:], others, strict=True):
         if card.network != other.network:
             parser.error(f"{file} has another network than {options.models[0]}")
-    # computed in double, so that the average of equal parameters is the very same
+    # in double precision, so that the average of equal parameters equals them
     average = {
         name: torch.stack([value, *(state[name] for _, state in others)])
         .mean(dim=0, dtype=torch.float64)

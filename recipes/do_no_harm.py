@@ -1,10 +1,10 @@
-"""How little a model changes what it should leave alone.
+"""Measure how little a model changes images that it should leave alone.
 
     python recipes/do_no_harm.py --model swintormer-small --photo DIR --microscopy DIR --out FILE.md
 
-A table of the PSNR of restored images to themselves, over their range (0.1 to 99.9 percentile):
-sharp images of folders, and noise, flat fields, text and stars that are made here. Below 38 dB (40
-dB for sharp images) something is changed that may be seen; the table says so.
+The images are sharp images from folders, and noise, flat fields, text and stars that are made here.
+The table has the PSNR between a restored image and itself before, over its range (0.1 to 99.9
+percentile). Below 38 dB, or 40 dB for sharp images, a change may be visible; the table says so.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def sharp_images(options: argparse.Namespace) -> Iterator[Harmless]:
-    """Sharp halves of the data sets that models are judged on."""
+    """Yield the sharp images of the evaluation sets."""
     for kind in ("photo", "microscopy"):
         folder = getattr(options, kind)
         if folder is not None:

@@ -1,11 +1,11 @@
-"""Train a model further on real pairs, and measure it on pairs of other recordings.
+"""Train a model further on real pairs, and measure it on pairs of another recording.
 
     python recipes/fine_tune.py --pairs eval_pairs.csv --set dfnn_microtubules --out fine_tuned
 
-The table has the columns ``set``, ``blurred`` and ``sharp``, paths relative to it. Pairs that share
-a sharp image are one recording; the recording of ``--held-out`` is only measured on. With
-``--doors python cli widget`` the same training is done in Python, on the command line and by the
-Train widget in a viewer (which needs a display), and the three weights files are compared.
+The table has the columns ``set``, ``blurred`` and ``sharp``, with paths relative to it. Pairs with
+the same sharp image are one recording. The recording of ``--held-out`` is not trained on. With
+``--doors python cli widget`` the same training runs in Python, on the command line and in the Train
+panel of a viewer (which needs a display), and the three weights files are compared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=Path, required=True, help="CSV table of pairs")
     parser.add_argument("--set", required=True, help="set of pairs in the table")
-    parser.add_argument("--held-out", default="", help="name of a sharp image; the first otherwise")
+    parser.add_argument("--held-out", default="", help="name of a sharp image; default: the first")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model to start from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the result")
     parser.add_argument("--doors", nargs="+", choices=list(DOORS), default=["python"])
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def copy_pairs(folder: Path, rows: list[dict[str, str]], target: Path) -> tuple[Path, Path]:
-    """Bring the pairs into two folders, under the names that arrays in a list would have."""
+    """Copy the pairs into two folders, under the names that arrays in a list get."""
     folders = target / "blurred", target / "sharp"
     for made, half in zip(folders, ("blurred", "sharp"), strict=True):
         made.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def by_cli(blurred: Path, sharp: Path, out: Path, model: str, device: str) -> No
 
 
 def by_widget(blurred: Path, sharp: Path, out: Path, model: str, device: str) -> None:
-    """Fill in the form of the Train widget in a viewer, and press its button."""
+    """Fill in the form of the Train panel in a viewer, and press its button."""
     import napari
     from qtpy.QtCore import QTimer
 
@@ -133,7 +133,7 @@ def restore(blurred: np.ndarray, model: str | Path, device: str) -> np.ndarray:
 
 
 def score(image: np.ndarray, sharp: np.ndarray) -> tuple[float, float]:
-    """PSNR and SSIM over the whole image after a fit of the intensities, as docs/models says."""
+    """Return PSNR and SSIM over the whole image after a fit of gain and offset."""
     span, fitted = intensity_span(sharp), Fit.between(image, sharp)(image)
     colours = {"channel_axis": 2} if sharp.ndim == 3 else {}
     return (

@@ -1,13 +1,13 @@
-"""Train a small network from nothing, on simple defocus: what all shipped models began with.
+"""Train the small network from nothing on simple defocus: all shipped models began with it.
 
     python recipes/from_nothing.py --photo DIR --microscopy DIR --out start.safetensors
 
 The same training on the command line:
 
     swintormer train --sharp PHOTOS --kind photo --sharp MICROSCOPY --kind microscopy \
-        --synthesize defocus --lr 1e-3 --steps 14000 --out start.safetensors
+        --synthesize defocus --lr 1e-3 --steps 14000 --seed 1 --out start.safetensors
 
-`recipes/README.md` says which images it was trained on, and for how long.
+`recipes/README.md` tells the images and the times.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sharp images that the shipped models were trained on, for their cards."""
+"""Sources of the sharp images that the shipped models were trained on, for their cards."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
     python recipes/make_benchmark.py --photo DIR --microscopy DIR --out benchmark
     swintormer evaluate folders=benchmark -m swintormer-small -m richardson-lucy-psf --out report
 
-`photo` and `microscopy` are moderately out of focus, in several ways with `--draws 3`: what a
-method gains hangs on the blur as much as on the image. `photo-layers` are scenes in depth before a
-thin lens, `photo-motion` a shaking hand; `sharp-...` and `blank` are to stay as they are. Each set
-is a folder with `blurred/`, `sharp/`, `psf/` (`psf-of-depth/`, from far to near, for scenes in
-depth) and `benchmark.json`, which says how it was made. Seed and file name decide everything about
-an image, whatever else lies in the folder. The centre of 512 pixels is kept; `--side 1024` keeps
-more of it, which tiles of 512 need to differ from the whole image.
+The sets `photo` and `microscopy` are moderately out of focus; `--draws 3` blurs each image in three
+ways, because the gain of a method depends on the blur as much as on the image. `photo-layers` are
+scenes with depth before a thin lens, and `photo-motion` is camera shake. `sharp-...` and `blank`
+must stay as they are.
+
+A set is a folder with `blurred/`, `sharp/`, `psf/` (or `psf-of-depth/`, from far to near) and
+`benchmark.json`, which tells how it was made. Each image depends on the seed and its file name
+only. The middle 512 pixels are kept; `--side 1024` keeps more, which tiles of 512 need to differ
+from the whole image.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, help="folder of sharp photos")
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
     parser.add_argument("--seed", type=int, default=synthetic.SEED)
-    parser.add_argument("--side", type=int, default=synthetic.CROP, help="of the centre, in pixels")
+    parser.add_argument(
+        "--side", type=int, default=synthetic.CROP, help="middle to keep, in pixels"
+    )
     parser.add_argument("--draws", type=int, default=1, help="ways to put each image out of focus")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sets")
     options = parser.parse_args()
@@ -52,13 +56,13 @@ def main() -> None:
     fields = (
         synthetic.SyntheticPair("blank", field.name, "YX", field.image, field.clean)
         for field in synthetic.blank_fields(seed=options.seed)
-        if np.ptp(field.image)  # a constant has no error to be measured by
+        if np.ptp(field.image)  # a constant image has no range to measure errors by
     )
     make(options.out / "blank", fields, "microscopy", options.seed)
 
 
 def as_it_is(pair: synthetic.SyntheticPair) -> synthetic.SyntheticPair:
-    """Pair of a sharp image with itself: a method should leave it alone."""
+    """Pair a sharp image with itself: a method must leave it alone."""
     return synthetic.SyntheticPair(pair.set, pair.name, pair.axes, pair.sharp, pair.sharp)
 
 

@@ -1,13 +1,13 @@
-"""Give a model a compact prior: three trainings, one after the other.
+"""Give a model a compact prior in three trainings, one after the other.
 
     python recipes/prior_compact.py --from swintormer-small --photo DIR --microscopy DIR \
         --out DIR --baseline
 
-First the autoencoder, then the denoiser, whose encoder begins with the model itself at half and a
-quarter of the size, then all together. Each stage writes a whole model, `autoencoder.safetensors`,
-`denoiser.safetensors` and `joint.safetensors`; an interrupted recipe goes on with `--resume`. With
-`--baseline` it then trains the network without prior, in more steps on the same patches, to
-`without.safetensors`: `benchmarks/prior_ablation.py` compares the two.
+First the autoencoder is trained, then the denoiser, whose encoder begins with the model itself at
+half and a quarter of the size, then all together. The stages write the models
+`autoencoder.safetensors`, `denoiser.safetensors` and `joint.safetensors`; `--resume` continues an
+interrupted recipe. With `--baseline` the network is then trained without prior, for as many steps
+on the same patches, to `without.safetensors`: `benchmarks/prior_ablation.py` compares the two.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import get_args
 from napari_swintormer import train
 from napari_swintormer.training.settings_check import Synthesis
 
-# stage → steps, learning rate, norm that gradients are cut to, precision, side of patches, number
+# stage: steps, learning rate, largest norm of the gradient, precision, side and number of patches
 STAGES = {
     "autoencoder": (400, 4e-3, 1.0, "fp32", 128, 8),
-    # no smaller patches: the windows of the encoder reach over 256 pixels
+    # smaller patches would not hold a window of the encoder, which spans 256 pixels
     "denoiser": (600, 5e-4, 0.01, "auto", 256, 2),
     "joint": (3600, 5e-4, 0.01, "auto", 256, 2),
 }
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy")
     parser.add_argument("--synthesize", default="all", choices=get_args(Synthesis))
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of steps")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--baseline", action="store_true", help="also train without prior")
     parser.add_argument("--resume", action="store_true")
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def run(stage: str, model: str, out: Path, options: argparse.Namespace) -> str:
-    """Train one stage, starting from `model`, or what is missing of it; return the new model."""
+    """Train one stage from `model`, or the rest of it; return the new model."""
     steps, rate, clip, precision, patch_size, batch_size = (STAGES | WITHOUT)[stage]
     if not (options.resume and out.exists()):
         begun = (out.with_suffix(".run") / "checkpoint.pt").exists()

@@ -1,10 +1,10 @@
-"""Put a trained model into the package, with what its evaluation found on its card.
+"""Put a trained model into the package, with the results of its evaluation on its card.
 
     python recipes/publish.py --weights microscopy.safetensors --steps 19400 \
         --evaluation docs/models/evaluation
 
-`swintormer evaluate` writes the evaluation, of one model or of several. The tiles unless given are
-those that the engine is quickest with; the network was trained on patches and works at any size.
+`swintormer evaluate` writes the evaluation of one or several models. The default tiles are those
+that the engine is fastest with; the network works at any size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import mean, median
 from napari_swintormer.models.catalogue import BUILT_IN_FOLDER
 from napari_swintormer.models.files.weights import load_weights, save_weights
 
-# Sets that say how good a model is for images of a kind, made by us and real.
+# Sets, synthetic and real, that tell how good a model is for a kind of image.
 FIELDS = {
     "photo": ("photo", "photo-layers", "pcb_stack"),
     "microscopy": (
@@ -37,9 +37,9 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, required=True, help="training steps, of all runs")
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of its evaluation")
-    parser.add_argument("--tile-size", type=int, default=512, help="that it works best on")
-    parser.add_argument("--overlap", type=int, default=64, help="of neighbouring tiles")
-    parser.add_argument("--summary", help="what it is good for and what not, for the card")
+    parser.add_argument("--tile-size", type=int, default=512, help="side of the tiles, in pixels")
+    parser.add_argument("--overlap", type=int, default=64, help="overlap of the tiles, in pixels")
+    parser.add_argument("--summary", help="what the model is good for, for its card")
     arguments = parser.parse_args()
 
     name = arguments.weights.stem
@@ -55,17 +55,17 @@ def main() -> None:
 
 
 def findings(folder: Path, name: str) -> dict[str, float]:
-    """Gains on every set and kind of image, and how little sharp images change.
+    """Return the gains on every set and kind of image, and how little sharp images change.
 
-    A model is recommended for a kind of image by its mean over the sets of that kind, each counted
-    once: the real ones have few images.
+    The gain on a kind is the mean over its sets, each counted once, because the real sets have few
+    images. It decides which model is recommended for the kind.
     """
     gains: dict[str, list[float]] = {}
     kept: list[float] = []
     for row in table(folder / "scores.csv"):
         if row["method"] != name or row["set"] == "blank":
             continue
-        if row["set"].startswith("sharp-"):  # given as they are: to themselves
+        if row["set"].startswith("sharp-"):  # compared with themselves
             kept.append(float(row["psnr"]))
         else:
             gains.setdefault(row["set"], []).append(float(row["gain"]))

@@ -1,12 +1,11 @@
-"""Train one of the models that the package ships.
+"""Train one of the shipped models.
 
     python recipes/train_shipped.py photo-defocus --from swintormer-small --photo DIR \
         --out photo-defocus.safetensors
 
-`deconvolution` is the first of them: what is done before the network, trained alone. Each goes on
-from another one; `recipes/README.md` says from which, what it is trained on, and for how long. The
-same command with `--resume` goes on with an interrupted training. `--network paper` trains the
-large network from nothing, for a GPU.
+`deconvolution` comes first: the part before the network, trained alone. Every model starts from
+another one; `recipes/README.md` tells which, and the images and times. `--resume` continues an
+interrupted training. `--network paper` trains the large network from nothing, for a GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one model is trained on, and what its card says."""
+    """Training of one model, and the texts on its card."""
 
     kinds: tuple[str, ...]
     synthesize: str
@@ -89,8 +88,8 @@ RECIPES = {
         "images alone. Trained on synthetic motion.",
     ),
 }
-# Several windows of the coarsest level, else those show in what is restored; and as far around as
-# the deconvolution looks.
+# Patches with one window of the coarsest level make windows that show in the result. The
+# deconvolution, too, looks this far around.
 PATCH_SIZE = 256
 PAPER_STEPS, PAPER_RATE = 200_000, 3e-4
 
@@ -104,10 +103,10 @@ def main() -> None:
     begin = parser.add_mutually_exclusive_group(required=True)
     begin.add_argument("--from", dest="base", help="weights of the small network to start from")
     begin.add_argument("--network", choices=["paper"], help="start from nothing")
-    parser.add_argument("--steps", type=int, help="other than the recipe's")
-    parser.add_argument("--lr", type=float, help="peak rate other than the recipe's")
+    parser.add_argument("--steps", type=int, help="number of steps; default: the recipe's")
+    parser.add_argument("--lr", type=float, help="peak learning rate; default: the recipe's")
     parser.add_argument("--patch-size", type=int, default=PATCH_SIZE)
-    parser.add_argument("--batch-size", type=int, help="other than the recipe's")
+    parser.add_argument("--batch-size", type=int, help="patches in a step; default: the recipe's")
     parser.add_argument("--loss", default="l1 + 0.002 * decibel")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
