@@ -12,6 +12,7 @@ from napari_swintormer.events import stoppable
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.planning import prepare
+from napari_swintormer.runs.result_names import result_file
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.options import documents_options
 from napari_swintormer.training.data.pairs import are_arrays, array_pairs
@@ -128,6 +129,7 @@ def deblur_file(
         TIFF, OME-TIFF, BigTIFF, Zarr, OME-Zarr, NPY, PNG or JPEG.
     dst
         ``.ome.zarr`` for images of any size; ``.tif``, ``.ome.tif``, ``.npy``, ``.png``, ``.jpg``.
+        Or an existing folder, for a file with the name of `src`.
     model
         Name of a model, path of a weights file, or a restorer that `load_model` returned. None
         takes the built-in model that gains most on this kind of image.
@@ -171,7 +173,7 @@ def deblur_file(
     settings, restorer = _settings_and_restorer(model, options)
     run = FileRun(
         Path(src),
-        Path(dst),
+        result_file(Path(src), Path(dst)),
         settings,
         restorer,
         second_view=_path(second_view),

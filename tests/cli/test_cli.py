@@ -432,3 +432,78 @@ def test_the_residual_map_is_written_beside(photo, tmp_path):
     code, _, errors = swintormer("residual", photo, tmp_path / "wrong.tif", photo)
     assert code == 2
     assert "is the input itself" in errors
+
+
+# ---- what people type ---------------------------------------------------------------------------
+
+
+def test_a_folder_takes_the_result_of_one_file_and_of_several(photo, tiny_weights, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other.tif"
+    out.mkdir()
+    tifffile.imwrite(other, np.ones((40, 50), np.uint8))
+    code, printed, _ = swintormer("deblur", photo, out, "--model", tiny_weights)
+    assert (code, printed) == (0, f"{out / 'photo.tif'}\n")
+    code, printed, told = swintormer("deblur", photo, other, out, "--model", tiny_weights)
+    assert (code, printed) == (0, f"{out}\n")
+    assert "1 of them done already" in told
+    assert sorted(path.name for path in out.iterdir()) == ["other.tif", "photo.tif"]
+    code, _, error = swintormer("deblur", photo, other, tmp_path / "new.tif")
+    assert code == 2
+    assert "Give a folder" in error
+
+
+@pytest.mark.parametrize("words", [[], ["deblur"], ["info"], ["models"], ["models", "show"]])
+def test_h_is_help(words):
+    assert swintormer(*words, "-h") == swintormer(*words, "--help")
+    assert swintormer(*words, "-h")[0] == 0
+
+
+def test_info_lists_the_images_of_a_folder(photo, tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "notes.txt").write_text("no image")
+    code, printed, _ = swintormer("info", tmp_path)
+    first, second = printed.splitlines()
+    assert code == 0
+    assert first == "photo.tif  Y 70 × X 150 × S 3  uint8"
+    assert second.startswith("torn.png   cannot be opened: ")
+    (tmp_path / "empty").mkdir()
+    assert swintormer("info", tmp_path / "empty")[0] == 2
+
+
+def test_library_log_lines_and_details_are_shown_with_debug_only(tmp_path):
+    path = tmp_path / "torn.tif"
+    tifffile.imwrite(path, np.ones((200, 200), np.uint16), compression="deflate")
+    path.write_bytes(path.read_bytes()[:300])
+    for words, details in [([], False), (["--debug"], True)]:
+        command = [sys.executable, "-m", "napari_swintormer", "info", str(path), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert ("Traceback" in done.stderr) == details
+        assert (len(done.stderr.splitlines()) == 1) == (not details)
+        assert "torn.tif" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/stdin")
+def test_standard_input_works_as_a_file_and_is_refused_as_a_pipe(photo):
+    command = [*COMMAND, "info", "/dev/stdin"]
+    with photo.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)
+    assert "Y 70 × X 150 × S 3" in done.stdout
+    data = photo.read_bytes()
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"is a pipe or a device" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("planes", "words"),
+    [
+        ("Z=3", "has no axis Z: its axes are YXS"),
+        ("c=0", "has no axis C"),
+        ("Y=3", "must name planes along T, C or Z"),
+    ],
+)
+def test_planes_of_a_missing_axis_end_in_a_sentence(photo, tmp_path, planes, words):
+    code, _, error = swintormer("deblur", photo, tmp_path / "out.tif", "--planes", planes)
+    assert code == 2
+    assert words in error

@@ -94,3 +94,25 @@ def test_the_command_line_takes_folders(folder, settings, tmp_path):
     assert done.exit_code == 2
     assert "c.tif" in done.output
     assert (tmp_path / "out" / "b.png").exists()
+
+
+def test_several_images_and_folders_go_into_one_folder(folder, settings, tmp_path):
+    (folder / "c.tif").unlink()
+    for name in ("a.tif", "z.tif"):
+        tifffile.imwrite(tmp_path / name, noise(40, 50))
+    out = tmp_path / "out"
+    run = FolderRun((tmp_path / "z.tif", folder, tmp_path / "a.tif", folder), out, settings)
+    list(run.events())
+    names = ["a-2.tif", "a.tif", "b.jpg.png", "b.png", "z.tif"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    for name, shape in [("a.tif", (70, 80)), ("a-2.tif", (40, 50))]:
+        with open_image(out / name) as made:
+            assert made.data.shape == shape
+    assert "5 images to" in run.describe()
+    assert "5 of them done already" in run.describe()
+
+
+def test_a_file_is_no_place_for_several_results(folder, settings, tmp_path):
+    for dst in (folder / "a.tif", tmp_path / "new.tif"):
+        with pytest.raises(OutputError, match="Give a folder"):
+            FolderRun((folder / "b.png", folder / "b.jpg"), dst, settings).describe()

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from napari_swintormer import __version__
-from napari_swintormer.cli.common import Group
+from napari_swintormer.cli.common import Group, quiet_libraries
 from napari_swintormer.cli.deblur_commands import benchmark, deblur, demo, residual
 from napari_swintormer.cli.evaluate_commands import evaluate
 from napari_swintormer.cli.model_commands import info, models_app
@@ -20,6 +20,7 @@ from napari_swintormer.cli.train_commands import pairs, train
 
 app = typer.Typer(
     cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Remove defocus and motion blur from images of any size.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -33,6 +34,9 @@ app.add_typer(models_app, name="models")
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[  # `Group` reads it
+        bool, typer.Option("--debug", help="Show the details of an error, and log lines.")
+    ] = False,
 ) -> None:
     if version:
         typer.echo(f"swintormer {__version__}")
@@ -41,4 +45,5 @@ def _root(
 
 def main() -> None:
     """Entry point of the command ``swintormer``."""
+    quiet_libraries()
     app()

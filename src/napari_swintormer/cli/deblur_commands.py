@@ -18,12 +18,16 @@ from napari_swintormer.settings.preferences import with_preferences
 @with_options(DeblurSettings)
 def deblur(
     src: Annotated[
-        Path,
-        typer.Argument(help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG; or a folder of them."),
+        list[Path],
+        typer.Argument(
+            help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG; a folder of them; or several."
+        ),
     ],
     dst: Annotated[
         Path,
-        typer.Argument(help="Result: .ome.zarr for images of any size; a folder for a folder."),
+        typer.Argument(
+            help="Result: .ome.zarr for images of any size; or a folder, for results of all."
+        ),
     ],
     *,
     second_view: Annotated[
@@ -48,20 +52,26 @@ def deblur(
     ] = False,
     **options: Any,
 ) -> None:
-    """Deblur an image of any size from file to file, or every image of a folder."""
+    """Deblur an image of any size from file to file, every image of a folder, or several."""
     from napari_swintormer.runs.file import FileRun
     from napari_swintormer.runs.folder import FolderRun, is_folder_of_images
+    from napari_swintormer.runs.result_names import result_file
     from napari_swintormer.terminal import finish
 
     settings = with_preferences(DeblurSettings(**options))
     run: FileRun | FolderRun
-    if is_folder_of_images(src):
-        if compression is not None or scheduler is not None:
-            raise SettingsError("A folder takes neither --compression nor --scheduler.")
-        run = FolderRun(src, dst, settings, overwrite, second_view)  # always resumes
+    if len(src) > 1 or is_folder_of_images(src[0]):
+        if compression is not None or scheduler is not None or image is not None:
+            raise SettingsError(
+                "A folder or several images take none of --compression, --scheduler and --image. "
+                "Deblur one image after the other with them."
+            )
+        images = src[0] if len(src) == 1 else tuple(src)
+        run = FolderRun(images, dst, settings, overwrite, second_view)  # always resumes
     else:
+        dst = result_file(src[0], dst)
         run = FileRun(
-            src,
+            src[0],
             dst,
             settings,
             second_view=second_view,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_swintormer.cli.common import Group, Overwrite
+from napari_swintormer.errors import SwintormerError
 from napari_swintormer.settings.preferences import models_folder
+
+if TYPE_CHECKING:
+    from napari_swintormer.imaging.image import Image
 
 models_app = typer.Typer(cls=Group, help="List, show, import, export, rename and delete models.")
 
@@ -106,27 +110,74 @@ def delete(
     typer.echo(str(delete_model(name)))
 
 
-def info(file: Annotated[Path, typer.Argument(help="Image or model file.")]) -> None:
-    """Show what an image or a model file holds."""
-    from napari_swintormer.imaging.formats.reading import open_image
+def info(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Image or model file, or a folder of images."),
+    ],
+) -> None:
+    """Show what an image or a model file holds, or list the images of a folder."""
     from napari_swintormer.models.files.kinds import has_model_suffix
+    from napari_swintormer.runs.folder import images_in, is_folder_of_images
 
-    if has_model_suffix(file):
-        show_model(str(file))
-        return
+    for number, file in enumerate(files):
+        if len(files) > 1:
+            typer.echo(f"{chr(10) * (number > 0)}{file}")
+        if is_folder_of_images(file):
+            for line in _columns([_summary(path) for path in images_in(file)]):
+                typer.echo(line)
+        elif has_model_suffix(file):
+            show_model(str(file))
+        else:
+            _echo(_image_facts(file))
+
+
+def _image_facts(file: Path) -> dict[str, Any]:
+    """Tell what was understood of an image file."""
+    from napari_swintormer.imaging.formats.reading import open_image
+    from napari_swintormer.imaging.formats.registry import detect_format
+
     with open_image(file) as image:
-        sizes = zip(image.axes, image.data.shape, strict=True)
-        facts = {
-            "axes": " × ".join(f"{axis} {size}" for axis, size in sizes),
+        facts: dict[str, Any] = {
+            "format": detect_format(file).name,
+            "axes": _sizes(image),
             "data type": image.data.dtype,
         }
         for axis, size in image.pixel_size.items():
             facts[f"pixel size {axis}"] = f"{size:g} {image.unit.get(axis, '(unit unknown)')}"
+        if image.levels:
+            facts["coarser levels"] = len(image.levels)
         if image.images:
             facts["image"] = f"{image.number} of {len(image.images)} images; --image chooses one"
             facts |= {f"image {n}": name for n, name in enumerate(image.images, start=1)}
-        facts |= image.carried.describe()
-        _echo(facts)
+        return facts | image.carried.describe()
+
+
+def _summary(path: Path) -> tuple[str, ...]:
+    """Tell an image in a few words, or why it cannot be opened."""
+    from napari_swintormer.imaging.formats.reading import open_image
+
+    try:
+        with open_image(path) as image:
+            return path.name, _sizes(image), str(image.data.dtype)
+    except SwintormerError as error:
+        return path.name, f"cannot be opened: {error}"
+
+
+def _sizes(image: Image) -> str:
+    return " × ".join(f"{a} {n}" for a, n in zip(image.axes, image.data.shape, strict=True))
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Align the columns of rows; the last cell of a row may be of any length."""
+    widths = [
+        max((len(row[i]) for row in rows if len(row) > i + 1), default=0)
+        for i in range(max(map(len, rows)))
+    ]
+    return [
+        "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=False)]).rstrip()
+        for row in rows
+    ]
 
 
 def _echo(facts: Mapping[str, Any], indent: str = "") -> None:

@@ -34,16 +34,23 @@ def parse_planes(text: str, axes: str, shape: Sequence[int]) -> Spans:
             )
         letter, one, first, stop = found.groups()
         axis = letter.upper()
-        length = sizes.get(axis, 0)
+        if axis not in sizes:
+            along = ", ".join(a for a in axes if a in "TCZ")
+            advice = f"Choose planes along {along}" if along else "Leave planes out"
+            raise ImageError(
+                f"The image has no axis {axis}: its axes are {axes} (got planes={text!r}). "
+                f"{advice}, or tell the axes of the file with axes."
+            )
+        length = sizes[axis]
         if one is not None:
             span = int(one), int(one) + 1
         else:
             span = int(first or 0), int(stop or length)
         if not 0 <= span[0] < span[1] <= length or axis in spans:
-            there = f"its planes are 0 to {length - 1}" if length else "it has no such axis"
+            problem = "are named twice" if axis in spans else "do not exist"
             raise ImageError(
-                f"The planes {part.strip()} do not exist, or are named twice ({there}; "
-                f"got planes={text!r}). Choose others."
+                f"The planes {part.strip()} {problem} (the planes along {axis} are 0 to "
+                f"{length - 1}; got planes={text!r}). Choose others."
             )
         spans[axis] = span
     return spans

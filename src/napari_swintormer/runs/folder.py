@@ -1,21 +1,23 @@
-"""A run over the images of a folder, which can be stopped and resumed."""
+"""A run over many images, such as those of a folder, which can be stopped and resumed."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError, ImageError, OutputError
 from napari_swintormer.events import Clock, Notice
+from napari_swintormer.imaging.formats.boundary import read_errors
 from napari_swintormer.imaging.formats.file_sets import whole_images
-from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES
+from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES, SUFFIXES
 from napari_swintormer.models.catalogue import describe_model
 from napari_swintormer.runs.file import FileRun
+from napari_swintormer.runs.result_names import result_names
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from napari_swintormer.events import Event
     from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -28,18 +30,40 @@ def is_folder_of_images(path: Path) -> bool:
     return path.is_dir() and not any((path / name).exists() for name in _ZARR_FILES)
 
 
+def images_in(folder: Path) -> dict[Path, int | None]:
+    """List the images of a folder, sorted by name, with their numbers in files of several images.
+
+    An OME-TIFF of several files is one image, under the name of its first file. Subfolders are
+    ignored, except for Zarr images. A `FileError` says that there is no image.
+    """
+    with read_errors(folder):
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    images = [
+        path
+        for path in inside
+        if path.suffix.lower() in RESULT_SUFFIXES and not is_folder_of_images(path)
+    ]
+    if not images:
+        raise FileError(f"{folder} holds no TIFF, Zarr, NPY, PNG or JPEG image.")
+    return whole_images(images)
+
+
 @dataclass(frozen=True)
 class FolderRun:
-    """Deblurs every image of a folder into a file of the same name in another folder.
+    """Deblurs every image of a folder, or several files, into files of a folder.
+
+    A result has the name of its image, and a suffix that loses nothing; no two images share one.
 
     Results that exist are kept, and an image that was stopped in the middle is resumed. So the same
     run completes an earlier one.
 
     Attributes
     ----------
-    src, dst
-        Folders; `dst` is made if it does not exist. Subfolders of `src` are ignored, except for
-        Zarr images.
+    src
+        Folder of images, or several images and folders. Subfolders are ignored, except for Zarr
+        images.
+    dst
+        Folder of the results; it is made if it does not exist.
     settings
         The user's choices, for every image.
     overwrite
@@ -48,40 +72,49 @@ class FolderRun:
         Folder of the second views, with the names of the images, for models of two views.
     """
 
-    src: Path
+    src: Path | tuple[Path, ...]
     dst: Path
     settings: DeblurSettings
     overwrite: bool = False
     second_view: Path | None = None
 
     def files(self) -> list[tuple[Path, Path]]:
-        """List the images, sorted by name, each with the file of its result.
-
-        An OME-TIFF of several files is one image, under the name of its first file.
-        """
-        if self.dst.resolve() in [p.resolve() for p in (self.src, self.second_view) if p]:
+        """List the images, those of a folder sorted by name, each with the file of its result."""
+        images = self._images()
+        inputs = {path.parent for path in images}
+        if self.dst.resolve() in [p.resolve() for p in (*inputs, self.second_view) if p]:
             raise OutputError(
                 f"{self.dst} is the folder of the images. Choose another folder for the results."
             )
-        try:
-            inside = sorted(path for path in self.src.iterdir() if not path.name.startswith("."))
-        except OSError as error:
-            raise FileError(f"{self.src} cannot be read ({error.strerror}).") from error
-        images = [
-            path
-            for path in inside
-            if path.suffix.lower() in RESULT_SUFFIXES and not is_folder_of_images(path)
-        ]
-        if not images:
-            raise FileError(f"{self.src} holds no TIFF, Zarr, NPY, PNG or JPEG image.")
-        taken = {path.name for path in images}
-        return [(path, self.dst / _result_name(path, taken)) for path in whole_images(images)]
+        if self.dst.is_file() or (self.dst.suffix.lower() in SUFFIXES and not self.dst.is_dir()):
+            raise OutputError(
+                f"{self.dst} is no folder, and several images are given. Give a folder for their "
+                "results."
+            )
+        names = result_names(list(images), deviations=self.settings.uncertainty)
+        return [(path, self.dst / name) for path, name in zip(images, names, strict=True)]
+
+    def _images(self) -> dict[Path, int | None]:
+        """List the images with their numbers in files of several images."""
+        if isinstance(self.src, Path):
+            return images_in(self.src)
+        images: dict[Path, int | None] = {}
+        named: dict[Path, list[Path]] = {}  # by folder
+        for path in dict.fromkeys(self.src):
+            if is_folder_of_images(path):
+                images |= images_in(path)
+            else:
+                named.setdefault(path.parent, []).append(path)
+        for paths in named.values():
+            images |= whole_images(paths)
+        return images
 
     def describe(self) -> str:
         """Describe the run in one line; imports no torch."""
         files = self.files()
         done = 0 if self.overwrite else sum(out.exists() for _, out in files)
-        text = f"{len(files)} image{'s' * (len(files) != 1)} from {self.src} to {self.dst}"
+        origin = f" from {self.src}" if isinstance(self.src, Path) else ""
+        text = f"{len(files)} image{'s' * (len(files) != 1)}{origin} to {self.dst}"
         return f"{text}, {done} of them done already" if done else text
 
     def events(self) -> Generator[Event, None, None]:
@@ -101,7 +134,7 @@ class FolderRun:
             raise OutputError(f"{self.dst} cannot be made ({error.strerror}).") from error
         there = [out.exists() and not self.overwrite for _, out in files]
         clock = Clock(len(files), "images", sum(there))
-        numbers = whole_images([image for image, _ in files])
+        numbers = self._images()
         failed: list[str] = []
         for number, ((image, out), done) in enumerate(zip(files, there, strict=True), start=1):
             if done:
@@ -127,12 +160,3 @@ class FolderRun:
                 f"{len(failed)} of {len(files)} images could not be deblurred, all others are in "
                 f"{self.dst}:\n" + "\n".join(failed)
             )
-
-
-def _result_name(image: Path, taken: set[str]) -> str:
-    """Name a result; two images that differ in the suffix alone do not share it."""
-    suffix = RESULT_SUFFIXES[image.suffix.lower()]
-    if suffix == image.suffix.lower():
-        return image.name
-    name = image.stem + suffix
-    return image.name + suffix if name in taken else name

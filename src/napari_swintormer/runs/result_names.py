@@ -1,0 +1,65 @@
+"""Names of results in a folder: every image gets one of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain, count
+from typing import TYPE_CHECKING
+from unicodedata import normalize
+
+from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES, SUFFIXES
+from napari_swintormer.imaging.image import split_suffix
+from napari_swintormer.runs.stores import deviation_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_SUFFIX = ".tif"  # for an image whose own suffix tells no format; a TIFF holds most
+
+
+def result_file(src: Path, dst: Path) -> Path:
+    """Return the file of a result: `dst`, or a file in it if `dst` is an existing folder."""
+    if dst.is_dir() and dst.suffix.lower() not in SUFFIXES:
+        return dst / result_names([src])[0]
+    return dst
+
+
+def result_names(images: Sequence[Path], *, deviations: bool = False) -> list[str]:
+    """Name the results of images, in the same order; no two names are equal in any file system.
+
+    A result has the name of its image, with the suffix of a format that loses nothing. Where
+    several results would share that, the suffix of the image stays in the name: ``a.jpeg.png``
+    beside ``a.jpg.png``. A number keeps the rest apart. `deviations` says that every result has a
+    file with its deviation beside it.
+    """
+    names = [image.stem + _result_suffix(image) for image in images]
+    wanted = Counter(map(_key, names))
+    kept = [name == image.name for name, image in zip(names, images, strict=True)]
+    taken: set[str] = set()
+    for number in sorted(range(len(images)), key=lambda n: not kept[n]):
+        image, name = images[number], names[number]
+        stem, suffix = split_suffix(image.with_name(name))
+        whole = [] if kept[number] else [image.name + suffix]
+        others = chain(whole, (f"{stem}-{n}{suffix}" for n in count(2)))
+        free = (other for other in others if _key(other) not in wanted)
+        candidates = chain([name], free) if kept[number] or wanted[_key(name)] == 1 else free
+        for candidate in candidates:
+            files = {_key(candidate)}
+            if deviations:
+                files.add(_key(deviation_path(image.with_name(candidate)).name))
+            if files.isdisjoint(taken):
+                taken |= files
+                names[number] = candidate
+                break
+    return names
+
+
+def _result_suffix(image: Path) -> str:
+    suffix = RESULT_SUFFIXES.get(image.suffix.lower(), _SUFFIX)
+    return image.suffix if suffix == image.suffix.lower() else suffix
+
+
+def _key(name: str) -> str:
+    """Return what is equal for names that some file system takes for one."""
+    return normalize("NFC", normalize("NFC", name).casefold())
