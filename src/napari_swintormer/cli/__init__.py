@@ -12,7 +12,7 @@ import typer
 
 from napari_swintormer import __version__
 from napari_swintormer.cli.common import Group, quiet_libraries
-from napari_swintormer.cli.deblur_commands import benchmark, deblur, demo, residual
+from napari_swintormer.cli.deblur_commands import benchmark, deblur, demo, psf, residual
 from napari_swintormer.cli.evaluate_commands import evaluate
 from napari_swintormer.cli.model_commands import info, models_app
 from napari_swintormer.cli.settings_command import settings
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (deblur, residual, pairs, train, evaluate, info, settings, demo, benchmark):
+for command in (deblur, psf, residual, pairs, train, evaluate, info, settings, demo, benchmark):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

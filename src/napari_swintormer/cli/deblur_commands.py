@@ -147,3 +147,27 @@ def benchmark(
     Console().print(lines)
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def psf(
+    src: Annotated[Path, typer.Argument(help="Stack of beads: TIFF, OME-Zarr or NPY.")],
+    dst: Annotated[Path, typer.Argument(help="Point-spread function to write: .tif or .npy.")],
+    planes: Annotated[int, typer.Option(help="Planes of the result, odd.")] = 31,
+    side: Annotated[int, typer.Option(help="Height and width of the result in pixels, odd.")] = 41,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a 3-D point-spread function: the mean of the beads in a stack."""
+    import numpy as np
+
+    from napari_swintormer.imaging.formats.reading import open_image
+    from napari_swintormer.imaging.formats.writing import check_output, write_image
+    from napari_swintormer.optics.beads import measure_psf
+
+    check_output(dst, src, overwrite)
+    with open_image(src) as image:
+        found = measure_psf(np.asarray(image.data[...]), (planes, side, side))
+        sizes = image.pixel_size, image.unit
+        write_image(dst, found.psf, "ZYX", *sizes, overwrite=overwrite)
+    z, y = found.widths()
+    typer.echo(f"{found.beads} beads; width at half maximum {y:.2f} pixels, {z:.2f} planes")
+    typer.echo(str(dst))
