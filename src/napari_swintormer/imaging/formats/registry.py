@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError
+from napari_swintormer.imaging.formats.bioio import BioIo
+from napari_swintormer.imaging.formats.heif import Avif, Heif
 from napari_swintormer.imaging.formats.jpeg import Jpeg
 from napari_swintormer.imaging.formats.npy import Npy
 from napari_swintormer.imaging.formats.ome_zarr import OmeZarr
 from napari_swintormer.imaging.formats.png import Png
+from napari_swintormer.imaging.formats.raw import Raw
 from napari_swintormer.imaging.formats.tiff import Tiff
 from napari_swintormer.imaging.formats.webp import WebP
 
@@ -19,10 +22,11 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.formats.format import Format
 
 FORMATS: tuple[Format, ...] = (Tiff(), Png(), Jpeg(), WebP(), Npy(), OmeZarr())
+READ_ONLY: tuple[Format, ...] = (Avif(), Heif(), Raw(), BioIo())
 SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
 RESULT_SUFFIXES = {
     suffix: form.result_suffix or (suffix if suffix in form.suffixes else form.suffixes[0])
-    for form in FORMATS
+    for form in (*FORMATS, *READ_ONLY)
     for suffix in form.suffixes + form.read_suffixes
 }
 """Suffix of an image, and of its result in a folder run."""
@@ -51,9 +55,9 @@ def detect_format(path: Path) -> Format:
     if not path.is_dir():
         with path.open("rb") as file:
             start = file.read(8)
-    for form in FORMATS:
+    for form in (*READ_ONLY, *FORMATS):  # raw files of cameras are TIFFs inside
         if form.detect(path, start):
             return form
-    *names, last = (form.name for form in FORMATS)
+    *names, last = (form.name for form in (*FORMATS, *READ_ONLY))
     problem = "is of an unknown format" if start else "is empty"
     raise FileError(f"{path} {problem}; {', '.join(names)} and {last} can be opened.")
