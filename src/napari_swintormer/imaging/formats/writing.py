@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,11 +21,13 @@ from napari_swintormer.imaging.views import Mapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import DTypeLike, NDArray
 
     from napari_swintormer.imaging.formats.format import Format
 
+_NO_CONTEXT = nullcontext()
 Compression = Literal["deflate", "zstd"]
 
 
@@ -78,6 +81,7 @@ def write_image(
     carried: Carried = NOTHING,
     compression: Compression | None = None,
     overwrite: bool = False,
+    placing: AbstractContextManager[object] = _NO_CONTEXT,
 ) -> None:
     """Write an image into one file; an `OutputError` says why it cannot, and leaves no file.
 
@@ -101,6 +105,8 @@ def write_image(
         Lossless compression of a TIFF.
     overwrite
         Whether an existing file may be replaced.
+    placing
+        Held while the complete file gets its name.
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)
@@ -111,13 +117,21 @@ def write_image(
         image = black_is_zero(image)
     if form.shows_all_bits:
         image = _stretched(image)
-    partial = hidden_beside(path, "writing")
+    partial = writing_file(path)
     with disk_errors(path):
         try:
             form.write(partial, image, compression)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+            with placing:
+                partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+
+
+def writing_file(path: Path) -> Path:
+    """Name the file that `write_image` fills; it is gone when the complete file has its name."""
+    return hidden_beside(path, "writing")
 
 
 def black_is_zero(image: Image) -> Image:

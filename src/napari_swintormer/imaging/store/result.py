@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,7 +20,7 @@ from napari_swintormer.imaging.formats.ome_zarr import (
     describe,
     disk_order,
 )
-from napari_swintormer.imaging.formats.writing import check_output, write_image
+from napari_swintormer.imaging.formats.writing import check_output, write_image, writing_file
 from napari_swintormer.imaging.formats.zarr_carried import copy_labels
 from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.image import split_suffix
@@ -36,7 +36,7 @@ from napari_swintormer.imaging.views import Ordered
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -166,7 +166,7 @@ class ResultStore:
         """Say whether an unfinished run of this destination can be resumed."""
         folder, aside = partial_folder(Path(destination)), _journal_aside(Path(destination))
         journal = folder / JOURNAL
-        complete = folder.is_dir() and aside.is_file()
+        complete = folder.is_dir() and aside.is_file() and not _is_placed(Path(destination))
         return complete or (journal.is_file() and journal.stat().st_size > 0)
 
     def describe_damage(self) -> str:
@@ -268,6 +268,7 @@ class ResultStore:
                 carried=carried,
                 compression=compression,
                 overwrite=overwrite,
+                placing=self._journal_moved_aside(),
             )
 
         # Writers read bands of rows; progress counts them in chunks.
@@ -283,10 +284,23 @@ class ResultStore:
                     yield clock.after(new)
         self.discard()
 
+    @contextmanager
+    def _journal_moved_aside(self) -> Iterator[None]:
+        """Move the journal out of its folder, and back when the block fails."""
+        journal, aside = self._folder / JOURNAL, _journal_aside(self.destination)
+        journal.replace(aside)
+        try:
+            yield
+        except BaseException:
+            aside.replace(journal)
+            raise
+
     def discard(self) -> None:
         """Remove the unfinished run."""
-        with suppress(OSError):  # the journal first: what is left cannot be resumed
-            (self._folder / JOURNAL).unlink()
+        # the journals first: what is left cannot be resumed
+        for journal in (self._folder / JOURNAL, _journal_aside(self.destination)):
+            with suppress(OSError):
+                journal.unlink()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -309,6 +323,12 @@ def partial_folder(destination: Path) -> Path:
 def _journal_aside(destination: Path) -> Path:
     """Where the journal lies while a complete folder gets its final name."""
     return hidden_beside(destination, "journal")
+
+
+def _is_placed(destination: Path) -> bool:
+    """Say whether a run whose journal lies aside has put its file in its place."""
+    is_file = not _is_zarr(destination) and destination.exists()
+    return is_file and not writing_file(destination).exists()
 
 
 def _create_folder(
