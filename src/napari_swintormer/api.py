@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from napari_swintormer.events import stoppable
+from napari_swintormer.imaging.masked import without_mask
+from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.planning import prepare
@@ -48,7 +50,8 @@ def deblur(
     Parameters
     ----------
     image
-        Array of integers or floats, with any intensities. A dask array may have any chunks; only a
+        Array of integers or floats, with any intensities. Pixels under the mask of a masked array
+        are not measured and stay as they are, like NaN. A dask array may have any chunks; only a
         fixed sample of small regions is computed now, to measure the range of intensities.
     model
         Name of a model, path of a weights file, or a restorer that `load_model` returned. None
@@ -88,15 +91,23 @@ def deblur(
     """
     settings, restorer = _settings_and_restorer(model, options)
     image, second_view = _array_like(image), _array_like(second_view)
-    job = prepare(image, settings, restorer, second_view)
+    unmasked = without_mask(image)
+    image, meaning = (image, None) if unmasked is None else (unmasked.image, unmasked.meaning)
+    job = prepare(image, settings, restorer, second_view, meaning=meaning)
+    out: Any
+    deviation: Any
     if hasattr(image, "dask"):
-        result, deviation = job.lazy()
-        return result if deviation is None else (result, deviation)
-    shape = job.planes.data.shape
-    out = np.empty(shape, image.dtype)
-    beside = np.zeros(shape, np.float32) if settings.uncertainty else None
-    _run_to_end(job.run(out, deviation=beside), _TITLE, progress)
-    return out if beside is None else (out, beside)
+        out, deviation = job.lazy()
+    else:
+        shape = job.planes.data.shape
+        out = np.empty(shape, image.dtype)
+        deviation = np.zeros(shape, np.float32) if settings.uncertainty else None
+        _run_to_end(job.run(out, deviation=deviation), _TITLE, progress)
+    if unmasked is not None:
+        axes, chosen = job.planes.axes, settings.planes
+        spans = {} if chosen is None else parse_planes(chosen, axes, image.shape)
+        out = unmasked.mask_again(out, axes, spans)
+    return out if deviation is None else (out, deviation)
 
 
 @documents_options(DeblurSettings, without=["model"])
