@@ -66,17 +66,24 @@ def files_of(xml: str) -> list[set[str]]:
     ]
 
 
-def channels_of(xml: str, number: int) -> tuple[str, tuple[Channel, ...]]:
-    """Read the name and the channels of an image, as far as the XML tells them."""
+def read_ome(xml: str, number: int) -> dict[str, Any]:
+    """Read name, description and channels of an image, as far as the XML tells them.
+
+    The keys are fields of `Carried`.
+    """
     images = ElementTree.fromstring(xml).findall("{*}Image")
     if not images:
-        return "", ()
+        return {}
     image = images[number if number < len(images) else 0]
     channels = tuple(_channel(found.attrib) for found in image.findall("{*}Pixels/{*}Channel"))
     told = any(channel != Channel() for channel in channels)
     name = image.get("Name", "")
     default = re.fullmatch(r"Image:?\d*", name)  # of libraries, where nobody gave a name
-    return "" if default else name, channels if told else ()
+    return {
+        "name": "" if default else name,
+        "description": (image.findtext("{*}Description") or "").strip(),
+        "channels": channels if told else (),
+    }
 
 
 def _channel(attributes: Mapping[str, str]) -> Channel:
@@ -97,6 +104,16 @@ def colour_number(colour: tuple[int, int, int]) -> int:
     red, green, blue = colour
     number = red << 24 | green << 16 | blue << 8 | 255
     return number - 2**32 if number >= 2**31 else number
+
+
+def follows_schema(xml: str) -> bool:
+    """Say whether OME-XML can be read, so that it can be written anew."""
+    from ome_types import from_xml
+
+    try:
+        return bool(from_xml(xml, validate=False).images)
+    except Exception:  # of any parser in the library
+        return False
 
 
 def rewritten(image: Image, axes: str, shape: tuple[int, ...], uuid: str) -> str | None:
@@ -152,7 +169,7 @@ def _fit(ome: Any, source: OmeXml, image: Image, sizes: dict[str, int], axes: st
     pixels.size_x, pixels.size_y = sizes["X"], sizes["Y"]
     pixels.size_z, pixels.size_t, pixels.size_c = n_z, n_t, n_c * n_s
     pixels.big_endian, pixels.interleaved = False, n_s > 1 or None
-    pixels.bin_data_blocks, pixels.metadata_only = [], False
+    pixels.bin_data_blocks, pixels.metadata_only = [], None
     pixels.tiff_data_blocks = [TiffData(ifd=0, plane_count=n_t * n_c * n_z)]
     _fit_sizes(pixels, image)
 

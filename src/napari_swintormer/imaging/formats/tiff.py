@@ -21,7 +21,7 @@ from napari_swintormer.imaging.formats.boundary import read_errors, unsupported_
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.format import WORDS, Format, lost_words
 from napari_swintormer.imaging.formats.imagej import IMAGEJ
-from napari_swintormer.imaging.formats.ome_xml import OME, read_description
+from napari_swintormer.imaging.formats.ome_xml import OME, follows_schema, read_description
 from napari_swintormer.imaging.formats.tiff_carried import read_carried, read_orientation
 from napari_swintormer.imaging.formats.tiff_samples import check_photometric, letters
 from napari_swintormer.imaging.formats.tiff_tags import TAGS
@@ -83,7 +83,10 @@ class Tiff(Format):
 
     def cannot_hold(self, carried: Carried, path: Path) -> list[str]:
         """Name what neither tags nor OME-XML nor ImageJ have a place for."""
-        return lost_words(carried, {*self.holds, OME, IMAGEJ, TAGS}, white_is_zero=True)
+        lost = lost_words(carried, {*self.holds, OME, IMAGEJ, TAGS}, white_is_zero=True)
+        if OME in carried.native and not follows_schema(carried.native[OME].xml):
+            lost.append("OME-XML that breaks its schema")
+        return lost
 
     def write(self, file: Path, image: Image, compression: str | None) -> None:
         """Write an image band by band."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_swintormer.imaging.carried import Carried
 from napari_swintormer.imaging.formats import tiff_tags
 from napari_swintormer.imaging.formats.imagej import IMAGEJ, read_imagej
-from napari_swintormer.imaging.formats.ome_xml import OME, OmeXml, channels_of
+from napari_swintormer.imaging.formats.ome_xml import OME, OmeXml, read_ome
 from napari_swintormer.imaging.formats.tiff_samples import bits_per_sample, extra_samples
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read_carried(path: Path, tiff: Any, series: Any, axes: str) -> Carried:
     with suppress(Exception):
         if is_ome:
             number = tiff.series.index(series)
-            found["name"], found["channels"] = channels_of(tiff.ome_metadata, number)
+            found |= read_ome(tiff.ome_metadata, number)
             native[OME] = OmeXml(tiff.ome_metadata, number)
         elif imagej:
             told, found["channels"] = read_imagej(imagej)
@@ -57,7 +57,7 @@ def read_carried(path: Path, tiff: Any, series: Any, axes: str) -> Carried:
     text = page.description
     if text and not (is_ome or imagej or tiff.is_ome or text.startswith('{"shape"')):
         found["description"] = text
-    if not ("unit" in imagej or is_ome):
+    if "unit" not in imagej:
         found |= _print_resolution(page)
     return Carried(**found, native=native)
 

@@ -48,7 +48,10 @@ class WebP(PictureFormat):
         with WebPImageFile(path) as picture:
             n_frames = choose_frame(path, picture, number)
             check_memory(path, picture.width * picture.height * len(picture.getbands()))
-            return Decoded(np.asarray(picture), read_info(picture.info), n_frames)
+            pixels = np.asarray(picture)
+            if n_frames > 1 and pixels.shape[-1] == 4 and np.all(pixels[..., 3] == 255):
+                pixels = pixels[..., :3]  # frames of an animation always have alpha
+            return Decoded(pixels, read_info(picture.info), n_frames)
 
     def encode(self, pixels: NDArray[Any], carried: Carried) -> bytes:
         """Encode a picture without losses; description and resolution become EXIF data."""
