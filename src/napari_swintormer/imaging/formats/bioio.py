@@ -13,7 +13,7 @@ from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.carried import Carried, Channel
 from napari_swintormer.imaging.formats.extra import import_extra
 from napari_swintormer.imaging.formats.format import Format
-from napari_swintormer.imaging.formats.ome_xml import OME, OmeXml, channels_of
+from napari_swintormer.imaging.formats.ome_xml import OME, OmeXml, read_ome
 from napari_swintormer.imaging.formats.picture import check_number
 from napari_swintormer.imaging.image import Image, unreadable
 from napari_swintormer.imaging.views import LazyArray, expand_index
@@ -156,8 +156,8 @@ def _carried(opened: Any, number: int, names: tuple[str, ...]) -> Carried:
     """Read names, colours and wavelengths of channels; OME-XML where the plugin makes it."""
     with suppress(Exception):  # many plugins make none
         xml = opened.ome_metadata.to_xml()
-        name, channels = channels_of(xml, number - 1)
-        native = {OME: OmeXml(xml, number - 1)}
-        return Carried(name=name or names[number - 1], channels=channels, native=native)
+        told = read_ome(xml, number - 1)
+        told["name"] = told.get("name") or names[number - 1]
+        return Carried(**told, native={OME: OmeXml(xml, number - 1)})
     channels = tuple(Channel(name=str(name)) for name in opened.channel_names or ())
     return Carried(name=names[number - 1], channels=channels)
