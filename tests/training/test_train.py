@@ -313,6 +313,7 @@ def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights):
         steps=5,
         network=None,
         from_model=str(tiny_weights),
+        deconvolution=DeconvolutionSettings(dim=8, dilations=(2,)),
         training_data=(TrainingData(name="blobs", licence="CC0", images=4),),
     )
     list(iter_train(further))

@@ -16,18 +16,15 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.models.catalogue import find_model
-from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 from napari_swintormer.training.loop.initial_model import start_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor
 
     from napari_swintormer.models.files.card import ModelCard
-    from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.train_settings import TrainSettings
 
 # Each stage: share of the steps, factor on the learning rate, and largest norm of the gradient;
@@ -62,15 +59,6 @@ def stages_of_prior(settings: TrainSettings) -> list[TrainSettings]:
             changes |= {"from_model": str(stages[-1].out), "prior": None}
         stages.append(dataclasses.replace(settings, **changes))
     return stages
-
-
-def refuse_annotations(pairs: Sequence[PlanePair]) -> None:
-    """Refuse annotations: an image with holes has no latent."""
-    if any(pair.annotations is not None for pair in pairs):
-        raise TrainingError(
-            "A model with a prior cannot be trained with annotations. Leave them out, or crop the "
-            "images."
-        )
 
 
 def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor]]:
@@ -130,9 +118,3 @@ def add_prior(
     # the channels of the prior come last in the embedding, and start at zero
     wider = {"embed.weight": torch.nn.functional.pad(embed, (0, 0, 0, 0, 0, missing))}
     return card, state | dict(weights) | wider
-
-
-def earlier_metrics(settings: TrainSettings) -> dict[str, float]:
-    """Read the scores of earlier stages from the card of the model to start from."""
-    assert settings.from_model is not None
-    return load_weights(find_model(settings.from_model))[0].metrics

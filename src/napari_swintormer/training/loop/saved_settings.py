@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from napari_swintormer.errors import OutputError, TrainingError
-from napari_swintormer.models.files.card import TrainingData
-from napari_swintormer.models.network.network_settings import (
-    DeconvolutionSettings,
-    SwintormerSettings,
-)
-from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 from napari_swintormer.training.train_settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_swintormer.training.data.pairs import ImagePair
 
 FILE_NAME = "settings.json"
-# What makes a value, or an item of a list, of its JSON form.
-_READERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("sharp", "blurred", "dual_pixel", "annotations", "vgg19"), Path),
-    "training_data": TrainingData.model_validate,
-    "network": SwintormerSettings.model_validate,
-    "deconvolution": DeconvolutionSettings.model_validate,
-    "prior": CompactPriorSettings.model_validate,
-}
 
 
 def save_settings(settings: TrainSettings) -> None:
@@ -42,7 +29,7 @@ def save_settings(settings: TrainSettings) -> None:
     file = settings.run_folder / FILE_NAME
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values, default=_to_json, indent=1), encoding="utf-8")
+        file.write_text(json.dumps(values, default=to_jsonable_python, indent=1), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{file} cannot be written ({error.strerror}).") from error
 
@@ -59,11 +46,13 @@ def load_settings(run_folder: Path, pairs: Sequence[ImagePair] = ()) -> TrainSet
             f"{run_folder} is not the folder of a training. Choose the folder that ends in .run, "
             "beside the weights file."
         )
+    types = get_type_hints(TrainSettings, localns={"ImagePair": Any})
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         names = values.pop("pairs")
+        read = {k: TypeAdapter(types[k]).validate_python(value) for k, value in values.items()}
         return TrainSettings(
-            **{name: _from_json(name, value) for name, value in values.items()},
+            **read,
             out=run_folder.with_suffix(".safetensors"),
             pairs=tuple(pairs) if names else (),
             resume=True,
@@ -77,14 +66,3 @@ def load_settings(run_folder: Path, pairs: Sequence[ImagePair] = ()) -> TrainSet
         ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
         raise TrainingError(f"{file} is damaged. Start the training again.") from error
-
-
-def _to_json(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, BaseModel) else str(value)
-
-
-def _from_json(name: str, value: Any) -> Any:
-    read = _READERS.get(name, lambda item: item)
-    if isinstance(value, list):
-        return tuple(read(item) for item in value)
-    return None if value is None else read(value)

@@ -12,17 +12,14 @@ import torch
 from napari_swintormer.engine.devices import resolve_precision, slow_precision
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Notice, Trained
+from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.training.data.dataset import find_plane_pairs
 from napari_swintormer.training.data.patches import PatchSampler, batches
 from napari_swintormer.training.loop.checkpoint import check_new_run
 from napari_swintormer.training.loop.initial_model import start_model, trains_prior
 from napari_swintormer.training.loop.log import TrainingLog
-from napari_swintormer.training.loop.prior_stages import (
-    earlier_metrics,
-    refuse_annotations,
-    start_with_prior,
-)
+from napari_swintormer.training.loop.prior_stages import start_with_prior
 from napari_swintormer.training.loop.saved_settings import save_settings
 from napari_swintormer.training.loop.stage import PRIOR_STAGES, network_stage
 from napari_swintormer.training.loop.state import TrainingState
@@ -59,14 +56,19 @@ class Trainer:
         self._prior = trains_prior(settings)
         self.card, weights = (start_with_prior if self._prior else start_model)(settings)
         stage = PRIOR_STAGES[settings.stage] if self._prior else network_stage(settings)
-        self._earlier = earlier_metrics(settings) if self._prior else {}
+        self._earlier: dict[str, float] = {}  # scores of earlier stages
+        if self._prior and settings.from_model is not None:
+            self._earlier = load_weights(find_model(settings.from_model))[0].metrics
         if not settings.resume:
             check_new_run(settings)
         channels, intensity = self.card.network.channels, self.card.intensity
         pairs, held_out, images, notices = find_plane_pairs(settings, channels)
         self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
-        if self._prior:
-            refuse_annotations(pairs)
+        if self._prior and any(pair.annotations is not None for pair in pairs):
+            raise TrainingError(  # an image with holes has no latent
+                "A model with a prior cannot be trained with annotations. Leave them out, or crop "
+                "the images."
+            )
         self.state = TrainingState(
             self.card, weights, settings, device, precision, stage, processes
         )
