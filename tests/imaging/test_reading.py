@@ -119,6 +119,7 @@ def test_axes_of_tiffs(tmp_path, shape, options, axes):
 
 
 def test_packed_12_bit_tiffs_are_whole(tmp_path):
+    pytest.importorskip("imagecodecs", "2026.3.6")  # older ones read packed bits, and write none
     tifffile.imwrite(tmp_path / "a.tif", STACK[0], bitspersample=12, metadata=None)
     assert np.array_equal(pixels(tmp_path / "a.tif"), STACK[0])
 
