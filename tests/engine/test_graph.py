@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -181,18 +181,23 @@ def test_the_weights_of_another_computer_must_be_the_same(
         result.compute()
 
 
-def processes(n_workers: int) -> Any:
+@contextmanager
+def processes(n_workers: int) -> Iterator[Any]:
     """Start a cluster of processes, with one thread each."""
-    distributed = pytest.importorskip("distributed")
-    return distributed.LocalCluster(
-        n_workers=n_workers, threads_per_worker=1, dashboard_address=":0"
-    )
+    distributed = pytest.importorskip("distributed")  # first: the import adds to the configuration
+    with (
+        dask.config.set({"distributed.worker.memory.terminate": False}),
+        distributed.LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+    ):
+        yield cluster
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Start one other process, which imports everything again: that takes longer than the work."""
-    with dask.config.set({"distributed.worker.memory.terminate": False}), processes(1) as cluster:
+    with processes(1) as cluster:
         yield cluster
 
 
@@ -257,7 +262,7 @@ def test_blocks_are_restored_where_there_is_a_gpu() -> None:
 
 @pytest.fixture
 def two_workers() -> Iterator[Any]:
-    with dask.config.set({"distributed.worker.memory.terminate": False}), processes(2) as cluster:
+    with processes(2) as cluster:
         yield cluster
 
 
