@@ -141,7 +141,7 @@ class FakeScenes:
 
     def __init__(self, path):
         if path.suffix == ".lif":
-            raise UnsupportedFileFormatError("no plugin")
+            raise UnsupportedFileFormatError("no plugin for it")
         if path.stem == "broken":
             raise RuntimeError("bad block\nat 7")
         self.set_scene(0)

@@ -234,3 +234,15 @@ def test_what_a_jpeg_has_no_room_for_is_named(tmp_path):
     said = loss_notice(tmp_path / "b.jpg", carried)
     assert all(word in said for word in ("EXIF data", "texts", "image name"))
     write_image(tmp_path / "b.jpg", COLOUR, "YXS", carried=carried)
+
+
+def test_captions_of_a_jpeg_stay_and_a_gain_map_is_named(tmp_path):
+    captions = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x09\x1c\x02\x78\0\x04leaf"
+    segment = b"\xff\xed" + (len(captions) + 2).to_bytes(2, "big") + captions
+    xmp = b'<x:xmpmeta hdrgm:Version="1.0"/>'
+    Picture.fromarray(COLOUR).save(tmp_path / "a.jpg", extra=segment, xmp=xmp)
+    carried = rewritten(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    with Picture.open(tmp_path / "b.jpg") as b:
+        assert ("APP13", captions) in b.applist
+    assert "gain map" in loss_notice(tmp_path / "b.jpg", carried)
+    assert "captions" in loss_notice(tmp_path / "b.png", carried)

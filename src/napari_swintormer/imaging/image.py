@@ -33,7 +33,8 @@ class Image:
     """An image on its way from or to a file; a context manager that closes the file.
 
     `data` is an array-like with `shape`, `dtype`, `ndim` and slicing by integers and slices. Its
-    pixels are read when it is indexed, except from PNG and JPEG. Threads may read at the same time.
+    pixels are read when it is indexed, except from pictures such as PNG and JPEG, which are decoded
+    when they are opened. Threads may read at the same time.
     """
 
     data: Any

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -57,6 +60,7 @@ class BioIo(Format):
         """Open a scene of a file; None takes the one of most pixels."""
         what = f"a microscope's file {path.suffix}"
         bioio = import_extra("bioio", "bioio", path, what)
+        logging.getLogger("bioio").setLevel(logging.CRITICAL)  # the error says the same
         try:
             opened = bioio.BioImage(path)
             number = _largest(opened) if image is None else image
@@ -66,13 +70,17 @@ class BioIo(Format):
         except (SwintormerError, FileNotFoundError, PermissionError, MemoryError):
             raise
         except Exception as error:  # each plugin has errors of its own
-            if "Unsupported" in type(error).__name__:
-                plugin = _PLUGINS[path.suffix.lower()]
-                raise FileError(
-                    f"{path} is {what}, for which bioio has no plugin here. To read it: "
+            plugin = _PLUGINS[path.suffix.lower()]
+            if "Unsupported" not in type(error).__name__:
+                problem = f"cannot be read by bioio ({one_line(error)})."
+            elif find_spec(plugin.replace("-", "_")) is None:
+                problem = (
+                    f"is {what}, for which bioio has no plugin here. To read it: "
                     f"pip install {plugin}"
-                ) from error
-            raise FileError(f"{path} cannot be read by bioio ({one_line(error)}).") from error
+                )
+            else:
+                problem = f"is damaged, or of a form that {plugin} does not read."
+            raise FileError(f"{path} {problem}") from error
 
     def write(self, file: Path, image: Image, compression: str | None) -> None:
         """Do nothing: results have another format."""
@@ -156,8 +164,7 @@ def _carried(opened: Any, number: int, names: tuple[str, ...]) -> Carried:
     """Read names, colours and wavelengths of channels; OME-XML where the plugin makes it."""
     with suppress(Exception):  # many plugins make none
         xml = opened.ome_metadata.to_xml()
-        told = read_ome(xml, number - 1)
-        told["name"] = told.get("name") or names[number - 1]
-        return Carried(**told, native={OME: OmeXml(xml, number - 1)})
+        return Carried(**read_ome(xml, number - 1), native={OME: OmeXml(xml, number - 1)})
     channels = tuple(Channel(name=str(name)) for name in opened.channel_names or ())
-    return Carried(name=names[number - 1], channels=channels)
+    given = not re.fullmatch(r"Image:?\d*", names[number - 1])  # else by the library
+    return Carried(name=names[number - 1] if given else "", channels=channels)

@@ -32,6 +32,8 @@ _SUBSAMPLING: dict[int, Literal["4:4:4", "4:2:2", "4:2:0"]] = {0: "4:4:4", 1: "4
 # Bytes of one block in a file; a profile may take several.
 _LARGEST = {"exif": 65533 - 6, "xmp": 65533 - 29, "comment": 65533}
 _COMMENT = "Comment"
+_PHOTOSHOP = "captions and paths of Photoshop and IPTC"  # in a segment APP13
+_GAIN_MAP = "gain map of Ultra HDR"
 
 
 class Jpeg(PictureFormat):
@@ -49,7 +51,7 @@ class Jpeg(PictureFormat):
     dtypes = ("uint8",)
     holds_alpha = False
     largest_side = 65500
-    holds = frozenset(WORDS) - {"texts", "no_data", "name", "channels"}
+    holds = frozenset(WORDS) - {"texts", "no_data", "name", "channels"} | {_PHOTOSHOP}
 
     def decode(self, path: Path, number: int) -> Decoded:
         """Decode a file; CMYK colours are refused."""
@@ -97,6 +99,9 @@ class Jpeg(PictureFormat):
         comment = carried.texts.get(_COMMENT, "")
         if not comment and carried.description != exif_block.description_of(carried.exif):
             comment = carried.description
+        for segment in carried.native.get(_PHOTOSHOP, ()):
+            length = (len(segment) + 2).to_bytes(2, "big")
+            options["extra"] = options.get("extra", b"") + b"\xff\xed" + length + segment
         if comment:
             options["comment"] = comment.encode()[: _LARGEST["comment"]]
         file = BytesIO()
@@ -105,9 +110,13 @@ class Jpeg(PictureFormat):
 
 
 def _carried(picture: Any) -> Carried:
-    info = picture.info
+    info, native = picture.info, dict[str, Any]()
+    if segments := tuple(content for kind, content in picture.applist if kind == "APP13"):
+        native[_PHOTOSHOP] = segments
+    if any(b' hdrgm:Version="' in content for kind, content in picture.applist if kind == "APP1"):
+        native[_GAIN_MAP] = True
     comment = info.get("comment", b"").decode("utf-8", "replace").rstrip("\0")
-    carried = read_info(info)
+    carried = replace(read_info(info), native=native)
     if comment and carried.description not in ("", comment):
         carried = replace(carried, texts={_COMMENT: comment})
     elif comment:

@@ -27,8 +27,9 @@ def open_image(
     Parameters
     ----------
     path
-        TIFF (also BigTIFF, OME-TIFF, ImageJ; compressed or flat), OME-Zarr or Zarr folder, NPY, PNG
-        or JPEG.
+        TIFF (also BigTIFF, OME-TIFF, ImageJ; compressed or flat), OME-Zarr or Zarr folder, NPY,
+        PNG, JPEG, WebP or AVIF. With extras of the package: HEIC (``heif``), a camera's raw file
+        (``raw``), CZI, ND2, LIF and more (``bioio``).
     axes
         One letter of ``TCZYXS`` per dimension, to overrule the file. None takes the axes of the
         file, or guesses them (`napari_swintormer.imaging.axes.resolve_axes`).

@@ -94,7 +94,8 @@ def write_image(
     Parameters
     ----------
     path
-        File whose suffix is the format: .tif, .tiff, .ome.tif, .ome.tiff, .npy, .png, .jpg, .jpeg.
+        File whose suffix is the format: .tif, .tiff, .ome.tif, .ome.tiff, .npy, .png, .jpg, .jpeg,
+        .webp.
     data, axes
         Array-like with `shape`, `dtype` and slicing; one letter of ``TCZYXS`` per dimension.
     pixel_size, unit
