@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ def hidden_beside(destination: Path, word: str) -> Path:
     name = f".{destination.name}.{word}"
     limit = name_bytes(destination.parent)
     if _length(name) > limit:
+        from hashlib import sha256
+
         end = f"-{sha256(os.fsencode(destination.name)).hexdigest()[:12]}.{word}"
         start = destination.name
         while start and _length(f".{start}{end}") > limit:

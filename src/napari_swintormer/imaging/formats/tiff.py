@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from logging.handlers import BufferingHandler
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,18 +136,28 @@ def _turn_upright(image: Image, orientation: int) -> Image:
     )
 
 
+class _Collector(logging.Handler):
+    """Keeps errors that are logged; the buffering handler of logging imports sockets."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
 @contextmanager
 def _complaints_are_errors(path: Path) -> Iterator[None]:
     """Turn what tifffile raises or merely logs about damaged tables into a `FileError`."""
-    logger, collector = logging.getLogger("tifffile"), BufferingHandler(sys.maxsize)
-    collector.setLevel(logging.ERROR)
+    logger, collector = logging.getLogger("tifffile"), _Collector()
     logger.addHandler(collector)
     try:
         with read_errors(path, "TIFF"):  # tags hold anything, and so do the errors of reading them
             yield
     finally:
         logger.removeHandler(collector)
-    for complaint in (record.getMessage() for record in collector.buffer):
+    for complaint in collector.messages:
         if "invalid" in complaint or "corrupted" in complaint:
             raise FileError(f"{path} is a damaged or truncated TIFF file ({complaint}).")
 

@@ -41,14 +41,19 @@ _LARGEST = 64 * 2**20  # bytes of one tag
 
 def read_exif(page: Any) -> bytes:
     """Make an EXIF block of the words and the EXIF and GPS tables of a page; empty for none."""
+    found = {code: page.tags[code].value for code in _WORDS if code in page.tags}
+    words = {
+        code: text
+        for code, text in found.items()
+        if isinstance(text, str) and text and not text.startswith("tifffile.py")
+    }
+    if not words and EXIF_IFD not in page.tags and GPS_IFD not in page.tags:
+        return b""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     block = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
-    for code in _WORDS:
-        tag = page.tags.get(code)
-        text = tag.value if tag is not None else None
-        if isinstance(text, str) and text and not text.startswith("tifffile.py"):
-            block[code] = text
+    for code, text in words.items():
+        block[code] = text
     parent = page.parent
     for code in (EXIF_IFD, GPS_IFD):
         tag = page.tags.get(code)

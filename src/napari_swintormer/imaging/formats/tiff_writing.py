@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from math import prod
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, cast
-from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 
@@ -131,6 +129,8 @@ def _describe(
     if is_ome(image.path) or (says_something and ome_fits and (needs_ome or not fits_imagej)):
         kind, metadata = "ome", _ome_metadata(axes, known, image)
         # Equal results are equal bytes; by default the UUID comes from the time and the machine.
+        from uuid import NAMESPACE_URL, uuid5
+
         about = f"{file.name} {axes} {shape} {dtype} {metadata}"
         metadata["UUID"] = f"urn:uuid:{uuid5(NAMESPACE_URL, about)}"
         if OME in carried.native:
@@ -248,6 +248,8 @@ def _write_levels(
     folder: Path,
 ) -> None:
     """Write the image in tiles, and coarser levels of these shapes as SubIFDs of its pages."""
+    from tempfile import TemporaryFile
+
     dtype = np.dtype(data.dtype).newbyteorder("=")
     bands = _bands(data, axes, dtype)
     with ExitStack() as files:
