@@ -122,6 +122,7 @@ def write_image(
     with disk_errors(path):
         try:
             form.write(partial, image, compression)
+            sync_file(partial)
             with placing:
                 partial.replace(path)
         except BaseException:
@@ -133,6 +134,12 @@ def write_image(
 def writing_file(path: Path) -> Path:
     """Name the file that `write_image` fills; it is gone when the complete file has its name."""
     return hidden_beside(path, "writing")
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk, where a loss of power keeps it."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def black_is_zero(image: Image) -> Image:

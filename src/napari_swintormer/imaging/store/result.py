@@ -20,7 +20,12 @@ from napari_swintormer.imaging.formats.ome_zarr import (
     describe,
     disk_order,
 )
-from napari_swintormer.imaging.formats.writing import check_output, write_image, writing_file
+from napari_swintormer.imaging.formats.writing import (
+    check_output,
+    sync_file,
+    write_image,
+    writing_file,
+)
 from napari_swintormer.imaging.formats.zarr_carried import copy_labels
 from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.image import split_suffix
@@ -248,6 +253,9 @@ class ResultStore:
             self._group.attrs["ome"] = described
             for stray in self._folder.rglob("*.partial"):  # of zarr, after a killed run
                 stray.unlink()
+            for path in self._folder.rglob("*"):
+                if path.is_file():
+                    sync_file(path)
             # The journal goes only after the folder has its final name.
             aside = _journal_aside(self.destination)
             (self._folder / JOURNAL).replace(aside)
