@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from napari_swintormer.events import stoppable
-from napari_swintormer.imaging.masked import without_mask
+from napari_swintormer.imaging.array_likes import as_array_like
 from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import Job
@@ -52,7 +53,8 @@ def deblur(
     image
         Array of integers or floats, with any intensities. Pixels under the mask of a masked array
         are not measured and stay as they are, like NaN. A dask array may have any chunks; only a
-        fixed sample of small regions is computed now, to measure the range of intensities.
+        fixed sample of small regions is computed now, to measure the range of intensities. Names of
+        dimensions, as xarray has them, tell the axes.
     model
         Name of a model, path of a weights file, or a restorer that `load_model` returned. None
         takes the built-in model that gains most on this kind of image: an 8-bit RGB image may be a
@@ -68,7 +70,7 @@ def deblur(
 
     Returns
     -------
-    numpy.ndarray or dask.array.Array
+    numpy.ndarray, dask.array.Array, or what `image` is
         The deblurred image, or the planes of it that were chosen: same data type, intensities in
         the same units. For a dask array it is a dask array, which restores blocks when they are
         computed, in threads or on a cluster. A weights file must then lie at the same path on every
@@ -90,24 +92,25 @@ def deblur(
     dtype('uint16')
     """
     settings, restorer = _settings_and_restorer(model, options)
-    image, second_view = _array_like(image), _array_like(second_view)
-    unmasked = without_mask(image)
-    image, meaning = (image, None) if unmasked is None else (unmasked.image, unmasked.meaning)
-    job = prepare(image, settings, restorer, second_view, meaning=meaning)
+    taken = as_array_like(image)
+    other = None if second_view is None else as_array_like(second_view).data
+    settings = replace(settings, axes=settings.axes or taken.axes)
+    job = prepare(taken.data, settings, restorer, other, meaning=taken.meaning)
     out: Any
     deviation: Any
-    if hasattr(image, "dask"):
+    if hasattr(taken.data, "dask"):
         out, deviation = job.lazy()
     else:
         shape = job.planes.data.shape
-        out = np.empty(shape, image.dtype)
+        out = np.empty(shape, taken.data.dtype)
         deviation = np.zeros(shape, np.float32) if settings.uncertainty else None
         _run_to_end(job.run(out, deviation=deviation), _TITLE, progress)
-    if unmasked is not None:
-        axes, chosen = job.planes.axes, settings.planes
-        spans = {} if chosen is None else parse_planes(chosen, axes, image.shape)
-        out = unmasked.mask_again(out, axes, spans)
-    return out if deviation is None else (out, deviation)
+    axes, chosen = job.planes.axes, settings.planes
+    spans = {} if chosen is None else parse_planes(chosen, axes, taken.data.shape)
+    out = taken.wrap(out, axes, spans)
+    if deviation is None:
+        return out
+    return out, taken.wrap(deviation, axes, spans, deviation=True)
 
 
 @documents_options(DeblurSettings, without=["model"])
@@ -304,12 +307,6 @@ def _run_to_end(events: Generator[Event, None, None], title: str, progress: bool
     with closing(stoppable(events)) as run:
         for _ in run:
             pass
-
-
-def _array_like(image: Any) -> Any:
-    if image is None or all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
-        return image
-    return np.asarray(image)
 
 
 def _settings_and_restorer(

@@ -27,7 +27,12 @@ def check_image(shape: Sequence[int], dtype: DTypeLike) -> None:
     An image has two to six sizes, none of them zero. Its pixels are signed or unsigned integers, or
     floats of 16, 32 or 64 bits, in any byte order.
     """
-    dtype = np.dtype(dtype)
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError as error:
+        raise ImageError(
+            f"An array of data type {dtype} cannot be deblurred: make it an array of NumPy first."
+        ) from error
     if dtype.kind not in "uif" or dtype.itemsize > 8:
         advice = _ADVICE_BY_KIND.get(
             dtype.kind, "use integers, or floats of 16, 32 or 64 bits, instead"

@@ -33,9 +33,20 @@ class Unmasked:
             mask, pixels = da.ma.getmaskarray(self.masked), da.ma.getdata(self.masked)
             mask, pixels = (cut_planes(array, axes, spans) for array in (mask, pixels))
             return da.ma.masked_array(da.where(mask, pixels, result), mask)
-        mask, pixels = np.ma.getmaskarray(self.masked), np.ma.getdata(self.masked)
-        mask, pixels = (cut_planes(array, axes, spans) for array in (mask, pixels))
-        return np.ma.MaskedArray(np.where(mask, pixels, result.astype(pixels.dtype)), mask)
+        masked = cut_planes(self.masked, axes, spans).copy()  # with its fill value
+        known = ~np.ma.getmaskarray(masked)
+        np.copyto(np.ma.getdata(masked), result, where=known, casting="unsafe")
+        return masked
+
+    def mask_deviation(self, deviation: Any, axes: str, spans: Spans) -> Any:
+        """Put the mask into the deviation of the samples of some planes."""
+        if hasattr(self.masked, "dask"):
+            import dask.array as da
+
+            mask = cut_planes(da.ma.getmaskarray(self.masked), axes, spans)
+            return da.ma.masked_array(deviation, mask)
+        mask = cut_planes(np.ma.getmaskarray(self.masked), axes, spans)
+        return np.ma.MaskedArray(deviation, mask.copy())
 
 
 def without_mask(image: Any) -> Unmasked | None:
@@ -45,6 +56,8 @@ def without_mask(image: Any) -> Unmasked | None:
     if hasattr(image, "dask"):
         return _fill_dask(image)
     pixels, mask = np.ma.getdata(image), np.ma.getmaskarray(image)
+    if pixels.dtype.kind not in "uif":  # it is refused later
+        return None
     if pixels.dtype.kind == "f":
         return Unmasked(np.where(mask, pixels.dtype.type(np.nan), pixels), SampleMeaning(), image)
     value, bits = _unused_value(pixels[~mask]), None
@@ -70,18 +83,17 @@ def _fill_dask(image: Any) -> Unmasked:
 
 
 def _unused_value(pixels: NDArray[Any]) -> int | None:
-    """Find an integer that no pixel has; None for unsigned integers that use all of them."""
-    ends = np.iinfo(pixels.dtype)
-    if not pixels.size or pixels.max() < ends.max:
-        return int(ends.max)
-    if pixels.min() > ends.min:
-        return int(ends.min)
-    if pixels.dtype.itemsize <= 2:
-        missing = np.setdiff1d(np.arange(ends.min, ends.max + 1), pixels)
-        if missing.size:
-            return int(missing[-1])
-        if pixels.dtype.kind == "u":
-            return None
+    """Find an integer that no pixel has; None for unsigned integers that use all of them.
+
+    The value is one that a float holds exactly.
+    """
+    ends, there = np.iinfo(pixels.dtype), np.unique(pixels)  # sorted
+    gaps = np.flatnonzero(there[1:] != there[:-1] + 1)[:1]
+    for value in (ends.max, ends.min, *(int(there[gap]) + 1 for gap in gaps)):
+        if int(float(value)) == value and value not in there:
+            return int(value)
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
+        return None
     raise ImageError(
         f"The masked array uses every value of {pixels.dtype.name}. Convert it to a larger data "
         "type, so that one value is left for the pixels under the mask."
