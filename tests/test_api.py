@@ -1,4 +1,4 @@
-"""The public interface: arrays in, arrays of the same kind out; files that stop and go on."""
+"""The public interface: arrays give arrays of the same kind, and files can be resumed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def noise(shape, dtype):
         ((30, 3, 40), "int16", "YCX"),
     ],
 )
-def test_the_result_is_of_the_same_kind_and_lies_where_the_image_lies(model, shape, dtype, axes):
+def test_the_result_has_the_shape_dtype_and_intensities_of_the_image(model, shape, dtype, axes):
     image = noise(shape, dtype)
     before = image.copy()
     result = deblur(image, model, axes=axes, precision="fp32")
@@ -63,7 +63,7 @@ def test_alpha_stays_and_colours_go_together(model):
     )
 
 
-def test_names_paths_and_restorers_are_one_model(model, tiny_weights):
+def test_a_name_a_path_and_a_restorer_give_the_same_result(model, tiny_weights):
     image = noise((60, 60), "uint8")
     expected = deblur(image, model, precision="fp32")
     np.testing.assert_array_equal(deblur(image, str(tiny_weights), precision="fp32"), expected)
@@ -97,7 +97,7 @@ def test_dask_in_dask_out_for_any_chunks(model, tiny_weights):
         np.testing.assert_array_equal(result[1, 5:].compute(), expected[1, 5:])
 
 
-def test_the_plan_follows_model_and_user(tiny_weights):
+def test_the_user_overrides_the_tiles_of_the_model(tiny_weights):
     image = SimpleNamespace(shape=(1000, 2000), dtype=np.dtype("uint16"))
 
     def tiles(**changes):
@@ -160,7 +160,7 @@ def test_a_run_without_a_finished_chunk_leaves_nothing(tiny_weights, tmp_path):
     assert out.is_dir()
 
 
-def test_strength_is_how_much_of_the_change_is_applied(model):
+def test_strength_is_a_factor_on_the_change(model):
     image = noise((70, 90), "float32")
     full, half, twice = (deblur(image, model, strength=s, precision="fp32") for s in (1, 0.5, 2))
     np.testing.assert_allclose(half - image, (full - image) / 2, atol=1e-5)

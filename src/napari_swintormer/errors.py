@@ -1,18 +1,18 @@
-"""One family of errors: every user mistake ends in one sentence.
+"""The errors of this package: every mistake of the user ends in one sentence.
 
-The sentence says what is wrong, what was given and what would work; GUI, command line and API
-show the same text. Each class also derives from the built-in a caller would expect to catch.
+The sentence says what is wrong, what was given and what would work. GUI, command line and API show
+the same text. Each class also derives from the built-in error that a caller would catch.
 """
 
 from __future__ import annotations
 
 
 class SwintormerError(Exception):
-    """Something the user can put right; its message is meant to be shown as it is."""
+    """A mistake that the user can correct; the message is made to be shown."""
 
 
 class ImageError(SwintormerError, ValueError):
-    """The image cannot be worked on: its axes, shape, data type or content."""
+    """The image has axes, a shape, a data type or content that cannot be used."""
 
 
 class FileError(SwintormerError, OSError):
@@ -20,15 +20,15 @@ class FileError(SwintormerError, OSError):
 
 
 class OutputError(SwintormerError, OSError):
-    """The result cannot be written: it exists, equals the input, or the disk is full."""
+    """The result cannot be written: its file exists or is the input, or the disk is full."""
 
 
 class TilingError(SwintormerError, ValueError):
-    """Tile size, overlap or blending do not fit together or do not fit the model."""
+    """Tile size, overlap and blending do not fit each other or the model."""
 
 
 class SettingsError(SwintormerError, ValueError):
-    """A setting is outside what is possible: device, precision, number of steps."""
+    """A setting has an impossible value, such as a missing device."""
 
 
 class ModelNotFoundError(SwintormerError, LookupError):

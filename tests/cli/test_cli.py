@@ -110,7 +110,7 @@ def test_models_list_show_and_import(tiny_weights, tmp_path):
     assert "--overwrite" in error
 
 
-def test_models_are_renamed_exported_and_deleted_when_meant(tiny_weights, tmp_path):
+def test_models_are_renamed_exported_and_deleted_after_a_question(tiny_weights, tmp_path):
     import_model(tiny_weights)
     assert swintormer("models", "rename", "tiny", "mine")[0] == 0
     assert swintormer("models", "export", "mine", tmp_path / "copy.safetensors")[0] == 0
@@ -288,9 +288,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_a_disk_that_fills_up_leaves_what_can_be_resumed(
-    stack, tiny_weights, tmp_path, monkeypatch
-):
+def test_a_run_on_a_disk_that_fills_up_can_be_resumed(stack, tiny_weights, tmp_path, monkeypatch):
     out, whole = tmp_path / "out.ome.zarr", tmp_path / "whole" / "out.ome.zarr"
     whole.parent.mkdir()
     options = ["--model", tiny_weights, "--precision", "fp32"]
@@ -349,7 +347,7 @@ def has_chunks(journal):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_a_stopped_process_goes_on_to_the_same_bytes(number, stack, tiny_weights, tmp_path):
+def test_a_stopped_process_is_resumed_to_the_same_bytes(number, stack, tiny_weights, tmp_path):
     out, whole = tmp_path / "out.ome.zarr", tmp_path / "whole" / "out.ome.zarr"
     whole.parent.mkdir()
     options = ["--model", str(tiny_weights), "--precision", "fp32"]

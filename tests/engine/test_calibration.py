@@ -1,4 +1,4 @@
-"""The batch size that fits: from two small batches, and remembered."""
+"""The batch size that fits is measured with two small batches, and remembered."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class Known(IdentityRestorer):
         (1, (1, 64, 64), 1),
     ],
 )
-def test_what_fits(free: int, tile: tuple[int, int, int], fits: int) -> None:
+def test_the_batch_size_follows_from_free_and_needed_memory(
+    free: int, tile: tuple[int, int, int], fits: int
+) -> None:
     device = Measured(free)
     for _ in range(2):  # the second time, what is needed is known
         assert batch_size_that_fits(device, Known(), torch.float32, tile) == fits
@@ -85,13 +87,15 @@ def test_damaged_memory_is_measured_again(damage: object) -> None:
     assert device.started == 2 * [1, 1, 2]
 
 
-def test_a_device_that_cannot_tell_takes_the_usual_number() -> None:
+def test_a_device_of_unknown_memory_takes_the_usual_batch_size() -> None:
     assert batch_size_that_fits(Processor(CPU), Known(), torch.float32, (1, 8, 8)) is None
     full = Measured(20_000_000, refuses=2)
     assert batch_size_that_fits(full, Known(), torch.float32, (1, 8, 8)) is None
 
 
-def test_runners_take_what_fits_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runners_take_the_batch_size_that_fits_unless_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(runners, "processor_for", lambda _, **__: Measured(20_000_000))
     recipe = RunnerRecipe(Known(), "known", "cpu", "fp32", tile=(1, 64, 64))
     runner = recipe.make()

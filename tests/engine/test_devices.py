@@ -1,4 +1,4 @@
-"""Names of devices and precisions, and the sentences for those that are not here."""
+"""Names of devices and precisions, and the messages for those that are missing."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("name", ["cuda", "mps", "gpu", "cuda:x", ""])
-def test_device_that_is_not_here(name: str) -> None:
+def test_a_missing_device_is_refused(name: str) -> None:
     with pytest.raises(SettingsError) as error:
         resolve_device(name)
     assert str(error.value) == (
@@ -40,7 +40,7 @@ def test_device_that_is_not_here(name: str) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_second_gpu_but_no_third() -> None:
+def test_of_two_gpus_the_second_is_found_and_a_third_is_refused() -> None:
     assert resolve_device("auto") == torch.device("cuda")
     assert resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(SettingsError, match="'auto', 'cuda', 'cuda:0', 'cuda:1', 'cpu'"):
@@ -48,7 +48,7 @@ def test_second_gpu_but_no_third() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_several_gpus_share_a_run_and_nothing_else_does() -> None:
+def test_only_gpus_share_a_run() -> None:
     assert resolve_devices("cuda:0, cuda:1") == [torch.device("cuda:0"), torch.device("cuda:1")]
     assert resolve_devices("cuda:1") == [torch.device("cuda:1")]
     for names in ("cuda:0,cuda:0", "cuda:0,cpu", "cpu,cpu"):
@@ -77,7 +77,7 @@ def test_auto_precision_on_a_cpu(
     assert slow_precision(torch.bfloat16, CPU) == []
 
 
-def test_precisions() -> None:
+def test_precisions_are_found_by_name_or_refused() -> None:
     assert resolve_precision("auto", torch.device("mps")) == torch.float32
     for name in ("fp32", "bf16"):
         assert precision_name(resolve_precision(name, CPU)) == name

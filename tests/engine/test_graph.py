@@ -1,4 +1,4 @@
-"""The graph of tasks makes what the local engine makes, and no more of it than is asked for."""
+"""The graph of tasks makes the bits of the local engine, and computes no more than needed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def grey() -> Sharpen:
         ("SYX", (2, 100, 200), (1, 100, 70), "int16", 1),
     ],
 )
-def test_every_bit_is_that_of_the_local_engine(
+def test_the_graph_makes_the_bits_of_the_local_engine(
     axes: str,
     shape: tuple[int, ...],
     chunks: tuple[int, ...],
@@ -121,7 +121,7 @@ class Counted:
         return chunk
 
 
-def test_a_part_asks_only_for_what_reaches_it() -> None:
+def test_a_part_of_the_result_computes_only_the_blocks_that_reach_it() -> None:
     counted, restorer = Counted((600, 900), BLOCK), Sharpen()
     result = lazy(counted.image, "YX", restorer)
     assert restorer.calls == 0
@@ -235,7 +235,7 @@ class Telling(Sharpen):
         return super().forward(tiles)
 
 
-def test_blocks_are_restored_where_there_is_a_gpu() -> None:
+def test_only_workers_with_a_gpu_restore_blocks() -> None:
     distributed = pytest.importorskip("distributed")
     image, axes, restorer = noise((300, 400), "uint16"), "YX", Telling()
     planes = Planes(da.from_array(image, 100), axes, 1)
@@ -298,7 +298,7 @@ def test_a_cluster_makes_the_same_bytes_though_a_worker_is_killed(
     assert (tmp_path / "cluster.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()
 
 
-def test_a_cluster_tells_the_deviation_too(cluster: Any, tmp_path: Path) -> None:
+def test_a_cluster_writes_the_deviation_too(cluster: Any, tmp_path: Path) -> None:
     card, weights = tiny_prior_card(), tmp_path / "model.safetensors"
     save_weights(weights, random_network(card).state_dict(), card)
     np.save(tmp_path / "in.npy", noise((2, 70, 90), "uint16"))
@@ -337,7 +337,7 @@ def test_the_workers_of_a_cluster_resolve_the_device(
     assert (settings["device"], settings["precision"]) == taken
 
 
-def test_no_scheduler_at_the_address(tiny_weights: Path, tmp_path: Path) -> None:
+def test_a_wrong_scheduler_address_is_refused(tiny_weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     tifffile.imwrite(tmp_path / "in.tif", noise((40, 40), "uint8"))
     settings = DeblurSettings(model=str(tiny_weights))

@@ -1,4 +1,4 @@
-"""The local engine keeps its promises: DESIGN's chunking, identity, memory, stop and go."""
+"""The local engine: chunking, identity, memory, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ OVERLAPS = [0, 1, 20, 33]
     ("number", "shape", "dtype", "overlap"),
     [(number, *case) for number, case in enumerate(product(SHAPES, DTYPES, OVERLAPS))],
 )
-def test_identity_bit_for_bit(
+def test_an_identity_restorer_changes_no_bit(
     number: int, shape: tuple[int, int], dtype: str, overlap: int
 ) -> None:
     axes, before, after = LAYOUTS[(number + number // 4) % 4]  # meets every shape, dtype, overlap
@@ -99,7 +99,7 @@ def naive_weights(start: int, length: int, overlap: int, blend: Blend) -> list[f
 
 @pytest.mark.parametrize("blend", ["uniform", "smooth"])
 @pytest.mark.parametrize("overlap", [0, 20, 45])
-def test_agrees_with_tiles_averaged_one_by_one(overlap: int, blend: Blend) -> None:
+def test_the_result_equals_an_average_of_tiles_made_one_by_one(overlap: int, blend: Blend) -> None:
     height, width, step = 300, 201, TILE - overlap
     image = noise((height, width), "float32")
     restorer = Sharpen()
@@ -223,7 +223,7 @@ def test_closing_stops_within_one_batch() -> None:
     assert not torch.is_inference_mode_enabled()
 
 
-def test_events_tell_what_is_done() -> None:
+def test_events_count_the_finished_tiles_and_chunks() -> None:
     image = noise((2, 300, 290), "uint8")
     out = np.zeros_like(image)
     seen = []
@@ -265,7 +265,7 @@ class Endless:
         pass
 
 
-def test_peak_memory_is_that_of_the_plan_for_any_height() -> None:
+def test_peak_memory_does_not_grow_with_the_height() -> None:
     def peak(height: int) -> tuple[int, int]:
         image = Endless(height, 1500)
         planes = Planes(image, "YX", 1)
@@ -354,7 +354,7 @@ def test_the_next_block_is_restored_while_one_is_written_and_no_further() -> Non
     assert out.array.tobytes() == image.tobytes()
 
 
-def test_what_fails_in_another_thread_ends_the_run() -> None:
+def test_an_error_in_another_thread_ends_the_run() -> None:
     class Broken(Endless):
         def __setitem__(self, index: Any, values: np.ndarray) -> None:
             raise OSError(28, "no space")
@@ -391,6 +391,6 @@ class Overflow(TileRestorer):
         return tiles / 0
 
 
-def test_restorer_that_overflows_ends_in_a_sentence() -> None:
+def test_a_restorer_that_overflows_ends_in_a_sentence() -> None:
     with pytest.raises(SettingsError, match=r"not finite .*Use precision='fp32'"):
         deblur(noise((100, 100), "uint8"), "YX", Overflow())

@@ -1,4 +1,4 @@
-"""A region ahead of the run has the pixels of the run."""
+"""A region that is restored alone has the pixels of the run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def spans(length):
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_its_pixels_are_those_of_the_run(data):
+def test_a_restored_region_has_the_pixels_of_the_run(data):
     axes, lead, samples = data.draw(
         st.sampled_from([("YX", (), ()), ("TYXS", (2,), (4,)), ("CZYX", (2, 2), ())])
     )

@@ -1,4 +1,4 @@
-"""Remembered speeds: what a run leaves behind for the next plan."""
+"""Speeds are remembered for the next plan."""
 
 from collections.abc import Generator
 from dataclasses import replace

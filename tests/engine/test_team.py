@@ -1,4 +1,4 @@
-"""Several devices share a run: the bits of one, in order, and none is left alone at the end."""
+"""Several devices share a run, and make the bits of one device in the same order."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def alone(image: NDArray, batch_size: int = BATCH) -> NDArray:
 
 
 @pytest.mark.parametrize("n_devices", [1, 2, 3])
-def test_a_team_makes_the_bits_of_one_in_the_same_order(n_devices: int) -> None:
+def test_a_team_makes_the_bits_and_the_order_of_one_runner(n_devices: int) -> None:
     image = noise((2, 300, 430), "int16")
     out = np.zeros_like(image)
     devices = [Device(f"device {n}") for n in range(n_devices)]
@@ -87,7 +87,7 @@ def test_a_team_makes_the_bits_of_one_in_the_same_order(n_devices: int) -> None:
     assert sum(device.batches for device in devices) == len(done)
 
 
-def test_a_device_that_stands_still_stops_the_others_after_a_few_blocks() -> None:
+def test_a_stuck_device_stops_the_others_after_a_few_blocks() -> None:
     image = noise((1, BLOCK, 20 * BLOCK), "uint8")
     out, slow, fast = np.zeros_like(image), Device("slow"), Device("fast")
     slow.open.clear()
@@ -107,7 +107,7 @@ def test_a_device_that_stands_still_stops_the_others_after_a_few_blocks() -> Non
     assert out.tobytes() == alone(image, 100).tobytes()
 
 
-def test_closing_ends_all_devices_after_the_batch_at_hand() -> None:
+def test_closing_ends_all_devices_after_their_current_batch() -> None:
     image = noise((1, 300, 430), "uint8")
     devices = Device("a"), Device("b")
     with closing(events(image, np.zeros_like(image), team(*devices))) as stream:
@@ -117,7 +117,7 @@ def test_closing_ends_all_devices_after_the_batch_at_hand() -> None:
     assert sum(batches) < plan_for(Planes(image, "ZYX", 1)).n_tiles / BATCH
 
 
-def test_what_fails_on_one_device_ends_the_run() -> None:
+def test_an_error_on_one_device_ends_the_run() -> None:
     class Broken(Device):
         def start(self, *_: object) -> Any:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -128,7 +128,7 @@ def test_what_fails_on_one_device_ends_the_run() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("swintormer-device")]
 
 
-def test_a_device_that_is_full_takes_less_and_says_so() -> None:
+def test_a_full_device_takes_smaller_batches_and_says_so() -> None:
     class Full(Device):
         def start(self, restorer: Any, dtype: torch.dtype, tiles: NDArray, *rest: Any) -> Any:
             if len(tiles) > 1:
@@ -143,7 +143,7 @@ def test_a_device_that_is_full_takes_less_and_says_so() -> None:
     np.testing.assert_allclose(out.astype(int), alone(image), atol=1)
 
 
-def test_every_gpu_gets_a_restorer_of_its_own_and_the_batch_of_the_smallest(
+def test_every_gpu_gets_its_own_restorer_and_the_batch_size_of_the_smallest(
     tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = iter([7, 5])
@@ -190,7 +190,7 @@ def test_every_gpu_gets_a_restorer_of_its_own_and_the_batch_of_the_smallest(
 
 
 @pytest.mark.gpu
-def test_two_real_gpus_make_the_bits_of_one(tiny_weights: Path) -> None:
+def test_two_real_gpus_make_the_bits_of_one_gpu(tiny_weights: Path) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("there is one GPU")
     image = noise((2, 700, 900), "uint16")

@@ -1,4 +1,4 @@
-"""A run goes on when memory runs out: smaller batches, then the CPU."""
+"""When memory runs out, a run continues with smaller batches, then on the CPU."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def restored(
 @pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("room", [8, 3, 1, 0])
-def test_a_run_goes_on_with_what_fits(room: int, ahead: int, late: bool) -> None:
+def test_a_run_continues_with_smaller_batches_and_at_last_on_the_cpu(
+    room: int, ahead: int, late: bool
+) -> None:
     image = noise((2, 300, 290), "uint16")
     expected, nothing, _ = restored(image, None, 1)
     assert nothing == []
@@ -124,7 +126,7 @@ def test_memory_too_small_for_a_tile_on_the_cpu_ends_in_a_sentence() -> None:
     assert "with 2 tiles at once; going on with 1" in runner.take_notices()[0]
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
+def test_other_errors_are_not_taken_for_little_memory() -> None:
     class Wrong(Sharpen):
         def forward(self, tiles: torch.Tensor) -> torch.Tensor:
             return tiles @ tiles.new_zeros(3, 5)
@@ -147,11 +149,13 @@ def test_other_errors_are_not_taken_for_it() -> None:
         (ValueError("out of memory"), False),
     ],
 )
-def test_what_counts_as_out_of_memory(error: Exception, answer: bool) -> None:
+def test_errors_are_recognised_as_out_of_memory(error: Exception, answer: bool) -> None:
     assert is_out_of_memory(error) is answer
 
 
-def test_weights_that_do_not_fit_are_used_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_do_not_fit_on_the_device_run_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Large(Sharpen):
         def to(self, device: torch.device) -> Large:  # type: ignore[override]
             if device.type != "cpu":
@@ -165,7 +169,7 @@ def test_weights_that_do_not_fit_are_used_on_the_cpu(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.gpu
-def test_a_real_gpu_that_is_full_goes_on() -> None:
+def test_a_full_real_gpu_continues_with_smaller_batches() -> None:
     """Fill the device but for a little, then restore with batches that do not fit."""
     device = resolve_device("auto")
     assert device.type == "cuda"
@@ -189,7 +193,7 @@ def test_a_real_gpu_that_is_full_goes_on() -> None:
 
 
 @pytest.mark.gpu
-def test_a_run_that_is_stopped_gives_the_memory_of_the_gpu_back(tiny_weights: Path) -> None:
+def test_a_stopped_run_releases_the_memory_of_the_gpu(tiny_weights: Path) -> None:
     image = np.random.default_rng(0).random((2000, 2000), np.float32)
     job = prepare(image, DeblurSettings(model=str(tiny_weights), device="cuda"))
     for _ in job.preview({}, Region(0, 64, 0, 64)):  # libraries take what they keep

@@ -32,7 +32,7 @@ def file(tmp_path_factory):
     return path
 
 
-def test_they_have_the_noise_and_the_intensities_of_the_whole(file, tmp_path):
+def test_chosen_planes_have_the_noise_and_the_intensities_of_the_whole_stack(file, tmp_path):
     # planes of different brightness: measured alone they would have other ranges
     levels = np.array([100, 3000, 500, 20_000]).reshape(2, 2, 1, 1)
     stack = np.random.default_rng(0).integers(0, levels, (2, 2, 50, 60)).astype("uint16")
@@ -53,7 +53,7 @@ def test_they_have_the_noise_and_the_intensities_of_the_whole(file, tmp_path):
         np.testing.assert_array_equal(image.data[...], wanted)
 
 
-def test_a_preview_of_some_planes_is_the_whole_run(file):
+def test_a_preview_of_chosen_planes_has_the_pixels_of_the_whole_run(file):
     stack = np.random.default_rng(0).integers(0, 5000, (3, 50, 60)).astype("uint16")
     settings = DeblurSettings(str(file), "ZYX", precision="fp32", device="cpu")
     whole = deblur(stack, file, axes="ZYX", precision="fp32", device="cpu")
@@ -72,7 +72,7 @@ def exhaust(events):
 @pytest.mark.parametrize(
     "text", ["", "Z", "Z=9", "Z=2:2", "Z=1:9", "C=0", "Z=-1", "Y=0:5", "Z=0,Z=1"]
 )
-def test_planes_that_are_not_there_are_refused(text):
+def test_missing_planes_are_refused(text):
     with pytest.raises(ImageError, match="planes=") as caught:
         parse_planes(text, "TZYX", (2, 4, 50, 60))
     assert "\n" not in str(caught.value)
@@ -80,7 +80,7 @@ def test_planes_that_are_not_there_are_refused(text):
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_a_part_reads_what_the_array_holds_there(data):
+def test_chosen_planes_read_the_pixels_of_the_array(data):
     array = np.arange(5 * 6 * 7).reshape(5, 6, 7)
     spans = {}
     for axis, length in zip("TZ", array.shape, strict=False):

@@ -82,7 +82,7 @@ def ends_the_same(disk: Path, source: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["flat.tif", "a.npy", "a.zarr"])
-def test_a_disk_with_the_input_that_vanishes(disk: Path, name: str) -> None:
+def test_the_disk_of_the_input_vanishes(disk: Path, name: str) -> None:
     source, result = disk / "in" / name, disk / "out/a.zarr"
     with pytest.raises(FileError, match=r"cannot be read any more .*Connect its disk again"):
         run(source, result, lambda: (disk / "in").rename(disk / "gone"))
@@ -91,7 +91,7 @@ def test_a_disk_with_the_input_that_vanishes(disk: Path, name: str) -> None:
     ends_the_same(disk, source)
 
 
-def test_a_disk_with_the_result_that_vanishes(disk: Path) -> None:
+def test_the_disk_of_the_result_vanishes(disk: Path) -> None:
     source, result = disk / "in/flat.tif", disk / "out/a.zarr"
     with pytest.raises(OutputError, match=r"a\.zarr cannot be written"):
         run(source, result, lambda: (disk / "out").rename(disk / "gone"))
@@ -101,7 +101,7 @@ def test_a_disk_with_the_result_that_vanishes(disk: Path) -> None:
     ends_the_same(disk, source)
 
 
-def test_a_block_that_cannot_be_read(disk: Path) -> None:
+def test_a_block_cannot_be_read(disk: Path) -> None:
     source, result = disk / "in/a.zarr", disk / "out/a.zarr"
     chunk = source / "c/4/3"
     whole = chunk.read_bytes()
@@ -111,7 +111,7 @@ def test_a_block_that_cannot_be_read(disk: Path) -> None:
     ends_the_same(disk, source)
 
 
-def test_a_full_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_full(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, result = disk / "in/flat.tif", disk / "out/a.zarr"
 
     async def full(*_: object, **__: object) -> None:
@@ -124,7 +124,7 @@ def test_a_full_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gpu
-def test_a_run_on_a_gpu_that_has_less_memory_now_goes_on_to_the_same_bytes(
+def test_a_run_resumed_with_less_gpu_memory_makes_the_same_bytes(
     disk: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = DeblurSettings(model=str(tiny_weights), device="cuda", tile_size=64)
@@ -144,7 +144,7 @@ def test_a_run_on_a_gpu_that_has_less_memory_now_goes_on_to_the_same_bytes(
     assert files_of(disk / "out") == files_of(disk / "whole")
 
 
-def test_what_is_damaged_on_disk_is_said_and_made_again(disk: Path) -> None:
+def test_damaged_chunks_are_reported_and_made_again(disk: Path) -> None:
     source, result = disk / "in/flat.tif", disk / "out/a.zarr"
 
     class Stopped(Exception):

@@ -1,4 +1,4 @@
-"""A folder as a batch: image by image, going on, failures named in the end."""
+"""A run over a folder: image by image, resumed, failures named at last."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def count_images(run, counted):
             counted.append(event.done)
 
 
-def test_every_image_is_made_and_what_failed_is_named_last(folder, settings, tmp_path):
+def test_every_image_is_deblurred_and_failures_are_named_at_last(folder, settings, tmp_path):
     run = FolderRun(folder, tmp_path / "out", settings)
     counted: list[int] = []
     with pytest.raises(FileError, match="1 of 4 images") as error:
@@ -63,7 +63,7 @@ def test_every_image_is_made_and_what_failed_is_named_last(folder, settings, tmp
         np.testing.assert_array_equal(made.data[...], whole)
 
 
-def test_a_stopped_folder_goes_on_where_it_was(folder, settings, tmp_path):
+def test_a_stopped_folder_run_is_resumed(folder, settings, tmp_path):
     (folder / "c.tif").unlink()
     run = FolderRun(folder, tmp_path / "out", settings)
     with closing(run.events()) as events:

@@ -1,4 +1,4 @@
-"""Scenes of two views: the same pixels whole, in tiles, in chunks, from files and in a process."""
+"""Scenes of two views get the same pixels from arrays, chunks, files and processes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("small_blocks")
-def test_tiles_meet_the_same_place_of_the_second_view(
+def test_tiles_of_both_views_have_the_same_origin(
     axes: str, shape: tuple[int, ...], channels: int
 ) -> None:
     first, second = views(*shape)
@@ -129,7 +129,7 @@ def _range(image: NDArray[Any]) -> tuple[float, float]:
     return measured.low, measured.high
 
 
-def test_the_network_sees_the_views_in_the_order_of_its_card(model: Path) -> None:
+def test_the_network_gets_the_views_in_the_order_of_its_card(model: Path) -> None:
     right, left = views(60, 90, 3, dtype="float32")
     whole = {"tile_size": 128, "overlap": 0, **CPU}
     result = deblur(right, model, second_view=left, **whole)
@@ -191,7 +191,7 @@ def test_a_folder_takes_its_second_views_by_name(model: Path, tmp_path: Path) ->
         list(replace(run, dst=tmp_path / "l").events())
 
 
-def test_views_that_do_not_fit_end_in_a_sentence(
+def test_views_that_do_not_match_end_in_a_sentence(
     model: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     right, left = views(40, 50)

@@ -1,4 +1,4 @@
-"""What is set once for a computer: kept, checked, and used by command line and engine."""
+"""Preferences are kept, checked, and used by the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_swintormer.settings.preferences import (
 )
 
 
-def test_preferences_are_kept_and_fill_in_what_is_left_open(home, tmp_path):
+def test_preferences_are_kept_and_replace_automatic_settings(home, tmp_path):
     assert preferences() == Preferences()
     change_preferences(device="cpu", memory_share="0.5", cache_folder=str(tmp_path))
     assert preferences() == Preferences(device="cpu", memory_share=0.5, cache_folder=str(tmp_path))
@@ -41,13 +41,13 @@ def test_preferences_are_kept_and_fill_in_what_is_left_open(home, tmp_path):
         ({"cache_folder": "/no/such/folder"}, "no folder /no/such/folder"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_written(change, sentence):
+def test_impossible_preferences_are_refused_and_not_written(change, sentence):
     with pytest.raises(SettingsError, match=sentence):
         change_preferences(**change)
     assert not preferences_file().exists()
 
 
-def test_the_command_line_changes_and_shows_them():
+def test_the_command_line_changes_and_shows_preferences():
     done = CliRunner().invoke(app, ["settings", "precision=fp32", "model=other"])
     assert done.exit_code == 0
     assert preferences() == Preferences(model="other", precision="fp32")

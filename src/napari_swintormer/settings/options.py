@@ -2,8 +2,8 @@
 
 An option is a field of a frozen dataclass, such as `DeblurSettings`: the field has the type, the
 default and, in its metadata, the words that people read. To add an option, add a field with
-``metadata=about(...)`` there and its type to the TypedDict beside it, and use the field where it
-matters. Keyword, flag and help text follow; a test compares them. The form needs a row of its own.
+``option(...)`` as its default there, add its type to the TypedDict beside it, and use the field
+where it matters. Keyword, flag and help text follow; a test compares them. The form needs a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Option:
-    """What people read about one field of a settings dataclass.
+    """The words about one field of a settings dataclass.
 
     Attributes
     ----------
@@ -41,8 +41,8 @@ class Option:
     flags
         Flags on the command line; empty for the name with dashes.
     name, type, default
-        Those of the field; `options_of` fills them in. The default of a field that must be given
-        is ``dataclasses.MISSING``.
+        Name, type and default of the field; `options_of` fills them in. The default of a field that
+        must be given is ``dataclasses.MISSING``.
     """
 
     help: str
