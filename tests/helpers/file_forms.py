@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEPT = "kept"
+_FIRST_FRAME = "the first frame is opened, the others are named; `--image` chooses"
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 
 
@@ -35,6 +36,9 @@ class Form:
     make: Callable[[Path], object]
     outcome: str = KEPT
     refused: str = ""
+    result: str = ""  # name of the result, where it is not that of the input
+    tolerance: int = 0  # largest difference, where the result is a JPEG
+    needs: str = ""  # a library that only some people install
 
 
 def grey(dtype: str = "uint16", low: float = 90, high: float = 4000, seed: int = 0) -> Any:
@@ -197,7 +201,66 @@ def _zarr_about(name: str, axes: list[Any], steps: list[Any]) -> dict[str, Any]:
 
 def _animation(path: Path) -> None:
     frames = [Image.fromarray(rgb()[..., ::step]) for step in (1, -1)]
-    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+
+
+def turned(path: Path, **options: Any) -> None:
+    """Save a picture that viewers turn clockwise."""
+    block = exif()
+    block[0x0112] = 6
+    _picture(path, exif=block, **options)
+
+
+def _turned_jpeg(path: Path) -> None:
+    turned(path, quality=95, subsampling=0)
+
+
+def _deep(path: Path) -> None:
+    import imagecodecs
+
+    pixels = np.stack([grey(high=60000, seed=seed) for seed in range(3)], -1)
+    path.write_bytes(imagecodecs.png_encode(pixels))
+
+
+def _few_colours(path: Path) -> None:
+    picture = Image.fromarray(rgb()).convert("P", palette=Image.Palette.ADAPTIVE, colors=16)
+    picture.save(path, bits=4, transparency=bytes(range(0, 255, 16)))
+
+
+def _full_jpeg(path: Path) -> None:
+    block, options = exif(), {"quality": 95, "subsampling": 0, "icc_profile": profile()}
+    _picture(path, exif=block, xmp=b"<x/>", dpi=(300, 300), comment="hello", **options)
+
+
+def _stereo(path: Path) -> None:
+    frames = [Image.fromarray(rgb()[..., ::step]) for step in (1, -1)]
+    options = {"format": "MPO", "quality": 95, "subsampling": 0}
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+
+
+def _heic(path: Path) -> None:
+    import pillow_heif
+
+    picture = pillow_heif.from_pillow(Image.fromarray(rgb()))
+    picture.save(path, quality=-1, chroma=444, exif=exif().tobytes())
+
+
+def dng(path: Path) -> None:
+    """Write a raw file of a camera: a ramp of 96 x 128 pixels under a mosaic of colours."""
+    to_camera = (32405, -15371, -4985, -9693, 18760, 416, 556, -2040, 10572)
+    tags = [
+        (50706, "B", 4, b"\1\4\0\0", True),  # version of DNG
+        (33421, "H", 2, (2, 2), True),
+        (33422, "B", 4, b"\0\1\1\2", True),  # red, green; green, blue
+        (272, "s", 0, "Camera", True),
+        (50708, "s", 0, "Camera", True),
+        (50721, "2i", 9, sum(((n, 10000) for n in to_camera), ()), True),
+        (50728, "2I", 3, (1, 1) * 3, True),
+        (50717, "H", 1, 40000, True),  # white
+    ]
+    mosaic = np.add.outer(np.arange(96) * 100, np.arange(128) * 100).astype(np.uint16)
+    _tiff(path, mosaic, photometric="cfa", extratags=tags)
 
 
 def _thunderscan(path: Path) -> None:
@@ -365,19 +428,59 @@ def _words(path: Path) -> None:
 
 _OTHERS = [
     Form("PNG", "colour profile, EXIF, resolution, texts", "a.png", _words),
+    Form("PNG", "colours of 16 bits", "a.png", _deep),
+    Form(
+        "PNG",
+        "1, 2 or 4 bits, palette, transparent colour",
+        "a.png",
+        _few_colours,
+        "become grey or RGB of 8 bits, with alpha where something is transparent",
+    ),
+    Form("PNG", "orientation", "a.png", turned, "applied, and the tag reset"),
+    Form("PNG", "animation (APNG)", "a.png", _animation, _FIRST_FRAME),
+    Form(
+        "JPEG",
+        "colour profile, EXIF, XMP, resolution, comment",
+        "a.jpg",
+        _full_jpeg,
+        "kept; the result has the quality and the subsampling of the input",
+        tolerance=4,
+    ),
+    Form("JPEG", "orientation", "a.jpg", _turned_jpeg, "applied, and the tag reset", tolerance=4),
+    Form("JPEG", "several pictures (MPO)", "a.jpg", _stereo, _FIRST_FRAME, tolerance=4),
+    Form(
+        "AVIF",
+        "colour profile, EXIF, orientation",
+        "a.avif",
+        lambda p: turned(p, icc_profile=profile(), quality=100),
+        "read; the result is another format",
+        result="a.png",
+    ),
+    Form(
+        "HEIC",
+        "8 to 12 bits, EXIF, orientation",
+        "a.heic",
+        _heic,
+        "read with the extra `heif`; the result is another format",
+        result="a.png",
+        needs="pillow_heif",
+    ),
+    Form(
+        "camera raw",
+        "mosaic of a camera (DNG, NEF, CR3, ARW, …)",
+        "a.dng",
+        dng,
+        "developed with the extra `raw` to sRGB of 16 bits, with the camera's white balance",
+        result="a.tif",
+        needs="rawpy",
+    ),
     Form(
         "WebP",
         "colour profile, EXIF, XMP",
         "a.webp",
         lambda p: _picture(p, lossless=True, icc_profile=profile(), exif=exif(), xmp=b"<x/>"),
     ),
-    Form(
-        "WebP",
-        "animation",
-        "a.webp",
-        _animation,
-        "the first frame is opened, the others are named; `--image` chooses",
-    ),
+    Form("WebP", "animation", "a.webp", _animation, _FIRST_FRAME),
     Form("NPY", "numbers", "a.npy", lambda p: np.save(p, grey("float32"))),
     Form("OME-Zarr", "0.4: rendering, position, labels", "a.ome.zarr", lambda p: _zarr(p, 2)),
     Form("OME-Zarr", "0.5: rendering, position, labels", "a.ome.zarr", lambda p: _zarr(p, 3)),
@@ -388,7 +491,7 @@ FORMS = _TIFF + _OTHERS + _REFUSED
 def page() -> str:
     """Write the page of the documentation."""
     from napari_swintormer.imaging.formats.format import NATIVE_WORDS, WORDS
-    from napari_swintormer.imaging.formats.registry import FORMATS
+    from napari_swintormer.imaging.formats.registry import FORMATS, READ_ONLY
     from napari_swintormer.imaging.formats.tiff_samples import REFUSED
 
     lines = [
@@ -405,14 +508,16 @@ def page() -> str:
         "| format | suffixes | written | carried to a result of this format |",
         "|---|---|---|---|",
     ]
-    for form in FORMATS:
+    for form in (*FORMATS, *READ_ONLY):
         words = [WORDS[name] for name in WORDS if name in form.holds]
         words += [NATIVE_WORDS[name] for name in NATIVE_WORDS if name in form.holds]
         if form.name == "TIFF":
             words += [*list(NATIVE_WORDS.values())[:3], "0 as white", "bits per sample"]
+        words += sorted(form.holds - WORDS.keys() - NATIVE_WORDS.keys())
+        told = ", ".join(words) or ("pixels" if form.suffixes else "")
         suffixes = ", ".join(f"`{suffix}`" for suffix in form.suffixes + form.read_suffixes)
-        written = "yes" if form.suffixes else "no"
-        lines.append(f"| {form.name} | {suffixes} | {written} | {', '.join(words) or 'pixels'} |")
+        written = "yes" if form.suffixes else f"no; results are `{form.result_suffix}`"
+        lines.append(f"| {form.name} | {suffixes} | {written} | {told} |")
     lines += [
         "",
         "## Forms of files, and what each gets",

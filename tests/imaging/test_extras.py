@@ -9,10 +9,10 @@ import dask.array as da
 import imagecodecs
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image as Picture
 from PIL import ImageOps
 
+from helpers.file_forms import dng
 from napari_swintormer.errors import FileError, ImageError
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.writing import write_image
@@ -99,19 +99,7 @@ def test_avif_comes_upright_with_its_metadata(tmp_path, orientation):
 
 def test_a_raw_file_is_developed(tmp_path):
     pytest.importorskip("rawpy")
-    to_camera = (32405, -15371, -4985, -9693, 18760, 416, 556, -2040, 10572)
-    tags = [
-        (50706, "B", 4, b"\1\4\0\0", True),  # version of DNG
-        (33421, "H", 2, (2, 2), True),
-        (33422, "B", 4, b"\0\1\1\2", True),  # red, green; green, blue
-        (272, "s", 0, "Camera", True),
-        (50708, "s", 0, "Camera", True),
-        (50721, "2i", 9, sum(((n, 10000) for n in to_camera), ()), True),
-        (50728, "2I", 3, (1, 1) * 3, True),
-        (50717, "H", 1, 40000, True),  # white
-    ]
-    mosaic = np.add.outer(np.arange(96) * 100, np.arange(128) * 100).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.dng", mosaic, photometric="cfa", metadata=None, extratags=tags)
+    dng(tmp_path / "a.dng")
     with open_image(tmp_path / "a.dng") as image:
         assert (image.axes, image.data.dtype) == ("YXS", np.uint16)
         assert image.data.shape == (96, 128, 3)

@@ -86,7 +86,10 @@ def facts(carried: Carried) -> Any:
 def test_at_strength_0_the_result_equals_its_input(tmp_path, form):
     for folder in ("in", "out"):
         (tmp_path / folder).mkdir()
-    source, result = tmp_path / "in" / form.name, tmp_path / "out" / form.name
+    if form.needs:
+        pytest.importorskip(form.needs)
+    source = tmp_path / "in" / form.name
+    result = tmp_path / "out" / (form.result or form.name)
     form.make(source)
     deblur_file(source, result, strength=0, device="cpu")
     with open_image(source) as before, open_image(result) as after:
@@ -94,7 +97,10 @@ def test_at_strength_0_the_result_equals_its_input(tmp_path, form):
         assert after.data.dtype == before.data.dtype.newbyteorder("=")
         assert (after.pixel_size, after.unit) == (before.pixel_size, before.unit)
         pixels = Ordered(before.data, before.axes, after.axes)[...]
-        np.testing.assert_array_equal(after.data[...], pixels)
+        pixels_after = np.asarray(after.data[...])
+        if form.tolerance:
+            pixels, pixels_after = pixels.astype(int), pixels_after.astype(int)
+        np.testing.assert_allclose(pixels_after, pixels, rtol=0, atol=form.tolerance)
         assert facts(after.carried) == facts(before.carried)
 
 

@@ -54,6 +54,7 @@ def _read_carried(path: Path) -> Carried:
     from PIL import ImageCms
 
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    srgb = srgb[:24] + bytes(12) + srgb[36:]  # without the time at which it was made
     carried = Carried(icc_profile=srgb)
     with suppress(Exception), tifffile.TiffFile(path) as tiff:
         block, _ = reset_orientation(tiff_tags.read_exif(tiff.pages[0]), b"")
