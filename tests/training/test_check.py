@@ -83,12 +83,12 @@ def test_a_bad_pair_is_named_and_refused(kind):
         refuse_bad([report])
 
 
-def test_the_second_of_two_infinities_and_the_sharp_image_are_looked_at_too():
+def test_an_infinite_pixel_of_the_sharp_image_is_found():
     _, found = findings(BLURRED.astype(np.float32), spoiled(SHARP, -np.inf))
     assert "the sharp image has 1 pixel(s)" in found["not finite"].message
 
 
-def test_files_without_partner_and_damaged_ones_are_rows_of_their_own(tmp_path):
+def test_files_without_partner_and_damaged_files_have_their_own_report(tmp_path):
     for folder in ("blurred", "sharp"):
         (tmp_path / folder).mkdir()
     for name in ("a", "b"):
@@ -116,7 +116,7 @@ def test_planes_of_a_stack_are_checked_one_by_one():
     ]
 
 
-def test_pairs_of_one_sharp_image_are_never_in_both_halves():
+def test_pairs_with_one_sharp_image_are_on_one_side_of_the_split():
     other = texture(seed=3)
     pairs = array_pairs(
         [BLURRED, blur(SHARP, 3), blur(other), BLURRED], [SHARP, SHARP, other, SHARP]
@@ -142,7 +142,7 @@ def test_shifts_are_found_to_a_fraction_of_a_pixel(dy, dx):
     np.testing.assert_allclose(report.comparison.shift, (dy, dx), atol=0.2)
 
 
-def test_a_registered_pair_lies_on_itself():
+def test_registration_aligns_a_pair():
     """Sharp and blurred are one image, moved by 3.4 and -5.3 pixels: every patch must agree."""
     large = ndimage.gaussian_filter(texture((300, 320)).astype(float), 1.2)
     moved = ndimage.shift(large, (3.4, -5.3), order=3, mode="mirror")
@@ -160,7 +160,7 @@ def test_a_registered_pair_lies_on_itself():
         assert np.abs(seen - sharp)[inside].mean() < 0.01
 
 
-def test_intensities_are_matched_where_asked():
+def test_intensities_are_matched_on_request():
     darker = (SHARP // 6 + 300).astype(np.uint16)
     _, found = findings(BLURRED, darker)
     assert found["intensity"].bad
@@ -174,7 +174,7 @@ def test_intensities_are_matched_where_asked():
     assert coarse[0] == pytest.approx(coarse[1], rel=0.05)
 
 
-def test_annotations_must_lie_on_the_image():
+def test_annotations_must_fit_the_image():
     _, found = findings(BLURRED, SHARP, annotations=np.ones((5, 5), np.uint8))
     assert "must have the size of the image" in found["annotations"].message
     _, found = findings(BLURRED, SHARP, annotations=np.full(SHARP.shape, 2, np.uint8))
@@ -183,7 +183,7 @@ def test_annotations_must_lie_on_the_image():
     assert "whole numbers" in found["annotations"].message
 
 
-def test_annotations_of_sharp_images_alone_must_lie_on_them_too():
+def test_annotations_must_fit_a_sharp_image_without_partner():
     (pair,) = array_pairs(None, SHARP, np.ones((5, 5), np.uint8))
     with pytest.raises(TrainingError, match="must have the size of the image"):
         sharp_planes(pair, 1)

@@ -41,7 +41,7 @@ def test_blur_is_the_valid_part_of_a_convolution(seed, half, more):
 
 
 @pytest.mark.parametrize("kind", ["photo", "microscopy"])
-def test_an_even_surface_stays_even(kind):
+def test_a_constant_image_stays_constant(kind):
     rng = np.random.default_rng(0)
     for _ in range(30):
         drawn = draw_defocus(kind, rng)
@@ -67,7 +67,7 @@ def test_photos_are_blurred_in_light():
 
 
 @given(st.floats(-2, 2, width=32), st.floats(1, 3))
-def test_the_way_to_light_and_back_is_exact(value, gamma):
+def test_to_light_and_from_light_are_inverse(value, gamma):
     image = np.full((1, 1, 1), value, np.float32)
     back = from_light(to_light(image, gamma), gamma)
     assert back.item() == pytest.approx(value, rel=1e-4, abs=1e-6)
@@ -97,7 +97,7 @@ def test_microscopy_is_linear_and_never_a_jpeg():
     assert {(d.gamma, d.jpeg_quality, d.levels) for d in drawn} == {(1.0, None, None)}
 
 
-def test_no_blur_is_one_pixel():
+def test_a_psf_without_blur_is_one_pixel():
     assert draw_psf("photo", 0.0, np.random.default_rng(0)).tolist() == [[1.0]]
 
 
@@ -112,7 +112,7 @@ def test_noise_has_the_strength_it_says():
 
 @given(SEEDS, st.integers(8, 80), st.integers(8, 80))
 @settings(max_examples=20, deadline=None)
-def test_masks_are_shares(seed, height, width):
+def test_masks_lie_between_0_and_1(seed, height, width):
     mask = smooth_mask((height, width), np.random.default_rng(seed))
     assert mask.shape == (height, width)
     assert 0 <= mask.min() <= mask.max() <= 1

@@ -28,7 +28,7 @@ def scene(rng):
     return rng.random((3, 40 + 2 * MARGIN, 44 + 2 * MARGIN), dtype=np.float32)
 
 
-def test_a_sharp_thing_ends_a_blurred_background(rng, scene):
+def test_a_blurred_background_ends_at_a_sharp_object(rng, scene):
     """A white thing in front of a black, blurred background: no white reaches the background."""
     behind = blur(np.zeros_like(scene), psf.disk(5), MARGIN)
     opacity = np.zeros(scene.shape[1:], np.float32)
@@ -39,7 +39,7 @@ def test_a_sharp_thing_ends_a_blurred_background(rng, scene):
     )
 
 
-def test_a_blurred_thing_lets_what_is_behind_shine_through(scene):
+def test_the_background_shines_through_the_border_of_a_blurred_object(scene):
     behind = np.full((3, 40, 44), 0.2, np.float32)
     opacity = np.zeros(scene.shape[1:], np.float32)
     opacity[:, 28:] = 1
@@ -47,7 +47,7 @@ def test_a_blurred_thing_lets_what_is_behind_shine_through(scene):
     np.testing.assert_allclose(seen, 0.2, atol=1e-5)
 
 
-def test_even_depths_have_the_kernels_of_their_ends(scene):
+def test_a_constant_depth_has_the_kernel_of_that_depth(scene):
     kernels = [psf.disk(5), psf.disk(2), POINT]
     for depth, kernel in ((0.0, kernels[0]), (0.5, kernels[1]), (1.0, kernels[2])):
         level = np.full(scene.shape[1:], depth, np.float32)
@@ -55,7 +55,7 @@ def test_even_depths_have_the_kernels_of_their_ends(scene):
         np.testing.assert_allclose(seen, blur(scene, kernel, MARGIN), atol=1e-4)
 
 
-def test_depths_and_things_fill_their_range(rng, scene):
+def test_depth_maps_and_occluders_fill_their_range(rng, scene):
     depths = [draw_depth_map(scene, rng) for _ in range(10)]
     assert all(d.shape == scene.shape[1:] and d.min() >= 0 and d.max() <= 1 for d in depths)
     assert np.mean([np.ptp(d) for d in depths]) > 0.9

@@ -31,7 +31,7 @@ def test_l1_is_the_mean_absolute_difference():
     assert l1(torch.tensor([[-1.0, 3.0]]), torch.zeros(1, 2)).item() == 2
 
 
-def test_a_decibel_counts_alike_in_easy_and_hard_patches():
+def test_a_decibel_counts_the_same_in_easy_and_hard_patches():
     loss, sharp = make_loss("decibel"), torch.zeros(2, 3, 8, 8)
     errors = torch.tensor([0.3, 0.06])
 
@@ -102,7 +102,7 @@ def test_the_perceptual_loss_compares_the_five_layers_of_the_paper(vgg19):
     assert float(loss(restored, torch.full_like(sharp, float("nan")))) == 0
 
 
-def test_vgg19_is_data_and_is_what_it_says(vgg19, tmp_path):
+def test_a_file_without_the_parameters_of_vgg19_is_refused(vgg19, tmp_path):
     def says(file, message):
         with pytest.raises(FileError, match=message):
             Perceptual(file)
@@ -123,7 +123,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def test_vgg19_is_fetched_once_and_only_if_it_is_torchvision_s(vgg19, monkeypatch):
+def test_vgg19_is_fetched_once_and_its_hash_is_checked(vgg19, monkeypatch):
     handler = partial(Quiet, directory=vgg19.parent)
     monkeypatch.setenv("NO_PROXY", "*")
     name = "napari_swintormer.training.loop.losses.VGG19"
@@ -142,7 +142,7 @@ def test_vgg19_is_fetched_once_and_only_if_it_is_torchvision_s(vgg19, monkeypatc
     assert fetched(one, other) == again(one, other)
 
 
-def test_training_by_vgg19_learns_from_it(settings, vgg19):
+def test_the_perceptual_loss_trains(settings, vgg19):
     seen = dataclasses.replace(settings, loss="perceptual", vgg19=vgg19, steps=2)
     reported = [e.loss for e in iter_train(seen) if isinstance(e, Trained)]
     assert 0 < reported[-1] < 100

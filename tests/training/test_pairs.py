@@ -23,7 +23,7 @@ from napari_swintormer.training.data.pairs import (
 )
 
 
-def scene(name: str, folder: str = "a") -> PlanePair:
+def plane_pair(name: str, folder: str = "a") -> PlanePair:
     file = Path(folder) / name
     group, source = name.split("_")[0], name.rsplit("_t", 1)[0]
     return PlanePair(file, None, 0, (9, 9), "photo", f"{folder}/{group}", f"{folder}/{source}")
@@ -31,7 +31,7 @@ def scene(name: str, folder: str = "a") -> PlanePair:
 
 def find_plane_pairs(folder: Path, kind: str = "auto", channels: int = 3) -> list[PlanePair]:
     pairs, _ = list_pairs([folder], kinds=[kind])
-    return [scene for pair in pairs for scene in sharp_planes(pair, channels)]
+    return [plane for pair in pairs for plane in sharp_planes(pair, channels)]
 
 
 def test_pairs_are_matched_by_name(write_images):
@@ -47,15 +47,15 @@ def test_pairs_are_matched_by_name(write_images):
     assert [p.annotations for p in pairs] == [None, masks / "b.png"]
 
 
-def test_every_plane_of_a_stack_is_a_scene(tmp_path):
+def test_every_plane_of_a_stack_is_a_pair(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 20, 30), np.uint16))
-    scenes = find_plane_pairs(tmp_path)
-    assert [s.plane for s in scenes] == [0, 1, 2, 3, 4]
-    assert {s.source for s in scenes} == {f"{tmp_path}/stack"}
-    assert {s.kind for s in scenes} == {"microscopy"}
+    planes = find_plane_pairs(tmp_path)
+    assert [s.plane for s in planes] == [0, 1, 2, 3, 4]
+    assert {s.source for s in planes} == {f"{tmp_path}/stack"}
+    assert {s.kind for s in planes} == {"microscopy"}
 
 
-def test_kinds_are_guessed_only_where_asked(write_images):
+def test_kinds_are_guessed_on_request_only(write_images):
     colour, grey = write_images("colour", ["a.png"]), write_images("grey", ["a.png"], (48, 56))
     cases = [(colour, "auto"), (grey, "auto"), (colour, "microscopy")]
     found = [find_plane_pairs(folder, kind)[0].kind for folder, kind in cases]
@@ -96,43 +96,43 @@ def test_folders_that_cannot_be_used_are_named(tmp_path):
 
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=30), st.just(0.0) | st.floats(0.25, 0.99))
 def test_crops_of_one_source_stay_together(crops, share):
-    scenes = [scene(f"x_{i}_t{k}.png") for i, n in enumerate(crops) for k in range(n)]
-    train, held_out = split_validation(scenes, share, 8)
-    assert Counter(train + held_out) == Counter(scenes)
+    planes = [plane_pair(f"x_{i}_t{k}.png") for i, n in enumerate(crops) for k in range(n)]
+    train, held_out = split_validation(planes, share, 8)
+    assert Counter(train + held_out) == Counter(planes)
     assert train
     assert not {s.source for s in train} & {s.source for s in held_out}
-    assert split_validation(scenes, share, 8) == (train, held_out)
+    assert split_validation(planes, share, 8) == (train, held_out)
     assert len({s.source for s in held_out}) == min(
         int(np.ceil(share * len(crops))), len(crops) - 1
     )
 
 
 @given(st.integers(8, 90), st.integers(8, 90), st.floats(0.01, 0.9))
-def test_of_one_image_a_part_is_held_out_that_no_patch_reaches(height, width, share):
+def test_a_part_of_a_single_image_is_held_out(height, width, share):
     one = PlanePair(Path("a"), None, 0, (height, width), "photo", "a/a", "a/a")
     train, held_out = split_validation([one], share, 16)
     if max(height, width) < 32:
         assert (train, held_out) == ([one], [])
         return
     seen = np.zeros((height, width), int)
-    for scene in (*train, *held_out):
-        (top, bottom), (left, right) = scene.bounds
+    for plane in (*train, *held_out):
+        (top, bottom), (left, right) = plane.bounds
         assert max(bottom - top, right - left) >= 16
         seen[top:bottom, left:right] += 1
     assert np.all(seen == 1)
     assert len(train) == len(held_out) == 1
 
 
-def test_a_large_series_does_not_drown_the_others():
-    scenes = [scene(f"nuclei_{i}.png") for i in range(100)] + [scene("worms_0.png")]
-    scenes += [scene(f"photo_{i}.png", "b") for i in range(7)]
-    weights = drawing_weights(scenes)
+def test_a_long_series_does_not_dominate():
+    planes = [plane_pair(f"nuclei_{i}.png") for i in range(100)] + [plane_pair("worms_0.png")]
+    planes += [plane_pair(f"photo_{i}.png", "b") for i in range(7)]
+    weights = drawing_weights(planes)
     assert sum(weights) == pytest.approx(1)
     assert sum(weights[101:]) == pytest.approx(0.5)
     assert sum(weights[:100]) == pytest.approx(10 * weights[100])
 
 
-def test_a_fingerprint_tells_other_images():
-    scenes = [scene("a.png"), scene("b.png")]
-    assert fingerprint(scenes) == fingerprint(list(scenes))
-    assert fingerprint(scenes) != fingerprint(scenes[:1])
+def test_other_images_have_another_fingerprint():
+    planes = [plane_pair("a.png"), plane_pair("b.png")]
+    assert fingerprint(planes) == fingerprint(list(planes))
+    assert fingerprint(planes) != fingerprint(planes[:1])

@@ -19,11 +19,11 @@ CONVENTION = IntensityConvention()
 
 
 def sharp_only(folder):
-    return [scene for pair in list_pairs([folder])[0] for scene in sharp_planes(pair, 3)]
+    return [plane for pair in list_pairs([folder])[0] for plane in sharp_planes(pair, 3)]
 
 
-def scenes(pairs):
-    """Scenes of pairs as they are, without the check."""
+def unchecked(pairs):
+    """List the planes of pairs without the check."""
     found = []
     for pair in pairs:
         with open_planes(pair.sharp, 3) as planes:
@@ -63,7 +63,7 @@ def test_threads_change_nothing(photos):
         np.testing.assert_array_equal([a, b], [c, d])
 
 
-def test_both_halves_of_a_pair_are_cut_and_turned_alike(tmp_path):
+def test_both_images_of_a_pair_are_cut_and_turned_alike(tmp_path):
     """The sharp image is the blurred one plus a known pattern: it must stand in every patch."""
     rng = np.random.default_rng(0)
     blurred = rng.integers(0, 20000, (90, 110)).astype(np.uint16)
@@ -71,7 +71,7 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike(tmp_path):
         (tmp_path / folder).mkdir()
         tifffile.imwrite(tmp_path / folder / "a.tif", image)
     pairs, _ = list_pairs([tmp_path / "sharp"], tmp_path / "blurred")
-    sampler = PatchSampler(scenes(pairs), 32, 3, CONVENTION, seed=0)
+    sampler = PatchSampler(unchecked(pairs), 32, 3, CONVENTION, seed=0)
     for step in range(20):
         seen, sharp = sampler.draw(step, 0)
         assert seen.min() >= 0
@@ -85,14 +85,14 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike(tmp_path):
         assert np.abs(residual).max() < 1e-3
 
 
-def test_some_patches_are_shrunk_and_none_further_than_the_image_allows(tmp_path):
+def test_some_patches_are_shrunk_as_far_as_the_image_allows(tmp_path):
     """Waves of 16 pixels have 4 periods in 64 pixels, and as many more as a patch is shrunk."""
     waves = np.sin(2 * np.pi * np.arange(104) / 16) * np.ones((104, 1))
     for folder in ("blurred", "sharp"):
         (tmp_path / folder).mkdir()
         tifffile.imwrite(tmp_path / folder / "a.tif", (30_000 + 20_000 * waves).astype(np.uint16))
     pairs, _ = list_pairs([tmp_path / "sharp"], tmp_path / "blurred")
-    sampler = PatchSampler(scenes(pairs), 64, 3, CONVENTION, seed=0)
+    sampler = PatchSampler(unchecked(pairs), 64, 3, CONVENTION, seed=0)
     periods = []
     for step in range(80):
         line = sampler.draw(step, 0)[1][0]
@@ -105,7 +105,7 @@ def test_some_patches_are_shrunk_and_none_further_than_the_image_allows(tmp_path
     assert periods.max() < 4 * 104 / 64 + 0.1
 
 
-def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
+def test_a_patch_without_blur_keeps_its_noise(write_images):
     grey = sharp_only(write_images("grey", ["a.png"], (48, 56)))
     sampler = PatchSampler(grey, 32, 3, CONVENTION, seed=0)
     patches = [sampler.draw(step, 0) for step in range(80)]
@@ -115,16 +115,16 @@ def test_a_patch_without_blur_stays_as_it_is_noise_and_all(write_images):
     assert all(np.array_equal(seen[0], seen[2]) for seen, _ in patches)
 
 
-def test_what_shines_in_the_dark_is_told_from_what_absorbs(tmp_path):
+def test_fluorescence_is_told_from_brightfield(tmp_path):
     """Nuclei on black, and the same seen in transmitted light; a photo is neither."""
     y, x = np.mgrid[:60, :70]
     nuclei = (np.hypot(y % 20 - 10, x % 20 - 10) < 5) * np.uint16(3000)
     for name, image in (("fluorescence", nuclei), ("brightfield", 3000 - nuclei)):
         tifffile.imwrite(tmp_path / f"{name}.tif", image)
     drawn = {}
-    for scene in sharp_only(tmp_path):
-        sampler = PatchSampler([scene], 32, 1, CONVENTION, 0, "optics")
-        drawn[scene.sharp.stem] = sampler._modality(scene)
+    for pair in sharp_only(tmp_path):
+        sampler = PatchSampler([pair], 32, 1, CONVENTION, 0, "optics")
+        drawn[pair.sharp.stem] = sampler._modality(pair)
     assert drawn == {name: name for name in drawn}
 
 
@@ -159,15 +159,15 @@ def test_images_that_are_too_large_to_keep_are_read_in_regions(tmp_path):
         np.testing.assert_array_equal(raw, image[None, *region] + offset)
 
 
-def test_patches_come_from_where_the_annotations_say():
+def test_annotations_decide_where_patches_come_from():
     """Intensities tell where a pixel came from; 2 is left out, 1 is where patches are centred."""
     rows = np.mgrid[:160, :200][0]
     image = (1000 + 10 * rows).astype(np.uint16)
     labels = np.zeros(image.shape, np.uint8)
     labels[100:110, 60:150] = 1
     labels[:, 120:] = 2
-    (scene,) = scenes(array_pairs(image, image, labels))
-    sampler = PatchSampler([scene], 32, 1, CONVENTION, seed=0)
+    (pair,) = unchecked(array_pairs(image, image, labels))
+    sampler = PatchSampler([pair], 32, 1, CONVENTION, seed=0)
     shares = []
     for step in range(30):
         seen, sharp = sampler.draw(step, 0)
@@ -207,7 +207,7 @@ def test_lazy_arrays_are_read_in_regions_only():
             Huge.largest = max(Huge.largest, y.size * x.size)
             return ((y // 7 + x // 5) % 4000).astype(np.uint16)
 
-    (scene,) = scenes(array_pairs(Huge(), Huge()))
-    seen, sharp = PatchSampler([scene], 64, 1, CONVENTION, seed=0).draw(0, 0)
+    (pair,) = unchecked(array_pairs(Huge(), Huge()))
+    seen, sharp = PatchSampler([pair], 64, 1, CONVENTION, seed=0).draw(0, 0)
     np.testing.assert_array_equal(seen, sharp)
     assert Huge.largest <= 192**2

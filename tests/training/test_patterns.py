@@ -30,12 +30,12 @@ def test_patterns_have_two_colours(channels):
     assert np.median(spans) > 0.4
 
 
-def test_some_patches_are_drawn_and_most_of_them_stay_as_they_are(tmp_path: Path):
+def test_some_patches_are_patterns_and_most_of_these_are_not_blurred(tmp_path: Path):
     # what an even image shows is noise; a pattern has more contrast
     Image.new("RGB", (64, 64), (120, 130, 140)).save(tmp_path / "even.png")
     (pair,) = list_pairs([tmp_path], kinds=["photo"])[0]
-    scenes = sharp_planes(pair, 3)
-    sampler = PatchSampler(scenes, 32, 3, IntensityConvention(), 0, "defocus")
+    planes = sharp_planes(pair, 3)
+    sampler = PatchSampler(planes, 32, 3, IntensityConvention(), 0, "defocus")
     patches = [sampler.draw(step, 0) for step in range(250)]
     drawn = [(blurred, sharp) for blurred, sharp in patches if sharp.std(axis=(1, 2)).max() > 0.1]
     assert 0.03 < len(drawn) / len(patches) < 0.12

@@ -39,9 +39,7 @@ def dual_pixel(tmp_path):
     return folder
 
 
-def test_a_network_of_two_views_is_trained_and_says_which_comes_first(
-    settings, dual_pixel, tmp_path
-):
+def test_the_card_of_a_network_of_two_views_names_their_order(settings, dual_pixel, tmp_path):
     both = dataclasses.replace(settings, sharp=(), synthesize=None, dual_pixel=dual_pixel)
     list(iter_train(both))
     card = read_card(both.out)
@@ -64,7 +62,7 @@ def test_a_network_of_two_views_is_trained_and_says_which_comes_first(
     assert read_card(further.out).views == ("right", "left")
 
 
-def test_a_dual_pixel_pair_is_checked_in_all_its_images(dual_pixel):
+def test_all_images_of_a_dual_pixel_pair_are_checked(dual_pixel):
     assert not [report for report in check_pairs(dual_pixel=dual_pixel) if report.findings]
     left = dual_pixel / "inputL" / "b.tif"
     tifffile.imwrite(left, np.full((64, 72, 3), 7, np.uint16), photometric="rgb")
@@ -78,16 +76,16 @@ def test_a_dual_pixel_pair_is_checked_in_all_its_images(dual_pixel):
         list_dual_pixel(dual_pixel / "inputL")
 
 
-def test_mirrored_views_change_places(tmp_path):
+def test_the_views_of_a_mirrored_patch_are_swapped(tmp_path):
     """What the left view sees, mirrored, is what the right view sees of the mirrored scene."""
     sharp = np.random.default_rng(0).integers(0, 60_000, (64, 64), dtype=np.uint16)
     files = []
     for name, shift in (("target", 0), ("right", 3), ("left", -3)):
         files.append(tmp_path / f"{name}.tif")
         tifffile.imwrite(files[-1], np.roll(sharp, shift, axis=1))
-    scene = PlanePair(files[0], files[1], 0, (64, 64), "microscopy", "g", "s", second=files[2])
+    pair = PlanePair(files[0], files[1], 0, (64, 64), "microscopy", "g", "s", second=files[2])
     # of the whole image: a patch that is shrunk is moved by less
-    sampler = PatchSampler([scene], 64, 1, IntensityConvention(scope="image"), seed=0)
+    sampler = PatchSampler([pair], 64, 1, IntensityConvention(scope="image"), seed=0)
     for step in range(12):
         views, target = sampler.draw(step, 0)
         assert views.shape == (2, 64, 64)

@@ -59,7 +59,7 @@ def test_out_of_memory_halves_the_patches_and_changes_nothing_else(settings, mon
         list(iter_train(elsewhere(settings, "never.safetensors")))
 
 
-def test_with_no_room_for_one_patch_activations_are_computed_again(settings, monkeypatch):
+def test_activations_are_computed_again_if_one_patch_is_too_large(settings, monkeypatch):
     """Memory that holds half of what one patch leaves for its gradients."""
     blurred, sharp = torch.rand(2, 2, 3, 32, 32)
     card = tiny_card()
@@ -105,7 +105,7 @@ def test_with_no_room_for_one_patch_activations_are_computed_again(settings, mon
     assert load_checkpoint(settings.run_folder).recompute
 
 
-def test_fp16_scales_the_loss_and_leaves_out_steps_that_overflow(settings):
+def test_fp16_scales_the_loss_and_skips_steps_that_overflow(settings):
     blurred, sharp = torch.rand(2, 2, 3, 32, 32)
     wide = dataclasses.replace(settings, clip=100.0)
     single, half = (
@@ -177,7 +177,7 @@ def test_a_gpu_makes_the_step_of_a_cpu(settings, precision):
 
 
 @pytest.mark.gpu
-def test_activations_computed_again_leave_a_gpu_more_memory(settings):
+def test_computing_activations_again_saves_gpu_memory(settings):
     blurred, sharp = torch.rand(2, 2, 3, 256, 256)
     card = tiny_card().model_copy(update={"network": NETWORKS["small"]})
     peaks = []

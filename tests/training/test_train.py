@@ -33,7 +33,7 @@ from napari_swintormer.training.loop.saved_settings import load_settings
 from napari_swintormer.training.loop.train import iter_train, learning_rate
 
 
-def test_a_training_writes_a_model_that_says_what_it_is(finished):
+def test_a_training_writes_a_model_with_its_card(finished):
     settings, events = finished
     assert [e.done for e in events if isinstance(e, Progress)] == list(range(1, 9))
     validations = [e for e in events if isinstance(e, Trained) and e.psnr is not None]
@@ -101,7 +101,7 @@ def test_a_model_is_trained_further(settings, tiny_weights, tmp_path):
         list(iter_train(dataclasses.replace(further, network=NETWORK)))
 
 
-def test_one_image_is_trained_on_without_validation(settings, write_images, tmp_path):
+def test_a_single_small_image_trains_without_validation(settings, write_images, tmp_path):
     alone = dataclasses.replace(settings, sharp=(write_images("one", ["a.png"]),), steps=2)
     events = list(iter_train(alone))
     assert isinstance(events[0], Notice)
@@ -143,7 +143,7 @@ def test_a_model_is_never_overwritten(settings):
         ({"kinds": ("painting",)}, "kind must be one of 'auto'"),
         ({"larger_patches": (64, 32)}, "larger_patches must grow"),
         ({"larger_patches": (65,)}, r"multiple of 32 .*got patch_size=65"),
-        ({"dual_pixel": Path()}, "has the sharp images, too"),
+        ({"dual_pixel": Path()}, "dual_pixel takes the place of sharp"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"held_out": 1.0}, "held_out and ema"),
         ({"loss": "l3"}, "There is no such loss"),
@@ -220,7 +220,7 @@ def test_a_bad_pair_stops_the_training_or_is_skipped_by_name(from_pairs, pairs):
         list(iter_train(dataclasses.replace(only_bad, skip_bad=True)))
 
 
-def test_arrays_and_files_of_the_same_images_are_trained_on_alike(from_pairs, pairs, tmp_path):
+def test_arrays_and_files_give_the_same_weights(from_pairs, pairs, tmp_path):
     """One stack of planes in memory, lazily, and in a file."""
     folders = [tmp_path / "stacks" / name for name in ("blurred", "sharp")]
     stacks = []
@@ -275,7 +275,7 @@ def test_only_what_is_asked_for_is_trained(settings, tiny_weights, parameters, k
         assert any(key.startswith("decoder.") for key in changed)
 
 
-def test_a_deconvolution_is_given_and_trained_alone(settings, tiny_weights):
+def test_a_deconvolution_is_added_and_trained_alone(settings, tiny_weights):
     base = load_weights(tiny_weights)[1]
     alone = dataclasses.replace(
         settings, network=None, from_model=str(tiny_weights), parameters="deconvolution"
@@ -306,7 +306,7 @@ def test_tensorboard_gets_what_the_log_gets(settings):
     assert [image.step for image in board.Images("blurred, restored, sharp")] == [4, 8]
 
 
-def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights):
+def test_a_run_is_resumed_from_its_folder_alone(settings, tiny_weights):
     """Every setting comes back, and the weights are those of the whole training."""
     further = dataclasses.replace(
         settings,
@@ -333,9 +333,7 @@ def test_a_run_goes_on_from_its_folder_alone(settings, tiny_weights):
         load_settings(stopped.run_folder.parent)
 
 
-def test_the_best_weights_are_kept_and_training_ends_when_nothing_gets_better(
-    settings, tiny_weights
-):
+def test_training_keeps_the_best_weights_and_stops_early(settings, tiny_weights):
     """A learning rate that only destroys: the best model is the one it started from."""
     worse = dataclasses.replace(
         settings,
@@ -368,7 +366,7 @@ def test_a_stopped_training_leaves_its_best_and_its_last_weights(settings):
         assert picture.size == (96, 32)
 
 
-def test_a_training_that_diverges_says_so(settings):
+def test_a_training_that_diverges_names_the_step(settings):
     with pytest.raises(TrainingError, match=r"loss became nan by step 8 .* lower learning rate"):
         list(iter_train(dataclasses.replace(settings, learning_rate=1e30, validate_every=20)))
 

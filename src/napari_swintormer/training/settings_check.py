@@ -60,7 +60,7 @@ def check_train_settings(settings: TrainSettings) -> None:
         _check_folders(settings)
     elif settings.sharp or settings.blurred or settings.synthesize:
         raise TrainingError(
-            "A folder of dual-pixel images has the sharp images, too: give no others."
+            "dual_pixel takes the place of sharp, blurred and synthesize. Leave those out."
         )
 
 

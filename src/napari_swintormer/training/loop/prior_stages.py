@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_swintormer.training.train_settings import TrainSettings
 
 # Each stage: share of the steps, factor on the learning rate, and largest norm of the gradient;
-# None takes that of the settings.
+# None takes the norm of the settings.
 _SHARES: dict[str, tuple[float, float, float | None]] = {
     "autoencoder": (0.1, 20 / 3, 1.0),
     "denoiser": (0.3, 1.0, None),  # its encoder is a trained network

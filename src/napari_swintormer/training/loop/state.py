@@ -186,5 +186,5 @@ class TrainingState:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell a lack of memory from other errors; that of the CPU has no class of its own."""
+    """Tell a lack of memory from other errors; on the CPU only its message tells."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
