@@ -203,7 +203,7 @@ class TrainSettings:
     keep: Keep = option(
         "last",
         "Weights to write at the end: last or best.",
-        "best takes those of the best validation, or the model to start from if nothing was better.",
+        "best takes those of the best validation; the model to start from counts as one.",
     )
     tensorboard: bool = option(False, "Also write a log for TensorBoard.")
     title: str = option("", "Title of the model, for its card.")
