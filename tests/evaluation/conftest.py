@@ -37,6 +37,14 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def one_pair(pairs: Path) -> Path:
+    """Leave only the first pair, where further ones would show nothing new."""
+    for file in [*pairs.glob("*/two.npy"), *pairs.glob("*/three.npy")]:
+        file.unlink()
+    return pairs
+
+
+@pytest.fixture
 def evaluate(pairs: Path) -> Callable[..., list]:
     """Evaluate methods on the pairs, on the CPU; gives the rows."""
 

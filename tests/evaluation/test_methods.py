@@ -35,13 +35,15 @@ def test_methods_that_know_the_blur_gain_most(pairs, evaluate, tmp_path):
         assert all(told[image] >= row.scores["psnr"] for image, row in plain.items())
 
 
-def test_models_run_with_any_tiles_and_in_all_orientations(pairs, evaluate, tmp_path, tiny_weights):
+def test_models_run_with_any_tiles_and_in_all_orientations(
+    one_pair, evaluate, tmp_path, tiny_weights
+):
     tiles = f"{tiny_weights}:tile_size=32,overlap=16"
     ensemble = f"{tiny_weights}:ensemble=8"
     rows = evaluate(tmp_path / "out", str(tiny_weights), tiles, ensemble)
-    found = {r.method: r.scores["psnr"] for r in rows if r.image == "one"}
+    found = {r.method: r.scores["psnr"] for r in rows}
     assert len(set(found.values())) == 4
-    data_set = find_data_set(f"folders={pairs}")
+    data_set = find_data_set(f"folders={one_pair}")
     eight = parse_method(f"{tiny_weights}:ensemble=8", DeblurSettings(device="cpu"))
     with open_pair(data_set.pairs[0], data_set.protocol) as pair:
         restored = eight.restore(pair).astype(int)
@@ -92,7 +94,7 @@ def test_the_ablation_varies_the_steps_of_a_prior(tmp_path):
     assert any(one.endswith("prior=off") for one in varied)
 
 
-def test_cost_counts_every_pixel_of_every_tile(pairs, evaluate, tmp_path, tiny_weights):
+def test_cost_counts_every_pixel_of_every_tile(one_pair, evaluate, tmp_path, tiny_weights):
     tiles = ("tile_size=64,overlap=0", "tile_size=32,overlap=0,ensemble=8")
     rows = evaluate(tmp_path / "out", *(f"{tiny_weights}:{t}" for t in tiles), "wiener")
     network = load_model(tiny_weights).network
@@ -106,7 +108,7 @@ def test_cost_counts_every_pixel_of_every_tile(pairs, evaluate, tmp_path, tiny_w
     assert f" {expected[1] / 1e3:.1f} |" in pages.markdown([score_table(rows)])
 
 
-def test_cost_counts_every_step_of_a_prior(pairs, evaluate, tmp_path):
+def test_cost_counts_every_step_of_a_prior(one_pair, evaluate, tmp_path):
     card = tiny_prior_card()
     file = tmp_path / "sampled.safetensors"
     save_weights(file, build_network(card.network, card.prior).state_dict(), card)

@@ -96,6 +96,7 @@ class Darker(IdentityRestorer):
         return tiles * 0.9
 
 
+@pytest.mark.slow("evaluation", "engine")
 def test_large_images_are_restored_and_scored_from_disk(monkeypatch):
     """Only parts of the images and of the result are ever in memory."""
     side, settings = 1600, DeblurSettings(device="cpu", precision="fp32")

@@ -36,6 +36,7 @@ def test_every_patch_belongs_to_one_process(patches):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.slow("training/loop")
 def test_two_processes_make_the_weights_of_one(settings, tiny_weights, write_images):
     alone = dataclasses.replace(
         settings,
