@@ -67,6 +67,8 @@ def test_the_snippets_of_the_readme_run(run, blurred):
     stack = np.random.default_rng(0).integers(90, 4000, (2, 2, 70, 60), np.uint16)
     tifffile.imwrite("cells.tif", stack, metadata={"axes": "TCYX"})
     tifffile.imwrite("slide.tif", stack[0, 0])
+    sizes = dict.fromkeys(("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ"), 0.3)
+    tifffile.imwrite("stack.ome.tif", stack[0], metadata={"axes": "ZYX"} | sizes)
     PIL.Image.new("RGB", (60, 70)).save("photo.jpg")
     run(README)
     assert tifffile.imread("cells_sharp.tif").shape == stack.shape

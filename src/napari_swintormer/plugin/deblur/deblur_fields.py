@@ -14,7 +14,7 @@ from napari_swintormer.plugin.deblur.stack_fields import StackFields
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
 from napari_swintormer.plugin.shared.style import add_row, button, form_layout, text_label
-from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.deblur_settings import STACK_OPTIONS, DeblurSettings
 from napari_swintormer.settings.options import options_of
 
 OPTIONS = options_of(DeblurSettings)
@@ -166,7 +166,12 @@ class DeblurFields(QWidget):
     def _order_tabs(self) -> None:
         buttons = {
             "model": [self.show_card],
-            "save_to": [self.choose_file, self.more.toggleButton()],
+            "save_to": [
+                self.choose_file,
+                self.stack.toggleButton(),
+                *(self.stack.field(name).native for name in STACK_OPTIONS),
+                self.more.toggleButton(),
+            ],
         }
         order: list[QWidget] = []
         for name in _TAB_ORDER:

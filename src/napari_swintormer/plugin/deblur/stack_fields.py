@@ -18,7 +18,7 @@ from napari_swintormer.plugin.layers.layer_data import full_resolution, pixel_si
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
 from napari_swintormer.plugin.shared.pixmaps import pixmap_of
-from napari_swintormer.plugin.shared.style import form_layout, text_label
+from napari_swintormer.plugin.shared.style import add_row, form_layout, text_label
 from napari_swintormer.settings.deblur_settings import STACK_OPTIONS, DeblurSettings
 from napari_swintormer.settings.options import options_of
 
@@ -62,10 +62,7 @@ class StackFields(FoldedPart):
                 field.value = 0
                 field.native.setSpecialValueText(words.get(name, _UNKNOWN))
             setattr(self, name, field)
-            label = QLabel(field.label)
-            label.setBuddy(field.native)
-            form.addRow(label, field.native)
-            self.labels.append(label)
+            self.labels.append(add_row(form, field.label, field))
             field.changed.connect(self._tell)
         self.facts, self.picture = text_label("caption"), QLabel()
         self.picture.setToolTip(
