@@ -133,7 +133,6 @@ class StoreMachine(RuleBasedStateMachine):
         events = self.events()
         self.advance(events, n)
         events.close()
-        self.harmed.clear()  # found and made again, or not claimed any more
         self.forget_what_was_harmed()
 
     @precondition(going)
@@ -156,8 +155,6 @@ class StoreMachine(RuleBasedStateMachine):
         """Run, and stop without any clean-up; return the files that are not synced."""
         events, saved = self.events(), self.home / "saved"
         self.advance(events, n)
-        if not self.complete:
-            self.harmed.clear()
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         states = [(path.relative_to(self.folder).as_posix(), path.stat()) for path in files]
         shutil.copytree(self.folder, saved)
@@ -171,6 +168,8 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(going)
     @rule(data=st.data(), how=st.sampled_from(["delete", "cut", "flip"]))
     def damage_a_chunk(self, data: st.DataObject, how: str) -> None:
+        if self.is_packing():  # no checksum is kept of a shard
+            return
         names = [name for name, _ in self.claims() if (self.partial / name).is_file()]
         if not names:
             return
@@ -194,8 +193,10 @@ class StoreMachine(RuleBasedStateMachine):
                 self.advance(self.events())
             except OutputError:
                 assert failures.failed
-        self.harmed.clear()
         self.forget_what_was_harmed()
+        # a chunk is noted before the coarser level that it completes is written
+        noted = {(int(rest[1]), int(rest[2])) for name, rest in self.claims() if rest}
+        self.finished |= noted if not self.harmed else set()
 
     @precondition(going)
     @rule()
@@ -222,7 +223,8 @@ class StoreMachine(RuleBasedStateMachine):
             before = content(self.folder)
             with pytest.raises(OutputError, match=r"differs in settings\.strength"):
                 self.advance(self.events(strength=0.5))
-            assert content(self.folder).keys() >= before.keys() - {"journal.txt"}
+            after = content(self.folder)
+            assert all(after[name] == before[name] for name in before if "journal" not in name)
 
     @precondition(going)
     @rule()
@@ -264,8 +266,19 @@ class StoreMachine(RuleBasedStateMachine):
         words = [line.split() for line in whole]
         return [(name, rest) for word, _, name, *rest in (w for w in words if len(w) > 2)]
 
+    def is_packing(self) -> bool:
+        """Whether chunks of this run lie in shards."""
+        packing = [*self.partial.glob("*.packed"), *self.partial.glob("*.loose")]
+        described = (path.read_text() for path in self.partial.glob("[0-9]/zarr.json"))
+        return bool(packing) or any("sharding_indexed" in text for text in described)
+
     def forget_what_was_harmed(self) -> None:
         """Keep those chunks in the model that the journal claims, and that nobody harmed."""
+        whole = self.expected["a.zarr", False]
+        for name in list(self.harmed):  # a run may have made it again
+            path, chunk = self.folder / name, name.partition("/")[2]
+            if path.is_file() and path.read_bytes() == whole.get(chunk):
+                self.harmed.remove(name)
         harmed = {name.partition("/")[2] for name in self.harmed}
         claimed = {
             (int(rest[1]), int(rest[2]))
@@ -280,8 +293,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_journal_claims_what_is_there(self) -> None:
-        packing = any(self.partial.glob("*.packed")) or any(self.partial.glob("*.loose"))
-        if self.complete or packing or (self.kind[1] and len(self.finished) == CHUNKS):
+        if self.complete or self.is_packing():
             return  # chunks move into shards
         harmed = {name.partition("/")[2] for name in self.harmed}
         whole = self.expected["a.zarr", False]

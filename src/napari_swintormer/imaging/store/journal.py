@@ -92,3 +92,11 @@ class Journal:
             while part := file.read(_READ_BYTES):
                 crc = zlib.crc32(part, crc)
         return crc
+
+
+def has_begun(path: Path) -> bool:
+    """Say whether a journal exists and has a whole line; a loss of power may leave less."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as journal:
+        return journal.readline(_READ_BYTES).endswith(b"\n")

@@ -51,6 +51,8 @@ class Levels:
     def take_up(self) -> int:
         """Compare the files with the journal; count the files to be made again."""
         packings = self._packings()
+        for packing in packings:
+            packing.check_shards()
         damaged = {
             name
             for name in self.journal.checksums

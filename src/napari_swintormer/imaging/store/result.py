@@ -29,7 +29,7 @@ from napari_swintormer.imaging.formats.writing import (
 from napari_swintormer.imaging.formats.zarr_carried import copy_labels
 from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.image import split_suffix
-from napari_swintormer.imaging.store.journal import Journal
+from napari_swintormer.imaging.store.journal import Journal, has_begun
 from napari_swintormer.imaging.store.levels import JOURNAL, PLANES, Levels
 from napari_swintormer.imaging.store.pyramid import (
     chunk_counts,
@@ -137,6 +137,7 @@ class ResultStore:
                 _create_folder(destination, sizes, dtype, block_size, own)
                 (folder / JOURNAL).touch()
                 Journal(folder / JOURNAL).note_number(PLANES, planes_per_position)
+                sync_file(folder / JOURNAL)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)  # it holds nothing to resume
                 raise
@@ -172,7 +173,7 @@ class ResultStore:
         folder, aside = partial_folder(Path(destination)), _journal_aside(Path(destination))
         journal = folder / JOURNAL
         complete = folder.is_dir() and aside.is_file() and not _is_placed(Path(destination))
-        return complete or (journal.is_file() and journal.stat().st_size > 0)
+        return complete or has_begun(journal)
 
     def describe_damage(self) -> str:
         """Say in one sentence what `damaged` counts."""

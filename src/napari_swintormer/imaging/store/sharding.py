@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
+from napari_swintormer.errors import OutputError
 from napari_swintormer.imaging.store.pyramid import ChunkIndex, chunk_counts, create_level
 
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ class Packing:
         """Say whether the chunk of a file lies in a shard."""
         shard = tuple(i // m for i, m in zip(chunk_of(name), self._in_shard, strict=True))
         return self.done or self._path(shard).exists()
+
+    def check_shards(self) -> None:
+        """Raise an `OutputError` if a shard of a packed level went missing."""
+        level = self._packed.with_suffix("")
+        for shard in product(*map(range, self._shards)) if self.done else ():
+            path = level / str(self._array.metadata.encode_chunk_key(shard))
+            if not path.exists():
+                raise OutputError(
+                    f"The unfinished run in {self._folder} has lost its file {path.name}, which "
+                    "holds many chunks. Overwrite the run."
+                )
 
     def run(self, check: Callable[[str], None]) -> Iterator[None]:
         """Pack shard by shard; yields after every shard, including existing ones.
