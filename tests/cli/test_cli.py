@@ -505,3 +505,13 @@ def test_planes_of_a_missing_axis_end_in_a_sentence(photo, tmp_path, planes, wor
     code, _, error = swintormer("deblur", photo, tmp_path / "out.tif", "--planes", planes)
     assert code == 2
     assert words in error
+
+
+@pytest.mark.parametrize("words", [["info", "{long}"], ["deblur", "{long}", "out.tif"],
+                                   ["deblur", "{photo}", "{long}"],
+                                   ["deblur", "{photo}", "{photo}", "{long}"]])  # fmt: skip
+def test_a_name_that_is_too_long_ends_in_a_sentence(photo, tmp_path, words):
+    paths = {"long": tmp_path / f"{'x' * 300}.tif", "photo": photo}
+    code, _, error = swintormer(*(word.format(**paths) for word in words))
+    assert code == 2
+    assert "is too long" in error or "Give a folder" in error

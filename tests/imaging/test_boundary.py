@@ -183,6 +183,9 @@ def test_a_name_that_is_too_long_is_refused(tmp_path):
         check_output(path)
     with pytest.raises(FileError, match="is too long"):
         open_image(path)
+    inside = tmp_path / ("x" * 300) / "a.tif"
+    with pytest.raises(OutputError, match="does not exist; create it first"):
+        check_output(inside)
 
 
 class Torn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 def is_folder_of_images(path: Path) -> bool:
     """Say whether a path is a folder, and not a Zarr image."""
-    return path.is_dir() and not any((path / name).exists() for name in _ZARR_FILES)
+    # unlike the methods of a path, these functions take a name that is too long for a missing one
+    return os.path.isdir(path) and not any((path / name).exists() for name in _ZARR_FILES)
 
 
 def images_in(folder: Path) -> dict[Path, int | None]:
@@ -86,7 +88,9 @@ class FolderRun:
             raise OutputError(
                 f"{self.dst} is the folder of the images. Choose another folder for the results."
             )
-        if self.dst.is_file() or (self.dst.suffix.lower() in SUFFIXES and not self.dst.is_dir()):
+        if os.path.isfile(self.dst) or (
+            self.dst.suffix.lower() in SUFFIXES and not os.path.isdir(self.dst)
+        ):
             raise OutputError(
                 f"{self.dst} is no folder, and several images are given. Give a folder for their "
                 "results."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from itertools import chain, count
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ _SUFFIX = ".tif"  # for an image whose own suffix tells no format; a TIFF holds 
 
 def result_file(src: Path, dst: Path) -> Path:
     """Return the file of a result: `dst`, or a file in it if `dst` is an existing folder."""
-    if dst.is_dir() and dst.suffix.lower() not in SUFFIXES:
+    if os.path.isdir(dst) and dst.suffix.lower() not in SUFFIXES:
         return dst / result_names([src])[0]
     return dst
 

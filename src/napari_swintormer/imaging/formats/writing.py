@@ -42,7 +42,7 @@ def check_output(
     dst = Path(dst)
     _format_for(dst)
     folder = dst.absolute().parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # a path that is too long does not exist either
         raise OutputError(f"The folder {folder} for {dst.name} does not exist; create it first.")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder {folder} for {dst.name} may not be written to.")
