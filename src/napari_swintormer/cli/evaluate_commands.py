@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_swintormer.cli.common import Overwrite, resumable
-from napari_swintormer.cli.options import with_options
+from napari_swintormer.cli.flags import with_options
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 

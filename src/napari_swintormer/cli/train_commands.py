@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from napari_swintormer.cli.common import BAD_INPUT, resumable
-from napari_swintormer.cli.options import with_options
+from napari_swintormer.cli.flags import with_options
 from napari_swintormer.settings.options import options_of
 from napari_swintormer.training.train_settings import TrainSettings
 

@@ -8,9 +8,6 @@ rounding. A run that was stopped goes on with the iteration it was in.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -33,11 +30,12 @@ from napari_swintormer.engine.richardson_lucy import (
     object_planes,
     start_value,
 )
+from napari_swintormer.engine.stack_state import StackState
 from napari_swintormer.events import ChunkFinished, Clock, Notice
 from napari_swintormer.tiling import stack_regions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.imaging.planes import Planes
-    from napari_swintormer.tiling.grid import Region, TileGrid
+    from napari_swintormer.tiling.grid import BlockIndex, Region, TileGrid
 
     Volume = NDArray[np.float32]
 
@@ -163,10 +161,8 @@ def run(
 
     Yields
     ------
-    Progress
-        After every iteration of every region.
-    ChunkFinished
-        After every chunk of the result.
+    Event
+        Progress after every iteration of every region, and every finished chunk.
     """
     stacks = stacks_of(planes)
     finished = set() if journal is None else set(journal.finished())
@@ -187,20 +183,8 @@ def run(
             state = work.begin(folder / f"stack-{number}")
             for _ in work.iterate(state):
                 yield clock.after(1)
-            cut_off = 0
-            for chunk in missing:
-                y, x = grid.chunk(chunk).slices
-                restored, ended = work.finish(state, y, x)
-                cut_off += ended
-                for plane, values in zip(stack, restored, strict=True):
-                    if (plane, *chunk) not in finished:
-                        planes.write(out, plane, y, x, values[np.newaxis])
-                        if journal is not None:
-                            journal.mark(plane, *chunk)
-                        yield ChunkFinished(plane, (y.start, y.stop), (x.start, x.stop))
+            yield from work.write(state, missing, grid, finished, out, journal)
             state.remove()
-            if cut_off:
-                yield Notice(_cut_off_text(cut_off, len(stack) * prod(planes.shape), planes.dtype))
 
 
 def preview(
@@ -322,14 +306,14 @@ class _StackWork:
             counts[inside] = _known(raw, self.intensity) - np.float32(self.fit.offset)
         return counts
 
-    def begin(self, folder: Path) -> _State:
+    def begin(self, folder: Path) -> StackState:
         """Open the estimates of an earlier run in `folder`, or begin with even ones."""
         known = {"fit": asdict(self.fit), "shape": self.object_shape, "stack": list(self.stack)}
-        return _State(
+        return StackState(
             folder, self.object_shape, known, self.fit.start, in_memory=len(self.spans) == 1
         )
 
-    def iterate(self, state: _State) -> Iterator[None]:
+    def iterate(self, state: StackState) -> Iterator[None]:
         """Make all iterations; yield after every region of each."""
         for step in range(state.iterations, self.fit.iterations):
             for span in self.spans:
@@ -337,7 +321,7 @@ class _StackWork:
                 yield
             state.advance()
 
-    def _step(self, state: _State, span: _Span, step: int) -> None:
+    def _step(self, state: StackState, span: _Span, step: int) -> None:
         """Make one iteration on one region."""
         (down, across), limits = self.margin, self.object_shape[1:]
         outer = span.grown((2 * down, 2 * across), (limits[0], limits[1]))
@@ -356,7 +340,7 @@ class _StackWork:
 
     def _weight(
         self,
-        state: _State,
+        state: StackState,
         steps: RegionDeconvolver,
         counts: torch.Tensor,
         span: _Span,
@@ -384,7 +368,32 @@ class _StackWork:
     def _deconvolvers(self) -> dict[tuple[int, int], RegionDeconvolver]:
         return {}
 
-    def finish(self, state: _State, y: slice, x: slice) -> tuple[NDArray[Any], int]:
+    def write(
+        self,
+        state: StackState,
+        missing: Sequence[BlockIndex],
+        grid: TileGrid,
+        finished: Collection[tuple[int, int, int]],
+        out: Any,
+        journal: RunJournal | None,
+    ) -> Iterator[Event]:
+        """Write and mark the missing chunks of the result; say how many voxels were cut off."""
+        cut_off = 0
+        for chunk in missing:
+            y, x = grid.chunk(chunk).slices
+            restored, ended = self.finish(state, y, x)
+            cut_off += ended
+            for plane, values in zip(self.stack, restored, strict=True):
+                if (plane, *chunk) not in finished:
+                    self.planes.write(out, plane, y, x, values[np.newaxis])
+                    if journal is not None:
+                        journal.mark(plane, *chunk)
+                    yield ChunkFinished(plane, (y.start, y.stop), (x.start, x.stop))
+        if cut_off:
+            total = len(self.stack) * prod(self.planes.shape)
+            yield Notice(_cut_off_text(cut_off, total, self.planes.dtype))
+
+    def finish(self, state: StackState, y: slice, x: slice) -> tuple[NDArray[Any], int]:
         """Give the result ``(Z, h, w)`` of a region of the image, and how many voxels were cut off.
 
         Voxels that are saturated or not finite stay as they are. Values beyond the end of the
@@ -407,104 +416,6 @@ class _StackWork:
         if raw.dtype.kind in "iu":
             cut_off = int((wanted > np.iinfo(raw.dtype).max).sum())
         return scale.apply(raw, change), cut_off
-
-
-class _State:
-    """The estimates of a volume between two iterations, in memory or in files.
-
-    Parameters
-    ----------
-    folder
-        Where the files are.
-    shape
-        Of the object.
-    known
-        What the estimates depend on; those of another run are not used.
-    start
-        First value of the estimates.
-    in_memory
-        Whether no files are needed.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        shape: tuple[int, int, int],
-        known: Mapping[str, Any],
-        start: float,
-        *,
-        in_memory: bool,
-    ) -> None:
-        self._folder, self._shape, self._known = folder, shape, json.loads(json.dumps(known))
-        self._names = {"estimate": "a", "previous": "b", "following": "c", "weight": "weight"}
-        self._arrays: dict[str, Volume] | None = None
-        self.iterations = 0
-        if in_memory:
-            self._arrays = {name: np.empty(shape, np.float32) for name in self._names.values()}
-        elif self._found():
-            return
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in self._names.values():
-                with (folder / name).open("wb") as file:
-                    file.truncate(4 * prod(shape))
-        for name in ("estimate", "previous"):
-            for plane in range(shape[0]):  # plane by plane: memory stays small
-                self.write(
-                    name, (slice(plane, plane + 1),), np.full((1, *shape[1:]), start, np.float32)
-                )
-        self._save()
-
-    def read(self, name: str, place: tuple[slice, ...]) -> Volume:
-        """Read a region of an array."""
-        return np.array(self._open(name)[place])
-
-    def write(self, name: str, place: tuple[slice, ...], values: Volume) -> None:
-        """Write a region of an array."""
-        self._open(name)[place] = values
-
-    def advance(self) -> None:
-        """Take what follows for the estimate; one more iteration is made."""
-        names = self._names
-        names["previous"], names["estimate"], names["following"] = (
-            names["estimate"],
-            names["following"],
-            names["previous"],
-        )
-        self.iterations += 1
-        self._save()
-
-    def remove(self) -> None:
-        """Remove the files."""
-        self._arrays = None
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _open(self, name: str) -> Volume:
-        key = self._names[name]
-        if self._arrays is not None:
-            return self._arrays[key]
-        # A mapping that stays open counts as memory of this process.
-        return np.memmap(self._folder / key, np.float32, "r+", shape=self._shape)
-
-    def _save(self) -> None:
-        if self._arrays is not None:
-            return
-        text = json.dumps({"run": self._known, "names": self._names, "iterations": self.iterations})
-        partial = self._folder / "state.json.tmp"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self._folder / "state.json")
-
-    def _found(self) -> bool:
-        """Go on with the files of an earlier run, if there are some of the same run."""
-        try:
-            state = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
-            sizes = {(self._folder / name).stat().st_size for name in self._names.values()}
-        except (OSError, ValueError):
-            return False
-        if state.get("run") != self._known or sizes != {4 * prod(self._shape)}:
-            return False
-        self._names, self.iterations = state["names"], state["iterations"]
-        return True
 
 
 def _cut_off_text(voxels: int, total: int, dtype: np.dtype[Any]) -> str:

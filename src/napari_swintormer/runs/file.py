@@ -21,7 +21,8 @@ from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.runs.planning import prepare
-from napari_swintormer.runs.stack_job import StackJob, file_optics
+from napari_swintormer.runs.stack_inputs import file_optics
+from napari_swintormer.runs.stack_job import StackJob
 from napari_swintormer.runs.stores import FileStores, check_deviation, file_bytes
 
 if TYPE_CHECKING:
@@ -103,8 +104,10 @@ class FileRun:
             yield Notice(stores.damage)
         try:
             yield from self._work(views, job, stores, client)
-        except BaseException:
-            if not stores.finished():  # nothing to resume
+        except BaseException as error:
+            stopped = isinstance(error, (GeneratorExit, KeyboardInterrupt))
+            volume_under_way = stopped and self._scratch.is_dir()
+            if not stores.finished() and not volume_under_way:  # nothing to resume
                 stores.discard()
                 shutil.rmtree(self._scratch, ignore_errors=True)
             raise

@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.imaging.formats.imagej import IMAGEJ
-from napari_swintormer.imaging.formats.ome_xml import OME
-from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.openmp import import_torch
-from napari_swintormer.optics.file_optics import (
-    FileOptics,
-    optics_of_ome,
-    optics_of_text,
-    voxel_size,
-)
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
 from napari_swintormer.runs.job import Job, chosen_planes, software, versions
+from napari_swintormer.runs.stack_inputs import read_psf
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
     STRENGTH_MAX,
@@ -47,8 +39,10 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.volume import StackFit
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.carried import SampleMeaning
-    from napari_swintormer.imaging.image import Image
     from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.optics.file_optics import (
+        FileOptics,
+    )
     from napari_swintormer.optics.stack_optics import StackOptics
     from napari_swintormer.tiling.grid import Region
 
@@ -361,21 +355,7 @@ def prepare_stack(
         option belongs to the network.
     """
     size = dict(zip(axes, image.shape, strict=True))
-    if size.get("Z", 1) < 2:
-        raise SettingsError(
-            f"A volume needs two planes along Z or more (got axes={axes!r} with "
-            f"{size.get('Z', 1)}). Use depth='planes', or say which axis is Z."
-        )
-    for name, harmless in _OF_THE_NETWORK.items():
-        if getattr(settings, name) != harmless:
-            raise SettingsError(
-                "A volume is restored without the network (got "
-                f"{name}={getattr(settings, name)!r}). Leave {name} out, or use depth='planes'."
-            )
-    if not 0 <= settings.strength <= STRENGTH_MAX:
-        raise SettingsError(
-            f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
-        )
+    _check_options(settings, axes, size.get("Z", 1))
     planes = chosen_planes(Planes(image, axes, 1, meaning=meaning), settings.planes)
     stack = planes.data.shape[planes.axes.index("Z")]
     if stack < 2:
@@ -405,49 +385,20 @@ def prepare_stack(
     return StackJob(planes, plan, settings, None, IntensityConvention(), None, optics)
 
 
-def file_optics(image: Image) -> FileOptics:
-    """Give what an opened file says of the microscope; its own voxel size goes before others."""
-    carried = image.carried
-    if OME in carried.native:
-        source = carried.native[OME]
-        known = optics_of_ome(source.xml, source.number)
-    elif IMAGEJ in carried.native:
-        known = optics_of_text(str(carried.native[IMAGEJ].metadata.get("Info", "")))
-    else:
-        known = FileOptics()
-    emissions = tuple(channel.emission for channel in carried.channels)
-    if not known.emissions and any(emissions):
-        known = replace(known, emissions=tuple(e and e / 1000 for e in emissions))
-    sizes = voxel_size(image.pixel_size, image.unit)
-    return replace(known, pixel_size=sizes.get("pixel_size"), z_step=sizes.get("z_step"))
-
-
-def read_psf(path: Path, planes: int) -> Volume:
-    """Read a measured PSF ``(Z, Y, X)`` from a file, and bring it to the form of the others.
-
-    Planes that are farther from the middle than the stack is high are left out. The sum is 1.
-
-    Raises
-    ------
-    SettingsError
-        It has another number of dimensions, an even side, or nothing but zeros.
-    """
-    with open_image(path) as image:
-        psf = np.asarray(image.data[...]).astype(np.float32)
-    if psf.ndim != 3:
+def _check_options(settings: DeblurSettings, axes: str, n_planes: int) -> None:
+    """Refuse an image without planes along Z, and options that a volume does not take."""
+    if n_planes < 2:
         raise SettingsError(
-            f"The PSF of a volume has the dimensions Z, Y and X (got {psf.ndim} dimensions in "
-            f"{path.name}). Give a stack of a bead."
+            f"A volume needs two planes along Z or more (got axes={axes!r} with "
+            f"{n_planes}). Use depth='planes', or say which axis is Z."
         )
-    if any(side % 2 == 0 for side in psf.shape):
+    for name, harmless in _OF_THE_NETWORK.items():
+        if getattr(settings, name) != harmless:
+            raise SettingsError(
+                "A volume is restored without the network (got "
+                f"{name}={getattr(settings, name)!r}). Leave {name} out, or use depth='planes'."
+            )
+    if not 0 <= settings.strength <= STRENGTH_MAX:
         raise SettingsError(
-            f"The sides of a PSF are odd, with the bead in the middle voxel (got {psf.shape} in "
-            f"{path.name}). Cut off one plane, row or column."
+            f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
         )
-    psf = np.nan_to_num(psf).clip(min=0)
-    beyond = max(0, psf.shape[0] // 2 - (planes - 1))
-    psf = psf[beyond : psf.shape[0] - beyond]
-    total = float(psf.sum(dtype=np.float64))
-    if not total > 0:
-        raise SettingsError(f"The PSF in {path.name} holds nothing but zeros. Give another file.")
-    return np.ascontiguousarray(psf / np.float32(total))
