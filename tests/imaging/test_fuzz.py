@@ -12,6 +12,7 @@ import struct
 import time
 import warnings
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def altered(draw: st.DrawFn, text: str) -> str:
     """Change values anywhere in a JSON text, or take them out."""
     content = json.loads(text)
     for _ in range(draw(st.integers(1, 3))):
-        inner, value = content, draw(values)
+        inner, value = content, deepcopy(draw(values))
         while True:
             keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
             if not keys:
