@@ -18,6 +18,7 @@ from napari_swintormer.settings.preferences import preferences
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 
 def snippets(document, language):
@@ -92,3 +93,12 @@ def test_links_and_pictures_of_the_readme_exist():
     here = [link for link in links if "://" not in link]
     assert len(here) > 10
     assert [link for link in here if not (ROOT / link).exists()] == []
+
+
+def test_files_that_contributors_are_told_of_exist():
+    words = re.findall(
+        r"`((?:src|tests|packaging|benchmarks)/[\w./-]+)`", CONTRIBUTING.read_text("utf-8")
+    )
+    files = [word for word in words if not re.search("NAME|ROOM", word)]
+    assert len(files) > 10
+    assert [file for file in files if not (ROOT / file).exists()] == []
