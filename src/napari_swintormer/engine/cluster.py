@@ -46,6 +46,9 @@ def connected(address: str) -> Iterator[Client]:
             "napari-swintormer[distributed], here and on the cluster."
         ) from error
     try:
+        # A client that finds no scheduler remains dask's default: all that is computed afterwards
+        # would wait for it. So the first one is not made the default.
+        Client(address, timeout=_CONNECT_SECONDS, set_as_default=False).close()
         client = Client(address, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise SettingsError(
