@@ -25,6 +25,7 @@ _SYMBOLS = {
     "minute": ("min",),
     "hour": ("h",),
 }
+_NAMED = 20  # images of a file, at most, that a message names
 _DOUBLE_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff")
 
 
@@ -52,6 +53,13 @@ class Image:
     def name(self) -> str:
         """Name of the file without folder and suffixes."""
         return split_suffix(self.path)[0]
+
+    def listed(self) -> str:
+        """Name the images of a file that holds several; the last ones of many are only counted."""
+        named = [f"{n} {name}" for n, name in enumerate(self.images, start=1)][:_NAMED]
+        if more := len(self.images) - len(named):
+            named.append(f"and {more} more")
+        return f"{self.path.name} holds {len(self.images)} images ({', '.join(named)})."
 
     def close(self) -> None:
         """Close the file; `data` must not be used after that."""

@@ -13,11 +13,12 @@ import dask.array as da
 import numpy as np
 from napari.types import FullLayerData
 
-from napari_swintormer.imaging.carried import NOTHING
+from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.writing import black_is_zero
 from napari_swintormer.imaging.image import Image
+from napari_swintormer.plugin.image_choice import IMAGE_NUMBER, chosen_number, offer_images
 from napari_swintormer.plugin.layers.array_views import EveryNth, OwnedArray
 from napari_swintormer.plugin.layers.layer_data import CARRIED
 from napari_swintormer.plugin.layers.overview_cache import (
@@ -41,14 +42,17 @@ def read(path: str) -> list[FullLayerData]:
     """Read an image into the data of one layer, or of one layer per channel.
 
     The data are dask arrays: several levels, finest first, if the file has a pyramid or needs one.
+    Of a file with several images the largest is read, and the window offers the others.
     """
-    image = black_is_zero(open_image(path))
+    image = black_is_zero(open_image(path, image=chosen_number()))
+    if image.images:
+        offer_images(path, image)
     levels, axes, making = _open_levels(image)
     rgb = axes.endswith("S")
     spatial = axes.removesuffix("S")
     shown = spatial.replace("C", "")
     arguments: dict[str, Any] = {
-        "name": image.name,
+        "name": _name(image),
         "scale": [image.pixel_size.get(axis, 1.0) for axis in shown],
         "units": [image.unit.get(axis, "pixel") for axis in shown],
         "axis_labels": [axis.lower() for axis in shown],
@@ -61,8 +65,8 @@ def read(path: str) -> list[FullLayerData]:
         arguments |= _look_of_channels(image, sizes["C"])
     else:
         arguments["rgb"] = rgb
-        if image.carried != NOTHING:
-            arguments["metadata"] = {CARRIED: image.carried}
+        if metadata := _metadata(image, image.carried):
+            arguments["metadata"] = metadata
     if making is not None:
         if not rgb:  # napari would measure the limits on levels that are not made yet
             arguments.setdefault("contrast_limits", _contrast_limits(image))
@@ -70,19 +74,29 @@ def read(path: str) -> list[FullLayerData]:
     return [(levels if len(levels) > 1 else levels[0], arguments, "image")]
 
 
+def _name(image: Image) -> str:
+    """Name the layer of an image: by its file, and by its own name where there are several."""
+    return f"{image.name} {image.images[image.number - 1]}" if image.images else image.name
+
+
+def _metadata(image: Image, carried: Carried) -> dict[str, Any]:
+    """Make the metadata of a layer: what its file holds, and which image of it this is."""
+    metadata: dict[str, Any] = {} if carried == NOTHING else {CARRIED: carried}
+    return metadata | ({IMAGE_NUMBER: image.number} if image.images else {})
+
+
 def _look_of_channels(image: Image, n_channels: int) -> dict[str, Any]:
     """Make names, colours and limits of the layers of channels, as far as the file tells them."""
     carried, shape = image.carried, tuple(image.data.shape)
-    if carried == NOTHING:
-        return {}
     parts = [carried.cut(image.axes, shape, {"C": (c, c + 1)}) for c in range(n_channels)]
-    look: dict[str, Any] = {"metadata": [{CARRIED: part} for part in parts]}
+    metadata = [_metadata(image, part) for part in parts]
+    look: dict[str, Any] = {"metadata": metadata} if any(metadata) else {}
     channels = carried.channels
     if len(channels) != n_channels:
         return look
     if any(channel.name for channel in channels):
         names = (channel.name or f"channel {c}" for c, channel in enumerate(channels))
-        look["name"] = [f"{image.name} {name}" for name in names]
+        look["name"] = [f"{_name(image)} {name}" for name in names]
     if all(channel.colour for channel in channels):
         colours = [channel.colour or (255, 255, 255) for channel in channels]
         look["colormap"] = [f"#{bytes(colour).hex()}" for colour in colours]

@@ -132,10 +132,8 @@ class FileRun:
         """Say which one of several images is deblurred, unless it was chosen."""
         if self.image is not None or not image.images:
             return None
-        names = ", ".join(f"{n} {name}" for n, name in enumerate(image.images, start=1))
         return (
-            f"{self.src.name} holds {len(image.images)} images ({names}). This run deblurs image "
-            f"{image.number} of {len(image.images)}; choose another with --image."
+            f"{image.listed()} This run deblurs image {image.number}; choose another with --image."
         )
 
     @staticmethod

@@ -13,6 +13,7 @@ from napari.layers import Image
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.plugin.image_choice import IMAGE_NUMBER
 from napari_swintormer.plugin.layers.layer_data import full_resolution
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import with_preferences
@@ -62,7 +63,8 @@ def as_command(record: Mapping[str, Any]) -> str:
     """
     path = _file(record)
     settings = dict(record["settings"])
-    with open_image(path) as image:
+    number = record.get(IMAGE_NUMBER)
+    with open_image(path, image=number) as image:
         same = list(image.data.shape) == record["shape"]
         if not same or image.axes == settings["axes"]:
             del settings["axes"]  # the command reads them from the file
@@ -71,6 +73,8 @@ def as_command(record: Mapping[str, Any]) -> str:
     words = ["swintormer", "deblur", path, os.path.join(folder, stem)]
     if "second_view" in record:
         words += ["--second-view", _file(record["second_view"])]
+    if number is not None:
+        words += ["--image", str(number)]
     for key, value in settings.items():
         words.append(f"--{key.replace('_', '-')}")
         if value is not True:
@@ -81,7 +85,8 @@ def as_command(record: Mapping[str, Any]) -> str:
 def _where(layer: Image) -> dict[str, Any]:
     """Return the name and the file of a layer."""
     path, multiscale = layer.source.path, bool(layer.multiscale)
-    return {"layer": layer.name, "path": path, "multiscale": multiscale}
+    number = {n: layer.metadata[n] for n in (IMAGE_NUMBER,) if n in layer.metadata}
+    return {"layer": layer.name, "path": path, "multiscale": multiscale, **number}
 
 
 def _expression(layer: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ LIMIT = 4 * 2**30  # bytes on disk, of all files together
 FINEST = 4  # pixels of the image along Y and X per pixel of the finest level that is kept
 _CHUNK = 512  # pixels
 _COMPLETE = "complete"  # file in the folder of levels that are all made
-_FORMAT = 2  # version of what is kept
+_FORMAT = 3  # version of what is kept
 _STALE = 24 * 3600  # seconds after which incomplete levels count as left behind
 _REDRAW_EVERY = 500  # milliseconds
 
@@ -151,10 +151,10 @@ def _open(folder: Path) -> list[Any]:
 
 
 def _fingerprint(image: Image) -> str:
-    """Name a file by its path, its size and the time of its last change."""
+    """Name an image by its file, the size of that and the time of its last change."""
     status = image.path.stat()
     file = (str(image.path.resolve()), status.st_size, status.st_mtime_ns)
-    pixels = (tuple(image.data.shape), image.axes, str(np.dtype(image.data.dtype)))
+    pixels = (tuple(image.data.shape), image.axes, str(np.dtype(image.data.dtype)), image.number)
     return hashlib.sha256(repr((_FORMAT, *file, *pixels)).encode()).hexdigest()[:32]
 
 
