@@ -14,6 +14,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_swintormer.cli import app
+from napari_swintormer.models import catalogue
 from napari_swintormer.settings.preferences import preferences
 
 ROOT = Path(__file__).parents[1]
@@ -38,9 +39,11 @@ def blurred(tmp_path):
 @pytest.fixture
 def run(home, tiny_weights, tmp_path, monkeypatch):
     """Run all snippets of a document in an empty folder, with a tiny model for every image."""
-    (home / "models").mkdir(parents=True)
+    built_in = tmp_path / "built-in"
+    built_in.mkdir()
     for name in ("microscopy", "photo-defocus", "swintormer-prior", "swintormer-small"):
-        shutil.copy(tiny_weights, home / "models" / f"{name}.safetensors")
+        shutil.copy(tiny_weights, built_in / f"{name}.safetensors")
+    monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", built_in)
     shutil.copy(tiny_weights, tmp_path / "mine.safetensors")
     monkeypatch.chdir(tmp_path)
 

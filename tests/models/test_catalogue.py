@@ -21,6 +21,7 @@ from napari_swintormer.models.catalogue import (
     describe_model,
     export_model,
     find_model,
+    free_name,
     import_model,
     list_models,
     load_model,
@@ -77,13 +78,27 @@ def test_the_image_chooses_a_built_in_model(built_in, user_folder, make_weights)
     assert prepare(rgb).model_name == "swintormer-small"
 
 
-def test_the_users_model_hides_the_built_in_one_unless_it_is_damaged(user_folder, tiny_weights):
-    own = user_folder / "swintormer-small.safetensors"
-    shutil.copy(tiny_weights, own)
-    assert find_model("swintormer-small") == own
-    own.write_bytes(b"damaged")
-    (info,) = list_models()
-    assert info.source == "built-in"
+def test_no_file_of_the_user_hides_a_built_in_model(user_folder, built_in, make_weights):
+    """It keeps working under the next free name, and can be renamed and deleted."""
+    for name in ("Swintormer-Small", "swintormer-small-2"):
+        shutil.copy(make_weights("own"), user_folder / f"{name}.safetensors")
+    assert find_model("swintormer-small").parent == built_in
+    assert prepare(np.zeros((40, 40), "u2")).model.path.parent == built_in
+    names = {info.name: info.path.stem for info in list_models() if info.source == "user"}
+    assert names == {
+        "Swintormer-Small-3": "Swintormer-Small",
+        "swintormer-small-2": "swintormer-small-2",
+    }
+    assert describe_model("Swintormer-Small-3").name == "Swintormer-Small-3"
+    for taken in ("swintormer-small", "SWINTORMER-SMALL-2"):
+        with pytest.raises(OutputError, match=r"already\. Another name is free"):
+            rename_model("Swintormer-Small-3", taken)
+    with pytest.raises(OutputError, match="built-in model 'swintormer-small' already"):
+        import_model(built_in / "swintormer-small.safetensors", overwrite=True)
+    assert import_model(built_in / "swintormer-small.safetensors", name="copy").stem == "copy"
+    assert rename_model("Swintormer-Small-3", "mine") == user_folder / "mine.safetensors"
+    assert free_name("Mine") == "Mine-2"
+    assert free_name("unused") == "unused"
 
 
 def test_a_damaged_file_does_not_break_the_list(user_folder):
@@ -145,7 +160,7 @@ def test_an_own_model_is_renamed_and_deleted(user_folder, tiny_weights):
 
 def test_a_damaged_own_file_can_be_deleted(user_folder, built_in):
     (user_folder / "swintormer-small.safetensors").write_bytes(b"damaged")
-    assert delete_model("swintormer-small").parent == user_folder
+    assert delete_model("swintormer-small-2").parent == user_folder
     assert list(user_folder.iterdir()) == []
     assert find_model().parent == built_in
 

@@ -43,10 +43,11 @@ def one_model(home, monkeypatch):
 
 @pytest.fixture
 def model(home, tiny_weights, one_model):
-    """Put a tiny model where the default model is looked for."""
-    folder = home / "models"
-    folder.mkdir(parents=True)
-    return shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
+    """Let the package ship a tiny model as its default; the user's folder is empty."""
+    (home / "models").mkdir(parents=True)
+    default = catalogue.BUILT_IN_FOLDER / f"{DEFAULT_MODEL}.safetensors"
+    default.unlink()
+    return shutil.copy(tiny_weights, default)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -66,7 +66,7 @@ def test_a_model_of_the_user_is_renamed_exported_and_deleted(
     widget, home, model, qtbot, tmp_path, tiny_weights, monkeypatch
 ):
     own, buttons = home / "models" / "mine.safetensors", QMessageBox.StandardButton
-    model.rename(own)
+    shutil.copy(model, own)
     widget.refresh("mine")
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("not/a name", True))
     widget.rename.click()
@@ -92,10 +92,16 @@ def test_a_model_of_the_user_is_renamed_exported_and_deleted(
     assert not own.with_name("liver.safetensors").exists()
 
 
-def test_built_in_models_cannot_be_renamed_or_deleted(widget, model):
-    assert widget.delete.isEnabled()  # the user's model hides the built-in one of its name
-    model.unlink()
-    widget.refresh()
+def test_a_file_with_a_taken_name_is_added_under_a_free_one(widget, qtbot, make_weights):
+    widget.add_model(make_weights("swintormer-small", title="Mine"))
+    qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
+    added = "Added swintormer-small-2. There is a model swintormer-small already."
+    assert widget.message.text() == added
+    assert [info.source for info in list_models()] == ["built-in", "user"]
+    assert widget.info.name == "swintormer-small-2"
+
+
+def test_built_in_models_cannot_be_renamed_or_deleted(widget):
     (info,) = list_models()
     assert info.source == "built-in"
     assert not widget.rename.isEnabled()

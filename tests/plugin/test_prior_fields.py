@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 
 import numpy as np
 import pytest
@@ -21,11 +20,9 @@ from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 @pytest.fixture
-def model(home, tiny_weights, one_model):
+def model(home, model):
     """Two models: the default without prior, and one with."""
     folder = home / "models"
-    folder.mkdir(parents=True)
-    shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
     card = tiny_prior_card().model_copy(update={"name": "with-prior"})
     save_weights(folder / "with-prior.safetensors", random_network(card).state_dict(), card)
     return folder / "with-prior.safetensors"

@@ -64,6 +64,7 @@ def test_layers_are_trained_on_and_the_model_is_in_every_list_at_once(training, 
     deblur.form.refresh()
     assert "mine" in deblur.form.model.choices
     assert "mine" in training.form.model.choices
+    assert training.form.name.value == "mine-2"  # the next training replaces nothing
     assert [step for step, _ in training.widget.quality.points] == [0, 2, 4, 6]
     assert training.widget.quality.baseline is not None
     assert len(training.widget.loss.points) == 3
@@ -158,9 +159,16 @@ def test_fields_that_do_not_fit_are_named(training_alone, folders):
     use_folders(training_alone.form, folders)
     training_alone.form.name.value = "no/name"
     assert not training_alone.widget.update_ready()
-    assert "Give the new model a name" in training_alone.widget.run_panel.message.text()
+    assert "Give the new model a name" in training_alone.form.name_problem.text()
     assert not training_alone.widget.run_panel.run.isEnabled()
+    form, run = training_alone.form, training_alone.widget.run_panel.run
+    form.name.value = "Swintormer-small"  # built in: the new model would take its place
+    assert not training_alone.widget.update_ready()
+    assert not run.isEnabled()
+    refusal = "There is a built-in model 'swintormer-small' already. Another name is free: "
+    assert form.name_problem.text() == refusal + "'Swintormer-small-2'."
     training_alone.form.name.value = "mine"
+    assert form.name_problem.isHidden()
     assert training_alone.widget.update_ready()
     assert not training_alone.widget.run_panel.message.text()
     training_alone.form.patch_size.value = 48

@@ -57,6 +57,9 @@ def import_file(
         Path,
         typer.Argument(help="Weights file, also .pth of the released code, or a program of torch."),
     ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model; the default is the file's.")
+    ] = None,
     overwrite: Overwrite = False,
     run_code: Annotated[
         bool,
@@ -66,7 +69,7 @@ def import_file(
     """Check a model file and copy it into the folder of your models."""
     from napari_swintormer.models.catalogue import import_model
 
-    typer.echo(str(import_model(file, overwrite=overwrite, run_code=run_code)))
+    typer.echo(str(import_model(file, name=name, overwrite=overwrite, run_code=run_code)))
 
 
 @models_app.command("export")

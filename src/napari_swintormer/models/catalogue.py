@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,7 +38,7 @@ from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DEFAULT_
 from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy as np
 
@@ -59,7 +60,8 @@ class ModelInfo:
     Attributes
     ----------
     name
-        Name to choose the model by: the file's name without its suffix.
+        Name to choose the model by: the file's name without its suffix. A file of the user with
+        the name of a built-in model has a number behind it.
     card, problem
         The description of the model; or None, and one sentence that says what is wrong.
     """
@@ -74,20 +76,45 @@ class ModelInfo:
 def list_models() -> list[ModelInfo]:
     """List the built-in models and those in the user's folder, sorted by name.
 
-    A model in the user's folder hides a built-in model of the same name. A damaged file has a
-    `problem`, and hides nothing.
+    A file of the user never hides a built-in model: with the name of one, it is listed under the
+    next free name. A damaged file has a `problem`.
 
     Examples
     --------
     >>> from napari_swintormer import list_models
     >>> names = [model.name for model in list_models()]
     """
-    models: dict[str, ModelInfo] = {}
-    for folder, source in _folders().items():
-        for info in _read_folder(folder, source):
-            if info.name not in models or info.problem is None:
-                models[info.name] = info
+    models = {info.name: info for info in _read_folder(BUILT_IN_FOLDER, "built-in")}
+    for info in _own_models():
+        if info.name not in models or info.problem is None:
+            models[info.name] = info
     return [models[name] for name in sorted(models)]
+
+
+def free_name(name: str) -> str:
+    """Return a name that no model has: `name` itself, or with a number behind it.
+
+    Names are compared without regard to upper and lower case, as some disks do.
+    """
+    return _next_free(name, {info.name for info in list_models()})
+
+
+def _next_free(name: str, taken: Collection[str]) -> str:
+    taken = {other.casefold() for other in taken}
+    tries = chain([name], (f"{name[:60]}-{number}" for number in count(2)))
+    return next(candidate for candidate in tries if candidate.casefold() not in taken)
+
+
+def _own_models() -> list[ModelInfo]:
+    """Read the user's folder; a file with the name of a built-in model gets a free one."""
+    built_in = {info.name for info in _read_folder(BUILT_IN_FOLDER, "built-in")}
+    own = _read_folder(models_folder(), "user")
+    taken = built_in | {info.name for info in own}
+    hidden = {name.casefold() for name in built_in}
+    return [
+        replace(info, name=_next_free(info.name, taken)) if info.name.casefold() in hidden else info
+        for info in own
+    ]
 
 
 def recommended_model(
@@ -157,12 +184,14 @@ def describe_model(name_or_path: str | Path | None = None) -> ModelInfo:
     Raises the errors of `load_model`.
     """
     path = find_model(name_or_path)
+    names = {info.path: info.name for info in list_models()}
     kind = detect(path)
     if kind.is_recognised:
         card: ModelCard = spandrel_networks.describe_tensors(path, file_sha256(path))
     else:
         card = load_weights(path)[0] if kind.is_pickle else _stored_card(path, kind)
-    return ModelInfo(path.stem, path, _folders().get(path.parent, "path"), card)
+    name, source = names.get(path, path.stem), _folders().get(path.parent, "path")
+    return ModelInfo(name, path, source, card)
 
 
 def load_model(name_or_path: str | Path | None = None) -> Restorer:
@@ -201,8 +230,10 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     return Restorer(card, state_dict, sha256)
 
 
-def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = False) -> Path:
-    """Check a model file, copy it into the user's folder under its own name, and return the copy.
+def import_model(
+    file: str | Path, *, name: str | None = None, overwrite: bool = False, run_code: bool = False
+) -> Path:
+    """Check a model file, copy it into the user's folder, and return the copy.
 
     Weights of the released code and of networks that spandrel recognises become ``.safetensors``.
 
@@ -210,21 +241,24 @@ def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = 
     ----------
     file
         Weights, or a program: TorchScript or exported by torch.
+    name
+        Name of the model; None for the name of the file.
     overwrite
-        Replace a model of this name.
+        Replace a model of the user with this name.
     run_code
         Whether the user trusts the author of a program. Its code runs now, and whenever the model
         is used.
     """
     file = Path(file).expanduser()
-    kind = detect(file)
+    kind, name = detect(file), name or file.stem
     if kind.is_program and not run_code:
         programs.trusted_card(file, file_sha256(file))
-    target = models_folder() / (file.name if kind.is_program else f"{file.stem}.safetensors")
+    target = models_folder() / f"{name}{file.suffix if kind.is_program else '.safetensors'}"
+    check_free(name, own=False)
     if target.exists() and not overwrite:
         raise OutputError(
-            f"There is a model {file.stem!r} already, at {target}. Rename the file or use "
-            "--overwrite."
+            f"There is a model {name!r} already, at {target}. Another name is free: "
+            f"{free_name(name)!r}; --overwrite replaces the model."
         )
     if kind.is_program:
         sha256, card = file_sha256(file), programs.probe_program(file)
@@ -240,6 +274,17 @@ def import_model(file: str | Path, *, overwrite: bool = False, run_code: bool = 
     return target
 
 
+def check_free(name: str, *, own: bool = True) -> None:
+    """Raise `OutputError` if a built-in model, or with `own` one of the user, has this name."""
+    for info in list_models():
+        if info.name.casefold() == name.casefold() and (own or info.source == "built-in"):
+            which = "built-in model" if info.source == "built-in" else "model"
+            raise OutputError(
+                f"There is a {which} {info.name!r} already. Another name is free: "
+                f"{free_name(name)!r}."
+            )
+
+
 def rename_model(name: str, new_name: str) -> Path:
     """Rename a model in the user's folder, and return the file under its new name."""
     path = _own_file(name)
@@ -249,10 +294,8 @@ def rename_model(name: str, new_name: str) -> Path:
             "and underscores, a letter or digit first."
         )
     target = path.with_name(new_name + path.suffix)
-    others = {info.name for info in _read_folder(path.parent, "user")} - {name}
-    # some disks do not distinguish upper and lower case
-    if new_name.casefold() in {other.casefold() for other in others}:
-        raise OutputError(f"There is a model {new_name!r} already. Choose another name.")
+    if new_name.casefold() != name.casefold():
+        check_free(new_name)
     try:
         path.rename(target)
     except OSError as error:
@@ -306,7 +349,7 @@ def export_model(name: str, target: str | Path, *, overwrite: bool = False) -> P
 
 def _own_file(name: str) -> Path:
     """Find the file of this name in the user's folder, whether it can be used or not."""
-    own = [info for info in _read_folder(models_folder(), "user") if info.name == name]
+    own = [info for info in _own_models() if info.name == name]
     if own:  # the one that `list_models` lists
         return ([info for info in own if info.problem is None] or own[:1])[-1].path
     path = find_model(name)

@@ -24,6 +24,7 @@ from napari_swintormer.models.catalogue import (
     ModelInfo,
     delete_model,
     export_model,
+    free_name,
     import_model,
     list_models,
     rename_model,
@@ -105,14 +106,18 @@ class ModelsWidget(Panel):
     def add_model(self, file: str | Path) -> None:
         """Check a weights file and copy it into the models folder, in a thread: this needs torch.
 
-        A program is added only if the user trusts it.
+        A program is added only if the user trusts it. If a model has the name of the file, the new
+        one gets a number behind it.
         """
         program = detect(Path(file)).is_program
         if program and not self._trusts(file):
             self.message.show_message("Not added. A program runs only if you trust it.", error=True)
             return
-        add = partial(import_model, file, run_code=program)
-        self.work.begin(in_one_step(add), take=self._show_added)
+        stem = Path(file).stem
+        name = free_name(stem)
+        add = partial(import_model, file, name=name, run_code=program)
+        why = "" if name == stem else f" There is a model {stem} already."
+        self.work.begin(in_one_step(add), take=partial(self._show_added, why))
         self.message.show_message("Checking the file …")
 
     def export_model(self, target: str | Path, *, overwrite: bool = False) -> None:
@@ -176,8 +181,8 @@ class ModelsWidget(Panel):
         self.refresh(select)
         self.message.show_message(done)
 
-    def _show_added(self, path: Path) -> None:
-        self.message.show_message(f"Added {path.stem}.")
+    def _show_added(self, why: str, path: Path) -> None:
+        self.message.show_message(f"Added {path.stem}.{why}")
         self.refresh(path.stem)
 
     def _show_exported(self, path: Path) -> None:

@@ -11,11 +11,11 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_swintormer.errors import TrainingError
-from napari_swintormer.models.catalogue import ModelInfo
+from napari_swintormer.errors import SwintormerError, TrainingError
+from napari_swintormer.models.catalogue import ModelInfo, check_free, free_name
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import option_field
-from napari_swintormer.plugin.shared.style import add_row, form_layout
+from napari_swintormer.plugin.shared.style import add_row, form_layout, show_text, text_label
 from napari_swintormer.plugin.train.train_sources import TrainSources
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.options import options_of
@@ -26,6 +26,7 @@ from napari_swintormer.training.train_settings import TrainSettings
 QUICK, THOROUGH, FROM_SCRATCH = PRESETS
 OPTIONS = options_of(TrainSettings)
 _CHECKED = ("register", "match_intensity", "skip_bad")
+_NAME = "my-model"
 _SIZES = ("steps", "learning_rate", "batch_size", "patch_size")
 _FOLDED = (*_SIZES, "loss", "parameters", "device", "seed")
 
@@ -49,6 +50,9 @@ class TrainForm(QWidget):
         if DEFAULT_MODEL in self.model.choices:
             self.model.value = DEFAULT_MODEL
         self._use_preset()
+        self.propose_name()
+        self._show_name()
+        self.name.changed.connect(self._show_name)
         self.sources.changed.connect(self.changed)
         self.preset.changed.connect(self._use_preset)
         for field in (self.preset, self.name, self.model, *self._options.values()):
@@ -60,17 +64,14 @@ class TrainForm(QWidget):
         usable = [info.name for info in self._list_models() if info.card is not None]
         if tuple(usable) != tuple(self.model.choices):
             self.model.choices = usable
+        self._show_name()
 
     def settings(self) -> TrainSettings:
         """Return the settings of the training.
 
         A `TrainingError` says which fields do not fit together.
         """
-        name = self.name.value.strip()
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-            raise TrainingError(
-                f"Give the new model a name of letters, digits, '.', '_' and '-' (got {name!r})."
-            )
+        name = self._checked_name()
         from_scratch = self.preset.value == FROM_SCRATCH
         preset = PRESETS[self.preset.value]
         options = {name: field.value for name, field in self._options.items()}
@@ -87,6 +88,28 @@ class TrainForm(QWidget):
             **options,
         )
 
+    def propose_name(self) -> None:
+        """Put a number behind the name of the new model if a model has this name."""
+        self.name.value = free_name(self.name.value.strip() or _NAME)
+
+    def _checked_name(self) -> str:
+        name = str(self.name.value).strip()
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise TrainingError(
+                f"Give the new model a name of letters, digits, '.', '_' and '-' (got {name!r})."
+            )
+        check_free(name)
+        return name
+
+    def _show_name(self, *_: object) -> None:
+        """Say below the field why the name cannot be used."""
+        try:
+            self._checked_name()
+        except SwintormerError as error:
+            show_text(self.name_problem, str(error), "error")
+        else:
+            show_text(self.name_problem, "", "error")
+
     def _use_preset(self, *_: object) -> None:
         preset = PRESETS[self.preset.value]
         for name in ("steps", "learning_rate"):
@@ -101,7 +124,8 @@ class TrainForm(QWidget):
             "From scratch takes hours and many images, and starts from no model.",
         )
         self.model = option_field(OPTIONS["from_model"], choices=[])
-        self.name = LineEdit(value="my-model", tooltip="Name of the new model in every list.")
+        self.name = LineEdit(value=_NAME, tooltip="Name of the new model in every list.")
+        self.name_problem = text_label("error")
         changes: dict[str, dict[str, Any]] = {
             "learning_rate": {"step": 1e-4},
             "patch_size": {"step": 16},
@@ -115,9 +139,9 @@ class TrainForm(QWidget):
 
     def _lay_out(self) -> None:
         main = form_layout()
-        rows = (("Preset", self.preset), ("Start from", self.model), ("New model", self.name))
-        for text, field in rows:
-            add_row(main, text, field)
+        add_row(main, "Preset", self.preset)
+        add_row(main, "Start from", self.model)
+        add_row(main, "New model", self.name, below=self.name_problem)
         for name in _CHECKED:
             main.addRow("", self._options[name].native)
         content = QWidget()

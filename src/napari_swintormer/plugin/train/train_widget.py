@@ -99,6 +99,8 @@ class TrainWidget(Panel):
             message = ""
         except SwintormerError as error:
             settings, message = None, str(error)
+        if message == self.form.name_problem.text():
+            message = ""  # it stands below its field
         idle = not self._busy
         self.run_panel.run.setEnabled(settings is not None and idle)
         self.resume_button.setEnabled(idle)
@@ -204,6 +206,8 @@ class TrainWidget(Panel):
     def _show_end(self, made: Path | None) -> None:
         if not self.work.paused:
             self._patches.restart()
+        if made is not None:
+            self.form.propose_name()  # the next training makes another model
         self.form.refresh()
         self.update_ready()
         if made is not None:
