@@ -54,6 +54,10 @@ def test_the_recipe_has_the_dependencies_of_the_package(recipe):
     for each in map(Requirement, PROJECT["dependencies"]):
         wanted.add(f"{OTHER_NAMES.get(each.name, each.name)} {each.specifier}")
     assert set(recipe["requirements"]["run"]) == wanted
+    extras = [PROJECT["optional-dependencies"][extra] for extra in ("bioio", "heif", "raw")]
+    formats = {str(Requirement(each)) for extra in extras for each in extra}
+    limits = recipe["requirements"]["run_constraints"]
+    assert {each.replace(" ", "") for each in limits} == formats
 
 
 def test_every_version_of_python_is_tested():

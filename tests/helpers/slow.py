@@ -1,41 +1,61 @@
 """Select the slow tests: one runs when files that it covers changed since it last passed.
 
-``@pytest.mark.slow("engine", "runs")`` names the rooms of the package that a test covers.
-``tests/slow_passed.json`` holds a checksum of those rooms for every slow test that passed.
+``@pytest.mark.slow("engine", "runs")`` names what a test covers: rooms of the package, or files
+from the root of the repository. The file of the test, its ``conftest.py`` and the helpers that they
+import are always covered. ``tests/slow_passed.json`` holds a checksum of all these files for every
+slow test that passed, with its parameters.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parents[1]
-PACKAGE = TESTS.parent / "src" / "napari_swintormer"
+ROOT = TESTS.parent
+PACKAGE = ROOT / "src" / "napari_swintormer"
 PASSED = TESTS / "slow_passed.json"
-CHECKSUMS = pytest.StashKey[dict[str, str]]()
+NOTED = pytest.StashKey[dict[str, str | None]]()
+"""Checksums of the tests that passed in this session; None for one that failed or was skipped."""
 
 
-def checksum(test_file: Path, rooms: tuple[str, ...]) -> str:
-    """Return a checksum of a test file and of all Python files in some rooms of the package."""
-    files = [test_file]
-    for room in rooms:
-        path = PACKAGE / room
-        if not path.exists():
-            raise pytest.UsageError(f"{test_file.name}: mark.slow names {room!r}, which is no room")
-        files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+def checksum(test_file: Path, covered: tuple[str, ...]) -> str:
+    """Return a checksum of a test file and of all Python files that it covers."""
+    files = with_helpers(test_file)
+    for name in covered:
+        path = next((p for p in (PACKAGE / name, ROOT / name) if p.exists()), None)
+        if path is None:
+            raise pytest.UsageError(f"{test_file.name}: mark.slow names {name!r}, which is no room")
+        files |= set(path.rglob("*.py")) if path.is_dir() else {path}
     sha = hashlib.sha256()
-    for file in files:
-        sha.update(file.relative_to(TESTS.parent).as_posix().encode())
+    for name, file in sorted((file.relative_to(ROOT).as_posix(), file) for file in files):
+        sha.update(name.encode())
         sha.update(file.read_bytes().replace(b"\r\n", b"\n"))
     return sha.hexdigest()[:16]
 
 
-def name_of(item: pytest.Item) -> str:
-    """Return the name of a test without its parameters."""
-    return item.nodeid.partition("[")[0]
+def with_helpers(test_file: Path) -> set[Path]:
+    """Return a test file, the ``conftest.py`` of its folders, and the helpers that they import."""
+    folders = [folder for folder in test_file.parents if folder.is_relative_to(TESTS)]
+    found = {folder / "conftest.py" for folder in folders if (folder / "conftest.py").exists()}
+    waiting = [test_file, *found]
+    while waiting:
+        found.add(file := waiting.pop())
+        for name in re.findall(r"(?:from|import) helpers\.(\w+)", file.read_text("utf-8")):
+            helper = TESTS / "helpers" / f"{name}.py"
+            if helper not in found:
+                waiting.append(helper)
+    return found
+
+
+def checksum_of(item: pytest.Item) -> str | None:
+    """Return the checksum of a slow test; None for another test."""
+    marker = item.get_closest_marker("slow")
+    return None if marker is None else checksum(item.path, marker.args)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,20 +69,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[NOTED] = {}
     wish = config.getoption("--slow")
-    config.stash[CHECKSUMS] = {
-        name_of(item): checksum(item.path, marker.args)
-        for item in items
-        if (marker := item.get_closest_marker("slow"))
-    }
-    if wish == "all":
-        return
     passed = json.loads(PASSED.read_text()) if wish == "changed" and PASSED.exists() else {}
     left_out = [
         item
         for item in items
-        if (now := config.stash[CHECKSUMS].get(name_of(item)))
-        and (wish == "never" or passed.get(name_of(item)) == now)
+        if (now := None if wish == "all" else checksum_of(item))
+        and (wish == "never" or passed.get(item.nodeid) == now)
     ]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
@@ -71,12 +85,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     report = (yield).get_result()
-    if not report.passed:  # failed or skipped: not noted as passed
-        item.config.stash[CHECKSUMS].pop(name_of(item), None)
+    noted = item.config.stash[NOTED]
+    if not report.passed:
+        noted[item.nodeid] = None
+    elif report.when == "call" and (now := checksum_of(item)):
+        noted.setdefault(item.nodeid, now)
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if session.config.getoption("--slow") == "all" and exitstatus == pytest.ExitCode.OK:
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Note the slow tests that passed, and forget those that did not or are gone."""
+    noted = session.config.stash.get(NOTED, {})
+    if session.config.getoption("--slow") == "all" and noted:
         before = json.loads(PASSED.read_text()) if PASSED.exists() else {}
-        passed = dict(sorted((before | session.config.stash[CHECKSUMS]).items()))
-        PASSED.write_text(json.dumps(passed, indent=2) + "\n", newline="\n")
+        there = {name: sha for name, sha in (before | noted).items() if sha}
+        there = {n: sha for n, sha in there.items() if (ROOT / n.partition("::")[0]).exists()}
+        PASSED.write_text(json.dumps(dict(sorted(there.items())), indent=2) + "\n", newline="\n")

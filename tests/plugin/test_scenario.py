@@ -97,7 +97,7 @@ def test_from_a_sample_to_a_file(viewer, model, qtbot, tmp_path, batches):
     assert again.rgb
 
 
-@pytest.mark.slow("plugin", "runs", "engine")
+@pytest.mark.slow("plugin", "runs", "engine", "tests/helpers/memory_growth.py")
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is that of Linux")
 def test_later_runs_take_no_more_memory_than_the_first_ones(model):
     script = Path(__file__).parents[1] / "helpers" / "memory_growth.py"

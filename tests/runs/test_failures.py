@@ -94,7 +94,7 @@ def test_a_run_with_a_failing_step_is_completed_by_resuming(
     assert fail_at_every(source, name, monkeypatch, stride=23, full=full) > 2
 
 
-@pytest.mark.slow("engine", "imaging", "runs")
+@pytest.mark.slow("engine", "imaging", "runs", "tiling")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("full", [False, True], ids=["once", "full disk"])
 @pytest.mark.parametrize("name", ["a.zarr", "a.ome.tif", "a.npy"])

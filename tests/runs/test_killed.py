@@ -12,7 +12,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_a_run.py"
 
 
-@pytest.mark.slow("engine", "imaging", "runs")
+@pytest.mark.slow("engine", "imaging", "runs", "tiling", "benchmarks/kill_a_run.py")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
 def test_a_run_that_is_killed_thrice_goes_on_to_the_same_bytes() -> None:
     ended = subprocess.run(

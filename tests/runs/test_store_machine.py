@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from helpers.failures import Failures
 from napari_swintormer import tiling
+from napari_swintormer.engine import local
 from napari_swintormer.errors import OutputError
 from napari_swintormer.events import ChunkFinished
 from napari_swintormer.imaging.store import pyramid, sharding
@@ -62,6 +64,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.home = Path(tempfile.mkdtemp(prefix="machine-"))
         self.synced: dict[int, int] = {}  # time of the last change, by inode
+        self.futures: list[Future[Any]] = []  # work in the threads of runs
         self.finished: set[tuple[int, int]] = set()  # chunks that the model holds for written
         self.harmed: set[str] = set()  # files that the machine has damaged
         self.complete = False
@@ -76,7 +79,14 @@ class StoreMachine(RuleBasedStateMachine):
             self.patch.setattr(tiling.grid, attribute, value)
         self.patch.setattr(pyramid, "_COARSEST", BLOCK)
         self.patch.setattr(sharding, "_SIDE", 2)
-        fsync = os.fsync
+        futures, fsync = self.futures, os.fsync
+
+        class Noting(ThreadPoolExecutor):
+            def submit(self, *work: Any, **options: Any) -> Future[Any]:
+                futures.append(super().submit(*work, **options))
+                return futures[-1]
+
+        self.patch.setattr(local, "ThreadPoolExecutor", Noting)
 
         def noted(number: int) -> None:
             fsync(number)
@@ -155,6 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Run, and stop without any clean-up; return the files that are not synced."""
         events, saved = self.events(), self.home / "saved"
         self.advance(events, n)
+        wait(self.futures)  # else files change while they are copied
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         states = [(path.relative_to(self.folder).as_posix(), path.stat()) for path in files]
         shutil.copytree(self.folder, saved)
