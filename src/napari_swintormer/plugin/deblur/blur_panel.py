@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.plugin.layers.made_layers import mark
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row
 from napari_swintormer.plugin.shared.work import Work, in_one_step
@@ -99,6 +100,7 @@ def _map(blur: Blurriness, view: InView) -> Image:
         contrast_limits=(0, max(2.0, float(np.nanmax(regions)))),
         interpolation2d="nearest",
         opacity=0.5,
-        metadata={"width": blur.width, "kind": blur.kind, "angle": blur.angle},
+        metadata=mark("blur", source.layer_id)
+        | {"width": blur.width, "kind": blur.kind, "angle": blur.angle},
         **{key: look[key] for key in kept},
     )

@@ -14,6 +14,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.plugin.layers.layer_data import LayerSource, as_dask
+from napari_swintormer.plugin.layers.made_layers import Kind, mark, source_id
 from napari_swintormer.plugin.layers.residual_layer import ResidualWork
 from napari_swintormer.plugin.layers.swipe import Swipe
 from napari_swintormer.plugin.shared.style import button, button_row
@@ -103,7 +104,7 @@ class ComparePanel(QWidget):
     def _add_residual(self, layer: Image, residual: Any) -> None:
         self._add_signed(layer, [residual.mean(axis=-1) if layer.rgb else residual], "residual")
 
-    def _add_signed(self, layer: Image, levels: list[Any], kind: str) -> None:
+    def _add_signed(self, layer: Image, levels: list[Any], kind: Kind) -> None:
         """Add a layer of positive and negative values with the transform of another layer."""
         limit = _largest(levels[-1])
         self._viewer.add_image(
@@ -113,6 +114,7 @@ class ComparePanel(QWidget):
             colormap=_DARKER_BRIGHTER,
             contrast_limits=(-limit, limit),
             cache=False,
+            metadata=mark(kind, source_id(layer)),
             **{key: getattr(layer, key) for key in _TRANSFORM},
         )
 

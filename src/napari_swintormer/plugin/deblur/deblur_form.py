@@ -25,6 +25,7 @@ from napari_swintormer.plugin.deblur.deblur_fields import (
     DeblurFields,
 )
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
+from napari_swintormer.plugin.layers.made_layers import own_images, users_images, warning_for
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
@@ -117,10 +118,20 @@ class DeblurForm(DeblurFields):
         """List layers and models again; a choice stays while it exists."""
         self._models = {info.name: info for info in self._list_models()}
         self.model.choices = list(self._models)
-        layers = [(layer.name, layer) for layer in self._list_layers()]
-        self.image.choices = self.second_view.choices = layers
+        self._list_images()
         self._show_model()
         self._show_image()
+
+    def _list_images(self) -> None:
+        """List the images of the user, then results; only the user chooses a result."""
+        layers = self._list_layers()
+        own = [(layer.name, layer) for layer in users_images(layers)]
+        made = [(layer.name, layer) for layer in own_images(layers)]
+        chosen = self.image.value
+        # the first choice takes the place of a layer that is gone
+        nothing = [] if own or chosen in layers else [("Open an image", None)]
+        self.image.choices = [*nothing, *own, *made]
+        self.second_view.choices = own
 
     def _tell(self, *_: object) -> None:
         self.changed.emit()
@@ -133,7 +144,8 @@ class DeblurForm(DeblurFields):
             self.axes.value = "" if layer is None else guess_axes(layer)
             self._propose_model()
         facts = "Open an image to begin." if layer is None else _describe_image(layer)
-        self.image_facts.setText(facts)
+        warning = "" if layer is None else warning_for(layer)
+        self.image_facts.setText(f"{warning} {facts}".strip())
         self._show_facts()
         self._show_planes()
 

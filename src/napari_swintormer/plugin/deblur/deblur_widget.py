@@ -26,6 +26,7 @@ from napari_swintormer.plugin.deblur.scripts import run_record
 from napari_swintormer.plugin.deblur.try_panel import TryPanel
 from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
 from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
+from napari_swintormer.plugin.layers.made_layers import kind_of, users_images
 from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
@@ -77,7 +78,7 @@ class DeblurWidget(Panel):
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
         self._lay_out()
         active = napari_viewer.layers.selection.active
-        if isinstance(active, Image):
+        if isinstance(active, Image) and kind_of(active) is None:
             self.form.image.value = active
         self._connect()
         JoinedPage(self).said.connect(self.run_panel.show_message)
@@ -156,7 +157,7 @@ class DeblurWidget(Panel):
         return self.form.layer
 
     def _chosen_layers(self) -> list[Image]:
-        """Return the layer of the form, or all selected image layers if it is one of them.
+        """Return the layer of the form, or all selected images of the user if it is one of them.
 
         A second view belongs to the layer of the form only, so it excludes the others.
         """
@@ -164,7 +165,7 @@ class DeblurWidget(Panel):
         if self.form.second_layer is not None:
             return [chosen]
         selected = self._viewer.layers.selection
-        several = [layer for layer in self._image_layers() if layer in selected]
+        several = [layer for layer in users_images(self._viewer.layers) if layer in selected]
         return several if chosen in several else [chosen]
 
     def _image_layers(self) -> list[Image]:

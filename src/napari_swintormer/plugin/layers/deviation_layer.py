@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_swintormer.plugin.layers.layer_data import LayerSource
+from napari_swintormer.plugin.layers.made_layers import mark
 
 _BRIGHTEST = 99.9  # percentile of the deviation that is drawn brightest
 
@@ -33,7 +34,7 @@ def deviation_layer(source: LayerSource, data: Any, provenance: dict[str, Any]) 
     return Image(
         levels if len(levels) > 1 else levels[0],
         name=f"{source.name} deviation",
-        metadata={"swintormer": provenance},
+        metadata=mark("deviation", source.layer_id) | {"swintormer": provenance},
         multiscale=len(levels) > 1,
         cache=False,
         visible=False,  # the result lies below

@@ -16,6 +16,7 @@ from napari_swintormer.imaging.axes import AXES, resolve_axes
 from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.image import unit_name
 from napari_swintormer.imaging.spans import format_planes
+from napari_swintormer.plugin.layers.made_layers import id_of, mark
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -56,6 +57,8 @@ class LayerSource:
         Whole image and layer name of the second view, for a model of two views.
     carried
         What the file of the layer holds beside pixels.
+    layer_id
+        Tells the layer from all others, see `napari_swintormer.plugin.layers.made_layers`.
     """
 
     name: str
@@ -69,6 +72,7 @@ class LayerSource:
     second: Any = None
     second_name: str | None = None
     carried: Carried = NOTHING
+    layer_id: str = ""
 
     @classmethod
     def of(cls, layer: Image, axes: str) -> LayerSource:
@@ -85,7 +89,10 @@ class LayerSource:
             if all(level.shape[i] == data.shape[i] for i in stack)
         )
         limits, carried = (float(low), float(high)), layer.metadata.get(CARRIED, NOTHING)
-        return cls(layer.name, data, axes, look, limits, coarser, data, carried=carried)
+        return cls(
+            layer.name, data, axes, look, limits, coarser, data,
+            carried=carried, layer_id=id_of(layer),
+        )  # fmt: skip
 
     def with_second_view(self, layer: Image) -> LayerSource:
         """Add the whole image of another layer as the second view of the scene."""
@@ -162,7 +169,9 @@ class LayerSource:
 
         `provenance` becomes ``metadata["swintormer"]``, and `kind` the second word of the name.
         """
-        metadata: dict[str, Any] = {} if provenance is None else {"swintormer": provenance}
+        metadata = mark("preview" if kind == "preview" else "result", self.layer_id)
+        if provenance is not None:
+            metadata["swintormer"] = provenance
         if self.carried != NOTHING:
             metadata[CARRIED] = self.carried
         layer = Image(

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QHBoxLayout, QTabWidget, QWidget
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
+from napari_swintormer.plugin.layers.made_layers import own_images, users_images
 from napari_swintormer.plugin.shared.style import button, form_layout, text_label
 from napari_swintormer.training.data.annotations import TAKE
 from napari_swintormer.training.data.pairs import ImagePair
@@ -62,7 +63,7 @@ class TrainSources(QTabWidget):
     def refresh(self) -> None:
         """List the layers again; choices are kept as long as they exist."""
         layers = self._list_layers()
-        images = [(layer.name, layer) for layer in layers if isinstance(layer, Image)]
+        images = [(layer.name, layer) for layer in (*users_images(layers), *own_images(layers))]
         marks = [(layer.name, layer) for layer in layers if isinstance(layer, (Labels, Shapes))]
         for field in self._layer_fields:
             field.choices = marks if field is self.annotations else images

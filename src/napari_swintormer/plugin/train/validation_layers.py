@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.plugin.layers.made_layers import mark
 
 _PARTS = ("before", "after", "sharp")
 _GAP = 16  # pixels between the patch and the user's images
@@ -37,6 +38,12 @@ class ValidationLayers:
         side, rgb = parts[0].shape[0] + _GAP, parts[0].ndim == 3
         for number, (name, part) in enumerate(zip(_PARTS, parts, strict=True)):
             above = (-side, number * side)  # beside the user's images, not on them
-            layer = Image(part, name=f"validation: {name}", rgb=rgb, translate=above)
+            layer = Image(
+                part,
+                name=f"validation: {name}",
+                rgb=rgb,
+                translate=above,
+                metadata=mark("validation"),
+            )
             self._layers.append(layer)
             self._viewer.add_layer(layer)
