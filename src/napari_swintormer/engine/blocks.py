@@ -79,9 +79,11 @@ class BlockRestoration:
     ) -> None:
         grid = blending.grid
         self._block, self._blending, self._plane = block, blending, plane
+        self._grid = grid
         self._tiles = [t for t in grid.tiles_of(block) if only is None or t.meets(only)]
         self._reach = grid.reach(block)
-        self._unit = intensity.to_unit(_part(raw, grid.source(block), self._reach))
+        self._seen = grid.seen(self._reach)
+        self._unit = intensity.to_unit(_part(raw, grid.source(block), self._seen))
         self._sums: NDArray[np.float32] | None = None
         self._done = 0
 
@@ -89,9 +91,19 @@ class BlockRestoration:
     def tiles(self) -> list[Tile]:
         """The tiles in raster order."""
         return [
-            Tile(_part(self._unit, self._reach, tile), TileOrigin(self._plane, tile.y0, tile.x0))
+            Tile(self._pixels(tile), TileOrigin(self._plane, tile.y0, tile.x0), self._grid.margin)
             for tile in self._tiles
         ]
+
+    def _pixels(self, tile: Region) -> NDArray[np.float32]:
+        """Give the pixels of a tile and its margin, mirrored where the plane ends."""
+        seen, wanted = self._grid.seen(tile), tile.grown(self._grid.margin)
+        pixels = _part(self._unit, self._seen, seen)
+        if seen == wanted:
+            return pixels
+        rows = seen.y0 - wanted.y0, wanted.y1 - seen.y1
+        columns = seen.x0 - wanted.x0, wanted.x1 - seen.x1
+        return np.pad(pixels, ((0, 0), rows, columns), mode="symmetric")
 
     @property
     def complete(self) -> bool:
@@ -101,7 +113,7 @@ class BlockRestoration:
     def add(self, changes: Sequence[NDArray[np.float32]]) -> None:
         """Add the changes of the next tiles, in raster order."""
         if self._sums is None and changes:  # not earlier: blocks are read ahead
-            self._sums = np.zeros((len(changes[0]), *self._unit.shape[1:]), np.float32)
+            self._sums = np.zeros((len(changes[0]), *self._reach.shape), np.float32)
         for change in changes:
             assert self._sums is not None
             tile = self._tiles[self._done]
@@ -113,7 +125,7 @@ class BlockRestoration:
     def parts(self) -> dict[BlockIndex, PartialSums]:
         """Cut the sums of all tiles into one piece for each chunk; margins are copies."""
         assert self._sums is not None
-        grid = self._blending.grid
+        grid = self._grid
         parts: dict[BlockIndex, PartialSums] = {}
         for chunk in grid.reached(self._block):
             region = self._reach.intersection(grid.chunk(chunk))

@@ -180,11 +180,10 @@ class _PositionTasks:
 
     def restoring(self, block: BlockIndex) -> Iterator[tuple[Key, Any]]:
         """Give the task that restores a block, if it has tiles, and the tasks of its margins."""
-        reached = self._grid.reached(block)
-        if not reached:
+        if not self._grid.count_tiles(block):
             return
-        sources = []
-        for number, (image, chunk) in enumerate(product(self._images, reached)):
+        touched, sources = self._grid.sources(block), []
+        for number, (image, chunk) in enumerate(product(self._images, touched)):
             raw, whole = self._key(image, chunk), self._grid.chunk(chunk)
             part = self._grid.source(block).intersection(whole)
             if part != whole:
@@ -192,7 +191,7 @@ class _PositionTasks:
                 yield margin, (operator.getitem, raw, self._work.index(part, whole))
                 raw = margin
             sources.append(raw)
-        shape = len(self._images), len(reached), len({column for _, column in reached})
+        shape = len(self._images), len(touched), len({column for _, column in touched})
         yield self._restored(block), (_restore, *self._common(block), shape, *sources)
 
     def finishing(self, chunk: BlockIndex) -> tuple[Key, Any]:

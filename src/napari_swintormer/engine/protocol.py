@@ -22,12 +22,16 @@ class Tile(NamedTuple):
     ----------
     pixels
         (V * C, h, w) float32 in unit intensities: the V views of the scene one after the other.
+        The margin around the tile is part of it, mirrored where the plane ends.
     origin
-        Plane and first pixel of the tile.
+        Plane and first pixel of the tile, without its margin.
+    margin
+        Pixels on each side that belong to the margin.
     """
 
     pixels: NDArray[np.float32]
     origin: TileOrigin
+    margin: int = 0
 
 
 class Steps(NamedTuple):

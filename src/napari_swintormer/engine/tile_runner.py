@@ -101,7 +101,7 @@ class TileRunner:
                 # numpy: on busy cores, the threads of small torch operations cost more than they
                 # gain
                 yield [
-                    _change(new, tile.pixels[: len(tile.pixels) // self.restorer.views])
+                    _change(new, _first_view(tile, self.restorer.views))
                     for new, tile in zip(restored, tiles, strict=True)
                 ]
 
@@ -172,6 +172,13 @@ class _Batch(NamedTuple):
 
     tiles: list[Tile]
     wait: Callable[[], NDArray[np.float32]]
+
+
+def _first_view(tile: Tile, views: int) -> NDArray[np.float32]:
+    """Give the first view of a tile, without its margin."""
+    _, height, width = tile.pixels.shape
+    m = tile.margin
+    return tile.pixels[: len(tile.pixels) // views, m : height - m, m : width - m]
 
 
 def _change(restored: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.float32]:

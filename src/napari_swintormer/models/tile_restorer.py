@@ -27,6 +27,9 @@ class TileRestorer(nn.Module):
     ----------
     channels
         Channels of a tile, 1 or 3; a restorer of 3 channels takes grey tiles too.
+    margin
+        Pixels around a tile that the restorer reads: it takes ``(B, C, H + 2 * margin, W + 2 *
+        margin)`` and returns ``(B, C, H, W)``.
     multiple
         Tiles whose sides are multiples of this are restored without padding.
     views
@@ -41,6 +44,7 @@ class TileRestorer(nn.Module):
 
     channels: int = 3
     multiple: int = 1
+    margin: int = 0
     views: int = 1
     card: ModelCard | None = None
     sha256: str = ""

@@ -243,7 +243,7 @@ class Job:
             chosen.device,
             chosen.precision,
             chosen.batch_size,
-            tile=(self.planes.n_views * self.planes.channels, *self.plan.grid.tile_shape),
+            tile=(self.planes.n_views * self.planes.channels, *self.plan.grid.seen_shape),
             prior=PriorUse(
                 chosen.seed,
                 chosen.num_inference_steps,

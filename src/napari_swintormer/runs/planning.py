@@ -106,6 +106,7 @@ def _plan(planes: Planes, settings: DeblurSettings, chosen: _Chosen) -> Plan:
         uncertainty=settings.uncertainty,
         profile=RestorerProfile(
             minimum_tile_size=chosen.multiple * settings.scale,
+            margin=0 if chosen.restorer is None else chosen.restorer.margin,
             device_memory=chosen.memory(settings),
             rate=recall_speed(speed_key(chosen.sha256, settings)),
             n_devices=settings.device.count(",") + 1,

@@ -59,6 +59,10 @@ class Region(NamedTuple):
         (a, b, c, d), (e, f, g, h) = self, other
         return Region(max(a, e), min(b, f), max(c, g), min(d, h))
 
+    def grown(self, margin: int) -> Region:
+        """Return the rectangle with `margin` more pixels on each side."""
+        return Region(self.y0 - margin, self.y1 + margin, self.x0 - margin, self.x1 + margin)
+
     def hull(self, other: Region) -> Region:
         """Return the smallest rectangle around both."""
         (a, b, c, d), (e, f, g, h) = self, other
@@ -129,6 +133,7 @@ class TileGrid:
     tile_size: int  # side of the tiles; a shorter axis has tiles of its own length
     overlap: int  # pixels that neighbouring tiles share (more, for the last two)
     block_size: int = 0  # side of the blocks, at least `tile_size`; 0 takes `default_block_size`
+    margin: int = 0  # pixels around a tile that its restorer reads, too
 
     def __post_init__(self) -> None:
         check_tiling(self.tile_size, self.overlap)
@@ -157,6 +162,12 @@ class TileGrid:
     def tile_shape(self) -> tuple[int, int]:
         """Height and width that all tiles have."""
         return min(self.tile_size, self.shape[0]), min(self.tile_size, self.shape[1])
+
+    @property
+    def seen_shape(self) -> tuple[int, int]:
+        """Height and width of a tile with its margin."""
+        height, width = self.tile_shape
+        return height + 2 * self.margin, width + 2 * self.margin
 
     @property
     def n_tiles(self) -> int:
@@ -201,24 +212,36 @@ class TileGrid:
         height, width = self.tile_shape
         return Region(y[0], y[-1] + height, x[0], x[-1] + width)
 
+    def seen(self, region: Region) -> Region:
+        """Return a region with the margin around it, as far as it lies in the plane."""
+        height, width = self.shape
+        return region.grown(self.margin).intersection(Region(0, height, 0, width))
+
     def source(self, block: BlockIndex) -> Region:
-        """Return the part of the plane to read for `block`: its chunk and its tiles."""
-        return self.chunk(block).hull(self.reach(block))
+        """Return the part of the plane to read for `block`: its chunk, its tiles, their margin."""
+        reach = self.reach(block)
+        return self.chunk(block).hull(reach if 0 in reach.shape else self.seen(reach))
 
     def reached(self, block: BlockIndex) -> list[BlockIndex]:
         """Chunks that the tiles of `block` touch, at most four, in raster order."""
-        reach, size = self.reach(block), self.block_size
-        if 0 in reach.shape:
-            return []
-        rows = range(reach.y0 // size, (reach.y1 - 1) // size + 1)
-        columns = range(reach.x0 // size, (reach.x1 - 1) // size + 1)
-        return list(product(rows, columns))
+        reach = self.reach(block)
+        return [] if 0 in reach.shape else self._meeting(reach)
+
+    def sources(self, block: BlockIndex) -> list[BlockIndex]:
+        """Chunks that ``source(block)`` touches, in raster order."""
+        return self._meeting(self.source(block))
 
     def contributors(self, chunk: BlockIndex) -> list[BlockIndex]:
         """Blocks whose tiles touch `chunk`, at most four, in raster order."""
         row, column = chunk
         neighbours = product((row - 1, row), (column - 1, column))
         return [block for block in neighbours if min(block) >= 0 and chunk in self.reached(block)]
+
+    def _meeting(self, region: Region) -> list[BlockIndex]:
+        size = self.block_size
+        rows = range(region.y0 // size, (region.y1 - 1) // size + 1)
+        columns = range(region.x0 // size, (region.x1 - 1) // size + 1)
+        return list(product(rows, columns))
 
     def _starts_in(self, block: BlockIndex) -> tuple[tuple[int, ...], tuple[int, ...]]:
         def inside(starts: tuple[int, ...], index: int) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ class RestorerProfile:
     """What a plan knows of the restorer and its devices; None while it is not measured."""
 
     minimum_tile_size: int = 1  # pixels
+    margin: int = 0  # pixels around a tile that the restorer reads
     device_memory: DeviceMemory | None = None
     rate: float | None = None  # pixels of tiles per second, for one sample
     n_devices: int = 1
@@ -78,6 +79,8 @@ class Plan:
         height, width = self.grid.tile_shape
         size = f"{width}" if height == width else f"{width} × {height}"
         tiles = f"{self.n_tiles:,} tile{'s' * (self.n_tiles != 1)} of {size} px"
+        if self.grid.margin:
+            tiles += f" and {self.grid.margin} px around"
         time = "" if self.seconds is None else f", about {duration_text(self.seconds)}"
         parts = [f"{tiles}{time} on {device_name}", f"{size_text(self.host_bytes)} of memory"]
         if self.device_bytes is not None:
@@ -113,8 +116,9 @@ def make_plan(
             f"batch_size must be at least 1 (got batch_size={batch_size}). "
             "Use 1 on a CPU, more on a GPU."
         )
-    grid = TileGrid(shape, tile_size, overlap)
-    tile_pixels = grid.tile_shape[0] * grid.tile_shape[1]
+    grid = TileGrid(shape, tile_size, overlap, margin=profile.margin)
+    (height, width), (seen_height, seen_width) = grid.tile_shape, grid.seen_shape
+    tile_pixels = seen_height * seen_width
     itemsize = np.dtype(dtype).itemsize
     depth = samples if uncertainty else 1
     tiles = _FLOAT * channels * tile_pixels * batch_size
@@ -130,7 +134,7 @@ def make_plan(
         if memory.on_host:
             host, device = host + device, None
     on_disk = itemsize + _FLOAT * uncertainty
-    restored = n_planes * grid.n_tiles * tile_pixels * samples
+    restored = n_planes * grid.n_tiles * height * width * samples
     return Plan(
         blending=Blending(grid, blend),
         n_planes=n_planes,
