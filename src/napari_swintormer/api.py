@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from napari_swintormer.events import stoppable
+from napari_swintormer.events import Notice, PlanNotice, stoppable
 from napari_swintormer.imaging.array_likes import as_array_like
 from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.runs.file import FileRun
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Job", "deblur", "deblur_file", "prepare", "train"]
 
 _TITLE = "Deblurring"
+_LOGGER = logging.getLogger(__name__)  # without a progress bar, notices have no other way
 
 
 @documents_options(DeblurSettings, without=["model"])
@@ -305,8 +307,9 @@ def _run_to_end(events: Generator[Event, None, None], title: str, progress: bool
         finish(events, title)
         return
     with closing(stoppable(events)) as run:
-        for _ in run:
-            pass
+        for event in run:
+            if isinstance(event, Notice) and not isinstance(event, PlanNotice):
+                _LOGGER.warning(event.message)
 
 
 def _settings_and_restorer(

@@ -103,6 +103,16 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class PlanNotice(Notice):
+    """What a run is going to do, before it does anything."""
+
+
+@dataclass(frozen=True)
+class Substitution(Notice):
+    """The run uses something else than was asked for; the provenance of the result says it, too."""
+
+
+@dataclass(frozen=True)
 class Trained:
     """A line of the training log.
 

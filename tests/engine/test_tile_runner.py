@@ -123,7 +123,7 @@ def test_memory_too_small_for_a_tile_on_the_cpu_ends_in_a_sentence() -> None:
     runner = TileRunner(Huge(), CPU, torch.float32, 2)
     with pytest.raises(SettingsError, match=r"too small for a single tile .*Use a smaller"):
         list(runner.changes([[EMPTY] * 3]))
-    assert "with 2 tiles at once; going on with 1" in runner.take_notices()[0]
+    assert "with 2 tiles at once; going on with 1" in runner.take_notices()[0].message
 
 
 def test_other_errors_are_not_taken_for_little_memory() -> None:
@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit_on_the_device_run_on_the_cpu(
     monkeypatch.setattr(runners.devices, "resolve_device", lambda _: torch.device("meta"))
     runner = RunnerRecipe(Large(), "large", precision="fp32", batch_size=4).make()
     assert (runner.device, runner.batch_size) == (CPU, 1)
-    assert "going on with the CPU" in runner.take_notices()[0]
+    assert "going on with the CPU" in runner.take_notices()[0].message
 
 
 @pytest.mark.gpu
@@ -186,7 +186,7 @@ def test_a_full_real_gpu_continues_with_smaller_batches() -> None:
     tiles = [np.random.default_rng(i).random((1, 64, 64), np.float32) for i in range(40)]
     placed = [Tile(tile, TileOrigin(0, 0, 0)) for tile in tiles]
     got = [change for batch in runner.changes([placed]) for change in batch]
-    assert "with 16 tiles at once; going on with 8" in runner.take_notices()[0]
+    assert "with 16 tiles at once; going on with 8" in runner.take_notices()[0].message
     del ballast
     expected = Sharpen()(torch.from_numpy(np.stack(tiles))).numpy() - np.stack(tiles)
     np.testing.assert_allclose(np.stack(got), expected, atol=1e-4)

@@ -127,9 +127,10 @@ class FakeScenes:
     xml = None
     read: ClassVar[list] = []  # shapes of the blocks that were read
 
-    def __init__(self, path):
-        if path.suffix == ".lif":
-            raise UnsupportedFileFormatError("no plugin for it")
+    def __init__(self, path, reader):
+        assert reader == "reader of CZI or ND2"
+        if path.stem == "odd":
+            raise UnsupportedFileFormatError("not of this form")
         if path.stem == "broken":
             raise RuntimeError("bad block\nat 7")
         self.set_scene(0)
@@ -157,6 +158,10 @@ def bioio(monkeypatch):
     module = ModuleType("bioio")
     module.BioImage = FakeScenes
     monkeypatch.setitem(sys.modules, "bioio", module)
+    for name in ("bioio_czi", "bioio_nd2"):
+        plugin = ModuleType(name)
+        plugin.Reader = "reader of CZI or ND2"
+        monkeypatch.setitem(sys.modules, name, plugin)
 
 
 def test_a_microscopes_file_is_read_lazily(tmp_path, bioio):
@@ -195,7 +200,11 @@ def test_wavelengths_come_from_the_plugins_ome_xml(tmp_path, bioio, monkeypatch)
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("a.lif", "pip install bioio-lif"), ("broken.czi", r"cannot be read by bioio \(bad block")],
+    [
+        ("a.lif", "pip install bioio-lif"),
+        ("odd.czi", "damaged, or of a form that bioio-czi does not read"),
+        ("broken.czi", r"cannot be read by bioio \(bad block"),
+    ],
 )
 def test_what_bioio_cannot_read_gets_a_sentence(tmp_path, bioio, name, said):
     (tmp_path / name).write_bytes(b"x")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from napari_swintormer.engine import devices
+from napari_swintormer.engine.graph import substitutions_topic
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.events import ChunkFinished, Clock
+from napari_swintormer.events import ChunkFinished, Clock, Substitution
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -127,7 +128,7 @@ def run(
     ------
     Event
         `ChunkFinished` for every plane of a chunk, in any order, and then `Progress` in the tiles
-        that begin there.
+        that begin there. `Substitution` when a worker uses something else than was asked for.
     """
     from distributed import as_completed
 
@@ -137,6 +138,9 @@ def run(
     clock = Clock(plan.n_tiles, "tiles", plan.n_tiles - to_do)
     wanted = _chunks(missing, result, None if beside is None else beside[0])
     # dask's optimization of arrays forgets the resources that tasks need
+    topic = substitutions_topic(result)
+    told: set[str] = set()
+    earlier = set(client.get_events(topic))  # of another run
     futures = client.compute(wanted, optimize_graph=False, retries=_RETRIES)
     coming = dict(zip(futures, missing, strict=True))
     try:
@@ -148,6 +152,10 @@ def run(
                 beside[1][pixels] = deviation
             out[pixels] = values
             future.release()  # frees the memory of the cluster
+            for message in dict(set(client.get_events(topic)) - earlier).values():
+                if message not in told:
+                    told.add(message)
+                    yield Substitution(message)
             region = plan.grid.chunk(chunk.block)
             for plane in range(chunk.first, chunk.first + layout.n_planes):
                 journal.mark(plane, *chunk.block)

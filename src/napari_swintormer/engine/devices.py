@@ -98,6 +98,11 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
             f"Only NVIDIA GPUs compute in tf32 (got precision='tf32', device={device.type!r}). "
             "Use precision='auto', 'fp32' or 'bf16'."
         )
+    if not _computes_in(name, device):
+        raise SettingsError(
+            f"This device does not compute in {name} (got precision={name!r} on "
+            f"{device_name(device)}). Use precision='auto' or 'fp32'."
+        )
     return _PRECISIONS[name]
 
 
@@ -133,6 +138,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "Apple GPU" if device.type == "mps" else "CPU"
+
+
+def _computes_in(name: str, device: torch.device) -> bool:
+    """Say whether torch would not take fp32 instead, with a warning or without one."""
+    if name == "tf32":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if name == "bf16" and device.type == "mps":
+        return bool(torch.backends.mps.is_macos_or_newer(14, 0))
+    return True
 
 
 def _has_bf16(device: torch.device) -> bool:

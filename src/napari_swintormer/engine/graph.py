@@ -19,7 +19,10 @@ from __future__ import annotations
 
 import logging
 import operator
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +102,18 @@ def lazy(
         tuple(ranges),
         tuple(planes.numbers),
         recipe,
+        token,
     )
     graph = _in_layers(dict(_tasks(work, images, token)), images, token, resources)
     finished = f"deblur-{token}"
     if recipe.prior.uncertainty:
         return _split_pairs(graph, finished, image)
     return da.Array(graph, finished, image.chunks, image.dtype), None
+
+
+def substitutions_topic(result: da.Array) -> str:
+    """Name the events by which the workers of a cluster tell what they substitute."""
+    return str(result.name).rpartition("-")[2]
 
 
 def _split_pairs(graph: HighLevelGraph, pairs: str, image: da.Array) -> tuple[da.Array, da.Array]:
@@ -224,6 +233,7 @@ class _TaskSettings:
     ranges: tuple[IntensityRange, ...]  # one per plane
     numbers: tuple[int, ...]  # numbers of the planes in the whole image
     recipe: RunnerRecipe
+    token: str  # of the graph
 
     def index(self, region: Region, outer: Region) -> tuple[slice, ...]:
         """Index of a region in a chunk that holds `outer`."""
@@ -267,8 +277,24 @@ def _restore(
             for chunk, part in parts.items():
                 sums.setdefault(chunk, []).append(part)
         for notice in runner.take_notices():
-            _LOGGER.warning(notice)
+            if notice != runner.substitution:
+                _LOGGER.warning(notice.message)
+        if runner.substitution is not None:  # perhaps in an earlier run of this process
+            _tell(work.token, runner.substitution.message)
     return sums
+
+
+@lru_cache(maxsize=64)
+def _log_once(token: str, message: str) -> None:
+    _LOGGER.warning(message)
+
+
+def _tell(token: str, message: str) -> None:
+    """Log a sentence once, and tell it to the client where this process is a worker."""
+    _log_once(token, message)
+    if (distributed := sys.modules.get("distributed")) is not None:
+        with suppress(ValueError):  # no worker
+            distributed.get_worker().log_event(token, message)
 
 
 def _finish(

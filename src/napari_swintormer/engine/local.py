@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from napari_swintormer.engine.blocks import BlockRestoration, finish_chunk
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.events import ChunkFinished, Clock, Notice
+from napari_swintormer.events import ChunkFinished, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Sequence
@@ -145,7 +145,7 @@ class _Run:
         ):
             groups = map(self._take_in_hand, self._read(reader))
             for changes in self.runner.changes(groups):
-                yield from map(Notice, self.runner.take_notices())
+                yield from self.runner.take_notices()
                 if not changes:
                     step, steps, tiles = self.runner.steps
                     yield clock.within(tiles, step, steps)

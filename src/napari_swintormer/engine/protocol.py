@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_swintormer.events import Notice
     from napari_swintormer.models.prior.noise import TileOrigin
 
     Change = NDArray[np.float32]
@@ -78,8 +79,8 @@ class Runner(Protocol):
             The restorer returns values that are not finite, or memory is too small for one tile.
         """
 
-    def take_notices(self) -> list[str]:
-        """Return the sentences on precision and memory since the last call."""
+    def take_notices(self) -> list[Notice]:
+        """Return what is to be told of precision and memory since the last call."""
 
     def close(self) -> None:
         """Release the restorer and the memory of its device."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer.engine.blocks import BlockRestoration
-from napari_swintormer.events import Clock, Notice
+from napari_swintormer.events import Clock
 from napari_swintormer.imaging.planes import Planes
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def restore_region(
                 raw, block, plan.blending, ranges[plane], planes.numbers[plane], only=region
             )
             for done in runner.changes([restoration.tiles]):
-                yield from map(Notice, runner.take_notices())
+                yield from runner.take_notices()
                 if not done:
                     step, steps, tiles = runner.steps
                     yield clock.within(tiles, step, steps)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.engine.protocol import Tile
     from napari_swintormer.engine.tile_runner import TileRunner
+    from napari_swintormer.events import Notice
 
     Changes = list[NDArray[np.float32]]
 
@@ -35,11 +36,11 @@ class RunnerTeam:
         self.batch_size = min(runner.batch_size for runner in runners)
         for runner in runners:
             runner.batch_size = self.batch_size
-        self._notices: list[str] = []
+        self._notices: list[Notice] = []
         self.steps = Steps(0, 1, 0)
 
-    def take_notices(self) -> list[str]:
-        """Return the sentences on precision and memory since the last call."""
+    def take_notices(self) -> list[Notice]:
+        """Return what is to be told of precision and memory since the last call."""
         notices, self._notices = self._notices, []
         return notices
 
@@ -107,7 +108,7 @@ class _Done(NamedTuple):
 
     group: _Group
     changes: Changes
-    notices: list[str]
+    notices: list[Notice]
 
 
 class _Queues:

@@ -18,6 +18,7 @@ from napari_swintormer.engine.devices import (
 )
 from napari_swintormer.engine.protocol import Steps
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.events import Notice, Substitution
 from napari_swintormer.models.stepwise import run_to_end
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class TileRunner:
         pass; they change when memory runs out. Tiles go in and come out as float32.
     processor
         Processor of the device; None makes the usual one.
+
+    Attributes
+    ----------
+    substitution
+        Says that the CPU has taken the place of the device; None as long as it has not.
     """
 
     def __init__(
@@ -60,11 +66,12 @@ class TileRunner:
         self.batch_size = batch_size
         self._processor = processor or processor_for(device)
         self._ahead = self._processor.ahead
-        self._notices = slow_precision(dtype, device)
+        self._notices: list[Notice] = [Notice(told) for told in slow_precision(dtype, device)]
+        self.substitution: Substitution | None = None
         self.steps = Steps(0, 1, 0)
 
-    def take_notices(self) -> list[str]:
-        """Return the sentences on precision and memory since the last call."""
+    def take_notices(self) -> list[Notice]:
+        """Return what is to be told of precision and memory since the last call."""
         notices, self._notices = self._notices, []
         return notices
 
@@ -124,12 +131,16 @@ class TileRunner:
         if size > 1:
             self.batch_size = size // 2
             self._notices.append(
-                f"Memory ran out on {name} with {size} tiles at once; going on with "
-                f"{self.batch_size}."
+                Notice(
+                    f"Memory ran out on {name} with {size} tiles at once; going on with "
+                    f"{self.batch_size}."
+                )
             )
         elif self._ahead:
             self._ahead = 0
-            self._notices.append(f"Memory ran out on {name}; going on with one tile at a time.")
+            self._notices.append(
+                Notice(f"Memory ran out on {name}; going on with one tile at a time.")
+            )
         elif self.device != _CPU and self.restorer.movable:
             self.move_to_cpu()
         else:
@@ -147,10 +158,11 @@ class TileRunner:
         if self.dtype != torch.float32:
             self.dtype = resolve_precision("auto", _CPU)
         self._processor = processor_for(_CPU)
-        self._notices.append(
-            f"The memory of {name} is too small for a single tile; going on with the CPU, which "
-            "is slower. A smaller tile_size may fit."
+        self.substitution = Substitution(
+            f"The memory of {name} is too small for a single tile; going on with the CPU in "
+            f"{precision_name(self.dtype)}, which is slower. A smaller tile_size may fit."
         )
+        self._notices.append(self.substitution)
 
     def close(self) -> None:
         """Release the restorer and the memory of its device."""

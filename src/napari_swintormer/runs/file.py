@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_swintormer.errors import OutputError, SettingsError
-from napari_swintormer.events import Notice
+from napari_swintormer.events import Notice, PlanNotice, Substitution
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.registry import format_of, loss_notice
 from napari_swintormer.imaging.formats.writing import (
@@ -80,7 +80,7 @@ class FileRun:
             `Progress` in chunks while the result is put in its place.
         """
         with self._planned() as (views, job):
-            yield Notice(job.describe())
+            yield PlanNotice(job.describe())
             for said in (self._choice(views[0]), loss_notice(self.dst, views[0].carried)):
                 if said:
                     yield Notice(said)
@@ -103,7 +103,10 @@ class FileRun:
         if stores.damage:
             yield Notice(stores.damage)
         try:
-            yield from self._work(views, job, stores, client)
+            for event in self._work(views, job, stores, client):
+                if isinstance(event, Substitution):
+                    stores.note_substitution(event.message)
+                yield event
         except BaseException as error:
             stopped = isinstance(error, (GeneratorExit, KeyboardInterrupt))
             volume_under_way = stopped and self._scratch.is_dir()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError, ImageError, OutputError
-from napari_swintormer.events import Clock, Notice
+from napari_swintormer.events import Clock, PlanNotice
 from napari_swintormer.imaging.formats.boundary import read_errors
 from napari_swintormer.imaging.formats.file_sets import whole_images
 from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES, SUFFIXES
@@ -131,7 +131,7 @@ class FolderRun:
         if card is not None:
             card.check_views(1 if self.second_view is None else 2)
         files = self.files()
-        yield Notice(self.describe())
+        yield PlanNotice(self.describe())
         try:
             self.dst.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -143,7 +143,7 @@ class FolderRun:
         for number, ((image, out), done) in enumerate(zip(files, there, strict=True), start=1):
             if done:
                 continue
-            yield Notice(f"{image.name} ({number} of {len(files)})")
+            yield PlanNotice(f"{image.name} ({number} of {len(files)})")
             run = FileRun(
                 image,
                 out,

@@ -77,6 +77,12 @@ def prepare(
     if wants_volume(
         settings, axes, image.shape, known, alone=restorer is None and second_view is None
     ):
+        if restorer is not None or second_view is not None:
+            given = "a restorer" if restorer is not None else "a second view"
+            raise SettingsError(
+                f"A volume is restored without the network (got {given}). Leave it out, or use "
+                "depth='planes'."
+            )
         return prepare_stack(image, settings, axes, known, meaning)
     chosen = _choose(settings.model, restorer, image_kinds(image.dtype, rgb="S" in axes))
     chosen.check_views(1 if second_view is None else 2)

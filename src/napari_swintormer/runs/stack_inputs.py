@@ -17,6 +17,7 @@ from napari_swintormer.optics.file_optics import (
     optics_of_text,
     voxel_size,
 )
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.image import Image
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
 
     Volume = NDArray[np.float32]
 
@@ -43,6 +45,22 @@ def file_optics(image: Image) -> FileOptics:
         known = replace(known, emissions=tuple(e and e / 1000 for e in emissions))
     sizes = voxel_size(image.pixel_size, image.unit)
     return replace(known, pixel_size=sizes.get("pixel_size"), z_step=sizes.get("z_step"))
+
+
+def unused_choices(chosen: DeblurSettings) -> list[str]:
+    """Say in a sentence each which choices a volume does not follow."""
+    told = []
+    if chosen.model not in (None, AUTOMATIC_MODEL):
+        told.append(
+            f"A volume is restored without a network: model={chosen.model!r} is not used. Use "
+            "depth='planes' for it."
+        )
+    if chosen.precision not in ("auto", "fp32"):
+        told.append(f"A volume is restored in fp32: precision={chosen.precision!r} is not used.")
+    if "," in chosen.device:
+        used = chosen.device.split(",")[0]
+        told.append(f"A volume is restored on one device, {used} (got device={chosen.device!r}).")
+    return told
 
 
 def read_psf(path: Path, planes: int) -> Volume:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
+from napari_swintormer.events import Substitution
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.openmp import import_torch
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
 from napari_swintormer.runs.job import Job, chosen_planes, software, versions
-from napari_swintormer.runs.stack_inputs import read_psf
+from napari_swintormer.runs.stack_inputs import read_psf, unused_choices
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
     STRENGTH_MAX,
@@ -199,6 +200,7 @@ class StackJob(Job):
         import_torch()
         from napari_swintormer.engine import volume
 
+        yield from map(Substitution, unused_choices(self.settings))
         if journal is not None and journal.batch_size is None:
             journal.batch_size = 1
         yield from volume.run(
@@ -290,6 +292,7 @@ class StackJob(Job):
             "optics": [optics.to_dict() for optics in self.optics],
             "fits": {str(channel): asdict(fit) for channel, fit in self.fits.items()},
             "versions": versions(),
+            **({"substituted": told} if (told := unused_choices(self.settings)) else {}),
         }
 
     def _channel(self, stack: Sequence[int]) -> int:

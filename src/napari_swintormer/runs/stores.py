@@ -127,6 +127,11 @@ class FileStores:
         damaged = [store for store in self._stores if store.damaged]
         return " ".join(store.describe_damage() for store in damaged) or None
 
+    def note_substitution(self, message: str) -> None:
+        """Note for the provenance that something else than was asked for is used."""
+        for store in self._stores:
+            store.note_substitution(message)
+
     def finished(self) -> set[tuple[int, int, int]]:
         """Return the chunks (plane, row, column) whose result and deviation are written."""
         return set.intersection(*(store.finished() for store in self._stores))

@@ -6,7 +6,7 @@ import logging
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -60,9 +60,10 @@ class BioIo(Format):
         """Open a scene of a file; None takes the one of most pixels."""
         what = f"a microscope's file {path.suffix}"
         bioio = import_extra("bioio", "bioio", path, what)
+        reader = _reader(path, what)
         logging.getLogger("bioio").setLevel(logging.CRITICAL)  # the error says the same
         try:
-            opened = bioio.BioImage(path)
+            opened = bioio.BioImage(path, reader=reader)
             number = _largest(opened) if image is None else image
             check_number(path, number, len(opened.scenes))
             opened.set_scene(number - 1)
@@ -73,11 +74,6 @@ class BioIo(Format):
             plugin = _PLUGINS[path.suffix.lower()]
             if "Unsupported" not in type(error).__name__:
                 problem = f"cannot be read by bioio ({one_line(error)})."
-            elif find_spec(plugin.replace("-", "_")) is None:
-                problem = (
-                    f"is {what}, for which bioio has no plugin here. To read it: "
-                    f"pip install {plugin}"
-                )
             else:
                 problem = f"is damaged, or of a form that {plugin} does not read."
             raise FileError(f"{path} {problem}") from error
@@ -119,6 +115,18 @@ class _DaskPixels(LazyArray):
             raise FileError(
                 f"{self.path} is damaged: its pixels do not decode ({one_line(error)})."
             ) from error
+
+
+def _reader(path: Path, what: str) -> Any:
+    """Import the reader for a suffix: bioio would take any plugin, and say nothing."""
+    plugin = _PLUGINS[path.suffix.lower()]
+    try:
+        return import_module(plugin.replace("-", "_")).Reader
+    except ImportError as error:
+        raise FileError(
+            f"{path} is {what}, for which bioio has no plugin here. To read it: pip install "
+            f"{plugin}"
+        ) from error
 
 
 def _largest(opened: Any) -> int:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.formats.writing import Compression
     from napari_swintormer.imaging.store.journal import Mark
 
-_BATCH = "batch_size"
+_BATCH, _SUBSTITUTED = "batch_size", "substituted"
 
 
 class ResultStore:
@@ -192,6 +192,14 @@ class ResultStore:
     def batch_size(self, n_tiles: int) -> None:
         with disk_errors(self.destination):
             self._levels.journal.note_number(_BATCH, n_tiles)
+
+    def note_substitution(self, message: str) -> None:
+        """Note beside `run` that something else than was asked for is used."""
+        own: Any = self._group.attrs[OWN_ATTRIBUTE]
+        noted = own.get(_SUBSTITUTED, [])
+        if message not in noted:
+            with disk_errors(self.destination):
+                self._group.attrs[OWN_ATTRIBUTE] = {**own, _SUBSTITUTED: [*noted, message]}
 
     def finished(self) -> set[Mark]:
         """Return the marks ``(plane, row, column)`` of all finished chunks."""

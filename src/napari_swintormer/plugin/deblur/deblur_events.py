@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_swintormer.engine.remembered import recall_speed, remember_speed, speed_key
-from napari_swintormer.events import Event, Notice, Progress
+from napari_swintormer.events import Event, Notice, Progress, Substitution
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.plugin.layers.layer_result import LayerResult, make_result
@@ -59,13 +59,19 @@ def iter_run(
         events = job.run(result.array, result, deviation=result.deviation)
         if not result.finished():  # the tiles of an earlier run would count as well
             events = keep_first_speed(job, events)
-        yield from events
+        substituted: list[str] = []
+        for event in events:
+            if isinstance(event, Substitution):
+                substituted.append(event.message)
+                result.note_substitution(event.message)
+            yield event
         if isinstance(result, FileResult):
             yield from result.put_in_place()
     finally:
         if isinstance(result, FileResult):
             result.discard_if_empty()
-    made = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+    made: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+    made |= {"substituted": substituted} if substituted else {}
     return Outcome(result, provenance | made, time.monotonic() - start)
 
 

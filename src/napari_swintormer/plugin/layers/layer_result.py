@@ -60,6 +60,9 @@ class LayerResult:
         self._job = job
         self._finished: set[Chunk] = set()
 
+    def note_substitution(self, message: str) -> None:
+        """Do nothing: the metadata of the layer get it when the run ends."""
+
     def finished(self) -> set[Chunk]:
         """Return the chunks that are written."""
         return self._finished
