@@ -77,7 +77,8 @@ def test_auto_precision_on_a_cpu(
     assert slow_precision(torch.bfloat16, CPU) == []
 
 
-def test_precisions_are_found_by_name_or_refused() -> None:
+def test_precisions_are_found_by_name_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     assert resolve_precision("auto", torch.device("mps")) == torch.float32
     for name in ("fp32", "bf16"):
         assert precision_name(resolve_precision(name, CPU)) == name
