@@ -79,6 +79,15 @@ RECIPES = {
         "Removes defocus from grey and RGB microscopy images of 8 or 16 bit, and leaves sharp "
         "images alone. Trained on synthetic defocus of microscope optics.",
     ),
+    "known-blur": Recipe(
+        ("photo", "microscopy"),
+        "known",
+        (*MICROSCOPY, *PHOTO),
+        "A blur that is known",
+        "Restores photos and microscopy images whose blur is told or measured.",
+        steps=4_000,
+        learning_rate=5e-4,
+    ),
     "photo-motion": Recipe(
         ("photo",),
         "motion",
@@ -130,7 +139,9 @@ def main() -> None:
         out=options.out,
         network=options.network,
         from_model=options.base,
-        deconvolution=DeconvolutionSettings() if options.base else None,
+        deconvolution=DeconvolutionSettings()
+        if options.base and options.name != "known-blur"
+        else None,
         parameters=recipe.parameters,
         steps=options.steps or steps,
         learning_rate=options.lr or rate,

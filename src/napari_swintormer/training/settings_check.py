@@ -14,7 +14,7 @@ Keep = Literal["last", "best"]
 Kind = Literal["auto", "photo", "microscopy"]
 Parameters = Literal["all", "deconvolution", "decoder", "output"]
 StageName = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
-Synthesis = Literal["defocus", "optics", "motion", "all"]
+Synthesis = Literal["defocus", "optics", "motion", "all", "known"]
 
 LOSSES = ("l1", "charbonnier", "frequency", "decibel", "perceptual")
 _COUNTS = ("steps", "batch_size", "validate_every", "checkpoint_every", "workers", "patience")

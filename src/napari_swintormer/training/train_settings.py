@@ -88,9 +88,10 @@ class TrainSettings:
     )
     synthesize: Synthesis | None = option(
         None,
-        "Synthesize the blurred images: defocus, optics, motion or all.",
+        "Synthesize the blurred images: defocus, optics, motion, all or known.",
         "defocus is simple moderate blur. optics is the blur of lenses, cameras and microscopes. "
-        "motion is camera shake and moving objects. all is optics, and motion for some photos.",
+        "motion is camera shake and moving objects. all is optics, and motion for some photos. "
+        "known trains a network that is told the blur.",
     )
     kinds: tuple[Kind, ...] = option(
         ("auto",),

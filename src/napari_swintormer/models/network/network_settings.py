@@ -6,6 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+BLUR_MAPS = 3
+"""Maps that describe a known blur: its size, how sure that is, and the noise of the image."""
+
 SoftmaxForm = Literal["plain", "released"]
 AttentionForm = Literal["mixed", "channel", "window"]
 
@@ -96,6 +99,9 @@ class SwintormerSettings(BaseModel):
         the paper's ablation.
     deconvolution
         The deconvolution before the network, or None as in the paper.
+    known_blur
+        Whether the network continues from an image filtered with a known blur. It then takes the
+        filtered views, the views, and `BLUR_MAPS` maps that describe the blur.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -112,6 +118,17 @@ class SwintormerSettings(BaseModel):
     softmax: SoftmaxForm = "plain"
     attention: AttentionForm = "mixed"
     deconvolution: DeconvolutionSettings | None = None
+    known_blur: bool = False
+
+    @model_validator(mode="after")
+    def _one_deconvolution(self) -> Self:
+        others = self.deconvolution is not None or self.views > 1 or self.prior_channels > 0
+        if self.known_blur and others:
+            raise ValueError(
+                "a network for a known blur has no other deconvolution, one view and no prior "
+                f"(got views={self.views} and prior_channels={self.prior_channels})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_channels(self) -> Self:
@@ -141,8 +158,9 @@ class SwintormerSettings(BaseModel):
 
     @property
     def in_channels(self) -> int:
-        """Channels of the network's input: the views, then the prior."""
-        return self.channels * self.views + self.prior_channels
+        """Channels of the network's input: the views, then the prior or what blur is known."""
+        known = self.channels + BLUR_MAPS if self.known_blur else 0
+        return self.channels * self.views + self.prior_channels + known
 
     @property
     def multiple(self) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from napari_swintormer.models.network.block import Block
 from napari_swintormer.models.network.deconvolution import LocalDeconvolution
-from napari_swintormer.models.network.network_settings import SwintormerSettings
+from napari_swintormer.models.network.network_settings import BLUR_MAPS, SwintormerSettings
 
 __all__ = ["Swintormer", "SwintormerSettings"]
 
@@ -70,7 +70,8 @@ class Swintormer(nn.Module):
         dims, heads, blocks = settings.dims, settings.num_heads, settings.num_blocks
         # the finest level of the decoder keeps the channels of its skip and of the level below
         decoder_dims = (2 * dims[0], dims[1], dims[2])
-        self.embed = Conv3x3(4 * settings.in_channels, dims[0])
+        seen = settings.channels if settings.known_blur else settings.in_channels
+        self.embed = Conv3x3(4 * seen, dims[0])
         # finest level first; the last level of the encoder is the bottom of the U
         self.encoder = nn.ModuleList(
             _level(settings, *sizes) for sizes in zip(dims, heads, blocks, strict=True)
@@ -90,6 +91,10 @@ class Swintormer(nn.Module):
         self.deconvolution: LocalDeconvolution | None = None
         if settings.deconvolution is not None:
             self.deconvolution = LocalDeconvolution(settings.deconvolution)
+        if settings.known_blur:
+            self.embed_maps = nn.Linear(BLUR_MAPS, dims[0], bias=False)
+            nn.init.zeros_(self.embed_maps.weight)
+        if settings.known_blur or settings.deconvolution is not None:
             self.embed_added = Conv3x3(4 * settings.channels, dims[0])
             # a trained network that gets a deconvolution starts with unchanged results
             nn.init.zeros_(self.embed_added.weight)
@@ -100,8 +105,9 @@ class Swintormer(nn.Module):
         Parameters
         ----------
         x
-            ``(B, in_channels, H, W)`` in [0, 1]: the views, then the prior. H and W are multiples
-            of ``settings.multiple``.
+            ``(B, in_channels, H, W)`` in [0, 1]: the views, then the prior; for a known blur the
+            image, the filtered image and `BLUR_MAPS` maps. H and W are multiples of
+            ``settings.multiple``.
 
         Returns
         -------
@@ -117,22 +123,27 @@ class Swintormer(nn.Module):
         Their shapes are ``(B, H / 2, W / 2, 2 * dim)`` and ``(B, channels, H, W)``; the residual is
         float32.
         """
-        deconvolved = None
-        if self.deconvolution is not None:
+        deconvolved, maps = None, None
+        if self.settings.known_blur:
+            view, filtered, maps = torch.split(x, [*[self.settings.channels] * 2, BLUR_MAPS], dim=1)
+            x, deconvolved = filtered, (filtered - view).float()
+        elif self.deconvolution is not None:
             view, others = x.tensor_split([self.settings.channels], dim=1)
             deconvolved = self.deconvolution(view)
             x = torch.cat([view + deconvolved, others], dim=1)
-        features = self._features(x, deconvolved)
+        features = self._features(x, deconvolved, maps)
         # (y + 1) / 2 with y = residual + (2x - 1): in fp32, whatever autocast did before
         residual = _shuffle(self.output(features)).permute(0, 3, 1, 2).float() / 2
         return features, residual if deconvolved is None else residual + deconvolved
 
-    def _features(self, x: Tensor, deconvolved: Tensor | None) -> Tensor:
-        """Run the U-Net; `deconvolved` is the residual of the deconvolution."""
+    def _features(self, x: Tensor, deconvolved: Tensor | None, maps: Tensor | None) -> Tensor:
+        """Run the U-Net; `deconvolved` is the residual of the deconvolution or of a known blur."""
         embedded = self.embed(_unshuffle((2 * x - 1).permute(0, 2, 3, 1)))
         if deconvolved is not None:
             scaled = (RESIDUAL_GAIN * deconvolved).permute(0, 2, 3, 1)
             embedded = embedded + self.embed_added(_unshuffle(scaled))
+        if maps is not None:
+            embedded = embedded + self.embed_maps(maps[..., ::2, ::2].permute(0, 2, 3, 1))
 
         skips: list[Tensor] = []
         features = self.encoder[0](embedded)

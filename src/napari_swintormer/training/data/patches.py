@@ -7,9 +7,10 @@ prepare patches changes nothing.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable  # noqa: TC003 (a module-level name needs it)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -18,19 +19,21 @@ from scipy import ndimage
 from napari_swintormer.training.data.annotations import LEAVE_OUT, read_marks
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.pairs import drawing_weights
+from napari_swintormer.training.degradations.known_blur import KnownBlur, draw_known
 from napari_swintormer.training.degradations.patterns import draw_pattern
 from napari_swintormer.training.degradations.primitives import crop
 from napari_swintormer.training.degradations.realistic import DEGRADATIONS
 from napari_swintormer.training.degradations.simple import UNBLURRED, draw_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
 
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.intensity import IntensityConvention
     from napari_swintormer.training.data.pairs import PlanePair
-    from napari_swintormer.training.degradations.realistic import Modality
+    from napari_swintormer.training.degradations.realistic import Modality, Recording
+    from napari_swintormer.training.degradations.simple import Degradation
 
     FloatArray = NDArray[np.float32]
     Patch = tuple[FloatArray, FloatArray]  # blurred, sharp
@@ -45,13 +48,14 @@ _SHRUNK, _SHRUNK_MOST = 0.25, 2.0
 _SOFT = 0.2
 # Some patches are drawn patterns; most of these stay unblurred.
 _PATTERNS, _PATTERNS_UNBLURRED = 0.1, 0.7
+DRAWN: dict[str, Callable[..., Any]] = {**DEGRADATIONS, "known": draw_known}
 _AHEAD = 4  # batches that are prepared in advance
 
 
 class PatchSampler:
     """Draws pairs of blurred and sharp patches, for a network of these channels and convention.
 
-    `synthesize` names the blur in `DEGRADATIONS` for pairs without a blurred image; None if there
+    `synthesize` names the blur in `DRAWN` for pairs without a blurred image; None if there
     are no such pairs.
     """
 
@@ -69,7 +73,7 @@ class PatchSampler:
         self._channels = channels
         self._images = ImageCache(channels, convention)
         self._seed = seed
-        self._degrade = None if synthesize is None else DEGRADATIONS[synthesize]
+        self._degrade = None if synthesize is None else DRAWN[synthesize]
         self._cumulative = np.cumsum(drawing_weights(pairs))
         self._marks = {p: read_marks(p, channels) for p in pairs if p.annotations is not None}
 
@@ -82,7 +86,8 @@ class PatchSampler:
             ``(C, side, side)`` float32. The blurred patch is clipped to [0, 1], as a restorer clips
             its tiles. What was clipped is subtracted from the sharp patch, because a restorer adds
             it again. A pair with two views has the channels of both in the blurred patch. The
-            sharp patch is NaN where annotations leave pixels out.
+            sharp patch is NaN where annotations leave pixels out. With a known blur the
+            filtered image and the maps follow the blurred patch.
         """
         rng = np.random.default_rng([self._seed, step, index])
         k = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))
@@ -101,10 +106,10 @@ class PatchSampler:
     def _patch(
         self, pair: PlanePair, side: int, rng: np.random.Generator, *, validation: bool = False
     ) -> Patch:
-        margin = 0
+        margin, degradation = 0, None
         if pair.blurred is None:
-            blurred, sharp, cut, margin = self._degraded(pair, side, rng, validation)
-            views = [blurred]
+            blurred, sharp, cut, degradation = self._degraded(pair, side, rng, validation)
+            views, margin = [blurred], degradation.margin
         else:
             cut = self._draw_crop(pair, side, rng)
             sharp, *views = self._read(pair, cut)
@@ -116,12 +121,14 @@ class PatchSampler:
             sharp = np.where(crop(self._left_out(pair, cut), margin), np.nan, sharp)
         if len(sharp) < self._channels:
             sharp, *clipped = (np.repeat(p, self._channels, axis=0) for p in (sharp, *clipped))
+        if isinstance(degradation, KnownBlur):
+            clipped.append(degradation.describe(clipped[0]))
         return np.concatenate(clipped).astype(np.float32), sharp.astype(np.float32)
 
     def _degraded(
         self, pair: PlanePair, side: int, rng: np.random.Generator, validation: bool
-    ) -> tuple[FloatArray, FloatArray, _Crop, int]:
-        """Synthesize the blur of a patch; return also its crop, and the margin of the blur."""
+    ) -> tuple[FloatArray, FloatArray, _Crop, Degradation | Recording | KnownBlur]:
+        """Synthesize the blur of a patch; return also its crop, and the degradation."""
         assert self._degrade is not None
         pattern = not validation and rng.random() < _PATTERNS
         unblurred = 0.0 if validation else _PATTERNS_UNBLURRED if pattern else UNBLURRED
@@ -134,7 +141,7 @@ class PatchSampler:
             sharp = draw_pattern(sharp.shape, rng)
         elif rng.random() < _SOFT:
             sharp = _enlarged(sharp, rng)
-        return *degradation.degrade(sharp, rng), cut, degradation.margin
+        return *degradation.degrade(sharp, rng), cut, degradation
 
     def _modality(self, pair: PlanePair) -> Modality:
         if pair.kind == "photo":

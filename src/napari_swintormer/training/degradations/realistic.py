@@ -103,18 +103,18 @@ def draw_recording(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -
     """Draw the defocus of a lens or microscope, and a camera."""
     sharp = rng.random() < unblurred
     if modality == "photo":
-        return Recording(None if sharp else _draw_lens(rng), _draw_camera(rng))
+        return Recording(None if sharp else _draw_lens(rng), draw_camera(rng))
     optics = None if sharp else _draw_microscope(modality, rng)
     if modality == "fluorescence":
         noise = draw_noise((0.0005, 0.03), (0.002, 0.1), rng)
         return Recording(optics, Camera(noise=noise, levels=256 if rng.random() < 0.5 else None))
     noise = draw_noise((0.0005, 0.006), (0.001, 0.015), rng)
-    return Recording(optics, _draw_camera(rng, linear=0.5, processed=0.4, noise=noise))
+    return Recording(optics, draw_camera(rng, linear=0.5, processed=0.4, noise=noise))
 
 
 def draw_motion(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> Recording:
     """Draw the shake of a camera, the motion of an object, or both."""
-    taken = _draw_camera(rng) if modality == "photo" else draw_recording(modality, rng).camera
+    taken = draw_camera(rng) if modality == "photo" else draw_recording(modality, rng).camera
     if rng.random() < unblurred:
         return Recording(None, taken)
     extent = _draw_extent(rng)
@@ -207,7 +207,7 @@ def _draw_microscope(modality: Modality, rng: Rng) -> Optics:
     if rng.random() < 0.4:
         kernels = tuple(_shifted(draw_psf("microscopy", r, rng), rng) for r in radii)
         return flat_optics(kernels, None, haze, haze_kernel)
-    microscope = _draw_objective(rng)
+    microscope = draw_objective(rng)
     side = 1 if rng.random() < 0.5 else -1  # above or below the plane in focus
     if modality == "brightfield":  # partly coherent light keeps more detail, and inverts it later
         radii = [min(2 * r, 20.0) for r in radii]
@@ -221,7 +221,8 @@ def _draw_microscope(modality: Modality, rng: Rng) -> Optics:
     return flat_optics(kernels, form(0.0), haze, haze_kernel)
 
 
-def _draw_objective(rng: Rng) -> Microscope:
+def draw_objective(rng: Rng) -> Microscope:
+    """Draw a common objective with small aberrations, and a camera that samples it well."""
     aperture, index = _OBJECTIVES[rng.integers(len(_OBJECTIVES))]
     wavelength, cutoff = rng.uniform(0.45, 0.68), rng.uniform(0.3, 1.1)
     spherical, astigmatism = rng.normal(0, 0.08, 2)
@@ -236,7 +237,7 @@ def _draw_objective(rng: Rng) -> Microscope:
     )
 
 
-def _draw_camera(
+def draw_camera(
     rng: Rng,
     *,
     linear: float = 0.0,

@@ -70,6 +70,8 @@ def _read_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
             f"{settings.from_model!r} is a {card.architecture}, a network from another package, "
             "which cannot be trained here. Start from a model of this package."
         )
+    if settings.synthesize == "known":
+        return with_known_blur(card, weights)
     if settings.deconvolution is not None:
         return with_deconvolution(card, weights, settings.deconvolution, settings.seed)
     return card, weights
@@ -100,6 +102,24 @@ def _check_model(card: ModelCard, settings: TrainSettings, views: int) -> None:
                 f"patch_size must be a multiple of {network.multiple} for this network (got "
                 f"patch_size={side})."
             )
+
+
+def with_known_blur(
+    card: ModelCard, weights: dict[str, Tensor]
+) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Put a known blur in the place of the network's own deconvolution.
+
+    The network continues from the filtered image as it did from its own one, and ignores the maps
+    before training.
+    """
+    from napari_swintormer.models.network.swintormer import Swintormer
+
+    if card.network.known_blur:
+        return card, weights
+    network = card.network.model_copy(update={"deconvolution": None, "known_blur": True})
+    state = Swintormer(network).state_dict()
+    kept = {name: weights.get(name, zeros) for name, zeros in state.items()}
+    return card.model_copy(update={"network": network}), kept
 
 
 def with_deconvolution(

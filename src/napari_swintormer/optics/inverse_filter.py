@@ -1,0 +1,123 @@
+"""The Wiener filter that undoes a known blur, as a kernel of finite reach.
+
+With the optical transfer function (OTF) ``H`` of a blur that is one of several, the best linear
+filter is ``E[conj(H)] / (E[|H|²] + noise / signal)``. The power of natural images falls with the
+square of the frequency. Its height follows from the image's own gradients, and the noise from what
+the image has where neither lens nor scene leave anything. So noisy and smooth images are filtered
+less.
+
+A filter has the sum 1 and reaches `REACH` pixels, so a pixel depends on its surroundings only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import fft, ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.optics.psf import PSF
+
+    FloatArray = NDArray[np.float32]
+
+REACH = 64
+"""Largest distance of a filter's pixels from its centre."""
+
+_GRID = 256  # pixels of the grid that filters are computed on, far beyond their reach
+# Chosen on training images blurred by defocus, motion and microscopes: with the smaller weights
+# some images lose, with larger ones all gain less.
+_CAUTION = 6.0  # weight of the noise
+_LEAST_NOISE = 0.002  # added to every image's noise: rounding, and errors of the blur itself
+
+_CORNER = np.outer((1, -4, 6, -4, 1), (1, -4, 6, -4, 1)) / 70  # of white noise it keeps the power
+
+_Y, _X = np.fft.fftfreq(_GRID)[:, None], np.fft.rfftfreq(_GRID)[None]
+_SIGNAL = 1 / np.maximum(_Y**2 + _X**2, _GRID**-2.0)
+_GRADIENT = 4 - 2 * np.cos(2 * np.pi * _Y) - 2 * np.cos(2 * np.pi * _X)
+# a half spectrum holds all columns but the first and the last twice
+_SHARES = np.where((_X == 0) | (_X == 0.5), 1, 2) / _GRID**2
+
+
+class ImagePower(NamedTuple):
+    """What a filter must know of an image."""
+
+    noise: float
+    """Standard deviation of the noise, in the units of the image."""
+    gradients: float
+    """Mean square of the differences of neighbours along y and x together, noise included."""
+
+
+class PsfMoments(NamedTuple):
+    """The first two moments of an uncertain OTF on the grid of the filters."""
+
+    mean: NDArray[np.complex128]
+    power: NDArray[np.float64]
+
+
+def image_power(planes: Iterable[FloatArray]) -> ImagePower:
+    """Measure noise and gradients of planes ``(Y, X)`` of one image, five pixels or more wide."""
+    noise, gradients, count = 0.0, 0.0, 0
+    for plane in planes:
+        corner = ndimage.convolve(plane, _CORNER)[2:-2, 2:-2]
+        noise += float(np.square(corner).mean())
+        gradients += sum(float(np.square(np.diff(plane, axis=a)).mean()) for a in (0, 1))
+        count += 1
+    return ImagePower((noise / count) ** 0.5, gradients / count)
+
+
+def psf_moments(candidates: Iterable[tuple[float, PSF]]) -> PsfMoments:
+    """Average the OTFs of PSFs with probabilities of sum 1; sides are odd and below 256."""
+    mean, power = np.zeros(_SIGNAL.shape, np.complex128), np.zeros(_SIGNAL.shape)
+    for probability, psf in candidates:
+        otf = fft.rfft2(_centred_on_grid(psf))
+        mean += probability * otf
+        power += probability * (otf.real**2 + otf.imag**2)
+    return PsfMoments(mean, power)
+
+
+def inverse_kernel(blur: PsfMoments, image: ImagePower) -> FloatArray:
+    """Make the kernel that undoes a blur, ``(2 * REACH + 1, 2 * REACH + 1)`` float32 of sum 1."""
+    signal = max(image.gradients - 4 * image.noise**2, 1e-10)
+    height = signal / float((_SHARES * blur.power * _GRADIENT * _SIGNAL).sum())
+    noise = _CAUTION * (image.noise**2 + _LEAST_NOISE**2)
+    spectrum = blur.mean.conj() / (blur.power + noise / (height * _SIGNAL))
+    kernel = fft.fftshift(fft.irfft2(spectrum, (_GRID, _GRID)))
+    middle = slice(_GRID // 2 - REACH, _GRID // 2 + REACH + 1)
+    kernel = kernel[middle, middle] * _FADING
+    # an even image must not change: spread what was cut off over the kernel
+    kernel += _FADING * ((1 - kernel.sum()) / _FADING.sum())
+    return np.asarray(kernel, np.float32)
+
+
+def apply_kernel(planes: FloatArray, kernel: FloatArray) -> FloatArray:
+    """Convolve ``(..., Y, X)``, mirrored at its border, with a kernel of odd side."""
+    half, (height, width) = len(kernel) // 2, planes.shape[-2:]
+    around = [(0, 0)] * (planes.ndim - 2) + [(half, half)] * 2
+    padded = np.pad(planes, around, mode="symmetric")
+    size = [fft.next_fast_len(n, real=True) for n in padded.shape[-2:]]
+    spectrum = fft.rfft2(padded, size) * fft.rfft2(kernel, size)
+    whole: FloatArray = fft.irfft2(spectrum, size)
+    return whole[..., 2 * half : 2 * half + height, 2 * half : 2 * half + width]
+
+
+def _centred_on_grid(psf: PSF) -> NDArray[np.float64]:
+    half = len(psf) // 2
+    grid = np.zeros((_GRID, _GRID))
+    grid[: len(psf), : len(psf)] = psf
+    return np.roll(grid, (-half, -half), (0, 1))
+
+
+def _fading() -> NDArray[np.float64]:
+    """Fade from 1 to 0 over the last quarter of the reach."""
+    along = np.arange(-REACH, REACH + 1)
+    distance = np.hypot(along[:, None], along)
+    share = np.clip((REACH + 0.5 - distance) / (REACH / 4), 0, 1)
+    return (1 - np.cos(np.pi * share)) / 2
+
+
+_FADING = _fading()

@@ -1,0 +1,203 @@
+"""Synthetic blur with what a user or an estimator would know of it.
+
+A network for a known blur sees the image, the image filtered with that blur, and maps of its size,
+of how sure it is, and of the noise. What is known is seldom right: half of the patches get the true
+PSF, the others a wrong size, another kind of PSF, or several candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_swintormer.optics import motion, psf
+from napari_swintormer.optics.inverse_filter import (
+    ImagePower,
+    apply_kernel,
+    image_power,
+    inverse_kernel,
+    psf_moments,
+)
+from napari_swintormer.training.degradations.image_formation import flat_optics
+from napari_swintormer.training.degradations.primitives import from_light, to_light
+from napari_swintormer.training.degradations.realistic import (
+    Recording,
+    draw_aperture,
+    draw_camera,
+    draw_objective,
+    draw_recording,
+)
+from napari_swintormer.training.degradations.simple import UNBLURRED, draw_psf, draw_radius
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_swintormer.training.degradations.primitives import FloatArray, Rng
+    from napari_swintormer.training.degradations.realistic import Modality
+
+    Candidates = tuple[tuple[float, FloatArray], ...]
+    Drawn = Callable[[float], FloatArray]
+
+GAMMA = 2.2
+"""Exponent of the intensity curve that a filter assumes for photos."""
+
+# Shares of the patches.
+_MOTION = 0.4  # of the photos
+_TRUE, _WRONG_SIZE, _WRONG_KIND = 0.5, 0.12, 0.08  # the others get several candidates
+_TWO_SIZES = 0.12
+_FALSE_ALARM = 0.5  # of the unblurred ones: an estimator takes them for slightly blurred
+_POINT = np.ones((1, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class KnownBlur:
+    """A degradation, and what is known of its PSF."""
+
+    recording: Recording
+    candidates: Candidates  # probabilities of sum 1, and PSFs
+    certainty: float
+    gamma: float  # of the filter: `GAMMA` for photos, 1 for micrographs
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a patch that optics and camera reach."""
+        return self.recording.margin
+
+    def degrade(self, sharp: FloatArray, rng: Rng) -> tuple[FloatArray, FloatArray]:
+        """Degrade a patch as `Recording.degrade` does."""
+        return self.recording.degrade(sharp, rng)
+
+    def describe(self, image: FloatArray) -> FloatArray:
+        """Filter an image ``(C, Y, X)`` in [0, 1]; return it and the maps, ``(C + 3, Y, X)``."""
+        light = to_light(image, self.gamma)
+        power = image_power(light)
+        kernel = inverse_kernel(psf_moments(self.candidates), power)
+        filtered = from_light(apply_kernel(light, kernel).clip(0, None), self.gamma)
+        radius = rms_radius(self.candidates)
+        maps = blur_maps(radius, self.certainty, power)[:, None, None]
+        return np.concatenate([filtered, np.broadcast_to(maps, (3, *image.shape[1:]))])
+
+
+def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
+    """Scale the size of a blur, how sure it is, and the noise to about -1 to 1.
+
+    `radius` is the root mean square of the distance from the centre, in pixels.
+    """
+    size = math.log2(max(radius, 0.25)) / 4
+    noise = math.log10(max(image.noise, 1e-4)) / 2 + 1.5
+    return np.array([size, certainty, noise], np.float32)
+
+
+def rms_radius(candidates: Candidates) -> float:
+    """Mean over the candidates of the PSF's root mean square distance from its centre, pixels."""
+    total = 0.0
+    for probability, kernel in candidates:
+        along = np.arange(len(kernel)) - len(kernel) // 2
+        distance = along[:, None] ** 2 + along**2
+        total += probability * math.sqrt(max(float((kernel * distance).sum()), 0))
+    return total
+
+
+def draw_known(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> KnownBlur:
+    """Draw a blur, a camera, and what is known of the blur."""
+    photo = modality == "photo"
+    camera = draw_camera(rng) if photo else draw_recording(modality, rng).camera
+    gamma = GAMMA if photo else 1.0
+    if rng.random() < unblurred:
+        return KnownBlur(Recording(None, camera), *_draw_false_alarm(rng), gamma)
+    if photo and rng.random() < _MOTION:
+        kernel = _draw_motion(rng)
+        return KnownBlur(
+            Recording(flat_optics([kernel]), camera), *_draw_kernels(kernel, rng), gamma
+        )
+    drawn = _draw_lens(modality, rng)
+    if rng.random() < _TWO_SIZES:  # the size changes from place to place, and a mixture is known
+        sizes = 1.0, math.exp(rng.uniform(-0.7, 0.7))
+        kernels = [drawn(size) for size in sizes]
+        optics = flat_optics(kernels)
+        known: Candidates = tuple((0.5, kernel) for kernel in kernels)
+        return KnownBlur(Recording(optics, camera), known, 0.3, gamma)
+    optics = flat_optics([drawn(1.0)])
+    return KnownBlur(Recording(optics, camera), *_draw_sizes(drawn, rng), gamma)
+
+
+def _draw_lens(modality: Modality, rng: Rng) -> Drawn:
+    """Draw a lens or microscope: a function from the size, relative to the true one, to its PSF."""
+    radius = draw_radius(rng)
+    if modality == "photo":
+        aperture = draw_aperture(rng)
+        return lambda size: aperture(radius * size)
+    seed = int(rng.integers(2**31))
+    if rng.random() < 0.5:
+        return lambda size: draw_psf("microscopy", radius * size, np.random.default_rng(seed))
+    microscope = draw_objective(rng)
+    side = 1 if rng.random() < 0.5 else -1
+    confocal, condenser = rng.random() < 0.15, rng.uniform(0.1, 1.0)
+
+    def form(size: float) -> FloatArray:
+        depth = side * microscope.depth_of(radius * size)
+        if modality == "fluorescence":
+            return microscope.fluorescence(depth, confocal=confocal)
+        return microscope.transmission(depth, condenser=condenser, phase=0.0)
+
+    return form
+
+
+def _draw_motion(rng: Rng) -> FloatArray:
+    extent = math.exp(rng.uniform(math.log(2), math.log(26)))
+    straight = rng.random() < 0.3
+    return motion.motion_psf(
+        (motion.object_motion if straight else motion.camera_shake)(extent, rng)
+    )
+
+
+def _draw_sizes(drawn: Drawn, rng: Rng) -> tuple[Candidates, float]:
+    """Draw what is known of a lens whose true PSF is ``drawn(1)``."""
+    share = rng.random()
+    if share < _TRUE:
+        return ((1.0, drawn(1.0)),), 1.0
+    if share < _TRUE + _WRONG_SIZE:
+        return ((1.0, drawn(math.exp(rng.normal(0, 0.08)))),), 1.0
+    if share < _TRUE + _WRONG_SIZE + _WRONG_KIND:
+        return ((1.0, _of_other_kind(drawn(1.0), rng)),), 1.0
+    spread = rng.uniform(0.05, 0.35)
+    sizes = np.exp(rng.normal(rng.normal(0, spread / 2), spread, int(rng.integers(3, 9))))
+    kernels = [drawn(size) for size in sizes]
+    kernels = [_of_other_kind(k, rng) if rng.random() < 0.3 else k for k in kernels]
+    shares = rng.dirichlet(np.ones(len(sizes)))
+    near = np.abs(np.log(sizes / np.average(sizes, weights=shares))) < math.log(1.2)
+    return tuple(zip(map(float, shares), kernels, strict=True)), float(shares[near].sum())
+
+
+def _draw_kernels(kernel: FloatArray, rng: Rng) -> tuple[Candidates, float]:
+    """Draw what is known of a motion: the truth, or a kernel as blind estimates give it."""
+    if rng.random() < _TRUE:
+        return ((1.0, kernel),), 1.0
+    wider = np.pad(kernel, 3)
+    soft = ndimage.gaussian_filter(wider, rng.uniform(0.3, 1.0))
+    rough = soft * np.exp(rng.normal(0, rng.uniform(0, 0.5), soft.shape))
+    rough = np.where(rough < rng.uniform(0, 0.08) * rough.max(), 0, rough)
+    estimate = (rough / rough.sum()).astype(np.float32)
+    wrong = float(np.abs(estimate - wider).sum()) / 2
+    if rng.random() < 0.5:
+        return ((1.0, estimate),), 1 - wrong / 2
+    share = rng.uniform(0.5, 0.95)
+    return ((share, estimate), (1 - share, _of_other_kind(kernel, rng))), share * (1 - wrong / 2)
+
+
+def _draw_false_alarm(rng: Rng) -> tuple[Candidates, float]:
+    """Draw what is known of a sharp image: that it is sharp, or that it may be blurred a little."""
+    if rng.random() >= _FALSE_ALARM:
+        return ((1.0, _POINT),), 1.0
+    share, radius = rng.uniform(0, 0.7), rng.uniform(0.5, 1.3)
+    return ((share, _POINT), (1 - share, psf.gaussian(radius))), rng.uniform(0.2, 0.7)
+
+
+def _of_other_kind(kernel: FloatArray, rng: Rng) -> FloatArray:
+    """Make a disk or a Gaussian with the variance of a PSF."""
+    radius = min(rms_radius(((1.0, kernel),)) * math.sqrt(2), 20.0)
+    return (psf.disk if rng.random() < 0.5 else psf.gaussian)(max(radius, 0.3))
