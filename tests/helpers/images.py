@@ -18,6 +18,14 @@ def dots(seed: int, shape: tuple[int, int] = (80, 70)) -> np.ndarray:
     return 100 + 9000 * gaussian_filter((rng.random(shape) < 0.03).astype(float), 0.8)
 
 
+def texture(height: int, width: int) -> np.ndarray:
+    """An image whose power falls with the frequency, like a photo."""
+    noise = np.random.default_rng(3).standard_normal((height, width))
+    y, x = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)
+    image = np.fft.ifft2(np.fft.fft2(noise) / (0.02 + np.hypot(y, x))).real
+    return (0.5 + 0.12 * image / image.std()).astype(np.float32)
+
+
 def write_blobs(
     folder: Path, names: list[str], size: tuple[int, ...] = (48, 56, 3), sigma: float = 1.5
 ) -> Path:

@@ -7,24 +7,20 @@ import pytest
 import torch
 from scipy import ndimage
 
+from helpers.images import texture
 from helpers.tiny import tiny_card
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.network.deconvolution import LocalDeconvolution, frequency_bins
-from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.models.network.network_settings import (
+    DeconvolutionSettings,
+    SwintormerSettings,
+)
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.network.wiener import WienerBank, wiener_kernels
 from napari_swintormer.optics import psf
-from napari_swintormer.training.loop.initial_model import with_deconvolution
+from napari_swintormer.training.loop.initial_model import with_deconvolution, with_known_blur
 
 SETTINGS = DeconvolutionSettings()
-
-
-def texture(height: int, width: int) -> np.ndarray:
-    """An image whose power falls with the frequency, like a photo."""
-    noise = np.random.default_rng(3).standard_normal((height, width))
-    y, x = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)
-    image = np.fft.ifft2(np.fft.fft2(noise) / (0.02 + np.hypot(y, x))).real
-    return (0.5 + 0.12 * image / image.std()).astype(np.float32)
 
 
 def choosing() -> LocalDeconvolution:
@@ -128,6 +124,22 @@ def test_adding_a_deconvolution_does_not_change_the_results_of_a_trained_network
     assert again == (given, weights)
     with pytest.raises(TrainingError, match="neither another one nor a prior"):
         with_deconvolution(given, weights, DeconvolutionSettings(disks=(2.0,)), seed=1)
+
+
+def test_a_network_for_a_known_blur_continues_from_the_filtered_image():
+    card, image, filtered = tiny_card(), torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
+    trained = Swintormer(card.network)
+    torch.nn.init.normal_(trained.output.weight)
+    given, weights = with_known_blur(card, trained.state_dict())
+    network, maps = Swintormer(given.network), torch.rand(1, 3, 64, 64)
+    network.load_state_dict(weights)
+    result = network(torch.cat([image, filtered, maps], dim=1))
+    assert torch.allclose(result, trained(filtered), atol=1e-5)
+    network.embed_maps.weight.data.normal_()
+    assert not torch.allclose(network(torch.cat([image, filtered, maps], dim=1)), result)
+    assert with_known_blur(given, weights) == (given, weights)
+    with pytest.raises(ValueError, match="no other deconvolution"):
+        SwintormerSettings(known_blur=True, prior_channels=3)
 
 
 def test_training_works_after_inference():
