@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -215,6 +216,8 @@ class TrainSettings:
     )
 
     def __post_init__(self) -> None:
+        if self.from_model is not None:  # a path is a name too
+            object.__setattr__(self, "from_model", os.fspath(self.from_model))
         check_train_settings(self)
 
     @property
