@@ -75,6 +75,62 @@ def test_one_key_hides_and_shows_the_result(viewer, deblur, qtbot):
         assert deblur.widget.compare.before.isChecked() is not visible
 
 
+def test_comparing_shows_the_input_alone_and_brings_everything_back(viewer, deblur, qtbot):
+    with qtbot.waitExposed(viewer.window._qt_window):
+        viewer.show()
+    dark = np.zeros((100, 100), np.uint8)
+    image = viewer.add_image(dark, contrast_limits=(0, 255), name="dark")
+    compare, form = deblur.widget.compare, deblur.form
+    earlier = deblur.run()
+    compare.add_difference()
+    viewer.layers.selection.active = image
+    result = deblur.run()
+    other = viewer.add_image(dark + 255, contrast_limits=(0, 255), name="other")  # covers all
+    channel = viewer.add_image(dark, blending="additive", name="channel")
+    points = viewer.add_points([[0, 0]])
+    earlier.data, result.data = dark + 90, dark + 200
+    viewer.scene.camera.zoom = 20
+    viewer.layers.selection.active = result
+    image.visible = False
+    states = {layer: layer.visible for layer in viewer.layers}
+
+    def shown():
+        return [layer.name for layer in viewer.layers if layer.visible]
+
+    def middle():
+        picture = viewer.screenshot(canvas_only=True, flash=False)
+        return picture[picture.shape[0] // 2 + 40, :, 0]
+
+    always = [channel.name, points.name]
+    for press in (lambda: qtbot.keyClick(canvas_of(deblur.widget).native, Qt.Key.Key_B),
+                  compare.before.click):  # fmt: skip
+        press()
+        assert sorted(shown()) == sorted(["dark", *always])
+        assert middle()[middle().size // 2] == 0
+        press()
+        assert {layer: layer.visible for layer in viewer.layers} == states
+
+    qtbot.mouseClick(compare.swipe, Qt.MouseButton.LeftButton)
+    assert sorted(shown()) == sorted(["dark", result.name, *always])
+    row = middle()
+    assert (row[compare._swipe.x - 30], row[compare._swipe.x + 30]) == (0, 200)
+    viewer.layers.selection.active = earlier  # compared instead, without a click
+    assert sorted(shown()) == sorted(["dark", earlier.name, *always])
+    row = middle()
+    assert (row[compare._swipe.x - 30], row[compare._swipe.x + 30]) == (0, 90)
+    qtbot.mouseClick(compare.swipe, Qt.MouseButton.LeftButton)
+    assert {layer: layer.visible for layer in viewer.layers} == states
+
+    compare.before.click()
+    earlier.visible = True  # the eye in the list of layers
+    assert not compare.before.isChecked()
+    compare.before.click()
+    viewer.layers.remove(earlier)
+    assert result.visible
+    assert other.visible
+    assert form.layer == image
+
+
 def test_the_difference_is_the_result_minus_the_image(deblur_alone, qtbot):
     photo = noise(90, 70, 3, dtype="uint8")
     deblur_alone.viewer.add_image(photo, rgb=True, scale=(2, 3))

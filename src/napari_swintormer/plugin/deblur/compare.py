@@ -13,6 +13,7 @@ from napari.utils.colormaps import Colormap
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
+from napari_swintormer.plugin.layers.comparison import Comparison
 from napari_swintormer.plugin.layers.layer_data import LayerSource, as_dask
 from napari_swintormer.plugin.layers.made_layers import Kind, mark, source_id
 from napari_swintormer.plugin.layers.residual_layer import ResidualWork
@@ -40,6 +41,7 @@ class ComparePanel(QWidget):
         self._sources: WeakKeyDictionary[Image, LayerSource] = WeakKeyDictionary()
         self._last: Image | None = None
         self._swipe = Swipe(viewer, self)
+        self._comparison = Comparison(viewer)
         self.residual_work = ResidualWork(self)
         self.swipe = button(
             "Swipe",
@@ -48,7 +50,8 @@ class ComparePanel(QWidget):
         )
         self.before = button(
             "Before",
-            f"Hide the deblurred layer. The key {TOGGLE_KEY} does the same.",
+            f"Show the image as it was. The key {TOGGLE_KEY} does the same. Other results of the\n"
+            "image are hidden meanwhile.",
             checkable=True,
         )
         self.difference = button(
@@ -83,18 +86,17 @@ class ComparePanel(QWidget):
 
     def add(self, layer: Image, source: LayerSource) -> None:
         """Register a result or a preview, and the blurred image of the same shape and place."""
+        self.before.setChecked(False)
         self._sources[layer] = source
         self._last = layer
-        self.before.setChecked(False)
-        layer.events.visible.connect(self._enable)
-        if self.swipe.isChecked():
-            self._swipe.start(layer)
+        layer.events.visible.connect(self._follow_visibility)
         self._enable()
 
     def add_difference(self) -> None:
         """Add a layer of the result minus the blurred image; lazy if one of them is lazy."""
         layer = self.layer
         if layer is not None:
+            self._end_comparison()
             self._add_signed(layer, _difference(layer, self._sources[layer]), "difference")
 
     def _start_residual(self) -> None:
@@ -102,6 +104,7 @@ class ComparePanel(QWidget):
             self.residual_work.start(self.layer, self._sources[self.layer])
 
     def _add_residual(self, layer: Image, residual: Any) -> None:
+        self._end_comparison()
         self._add_signed(layer, [residual.mean(axis=-1) if layer.rgb else residual], "residual")
 
     def _add_signed(self, layer: Image, levels: list[Any], kind: Kind) -> None:
@@ -119,48 +122,80 @@ class ComparePanel(QWidget):
         )
 
     def close_comparison(self) -> None:
-        """Remove the swipe line and the key from the viewer."""
-        self._swipe.stop()
+        """Remove the swipe line and the key from the viewer, and show all layers again."""
+        self._end_comparison()
         self.residual_work.cancel()
         self._viewer.bind_key(TOGGLE_KEY, None, overwrite=True)
+
+    def _end_comparison(self) -> None:
+        self.swipe.setChecked(False)
+        self.before.setChecked(False)
 
     def _swipe_or_not(self, on: bool) -> None:
         layer = self.layer
         if not on or layer is None:
             self._swipe.stop()
+            self._hide_what_covers()
             return
         grid = getattr(self._viewer, "canvas", self._viewer).grid
         if self._viewer.dims.ndisplay != 2 or grid.enabled:
             self.swipe.setChecked(False)
             self.said.emit("The swipe line needs a 2D view without grid.", False)
             return
+        self.before.setChecked(False)
+        self._hide_what_covers()
         layer.visible = True
         self._swipe.start(layer)
 
     def _hide_or_show(self, hide: bool) -> None:
-        if self.layer is not None:
-            self.layer.visible = not hide
+        """Hide the compared layer; `_comparison` knows which one that is when it is shown again."""
+        if hide:
+            self._hide_what_covers()
+        compared = self._comparison.layer
+        if compared is not None and compared in self._viewer.layers:
+            compared.visible = not hide
+        if not hide:
+            self._hide_what_covers()
+
+    def _hide_what_covers(self) -> None:
+        """Begin or end the comparison, as the buttons say."""
+        if self.layer is not None and (self.swipe.isChecked() or self.before.isChecked()):
+            self._comparison.start(self.layer)
+        else:
+            self._comparison.stop()
 
     def _toggle(self, viewer: Any) -> None:
         if self.before.isEnabled():
             self.before.toggle()
 
+    def _follow_visibility(self, event: Any) -> None:
+        """Release the button when the eye in the list of layers shows the layer again."""
+        layer = event.source
+        if layer.visible and self.before.isChecked() and layer == self._comparison.layer:
+            self.before.setChecked(False)
+
     def _forget_layer(self, event: Any) -> None:
         self._sources.pop(event.value, None)
+        if event.value == self._comparison.layer:
+            self._end_comparison()
         if event.value == self._last:
             known = [layer for layer in self._viewer.layers if layer in self._sources]
             self._last = known[-1] if known else None
         self._enable()
 
     def _enable(self, *_: Any) -> None:
-        layer = self.layer
+        """Enable the buttons, and compare the layer that has become the compared one."""
+        layer, compared = self.layer, self._comparison.layer
         for each in self._buttons:
             each.setEnabled(layer is not None)
-        if self._swipe.layer is not None and layer is not None and layer is not self._swipe.layer:
+        if layer is None or compared is None or layer == compared:
+            return
+        if self.before.isChecked():
+            self.before.setChecked(False)
+        if self.swipe.isChecked():
+            self._hide_what_covers()
+            layer.visible = True
             self._swipe.start(layer)
-        self.before.blockSignals(True)
-        self.before.setChecked(layer is not None and not layer.visible)
-        self.before.blockSignals(False)
 
 
 def _difference(layer: Image, source: LayerSource) -> list[Any]:
