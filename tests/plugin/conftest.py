@@ -154,6 +154,14 @@ def _driven(viewer, widget, qtbot):
     for worker in workers:
         worker.quit()
     qtbot.waitUntil(lambda: not any(w.is_running for w in workers), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not _running(widget), timeout=PATIENCE)  # closing asks during a run
+
+
+def _running(widget):
+    try:
+        return widget.runs.parent() is not None and widget.runs.running
+    except RuntimeError:  # deleted with its window
+        return False
 
 
 @pytest.fixture

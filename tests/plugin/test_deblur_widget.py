@@ -15,7 +15,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
-from helpers.widgets import PATIENCE, expected, noise
+from helpers.widgets import expected, noise
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.models.restorer import Restorer
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
@@ -243,24 +243,6 @@ def test_an_unexpected_error_keeps_its_traceback(deblur_alone, monkeypatch):
     assert kind is RuntimeError
     assert traceback is error.__traceback__ is not None
     assert len(deblur_alone.viewer.layers) == 1
-
-
-@pytest.mark.parametrize("close", ["dock widget", "viewer"])
-def test_closing_the_window_stops_the_run(viewer, deblur, qtbot, batches, close):
-    viewer.add_image(noise(2, 96, 96))
-    batches.limit = 3
-    deblur.widget.run()
-    worker = deblur.widget.runs._worker
-    qtbot.waitUntil(lambda: len(batches) == 3, timeout=PATIENCE)
-    if close == "viewer":
-        viewer.close()
-    else:
-        viewer.window.remove_dock_widget(deblur.widget)
-    assert worker.abort_requested
-    batches.limit = None
-    qtbot.waitUntil(lambda: not worker.is_running, timeout=PATIENCE)
-    assert len(batches) <= 4
-    assert not [layer for layer in viewer.layers if "deblurred" in layer.name]
 
 
 @pytest.mark.parametrize("unfolded", [False, True])

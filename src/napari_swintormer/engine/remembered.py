@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, suppress
+from math import log2
+from statistics import median
 from typing import TYPE_CHECKING
 
 from napari_swintormer.events import Progress
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _KEEP = 200  # keys in a file; the oldest go first
 _SPEEDS = "speeds"
+_FIRST = " first"  # end of the key of a speed that counts the first batch
+_RUNS = 5  # runs that the median is taken of
 
 
 def recall(name: str, key: str) -> object:
@@ -60,15 +64,43 @@ def speed_key(sha256: str, settings: DeblurSettings) -> str:
     return f"{model} {settings.device} {settings.precision} {settings.tile_size} {batch_size}"
 
 
-def recall_speed(key: str) -> float | None:
-    """Return the last speed with this key, in pixels of tiles per second for one sample."""
-    speed = recall(_SPEEDS, key)
-    return speed if isinstance(speed, float) and speed > 0 else None
+def recall_speed(key: str, tile_pixels: int) -> float | None:
+    """Return the speed with this key and tiles of about this size, in pixels of tiles per second.
+
+    It counts one sample. The speed is the median of the last runs; before a run of two batches it
+    is that of the first batch.
+    """
+    size = _size_class(tile_pixels)
+    for other in (size, size + 1, size - 1):
+        for kind in ("", _FIRST):
+            rates = recall(_SPEEDS, f"{key} {other}{kind}")
+            rates = rates if isinstance(rates, list) else []
+            usable = [rate for rate in rates if isinstance(rate, float) and rate > 0]
+            if usable:
+                return median(usable)
+    return None
 
 
-def remember_speed(key: str, rate: float) -> None:
-    """Keep the speed of a run, in pixels of tiles per second for one sample."""
-    remember(_SPEEDS, key, float(rate))
+def remember_speed(key: str, tile_pixels: int, rate: float, *, first: bool = False) -> None:
+    """Keep the speed of a run, in pixels of tiles per second for one sample.
+
+    `first` says that it is that of a first batch, with the time until the device was ready.
+    """
+    name = f"{key} {_size_class(tile_pixels)}{_FIRST if first else ''}"
+    before = recall(_SPEEDS, name)
+    rates = [] if first or not isinstance(before, list) else before
+    remember(_SPEEDS, name, [*rates, float(rate)][-_RUNS:])
+
+
+def _size_class(tile_pixels: int) -> int:
+    """Count the doublings of a pixel: small tiles are slower, so each class has its own speed."""
+    return round(log2(tile_pixels))
+
+
+def tile_pixels_of(plan: Plan) -> int:
+    """Count the pixels of a tile of a plan."""
+    height, width = plan.grid.tile_shape
+    return height * width
 
 
 def remembering_speed(
@@ -87,6 +119,6 @@ def remembering_speed(
                 yield event
     finally:
         if first is not None and last is not None and last.elapsed > first.elapsed:
-            height, width = plan.grid.tile_shape
-            pixels = (last.done - first.done) * plan.samples * height * width
-            remember_speed(key, pixels / (last.elapsed - first.elapsed))
+            tile_pixels = tile_pixels_of(plan)
+            pixels = (last.done - first.done) * plan.samples * tile_pixels
+            remember_speed(key, tile_pixels, pixels / (last.elapsed - first.elapsed))

@@ -98,13 +98,15 @@ def _plan(planes: Planes, settings: DeblurSettings, chosen: _Chosen) -> Plan:
     assert settings.tile_size is not None
     assert settings.overlap is not None
     assert settings.blend is not None
+    side = settings.tile_size * settings.scale
+    tile_pixels = min(side, planes.shape[0]) * min(side, planes.shape[1])
     return make_plan(
         planes.shape,
         dtype=planes.dtype,
         n_planes=len(planes),
         channels=planes.channels,
         n_views=planes.n_views,
-        tile_size=settings.tile_size * settings.scale,
+        tile_size=side,
         overlap=settings.overlap * settings.scale,
         blend=settings.blend,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
@@ -114,7 +116,7 @@ def _plan(planes: Planes, settings: DeblurSettings, chosen: _Chosen) -> Plan:
             minimum_tile_size=chosen.multiple * settings.scale,
             margin=0 if chosen.restorer is None else chosen.restorer.margin,
             device_memory=chosen.memory(settings),
-            rate=recall_speed(speed_key(chosen.sha256, settings)),
+            rate=recall_speed(speed_key(chosen.sha256, settings), tile_pixels),
             n_devices=settings.device.count(",") + 1,
         ),
     )

@@ -10,7 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from napari_swintormer.engine.remembered import recall_speed, remember_speed, speed_key
+from napari_swintormer.engine.remembered import (
+    recall_speed,
+    remember_speed,
+    speed_key,
+    tile_pixels_of,
+)
 from napari_swintormer.events import Event, Notice, Progress, Substitution
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
@@ -93,7 +98,8 @@ def keep_first_speed(job: Job, events: Generator[Event, None, T]) -> Generator[E
         result: T = end.value
         return result
     finally:
-        key = speed_key(job.weights_sha256, job.settings)
-        if last is not None and last.elapsed > 0 and recall_speed(key) is None:
-            height, width = job.plan.grid.tile_shape
-            remember_speed(key, last.done * job.plan.samples * height * width / last.elapsed)
+        key, tile_pixels = speed_key(job.weights_sha256, job.settings), tile_pixels_of(job.plan)
+        unknown = recall_speed(key, tile_pixels) is None
+        if last is not None and last.elapsed > 0 and unknown:
+            rate = last.done * job.plan.samples * tile_pixels / last.elapsed
+            remember_speed(key, tile_pixels, rate, first=True)

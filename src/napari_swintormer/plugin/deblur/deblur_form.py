@@ -42,6 +42,8 @@ class DeblurForm(DeblurFields):
     """Everything that the user chooses before a run."""
 
     changed = Signal()
+    image_chosen = Signal()
+    """Another image is chosen."""
 
     def __init__(
         self,
@@ -143,6 +145,7 @@ class DeblurForm(DeblurFields):
             self._shown_image = layer
             self.axes.value = "" if layer is None else guess_axes(layer)
             self._propose_model()
+            self.image_chosen.emit()
         facts = "Open an image to begin." if layer is None else _describe_image(layer)
         warning = "" if layer is None else warning_for(layer)
         self.image_facts.setText(f"{warning} {facts}".strip())

@@ -24,12 +24,14 @@ from napari_swintormer.plugin.deblur.preview import Preview
 from napari_swintormer.plugin.deblur.run_queue import Run, Runs
 from napari_swintormer.plugin.deblur.scripts import run_record
 from napari_swintormer.plugin.deblur.try_panel import TryPanel
+from napari_swintormer.plugin.layers.adopting import sources_of_results
 from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
 from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
 from napari_swintormer.plugin.layers.made_layers import kind_of, users_images
 from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
+from napari_swintormer.plugin.shared.closing import ClosingQuestion
 from napari_swintormer.plugin.shared.form_area import FormArea
 from napari_swintormer.plugin.shared.panel import Panel
 from napari_swintormer.plugin.shared.run_panel import RunPanel
@@ -74,6 +76,7 @@ class DeblurWidget(Panel):
         self.blur = BlurPanel(napari_viewer, self.in_view)
         self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
         self.copying = CopyPanel(self._active_record)
+        self._closing = ClosingQuestion(self, self._question)
         self._works = (self.runs, self.preview, self.trying.work, self.folder.work)
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
         self._lay_out()
@@ -82,6 +85,7 @@ class DeblurWidget(Panel):
             self.form.image.value = active
         self._connect()
         JoinedPage(self).said.connect(self.run_panel.show_message)
+        self._adopt()
         self.update_plan()
 
     # ---- before a run ------------------------------------------------------------------------
@@ -89,6 +93,7 @@ class DeblurWidget(Panel):
     def reset_choices(self, *_: Any) -> None:
         """List layers and models again; napari calls this when the list of layers changes."""
         self.form.refresh()
+        self._forget_message(errors_only=True)
         self._plan_timer.start()
 
     def update_plan(self) -> bool:
@@ -265,6 +270,8 @@ class DeblurWidget(Panel):
             self.run_panel.show_message(str(error), error=True)
 
     def _show_state(self) -> None:
+        if self._busy:
+            self._closing.watch()
         self.run_panel.set_running(
             self._busy,
             pausable=self.runs.running and not self.runs.paused,
@@ -301,6 +308,31 @@ class DeblurWidget(Panel):
 
     # ---- the window --------------------------------------------------------------------------
 
+    def _adopt(self) -> None:
+        """Take over what an earlier panel has made in this viewer."""
+        sources = sources_of_results(self._viewer.layers)
+        self.preview.adopt(sources)
+        for layer, source in sources.items():
+            self.compare.add(layer, source)
+        self.runs.adopt()
+
+    def _forget_message(self, *_: Any, errors_only: bool = False) -> None:
+        """Remove a message that is about an earlier state of the viewer."""
+        if not self._busy:
+            self.run_panel.forget_message(errors_only=errors_only)
+
+    def _question(self) -> str:
+        """Return what closing the panel would stop; empty if nothing."""
+        if self.folder.work.running:
+            return "A folder is being deblurred. Stop it? The same folders again continue the run."
+        if not self.runs.running and not self.runs.paused:
+            return ""
+        waiting = f" {self.runs.n_waiting} more wait, and are dropped." * (self.runs.n_waiting > 0)
+        return (
+            f"A run is going on. Stop it?{waiting} What is finished is kept, and Resume in a new "
+            "Deblur panel continues it."
+        )
+
     def event(self, event: QEvent) -> bool:
         """Stop everything when the dock widget is closed: no button would be left to stop it."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
@@ -312,6 +344,7 @@ class DeblurWidget(Panel):
     def enterEvent(self, event: QEvent) -> None:  # noqa: N802 (Qt's name)
         """Notice new models and selected shapes when the mouse comes back."""
         self.form.refresh()
+        self.runs.adopt()
         self._name_preview_button()
         super().enterEvent(event)
 
@@ -323,6 +356,8 @@ class DeblurWidget(Panel):
 
     def _connect(self) -> None:
         self.form.changed.connect(self._plan_timer.start)
+        self.form.image_chosen.connect(self._forget_message)
+        self._viewer.dims.events.ndisplay.connect(self._forget_message)
         self.form.show_card.clicked.connect(self._show_card)
         self.form.strength.changed.connect(self.preview.set_strength)
         self._plan_timer.timeout.connect(self.update_plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
@@ -11,7 +12,9 @@ from napari_swintormer.plugin.layers.space_check import fits_in_memory
 from napari_swintormer.plugin.shared.style import show_text, text_label
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.stores import file_bytes
-from napari_swintormer.tiling.plan import duration_text, size_text
+from napari_swintormer.tiling.plan import Plan, duration_text, size_text
+
+_LONG = 3600  # seconds from which on the panel says why a run takes so long
 
 
 class PlanPanel(QFrame):
@@ -61,9 +64,14 @@ class PlanPanel(QFrame):
         tooltip = [job.describe() for job in jobs]
         if not all_known:
             tooltip.append("The first preview or run with these settings measures the speed.")
+        elif speed := _speed(plans):
+            tooltip.append(f"The time is estimated from {speed}, as measured on this computer.")
         self.setToolTip("\n".join(tooltip))
         role = "caption" if shortage is None else "error"
-        show_text(self.sentence, shortage or _disk_use(jobs, destination), role)
+        told = [_disk_use(jobs, destination)]
+        if all_known and sum(known) > _LONG:
+            told.append(f"At {speed}, as measured here. The preset Fast takes less time.")
+        show_text(self.sentence, shortage or " ".join(filter(None, told)), role)
         self._facts.show()
 
     def show_sentence(self, sentence: str, *, error: bool) -> None:
@@ -71,6 +79,14 @@ class PlanPanel(QFrame):
         show_text(self.sentence, sentence, "error" if error else "caption")
         self.setToolTip("")
         self._facts.hide()
+
+
+def _speed(plans: Sequence[Plan]) -> str:
+    """Say how fast the computer is, in pixels of the tiles of all samples; empty if unknown."""
+    known = [plan for plan in plans if plan.seconds]
+    seconds = sum(plan.seconds or 0 for plan in known)
+    pixels = sum(plan.n_tiles * plan.samples * prod(plan.grid.tile_shape) for plan in known)
+    return f"{pixels / seconds / 1e6:.2g} megapixels a second" if seconds else ""
 
 
 def _disk_use(jobs: Sequence[Job], destination: Path | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from qtpy.QtCore import QObject
 
 from napari_swintormer.plugin.deblur.deblur_events import keep_first_speed
 from napari_swintormer.plugin.layers.layer_data import LayerSource
+from napari_swintormer.plugin.layers.made_layers import kind_of
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.job import Job
@@ -42,6 +44,12 @@ class Preview(Work):
             take=partial(self._show, view),
         )
 
+    def adopt(self, sources: Mapping[Image, LayerSource]) -> None:
+        """Take over a preview of an earlier panel; the next preview replaces it."""
+        for layer, source in sources.items():
+            if kind_of(layer) == "preview":
+                self.layer, self.source = layer, source
+
     def set_strength(self, strength: float) -> None:
         """Show the preview at another strength at once; this does not need the network."""
         if self._restored is not None and self.layer is not None and strength != self._strength:
@@ -61,7 +69,7 @@ class Preview(Work):
         data = restored.at_strength(self._strength)
         offset = {**view.position, "Y": restored.region.y0, "X": restored.region.x0}
         self.source = view.source.part_at(offset, restored.image.data)
-        self.layer = view.source.part_at(offset, data).result_layer(data, kind="preview")
+        self.layer = view.source.part_at(offset, data).result_layer(data, place=offset)
         self._viewer.add_layer(self.layer)
         height, width = restored.region.shape
         self.said.emit(

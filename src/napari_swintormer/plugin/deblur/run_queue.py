@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from napari.components import ViewerModel
 from napari.layers import Image
@@ -20,10 +21,14 @@ from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.plugin.layers.layer_result import LayerResult
 from napari_swintormer.plugin.shared.run_panel import clock
-from napari_swintormer.plugin.shared.work import Work
+from napari_swintormer.plugin.shared.work import Work, Worker
 from napari_swintormer.runs.job import Job
 
 _DEVICES = {"cpu": "the CPU", "cuda": "the NVIDIA GPU", "mps": "the Apple GPU"}
+
+
+_UNFINISHED: WeakKeyDictionary[Image, Run] = WeakKeyDictionary()
+"""Runs whose layers are unfinished, without the layer; a panel opened later resumes them."""
 
 
 @dataclass(eq=False)
@@ -36,6 +41,13 @@ class Run:
     destination: Path | None = None  # file of the result; None for a layer
     result: LayerResult | FileResult | None = None  # from when the run has begun
     layer: Image | None = None  # with a destination, from when the file is complete
+    worker: ReferenceType[Worker] | None = None  # the thread, from when the run has begun
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread is still at work, maybe for a panel that was closed."""
+        worker = None if self.worker is None else self.worker()
+        return worker is not None and bool(worker.is_running)
 
     @property
     def complete(self) -> bool:
@@ -88,6 +100,16 @@ class Runs(Work):
         self.said.emit(waits, False)
         self.changed.emit()
 
+    def adopt(self) -> None:
+        """Offer to resume a run of a panel that was closed, if its layer is still there."""
+        if self.running or self.stopped is not None:
+            return
+        for layer in self._viewer.layers:
+            run = _UNFINISHED.get(layer) if isinstance(layer, Image) else None
+            if run is not None and not run.alive and run.result and run.result.finished():
+                self.stopped = replace(run, layer=layer)
+                self.changed.emit()
+
     def resume(self) -> None:
         """Continue the run that was stopped."""
         run, self.stopped, self.paused = self.stopped, None, False
@@ -123,6 +145,7 @@ class Runs(Work):
             take=partial(self._show_outcome, run),
             hear=partial(self._show_event, run),
         )
+        run.worker = None if self._worker is None else ref(self._worker)
 
     # ---- during a run ------------------------------------------------------------------------
 
@@ -147,6 +170,8 @@ class Runs(Work):
         made = run.metadata(outcome.provenance)
         run.layer = run.source.result_layer(outcome.result.shown, made)
         self._viewer.add_layer(run.layer)
+        if not run.complete:
+            _UNFINISHED[run.layer] = replace(run, layer=None)
         self.opened.emit(run)
 
     # ---- at the end of a run -----------------------------------------------------------------
@@ -157,6 +182,7 @@ class Runs(Work):
             self._add_layer(run, outcome)
         if run.layer is None:
             return
+        _UNFINISHED.pop(run.layer, None)
         if outcome.result.shown_deviation is not None:
             self._add_deviation(run, outcome)
         run.layer.metadata = run.layer.metadata | {"swintormer": run.metadata(outcome.provenance)}

@@ -111,7 +111,7 @@ class LayerSource:
 
     def plane_at(self, position: tuple[float, ...]) -> LayerSource:
         """Keep the plane at a position, see `position`; it is lazy, of size 1 along T, C and Z."""
-        return self._cut({axis: (i, i + 1) for axis, i in self.position(position).items()})
+        return self.planes_of({axis: (i, i + 1) for axis, i in self.position(position).items()})
 
     def planes_along(self, axis: str, first: int, last: int) -> LayerSource:
         """Keep the planes `first` to `last` (inclusive) along T, C or Z; they are lazy."""
@@ -122,10 +122,10 @@ class LayerSource:
                 f"{self.name} has no planes {first} to {last} along {axis}; it has {planes}. "
                 "Choose other planes."
             )
-        return self._cut({axis: (first, last + 1)})
+        return self.planes_of({axis: (first, last + 1)})
 
-    def _cut(self, spans: Mapping[str, tuple[int, int]]) -> LayerSource:
-        """Keep a span ``(start, stop)`` along some axes."""
+    def planes_of(self, spans: Mapping[str, tuple[int, int]]) -> LayerSource:
+        """Keep the planes of a span ``(start, stop)`` along some axes; they are lazy."""
         region = tuple(slice(*spans.get(letter, (None, None))) for letter in self.axes)
         data, *coarser = (
             (level if isinstance(level, np.ndarray) else as_dask(level))[region]
@@ -163,13 +163,18 @@ class LayerSource:
         }
 
     def result_layer(
-        self, data: Any, provenance: dict[str, Any] | None = None, kind: str = "deblurred"
+        self,
+        data: Any,
+        provenance: dict[str, Any] | None = None,
+        place: Mapping[str, int] | None = None,
     ) -> Image:
         """Build the layer of a result: an array, or its levels, finest first.
 
-        `provenance` becomes ``metadata["swintormer"]``, and `kind` the second word of the name.
+        `provenance` becomes ``metadata["swintormer"]``. `place` is the index of the first pixel of
+        a preview along each axis.
         """
-        metadata = mark("preview" if kind == "preview" else "result", self.layer_id)
+        kind = "deblurred" if place is None else "preview"
+        metadata = mark("result" if place is None else "preview", self.layer_id, place)
         if provenance is not None:
             metadata["swintormer"] = provenance
         if self.carried != NOTHING:

@@ -5,7 +5,7 @@ The mark lies in ``layer.metadata``, so it stays when a panel is closed and open
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from napari.layers import Image, Layer
@@ -17,9 +17,17 @@ _IMAGES = ("result", "preview")
 _WORDS = {"preview": "a preview", "blur": "a map of the blur", "validation": "a validation patch"}
 
 
-def mark(kind: Kind, source_id: str = "") -> dict[str, Any]:
-    """Return the metadata of a layer that is made of the layer with this id."""
-    return {MARK: {"kind": kind, "source": source_id}}
+def mark(kind: Kind, source_id: str = "", place: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Return the metadata of a layer that is made of the layer with this id.
+
+    `place` is the index of the first pixel of a preview along each axis of its image.
+    """
+    return {MARK: {"kind": kind, "source": source_id, "place": dict(place or {})}}
+
+
+def place_of(layer: Layer) -> dict[str, int]:
+    """Return the index of the first pixel of a preview; empty for other layers."""
+    return dict(layer.metadata.get(MARK, {}).get("place", {}))
 
 
 def kind_of(layer: Layer) -> Kind | None:

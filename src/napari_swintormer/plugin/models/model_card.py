@@ -151,7 +151,7 @@ def _speed(info: ModelInfo, card: ModelCard) -> str:
     prior = card.prior.num_inference_steps if card.prior is not None else None
     settings = with_preferences(DeblurSettings(tile_size=card.tile_size, num_inference_steps=prior))
     try:
-        rate = recall_speed(speed_key(file_sha256(info.path), settings))
+        rate = recall_speed(speed_key(file_sha256(info.path), settings), card.tile_size**2)
     except SwintormerError:  # the file was removed meanwhile
         rate = None
     if rate is None:

@@ -94,6 +94,11 @@ class RunPanel(QWidget):
         """Show the latest message; an empty text hides the line."""
         self.message.show_message(text, error)
 
+    def forget_message(self, *, errors_only: bool) -> None:
+        """Remove the latest message, or only an error."""
+        if not errors_only or self.message.property("role") == "error":
+            self.message.show_message("")
+
 
 def progress_line(event: Progress) -> str:
     """Write the progress of a run in one line.
