@@ -1,0 +1,1 @@
+"""Estimates of the blur from the image alone: defocus, motion, or none."""

@@ -1,0 +1,148 @@
+"""The defocus of an image as a distribution: how probable each kind and size of blur is.
+
+A small network reads the description of a window (`spectrum.describe_window`). It was trained on
+sharp images of the field that were blurred by known PSFs, so its probabilities include how sharp
+such images usually are. Its constants are plain arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.estimation.spectrum import describe_window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+Field = Literal["photo", "micrograph"]
+
+GAMMA = {"photo": 2.2, "micrograph": 1.0}  # light is intensity ** gamma
+RADII = np.geomspace(0.5, 16, 36)  # pixels, of the blur circle
+CUTOFFS = (0.45, 0.68)  # cycles per pixel that a lens passes
+KINDS: tuple[Callable[[float], Blur], ...] = (
+    Blur.disk,
+    lambda radius: Blur.gaussian(radius / 2),  # the variance of the disk
+    lambda radius: Blur.lens(radius, CUTOFFS[0]),
+    lambda radius: Blur.lens(radius, CUTOFFS[1]),
+)
+_MOST = 12  # candidates of a blur
+_RARE = 0.002  # candidates that are less probable are left out
+_WITHIN = 0.2  # sizes that differ by this share count as the same
+
+
+@dataclass(frozen=True)
+class DefocusPosterior:
+    """Probabilities of no blur, and of each kind and radius."""
+
+    none: float
+    shares: NDArray[np.float64]  # (kinds, radii); the sum of all and `none` is 1
+
+    @property
+    def radius(self) -> float:
+        """Mean radius in pixels, if the image is blurred."""
+        sizes = self.shares.sum(axis=0)
+        return float(np.exp(sizes @ np.log(RADII) / max(sizes.sum(), 1e-12)))
+
+    @property
+    def certainty(self) -> float:
+        """Probability that the image is blurred with a radius within 20 % of the mean."""
+        near = np.abs(RADII / self.radius - 1) <= _WITHIN
+        return float(self.shares[:, near].sum())
+
+    def blur(self) -> Blur:
+        """Give the blur as a mixture of at most twelve candidates and of no blur."""
+        cells = [
+            (float(p), kind, float(radius))
+            for kind, row in enumerate(self.shares)
+            for p, radius in zip(row, RADII, strict=True)
+            if p > _RARE
+        ]
+        parts = [(p, KINDS[kind](radius)) for p, kind, radius in _merged(cells)]
+        if self.none > _RARE:
+            parts.append((self.none, Blur.none()))
+        return Blur.mixture(parts)
+
+
+def defocus_posterior(windows: Sequence[NDArray[np.float32]], field: Field) -> DefocusPosterior:
+    """Estimate the defocus of windows ``(Y, X)`` of one image, in unit intensities.
+
+    Windows vote: the logarithms of their probabilities are averaged.
+    """
+    network = _network(field)
+    described = np.stack([describe_window(to_light(window, field)) for window in windows])
+    logs = network.log_probabilities(described).mean(axis=0)
+    probabilities = np.exp(logs - logs.max())
+    probabilities /= probabilities.sum()
+    return DefocusPosterior(
+        float(probabilities[0]), probabilities[1:].reshape(len(KINDS), len(RADII))
+    )
+
+
+def to_light(window: NDArray[np.float32], field: Field) -> NDArray[np.float32]:
+    """Undo the intensity curve of photos; negative values keep their sign."""
+    gamma = GAMMA[field]
+    if gamma == 1:
+        return window
+    light: NDArray[np.float32] = np.sign(window) * np.abs(window) ** np.float32(gamma)
+    return light
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Layers of a perceptron: matrices ``(inputs + 1, outputs)`` whose last row is the bias."""
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    layers: tuple[NDArray[np.float32], ...]
+    temperature: float  # of the probabilities, so that they are calibrated
+
+    def log_probabilities(self, described: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn descriptions ``(n, 73)`` into logarithms of probabilities ``(n, 1 + cells)``."""
+        values = np.clip((described - self.mean) / self.deviation, -_CLIP, _CLIP)
+        for layer in self.layers[:-1]:
+            values = np.maximum(values @ layer[:-1] + layer[-1], 0)
+        logs = (values @ self.layers[-1][:-1] + self.layers[-1][-1]) / self.temperature
+        logs -= logs.max(axis=1, keepdims=True)
+        normalised: NDArray[np.float64] = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+        return normalised
+
+
+_CLIP = 5.0  # standard deviations of the training images; nothing beyond was seen
+
+
+@lru_cache
+def _network(field: Field) -> _Network:
+    source = files("napari_swintormer.optics.estimation").joinpath(f"defocus_{field}.npz")
+    with source.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        arrays = {name: stored[name].astype(np.float32) for name in stored.files}
+    layers = [arrays[name] for name in sorted(arrays) if name.startswith("layer")]
+    return _Network(
+        arrays["mean"], arrays["deviation"], tuple(layers), float(arrays["temperature"])
+    )
+
+
+def _merged(cells: list[tuple[float, int, float]]) -> list[tuple[float, int, float]]:
+    """Merge neighbours ``(probability, kind, radius)`` of a kind until few enough are left.
+
+    Each time it merges the two whose joint spread is the smallest.
+    """
+    while len(cells) > _MOST:
+        costs = [
+            first[0] * second[0] / (first[0] + second[0]) * np.log(second[2] / first[2]) ** 2
+            if first[1] == second[1]
+            else np.inf
+            for first, second in pairwise(cells)
+        ]
+        k = int(np.argmin(costs))
+        (p, kind, radius), (q, _, other) = cells[k], cells[k + 1]
+        cells[k : k + 2] = [(p + q, kind, (p * radius + q * other) / (p + q))]
+    return cells

@@ -1,0 +1,76 @@
+"""The blur of an image, measured once on a few windows: none, defocus or motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.estimation.defocus_posterior import defocus_posterior
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.optics.estimation.defocus_posterior import Field
+
+_SMALLEST = 48  # pixels, shorter side of a window that can be measured
+_UNKNOWN = 0.25  # largest share of pixels without a number
+_FLAT = 1e-4  # standard deviation of a window without detail, in unit intensities
+_SHARP = 0.5  # probability of no blur above which nothing is done
+
+
+@dataclass(frozen=True)
+class BlurEstimate:
+    """What blurs an image, how sure that is, and why."""
+
+    blur: Blur
+    certainty: float
+    """Probability that the estimate is right: the size to 20 %, or that there is no blur."""
+    reason: str
+    """One sentence for people."""
+
+
+def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> BlurEstimate:
+    """Estimate the blur of an image from windows of it, as `sample.read_windows` gives them.
+
+    Parameters
+    ----------
+    windows
+        Luminance ``(Y, X)`` in unit intensities, as displayed.
+    field
+        ``"photo"``: intensities follow the curve of a camera. ``"micrograph"``: they are linear.
+
+    Returns
+    -------
+    The estimate. Where nothing is recognised its blur is `Blur.none()`, and the reason says why.
+    """
+    measurable = [filled for window in windows if (filled := _filled(window)) is not None]
+    if not measurable:
+        return BlurEstimate(
+            Blur.none(),
+            0.0,
+            f"No part of the image can be measured: a window needs {_SMALLEST} pixels along both "
+            "axes, numbers in most pixels, and detail.",
+        )
+    posterior = defocus_posterior(measurable, field)
+    if posterior.none >= _SHARP:
+        return BlurEstimate(Blur.none(), posterior.none, "The image looks sharp.")
+    return BlurEstimate(
+        posterior.blur(),
+        posterior.certainty,
+        f"The image shows defocus blur with a radius of about {posterior.radius:.2g} pixels; "
+        f"{100 * posterior.certainty:.0f} % sure.",
+    )
+
+
+def _filled(window: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Replace pixels without a number by the mean; None for a window that tells nothing."""
+    known = np.isfinite(window)
+    if min(window.shape) < _SMALLEST or known.mean() < 1 - _UNKNOWN:
+        return None
+    filled = np.where(known, window, window[known].mean()).astype(np.float32)
+    return filled if filled.std() > _FLAT else None
