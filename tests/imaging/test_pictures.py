@@ -1,5 +1,7 @@
 """Pictures: what their samples mean, and what they carry beside pixels, from any to any format."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -13,6 +15,7 @@ from napari_swintormer.imaging.carried import Carried
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.registry import loss_notice
 from napari_swintormer.imaging.formats.writing import write_image
+from napari_swintormer.imaging.image import Image
 
 COLOUR = np.add.outer(np.arange(24) * 5, np.arange(20) * 6)[..., np.newaxis] + [0, 9, 20]
 COLOUR = COLOUR.astype(np.uint8)
@@ -28,6 +31,10 @@ def camera_exif(**changes):
     for code, value in changes.items():
         block[int(code[1:])] = value
     return block
+
+
+def image(carried):
+    return Image(COLOUR, "YXS", Path("a"), carried=carried)
 
 
 def rewritten(source, target):
@@ -167,7 +174,7 @@ def test_text_and_colours_of_a_png_stand_after_its_pixels_or_before(tmp_path):
     with Picture.open(tmp_path / "b.png") as b:
         assert (b.text["Title"], b.text["Description"]) == ("leaf", "a leaf")
         assert b.info["gamma"] == 1.0
-    assert "gamma" in loss_notice(tmp_path / "b.jpg", carried)
+    assert "gamma" in loss_notice(tmp_path / "b.jpg", image(carried))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +238,7 @@ def test_white_at_zero_is_inverted_in_pictures(tmp_path):
 
 def test_what_a_jpeg_has_no_room_for_is_named(tmp_path):
     carried = Carried(exif=b"II*\0" + bytes(70000), texts={"Author": "a"}, name="leaf")
-    said = loss_notice(tmp_path / "b.jpg", carried)
+    said = loss_notice(tmp_path / "b.jpg", image(carried))
     assert all(word in said for word in ("EXIF data", "texts", "image name"))
     write_image(tmp_path / "b.jpg", COLOUR, "YXS", carried=carried)
 
@@ -244,5 +251,5 @@ def test_captions_of_a_jpeg_stay_and_a_gain_map_is_named(tmp_path):
     carried = rewritten(tmp_path / "a.jpg", tmp_path / "b.jpg")
     with Picture.open(tmp_path / "b.jpg") as b:
         assert ("APP13", captions) in b.applist
-    assert "gain map" in loss_notice(tmp_path / "b.jpg", carried)
-    assert "captions" in loss_notice(tmp_path / "b.png", carried)
+    assert "gain map" in loss_notice(tmp_path / "b.jpg", image(carried))
+    assert "captions" in loss_notice(tmp_path / "b.png", image(carried))

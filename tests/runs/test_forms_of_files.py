@@ -93,6 +93,7 @@ def test_at_strength_0_the_result_equals_its_input(tmp_path, form):
     form.make(source)
     deblur_file(source, result, strength=0, device="cpu")
     with open_image(source) as before, open_image(result) as after:
+        assert before.left_out == ()
         assert set(after.axes) == set(before.axes)
         assert after.data.dtype == before.data.dtype.newbyteorder("=")
         assert (after.pixel_size, after.unit) == (before.pixel_size, before.unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -47,6 +48,32 @@ def spoiled(image, value):
 def findings(blurred, sharp, **more):
     (report,) = check_pairs(blurred, sharp, **more)
     return report, {finding.kind: finding for finding in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("take_in", "kind"),
+    [
+        (lambda array: Image.fromarray(array), None),
+        (lambda array: torch.from_numpy(array.astype(np.int32)), None),
+        (lambda array: np.ma.masked_less(array, 2000), "no data"),
+        (lambda array: np.ma.masked_less(array.astype(np.float32), 2000), "not finite"),
+    ],
+)
+def test_arrays_of_other_libraries_are_taken_in_as_deblur_does(take_in, kind):
+    report, found = findings(take_in(BLURRED), take_in(SHARP))
+    assert set(found) == ({kind} if kind else set())
+    assert report.bad is (kind is not None)
+
+
+def test_pixels_without_data_in_a_file_are_found(tmp_path):
+    holes = SHARP.copy()
+    holes[20:40, 20:40] = 0
+    for name, pixels in (("blurred", BLURRED), ("sharp", holes)):
+        (tmp_path / name).mkdir()
+        tags = [(42113, 2, 2, "0", True)]
+        tifffile.imwrite(tmp_path / name / "a.tif", pixels, extratags=tags, metadata=None)
+    _, found = findings(tmp_path / "blurred", tmp_path / "sharp")
+    assert "400 pixel(s) without data" in found["no data"].message
 
 
 def test_a_good_pair_has_no_findings():

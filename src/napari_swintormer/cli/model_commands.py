@@ -153,7 +153,8 @@ def _image_facts(file: Path) -> dict[str, Any]:
         if image.images:
             facts["image"] = f"{image.number} of {len(image.images)} images; --image chooses one"
             facts |= {f"image {n}": name for n, name in enumerate(image.images, start=1)}
-        return facts | image.carried.describe()
+        facts |= image.carried.describe()
+        return facts | {"left out" + " " * n: told for n, told in enumerate(image.left_out)}
 
 
 def _summary(path: Path) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ class Image:
     carried: Carried = NOTHING  # all that is not pixels
     images: tuple[str, ...] = ()  # names of all images in the file, where there are several
     number: int = 1  # of this image among them, from 1
+    left_out: tuple[str, ...] = ()  # sentences on what of the file is neither read nor carried
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from napari.types import FullLayerData
+from napari.utils.notifications import show_info
 
 from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.flat import FlatArray
@@ -47,6 +48,8 @@ def read(path: str) -> list[FullLayerData]:
     image = black_is_zero(open_image(path, image=chosen_number()))
     if image.images:
         offer_images(path, image)
+    for said in image.left_out:
+        show_info(said)
     levels, axes, making = _open_levels(image)
     rgb = axes.endswith("S")
     spatial = axes.removesuffix("S")

@@ -81,7 +81,9 @@ class FileRun:
         """
         with self._planned() as (views, job):
             yield PlanNotice(job.describe())
-            for said in (self._choice(views[0]), loss_notice(self.dst, views[0].carried)):
+            image = replace(views[0], data=job.planes.data)
+            lost = loss_notice(self.dst, image, self.compression)
+            for said in (self._choice(image), *image.left_out, lost):
                 if said:
                     yield Notice(said)
             with self._cluster() as client:

@@ -146,15 +146,18 @@ def _image(path: Path, opened: Any, axes: str | None, number: int) -> Image:
     names = tuple(str(scene) for scene in opened.scenes)
     sizes, units = _pixel_sizes(opened)
     letters = resolve_axes(pixels.shape, pixels.dtype, axes or told)
+    left_out: list[str] = []
+    carried = _carried(opened, number, names, left_out)
     return Image(
         pixels,
         letters,
         path,
         {a: size for a, size in sizes.items() if a in letters},
         {a: unit for a, unit in units.items() if a in letters},
-        carried=_carried(opened, number, names),
+        carried=carried,
         images=names if len(names) > 1 else (),
         number=number,
+        left_out=tuple(f"{path.name} has {what}" for what in left_out),
     )
 
 
@@ -168,11 +171,15 @@ def _pixel_sizes(opened: Any) -> tuple[dict[str, float], dict[str, str]]:
     return sizes, {a: "second" if a == "T" else "micrometer" for a in sizes}
 
 
-def _carried(opened: Any, number: int, names: tuple[str, ...]) -> Carried:
+def _carried(opened: Any, number: int, names: tuple[str, ...], left_out: list[str]) -> Carried:
     """Read names, colours and wavelengths of channels; OME-XML where the plugin makes it."""
-    with suppress(Exception):  # many plugins make none
+    try:
         xml = opened.ome_metadata.to_xml()
         return Carried(**read_ome(xml, number - 1), native={OME: OmeXml(xml, number - 1)})
+    except NotImplementedError:  # many plugins make none
+        pass
+    except Exception as error:  # of a plugin or of a parser
+        left_out.append(f"metadata that cannot be read, left out here ({one_line(error)}).")
     channels = tuple(Channel(name=str(name)) for name in opened.channel_names or ())
     given = not re.fullmatch(r"Image:?\d*", names[number - 1])  # else by the library
     return Carried(name=names[number - 1] if given else "", channels=channels)

@@ -42,13 +42,18 @@ def orientation_of(exif: bytes, xmp: bytes) -> int:
     return told if isinstance(told, int) and 1 <= told <= 8 else 1
 
 
+def upright_xmp(xmp: bytes) -> bytes:
+    """Tell in an XMP packet that pixels are upright, if it says otherwise."""
+    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+
+
 def reset_orientation(exif: bytes, xmp: bytes) -> tuple[bytes, bytes]:
     """Tell that pixels are upright.
 
     The thumbnail of EXIF goes, for it is not upright. All else keeps its place in the block, on
     which the notes of camera makers rely.
     """
-    xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+    xmp = upright_xmp(xmp)
     if ORIENTATION not in table_of(exif):
         return exif, xmp
     order = "<" if exif.startswith(b"II") else ">"

@@ -55,6 +55,10 @@ class Format(ABC):
         """Name what a file of this name loses of the carried data, in words for people."""
         return lost_words(carried, self.holds, white_is_zero=self.holds_white_is_zero)
 
+    def cannot_store(self, image: Image, compression: str | None) -> list[str]:
+        """Name what is lost because of the size of an image or its compression."""
+        return []
+
     @abstractmethod
     def write(self, file: Path, image: Image, compression: str | None) -> None:
         """Write an image that `limit` allows into `file`, a working name beside ``image.path``."""

@@ -18,8 +18,8 @@ from napari_swintormer.imaging.formats.webp import WebP
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_swintormer.imaging.carried import Carried
     from napari_swintormer.imaging.formats.format import Format
+    from napari_swintormer.imaging.image import Image
 
 FORMATS: tuple[Format, ...] = (Tiff(), Png(), Jpeg(), WebP(), Npy(), OmeZarr())
 READ_ONLY: tuple[Format, ...] = (Avif(), Heif(), Raw(), BioIo())
@@ -38,11 +38,13 @@ def format_of(path: Path) -> Format | None:
     return next((form for form in FORMATS if suffix in form.suffixes), None)
 
 
-def loss_notice(path: Path, carried: Carried) -> str | None:
-    """Say in one sentence what a file of this name loses of the carried data; None for nothing."""
+def loss_notice(path: Path, image: Image, compression: str | None = None) -> str | None:
+    """Say in one sentence what a file of this name loses of what an image carries, if anything."""
     form = format_of(path)
-    lost = [] if form is None else form.cannot_hold(carried, path)
-    if form is None or not lost:
+    if form is None:
+        return None
+    lost = form.cannot_hold(image.carried, path) + form.cannot_store(image, compression)
+    if not lost:
         return None
     return (
         f"{path.name} cannot hold all of the input: {form.name} has no room for {', '.join(lost)}."

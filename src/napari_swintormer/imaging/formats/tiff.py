@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,14 +17,20 @@ import numpy as np
 from napari_swintormer.errors import FileError, ImageError
 from napari_swintormer.imaging.axes import check_image, resolve_axes
 from napari_swintormer.imaging.formats.boundary import read_errors, unsupported_compression
+from napari_swintormer.imaging.formats.exif import upright_xmp
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.format import WORDS, Format, lost_words
 from napari_swintormer.imaging.formats.imagej import IMAGEJ
 from napari_swintormer.imaging.formats.ome_xml import OME, follows_schema, read_description
 from napari_swintormer.imaging.formats.tiff_carried import read_carried, read_orientation
 from napari_swintormer.imaging.formats.tiff_samples import check_photometric, letters
-from napari_swintormer.imaging.formats.tiff_tags import TAGS
-from napari_swintormer.imaging.formats.tiff_writing import NOT_IN_OME, is_ome, write_tiff
+from napari_swintormer.imaging.formats.tiff_tags import TAGS, concerns_pixels
+from napari_swintormer.imaging.formats.tiff_writing import (
+    NOT_IN_OME,
+    is_ome,
+    packs_bits,
+    write_tiff,
+)
 from napari_swintormer.imaging.image import Image, unit_name
 from napari_swintormer.imaging.views import upright
 
@@ -54,7 +61,7 @@ class Tiff(Format):
     def open(self, path: Path, axes: str | None, image: int | None = None) -> Image:
         """Open an image of a file; an OME-TIFF of several files opens whole from any of them."""
         with ExitStack() as opened:
-            with _complaints_are_errors(path):
+            with _complaints_are_errors(path) as left_out:
                 tiff = opened.enter_context(_open_file(path))
                 number, series = _choose(path, tiff, image)
                 check_image(series.shape, series.dtype or object)
@@ -65,9 +72,10 @@ class Tiff(Format):
                 flat = _flat_array(series)
                 data = _segmented(path, series) if flat is None else flat
                 levels = tuple(_coarser_levels(path, series))
-                carried = read_carried(path, tiff, series, axes)
+                carried, losses = read_carried(path, tiff, series, axes)
             close = opened.pop_all().close if flat is None or levels else None
             read = Image(data, axes, path, pixel_size, unit, levels, close, carried)
+            read.left_out = (*left_out, *losses)
             if len(tiff.series) > 1:
                 names = [s.name or f"image {n}" for n, s in enumerate(tiff.series, start=1)]
                 read = replace(read, images=tuple(names), number=number)
@@ -85,6 +93,13 @@ class Tiff(Format):
         if OME in carried.native and not follows_schema(carried.native[OME].xml):
             lost.append("OME-XML that breaks its schema")
         return lost
+
+    def cannot_store(self, image: Image, compression: str | None) -> list[str]:
+        """Name packed bits, which compressed and tiled TIFFs do not have."""
+        bits = image.carried.bits_per_sample
+        if bits is None or packs_bits(image, compression):
+            return []
+        return [f"packed samples of {bits} bits where it is compressed or tiled (whole words)"]
 
     def write(self, file: Path, image: Image, compression: str | None) -> None:
         """Write an image band by band."""
@@ -122,6 +137,8 @@ def _turn_upright(image: Image, orientation: int) -> Image:
     """Show an image as its orientation says; pixel sizes and print resolution turn with it."""
     if orientation == 1:
         return image
+    xmp = upright_xmp(image.carried.xmp)
+    image = replace(image, carried=replace(image.carried, xmp=xmp))
     data, *levels = (upright(a, image.axes, orientation) for a in (image.data, *image.levels))
     image = replace(image, data=data, levels=tuple(levels))
     if orientation < 5:
@@ -148,17 +165,24 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def _complaints_are_errors(path: Path) -> Iterator[None]:
-    """Turn what tifffile raises or merely logs about damaged tables into a `FileError`."""
+def _complaints_are_errors(path: Path) -> Iterator[list[str]]:
+    """Turn what tifffile raises or merely logs about damaged tables into a `FileError`.
+
+    Sentences about damaged tags that do not concern the pixels are added to the list, at the end.
+    """
+    harmless: list[str] = []
     logger, collector = logging.getLogger("tifffile"), _Collector()
     logger.addHandler(collector)
     try:
         with read_errors(path, "TIFF"):  # tags hold anything, and so do the errors of reading them
-            yield
+            yield harmless
     finally:
         logger.removeHandler(collector)
-    for complaint in collector.messages:
-        if "invalid" in complaint or "corrupted" in complaint:
+    for complaint in dict.fromkeys(collector.messages):
+        code = re.search(r"TiffTag (\d+) @", complaint)
+        if code is not None and not concerns_pixels(int(code[1])):
+            harmless.append(f"{path.name} has a damaged tag {code[1]}, left out here.")
+        elif "invalid" in complaint or "corrupted" in complaint:
             raise FileError(f"{path} is a damaged or truncated TIFF file ({complaint}).")
 
 

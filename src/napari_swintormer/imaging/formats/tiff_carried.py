@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from napari_swintormer.errors import one_line
 from napari_swintormer.imaging.carried import Carried
 from napari_swintormer.imaging.formats import tiff_tags
 from napari_swintormer.imaging.formats.imagej import IMAGEJ, read_imagej
@@ -12,6 +13,7 @@ from napari_swintormer.imaging.formats.ome_xml import OME, OmeXml, read_ome
 from napari_swintormer.imaging.formats.tiff_samples import bits_per_sample, extra_samples
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _UNITS = {1: "none", 2: "inch", 3: "centimeter"}
@@ -25,8 +27,11 @@ def read_orientation(page: Any) -> int:
     return 1 if is_map or not 1 <= number <= 8 else number
 
 
-def read_carried(path: Path, tiff: Any, series: Any, axes: str) -> Carried:
-    """Gather everything; metadata that are damaged are left out, for the pixels are not."""
+def read_carried(path: Path, tiff: Any, series: Any, axes: str) -> tuple[Carried, tuple[str, ...]]:
+    """Gather everything, and say in sentences what is left out.
+
+    Metadata that are damaged are left out, for the pixels are not damaged.
+    """
     page = series.keyframe
     found: dict[str, Any] = {
         "extra_samples": extra_samples(path, page),
@@ -38,14 +43,15 @@ def read_carried(path: Path, tiff: Any, series: Any, axes: str) -> Carried:
         "xmp": tiff_tags.read_xmp(page),
     }
     native: dict[str, Any] = {}
-    with suppress(Exception):
+    left_out = _Losses(path)
+    with left_out.if_damaged("EXIF data"):
         found["exif"] = tiff_tags.read_exif(page)
-    with suppress(Exception):
+    with left_out.if_damaged("further TIFF tags"):
         if tags := tiff_tags.read_private_tags(page):
             native[tiff_tags.TAGS] = tags
     is_ome = tiff.is_ome and series.kind == "ome"
     imagej = (tiff.imagej_metadata or {}) if not is_ome else {}
-    with suppress(Exception):
+    with left_out.if_damaged("OME-XML" if is_ome else "ImageJ metadata"):
         if is_ome:
             number = tiff.series.index(series)
             found |= read_ome(tiff.ome_metadata, number)
@@ -59,7 +65,43 @@ def read_carried(path: Path, tiff: Any, series: Any, axes: str) -> Carried:
         found["description"] = text
     if "unit" not in imagej:
         found |= _print_resolution(page)
-    return Carried(**found, native=native)
+    if names := tiff_tags.photoshop_names(page):
+        left_out.add(f"{path.name} holds {' and '.join(names)}, which are not carried.")
+    with left_out.if_damaged("tags on its second page"):
+        if names := _told_by_second_page(series):
+            left_out.add(
+                f"{path.name} describes its pages one by one (its second page differs in "
+                f"{', '.join(names)}); the tags of the first page are carried."
+            )
+    return Carried(**found, native=native), tuple(left_out.sentences)
+
+
+class _Losses:
+    """Collects sentences on what is left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sentences: list[str] = []
+        self.add = self.sentences.append
+
+    @contextmanager
+    def if_damaged(self, what: str) -> Iterator[None]:
+        """Go on when metadata cannot be read, which may raise anything."""
+        try:
+            yield
+        except Exception as error:
+            self.add(f"{self.path.name} has damaged {what}, left out here ({one_line(error)}).")
+
+
+def _told_by_second_page(series: Any) -> list[str]:
+    """Name the tags that describe the second page otherwise than the first one."""
+    if len(series.pages) < 2 or series.kind in ("imagej", "shaped") or series.pages[1] is None:
+        return []
+    first, second = series.keyframe, series.pages[1].aspage()
+    mine, other = tiff_tags.described(first), tiff_tags.described(second)
+    if series.kind == "ome":  # every file begins with OME-XML
+        other.pop("ImageDescription", None)
+    return [name for name, value in other.items() if value and mine.get(name) != value]
 
 
 def _print_resolution(page: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _INTEROPERABILITY = 40965
 _PLACEHOLDERS = {EXIF_IFD: 34664, GPS_IFD: 34854}
 _ICC, _XMP, _SOFTWARE, _DATE = 34675, 700, 305, 306
 _MAX_SAMPLE = 281
+_PHOTOSHOP = {34377: "image resources of Photoshop", 37724: "layers of Photoshop"}
 # Words about the picture: camera, artist, date and so on. EXIF has the same tags.
 _WORDS = (269, 271, 272, 285, _SOFTWARE, _DATE, 315, 316, 33432)
 # Everything about storage and the meaning of samples, which the writer decides anew; what other
@@ -97,6 +98,23 @@ def read_private_tags(page: Any) -> tuple[TagTuple, ...]:
             continue
         known.append((int(tag.code), dtype, int(tag.count), value, True))
     return tuple(known)
+
+
+def concerns_pixels(code: int) -> bool:
+    """Say whether a tag decides where the pixels are and what they mean."""
+    return code in _OWN and code not in (270, *_PHOTOSHOP)
+
+
+def photoshop_names(page: Any) -> list[str]:
+    """Name the blocks of Photoshop that a page has; they would describe other pixels."""
+    return [name for code, name in _PHOTOSHOP.items() if code in page.tags]
+
+
+def described(page: Any) -> dict[str, Any]:
+    """Read what differs between pages that are described one by one, by the names of tags."""
+    words = {page.tags[c].name: page.tags[c].value for c in (270, *_WORDS) if c in page.tags}
+    private = {page.tags[tag[0]].name: tag[3] for tag in read_private_tags(page)}
+    return words | private
 
 
 def read_bytes(page: Any, code: int) -> bytes:

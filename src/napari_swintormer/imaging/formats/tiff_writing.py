@@ -44,6 +44,13 @@ def is_ome(path: Path) -> bool:
     return path.name.lower().endswith((".ome.tif", ".ome.tiff"))
 
 
+def packs_bits(image: Image, compression: str | None) -> bool:
+    """Say whether samples of fewer bits than their data type are stored without gaps."""
+    axes, sizes = _file_order(image), dict(zip(image.axes, image.data.shape, strict=True))
+    plane_bytes = prod(sizes[a] for a in axes[axes.index("Y") :]) * image.data.dtype.itemsize
+    return compression is None and plane_bytes <= _WHOLE_PLANE_BYTES
+
+
 def write_tiff(file: Path, image: Image, compression: str | None) -> None:
     """Write an image; Y, X and S come last in the file.
 

@@ -57,8 +57,8 @@ def iter_run(
         assert destination is not None
         result = FileResult(job, source, destination)
     try:
-        if isinstance(result, FileResult) and result.damage is not None:
-            yield Notice(result.damage)
+        if isinstance(result, FileResult):
+            yield from map(Notice, filter(None, (result.damage, result.lost)))
         provenance = job.provenance()
         yield Outcome(result, provenance)
         events = job.run(result.array, result, deviation=result.deviation)

@@ -8,7 +8,9 @@ from typing import Any
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.events import Event
+from napari_swintormer.imaging.formats.registry import loss_notice
 from napari_swintormer.imaging.formats.writing import check_fits, check_output
+from napari_swintormer.imaging.image import Image as ImageFile
 from napari_swintormer.plugin.layers.layer_data import LayerSource, pixel_sizes
 from napari_swintormer.plugin.reader import open_levels
 from napari_swintormer.runs.job import Job
@@ -23,6 +25,8 @@ class FileResult(FileStores):
 
     Attributes
     ----------
+    lost
+        Sentence on what the file cannot hold of the input; None for nothing.
     shown
         What a layer shows, read lazily from the file; None until the file is in place.
     shown_deviation
@@ -41,6 +45,8 @@ class FileResult(FileStores):
         pixel_size, unit = pixel_sizes(source.axes, source.look["scale"], source.look["units"])
         super().__init__(path, job, run, resume=True, pixel_size=pixel_size, unit=unit)
         self._carried = source.carried
+        image = ImageFile(job.planes.data, source.axes, path, carried=source.carried)
+        self.lost = loss_notice(path, image)
         self._axes, self._path, self._uncertainty = source.axes, path, job.settings.uncertainty
         self.shown: Any = None
         self.shown_deviation: Any = None

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.utils.notifications import show_info
 
 from napari_swintormer.imaging.carried import NOTHING, Carried
 from napari_swintormer.imaging.formats.ome_zarr import ZARR_SUFFIX
+from napari_swintormer.imaging.formats.registry import loss_notice
 from napari_swintormer.imaging.formats.writing import (
     check_fits,
     check_output,
     write_image,
 )
+from napari_swintormer.imaging.image import Image as ImageFile
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.plugin.layers.array_views import chunk_regions
 from napari_swintormer.plugin.layers.layer_data import CARRIED, guess_axes_of, pixel_sizes
@@ -33,6 +36,8 @@ def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     check_fits(path, axes, image.shape, image.dtype)
     pixel_size, unit = pixel_sizes(axes, meta["scale"], meta["units"])
     carried = (meta.get("metadata") or {}).get(CARRIED, NOTHING)
+    if said := loss_notice(Path(path), ImageFile(image, axes, Path(path), carried=carried)):
+        show_info(said)
     if Path(path).suffix.lower() == ZARR_SUFFIX:
         _write_zarr(path, image, axes, pixel_size, unit, carried)
     else:

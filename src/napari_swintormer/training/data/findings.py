@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer.errors import TrainingError
+from napari_swintormer.imaging.intensity import no_data_pixels
 from napari_swintormer.training.data.annotations import check_mask, read_marks
 from napari_swintormer.training.data.sources import open_planes
 
@@ -85,13 +86,20 @@ def find_in_content(name: str, planes: Planes, plane: int) -> Iterator[Finding]:
     """Find what makes one image useless: NaN, no contrast, saturation."""
     height, width = planes.shape
     regions = compared_regions(planes.shape)
-    if planes.dtype.kind == "f" and height * width <= _SEARCHED:
+    no_data = planes.meaning.no_data
+    if (planes.dtype.kind == "f" or no_data is not None) and height * width <= _SEARCHED:
         regions = [(slice(0, height), slice(0, width))]
     pixels = np.concatenate([planes.read(plane, y, x).ravel() for y, x in regions])
     if wrong := int(np.count_nonzero(~np.isfinite(pixels))):
         yield Finding(
             "not finite",
             f"{name} has {wrong:,} pixel(s) that are NaN or infinite; fill them or leave them out.",
+        )
+    elif no_data is not None and (wrong := int(no_data_pixels(pixels, no_data).sum())):
+        yield Finding(
+            "no data",
+            f"{name} has {wrong:,} pixel(s) without data, by a mask or as its file says; fill them "
+            "or leave them out.",
         )
     elif pixels.min() == pixels.max():
         yield Finding(

@@ -75,7 +75,7 @@ class ImageCache:
                 self._images.move_to_end(source)
         if kept is not None:
             return Planes(*kept, channels or self._channels).read(plane, y, x)
-        with open_source(source) as (lazy, axes):
+        with open_source(source) as (lazy, axes, _):
             size = int(np.prod(lazy.shape)) * np.dtype(lazy.dtype).itemsize
             keep = size <= self._limit // 8
             data = np.asarray(lazy[:]) if keep else lazy

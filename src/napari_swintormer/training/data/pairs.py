@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_swintormer.errors import TrainingError
+from napari_swintormer.errors import ImageError, TrainingError
+from napari_swintormer.imaging.array_likes import as_array_like
+from napari_swintormer.imaging.carried import SampleMeaning
 from napari_swintormer.imaging.sample import identify
 from napari_swintormer.training.data.annotations import check_mask
 from napari_swintormer.training.data.sources import ArrayImage, Source, open_planes
@@ -78,7 +80,7 @@ class PlanePair:
 def are_arrays(images: Any) -> bool:
     """Tell an array, or a list of arrays, from folders."""
     first = images[0] if isinstance(images, (list, tuple)) and images else images
-    return hasattr(first, "dtype")
+    return first is not None and not isinstance(first, (str, Path, list, tuple))
 
 
 def array_pairs(
@@ -98,12 +100,22 @@ def array_pairs(
         )
     return [
         ImagePair(
-            ArrayImage(f"sharp {k}", s, axes),
-            None if b is None else ArrayImage(f"image {k}", b, axes),
-            None if m is None else ArrayImage(f"annotations {k}", m),
+            _array_image(f"sharp {k}", s, axes),
+            None if b is None else _array_image(f"image {k}", b, axes),
+            None if m is None else _array_image(f"annotations {k}", m, None),
         )
         for k, (b, s, m) in enumerate(zip(blurreds, sharps, masks, strict=True))
     ]
+
+
+def _array_image(name: str, given: Any, axes: str | None) -> ArrayImage:
+    """Take an array of any library; pixels under a mask are no data."""
+    try:
+        taken = as_array_like(given)
+    except ImageError as error:
+        raise TrainingError(f"Training cannot use {name}: {error}") from error
+    meaning = taken.meaning or SampleMeaning()
+    return ArrayImage(name, taken.data, axes or taken.axes, meaning)
 
 
 def sharp_planes(pair: ImagePair, channels: int) -> list[PlanePair]:

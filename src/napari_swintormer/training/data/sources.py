@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.errors import SwintormerError, TrainingError
 from napari_swintormer.imaging.axes import resolve_axes
+from napari_swintormer.imaging.carried import SampleMeaning
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.planes import Planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_PLAIN = SampleMeaning()
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,7 @@ class ArrayImage:
     name: str  # for people, such as the name of the layer
     data: Any  # has `shape`, `dtype` and slicing; several threads read it at the same time
     axes: str | None = None  # one letter of TCZYXS per dimension; None guesses them
+    meaning: SampleMeaning = _PLAIN  # of the numbers, such as a value for no data
 
     def __str__(self) -> str:
         return self.name
@@ -32,15 +37,15 @@ Source = Path | ArrayImage
 
 
 @contextmanager
-def open_source(source: Source) -> Iterator[tuple[Any, str]]:
-    """Open an image lazily and yield its array and axes; errors name the image."""
+def open_source(source: Source) -> Iterator[tuple[Any, str, SampleMeaning]]:
+    """Open an image lazily and yield array, axes and meaning of numbers; errors name the image."""
     try:
         if isinstance(source, ArrayImage):
             data = source.data
-            yield data, resolve_axes(data.shape, data.dtype, source.axes)
+            yield data, resolve_axes(data.shape, data.dtype, source.axes), source.meaning
         else:
             with open_image(source) as image:
-                yield image.data, image.axes
+                yield image.data, image.axes, image.carried.meaning
     except TrainingError:
         raise
     except SwintormerError as error:
@@ -50,5 +55,5 @@ def open_source(source: Source) -> Iterator[tuple[Any, str]]:
 @contextmanager
 def open_planes(source: Source, channels: int) -> Iterator[Planes]:
     """Open an image as planes for a network of `channels` channels; errors name the image."""
-    with open_source(source) as (data, axes):
-        yield Planes(data, axes, channels)
+    with open_source(source) as (data, axes, meaning):
+        yield Planes(data, axes, channels, meaning=meaning)
