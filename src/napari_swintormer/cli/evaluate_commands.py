@@ -28,7 +28,8 @@ def evaluate(
             "--method",
             "-m",
             help="Model with options, such as swintormer-small:tile_size=512,ensemble=8, or "
-            "unsharp-mask, wiener, richardson-lucy. Repeat the option for more methods.",
+            "unsharp-mask, wiener, richardson-lucy; for stacks volume, richardson-lucy-3d, "
+            "redlionfish. Repeat the option for more methods.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("evaluation"),

@@ -15,6 +15,7 @@ blurred estimate. Three things are added to the textbook form:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,10 @@ from scipy.fft import next_fast_len
 from scipy.ndimage import uniform_filter
 from scipy.optimize import nnls
 
+from napari_swintormer.tiling import stack_regions
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -38,6 +41,8 @@ _PROGRESS_OVER = 5  # measured over this many iterations.
 _LEAST_WEIGHT = 0.01  # of the PSF's light that must fall on known voxels for a voxel to be fitted
 _LEAST_KEPT = 0.1  # of a voxel, before momentum: an estimate of zero stays zero for ever
 _SMALLEST = 1e-6
+_CACHED = 2**17  # values that a processor transforms at once: they stay in its cache
+_AT_ONCE = 2**25  # values that a GPU transforms at once
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,12 @@ class NoiseModel:
 class RegionDeconvolver:
     """Makes Richardson-Lucy steps on regions ``(Z, h, w)`` of one size.
 
-    The object has `room` more planes than the image. What the PSF throws over the first plane
-    comes back after the last, and falls into this room. Along Y and X a region ends either where
-    the object does, or at a cut: then the outer part of the result, twice as wide as half of the
-    PSF, is not valid.
+    The object has the planes of the image, then some above it, then some below it. Along Y and X a
+    region ends either where the object does, or at a cut: then the outer part of the result, as
+    wide as the PSF, is not valid.
+
+    Fourier transforms run over a few planes or rows at a time. Such small arrays stay in the cache
+    of the processor, and planes that hold nothing are not transformed.
 
     Parameters
     ----------
@@ -90,60 +97,165 @@ class RegionDeconvolver:
     ) -> None:
         self.planes, self.height, self.width, self.device = planes, height, width, device
         self.depth = object_planes(psf, planes)
-        # At a cut there is light to come back at the other end; where the object ends is none.
-        room = [side // 2 if cut else 0 for side in psf.shape[1:]]
-        height, width = (
-            next_fast_len(n + more, real=True)
-            for n, more in zip((height, width), room, strict=True)
+        self._below = (self.depth - planes) // 2
+        # Light that leaves at one end comes back at the other: there must be room for it. The
+        # image ends before the object, so without cuts less room is enough.
+        self._period = int(next_fast_len(max(planes + psf.shape[0] // 2, self.depth)))
+        self._size = tuple(
+            next_fast_len(max(n + side // 2 - (0 if cut else beyond), side))
+            for n, side, beyond in zip((height, width), psf.shape[1:], margin(psf), strict=True)
         )
-        self._period = (self.depth, height, width)
-        kernel = torch.zeros(self._period, device=device)
-        kernel[tuple(slice(0, n) for n in psf.shape)] = torch.tensor(psf, device=device)
-        kernel = torch.roll(kernel, [-(n // 2) for n in psf.shape], (0, 1, 2))
-        self._otf = torch.fft.rfftn(kernel)
+        spectrum = self.depth, self._size[0], self._size[1] // 2 + 1
+        self._spectrum = torch.empty(spectrum, dtype=torch.complex64, device=device)
+        self._ratio = torch.empty((planes, height, width), device=device)
+        self._otf = self._transfer(psf)
+
+    def _transfer(self, psf: Volume) -> Tensor:
+        """Fourier transform of the PSF, whose middle voxel is the origin."""
+        kernel = torch.zeros((self._period, *self._size), device=self.device)
+        planes = (torch.arange(len(psf)) - len(psf) // 2) % self._period
+        given = torch.tensor(psf, device=self.device)
+        kernel[:, : psf.shape[1], : psf.shape[2]].index_add_(0, planes.to(self.device), given)
+        centred = torch.roll(kernel, [-(n // 2) for n in psf.shape[1:]], (1, 2))
+        transfer: Tensor = torch.fft.rfftn(centred)
+        return transfer
 
     def weight(self, known: Tensor) -> Tensor:
         """Share of a voxel's light that falls on `known` voxels, ``(depth, h, w)``; at least 0.01.
 
         `known` is ``(planes, h, w)`` of 0 and 1.
         """
-        return self._correlate(known).clamp(min=_LEAST_WEIGHT)
+        return self._joined(self._correlated(known)).clamp_(min=_LEAST_WEIGHT)
 
     def ahead(self, estimate: Tensor, previous: Tensor, step: int) -> Tensor:
-        """Move on from the last two estimates by Nesterov's momentum; not negative."""
+        """Move on from the last two estimates by Nesterov's momentum; not negative.
+
+        The result takes the place of `previous`.
+        """
         momentum = max(0, step - 1) / (step + 2)
-        moved = estimate + momentum * (estimate - previous)
-        return torch.maximum(moved, _LEAST_KEPT * estimate)
+        for place in _batches(estimate.shape, self.device):
+            moved, last = previous[place], estimate[place]
+            moved.mul_(-momentum).add_(last, alpha=1 + momentum)
+            torch.maximum(moved, _LEAST_KEPT * last, out=moved)
+        return previous
 
     def blur(self, x: Tensor) -> Tensor:
         """Blur an object ``(depth, h, w)`` into its image ``(planes, h, w)``, which is positive."""
-        spectrum = torch.fft.rfftn(x, self._period) * self._otf
-        blurred: Tensor = torch.fft.irfftn(spectrum, self._period)
-        return blurred[: self.planes, : self.height, : self.width].clamp(min=_SMALLEST)
+        return self._joined(self._blurred(x))
 
     def factor(self, counts: Tensor, blurred: Tensor, weight: Tensor) -> Tensor:
         """Give what the estimate is multiplied by, ``(depth, h, w)``; `counts` may hold NaN."""
         ratio = torch.nan_to_num(counts / blurred, nan=0.0)
-        return self._correlate(ratio) / weight
+        return self._joined(self._correlated(ratio)).div_(weight)
 
     def update(self, ahead: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
-        """Make the next estimate; voxels that no known voxel sees stay as they are."""
-        return torch.where(weight > _LEAST_WEIGHT, ahead * factor.clamp(min=0), ahead)
+        """Make the next estimate; voxels that no known voxel sees stay as they are.
 
-    def _correlate(self, x: Tensor) -> Tensor:
-        spectrum = torch.fft.rfftn(x, self._period) * self._otf.conj()
-        back: Tensor = torch.fft.irfftn(spectrum, self._period)
-        return back[:, : self.height, : self.width]
+        The result takes the place of `ahead`.
+        """
+        return ahead.mul_(torch.where(weight > _LEAST_WEIGHT, factor.clamp_(min=0), 1.0))
+
+    def step(
+        self,
+        counts: Tensor,
+        estimate: Tensor,
+        previous: Tensor,
+        number: int,
+        weight: Tensor,
+        inner: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> Tensor:
+        """Make one iteration; the next estimate takes the place of `previous`.
+
+        Parameters
+        ----------
+        counts
+            ``(planes, h, w)``; NaN where nothing is known.
+        estimate, previous
+            The last two estimates ``(depth, h, w)``.
+        number
+            Of the iteration, from 0.
+        weight
+            See `weight`, of the inner part.
+        inner
+            The part along Y and X that becomes the next estimate; what is around it is spoiled.
+
+        Returns
+        -------
+        Tensor
+            The inner part of the next estimate.
+        """
+        ahead = self.ahead(estimate, previous, number)
+        for place, blurred in self._blurred(ahead):
+            torch.nan_to_num(counts[place] / blurred, nan=0.0, out=self._ratio[place])
+        result = ahead[:, inner[0], inner[1]]
+        for place, back in self._correlated(self._ratio):
+            share = weight[place]
+            self.update(result[place], back[:, inner[0], inner[1]] / share, share)
+        return result
+
+    def _blurred(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Blur an object; yield some planes of the image at a time."""
+        self._transform(x)
+        self._filter(self.depth, self.planes, self._otf)
+        for place, blurred in self._back(self.planes):
+            yield place, blurred.clamp_(min=_SMALLEST)
+
+    def _correlated(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Project an image back; yield some planes of the object at a time."""
+        self._transform(x)
+        self._filter(self.planes, self.depth, self._otf.conj())
+        yield from self._back(self.depth)
+
+    def _joined(self, parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
+        """Put planes together that come a few at a time."""
+        return torch.cat([part for _, part in parts])
+
+    def _transform(self, x: Tensor) -> None:
+        """Transform every plane of `x`."""
+        for place in _batches((len(x), *self._size), self.device):
+            self._spectrum[place] = torch.fft.rfft2(x[place], self._size)
+
+    def _filter(self, known: int, wanted: int, otf: Tensor) -> None:
+        """Filter the spectrum, whose first `known` planes are filled; make the `wanted` first."""
+        _, rows, columns = self._spectrum.shape
+        above, period = self.depth - self._below, self._period
+        for place in _batches((rows, period, 2 * columns), self.device):
+            given = self._spectrum[:known, place]
+            if known > above:  # the planes below the image are the last ones of a period
+                between = given.new_zeros((period - known, *given.shape[1:]))
+                given = torch.cat((given[:above], between, given[above:]))
+            filtered = torch.fft.fft(given, period, dim=0).mul_(otf[:, place])
+            filtered = torch.fft.ifft(filtered, dim=0)
+            self._spectrum[: min(wanted, above), place] = filtered[: min(wanted, above)]
+            if wanted > above:
+                self._spectrum[above:wanted, place] = filtered[period - self._below :]
+
+    def _back(self, wanted: int) -> Iterator[tuple[slice, Tensor]]:
+        """Transform the first planes of the spectrum back; yield some planes at a time."""
+        for place in _batches((wanted, *self._size), self.device):
+            rows = torch.fft.ifft(self._spectrum[place], dim=1)[:, : self.height]
+            yield place, torch.fft.irfft(rows, self._size[1])[:, :, : self.width]
+
+
+def _batches(shape: Sequence[int], device: torch.device) -> list[slice]:
+    """Divide the first axis of an array so that parts fit into the cache of a processor."""
+    at_once = _CACHED if device.type == "cpu" else _AT_ONCE
+    count = max(1, at_once // max(1, prod(shape[1:])))
+    return [slice(start, min(start + count, shape[0])) for start in range(0, shape[0], count)]
 
 
 def object_planes(psf: Volume, planes: int) -> int:
-    """Planes of the object: those of the image, and room for half of the PSF."""
-    return int(next_fast_len(planes + psf.shape[0] // 2, real=True))
+    """Planes of the object: those of the image, and a sixth of the PSF's planes.
+
+    They take up the haze of what lies above and below the image. On made volumes that were cut out
+    of higher ones, more planes did not help.
+    """
+    return planes + stack_regions.further_planes(psf.shape[0])
 
 
 def margin(psf: Volume) -> tuple[int, int]:
-    """Pixels along Y and X that the object goes on beyond the image: half of the PSF."""
-    return psf.shape[1] // 2, psf.shape[2] // 2
+    """Pixels along Y and X that the object goes on beyond the image: a quarter of the PSF."""
+    return stack_regions.margin(psf.shape[1]), stack_regions.margin(psf.shape[2])
 
 
 def start_value(counts: Volume) -> float:
@@ -233,25 +345,25 @@ def _whole_steps(
         start_value(counts) if start is None else start,
         device=device,
     )
-    previous = estimate
+    previous = estimate.clone()
     halves = None if noise is None else _split(measured, noise)
     step = 0
     while True:
-        ahead = steps.ahead(estimate, previous, step)
-        blurred = steps.blur(ahead)
         agreement = misfit = 0.0
         if halves is None or noise is None:
-            factor = steps.factor(measured, blurred, weight)
+            following = steps.step(measured, estimate, previous, step, weight)
         else:
+            ahead = steps.ahead(estimate, previous, step)
+            blurred = steps.blur(ahead)
             one, other = (steps.factor(half, blurred, weight) for half in halves)
-            factor = (one + other) / 2
             changes = (ahead**2 * (one - 1) * (other - 1))[inside]
             agreement = float(changes.double().sum())
             variance = noise.gain * blurred + noise.floor + _SMALLEST
             misfit = float(((measured - blurred) ** 2 / variance)[known].double().mean())
-        previous, estimate = estimate, steps.update(ahead, factor, weight)
+            following = steps.update(ahead, one.add_(other).div_(2), weight)
+        previous, estimate = estimate, following
         step += 1
-        yield estimate[inside].cpu().numpy(), agreement, misfit
+        yield estimate[inside].cpu().numpy().copy(), agreement, misfit
 
 
 def _split(measured: Tensor, noise: NoiseModel) -> tuple[Tensor, Tensor]:

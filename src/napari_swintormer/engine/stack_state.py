@@ -46,7 +46,14 @@ class StackState:
         in_memory: bool,
     ) -> None:
         self._folder, self._shape, self._known = folder, shape, json.loads(json.dumps(known))
-        self._names = {"estimate": "a", "previous": "b", "following": "c", "weight": "weight"}
+        # In memory the next estimate takes the place of the previous one.
+        following = "b" if in_memory else "c"
+        self._names = {
+            "estimate": "a",
+            "previous": "b",
+            "following": following,
+            "weight": "weight",
+        }
         self._arrays: dict[str, Volume] | None = None
         self.iterations = 0
         if in_memory:
@@ -66,21 +73,22 @@ class StackState:
         self._save()
 
     def read(self, name: str, place: tuple[slice, ...]) -> Volume:
-        """Read a region of an array."""
-        return np.array(self._open(name)[place])
+        """Read a region of an array; in memory it is a view that can be changed in place."""
+        values = self._open(name)[place]
+        return values if self._arrays is not None else np.array(values)
 
     def write(self, name: str, place: tuple[slice, ...], values: Volume) -> None:
         """Write a region of an array."""
-        self._open(name)[place] = values
+        wanted = self._open(name)[place]
+        if not np.shares_memory(wanted, values):
+            wanted[...] = values
 
     def advance(self) -> None:
         """Take what follows for the estimate; one more iteration is made."""
         names = self._names
-        names["previous"], names["estimate"], names["following"] = (
-            names["estimate"],
-            names["following"],
-            names["previous"],
-        )
+        free = names["estimate"] if self._arrays is not None else names["previous"]
+        names["previous"], names["estimate"] = names["estimate"], names["following"]
+        names["following"] = free
         self.iterations += 1
         self._save()
 

@@ -27,7 +27,6 @@ from napari_swintormer.engine.richardson_lucy import (
     estimate_noise,
     estimates,
     margin,
-    object_planes,
     start_value,
 )
 from napari_swintormer.engine.stack_state import StackState
@@ -205,7 +204,7 @@ def preview(
     Progress
         After every iteration.
     """
-    (down, across), (height, width) = margin(psf), planes.shape
+    (down, across), (height, width) = (side // 2 for side in psf.shape[1:]), planes.shape
     y0, x0 = max(0, region.y0 - down), max(0, region.x0 - across)
     y1, x1 = min(height, region.y1 + down), min(width, region.x1 + across)
     raw = _read_stack(planes, stack, slice(y0, y1), slice(x0, x1))
@@ -231,15 +230,6 @@ class _Span(NamedTuple):
     def slices(self) -> tuple[slice, slice, slice]:
         return slice(None), slice(self.y0, self.y1), slice(self.x0, self.x1)
 
-    def grown(self, by: tuple[int, int], limits: tuple[int, int]) -> _Span:
-        """Grow on all sides, within the object."""
-        return _Span(
-            max(0, self.y0 - by[0]),
-            min(limits[0], self.y1 + by[0]),
-            max(0, self.x0 - by[1]),
-            min(limits[1], self.x1 + by[1]),
-        )
-
     def within(self, outer: _Span) -> tuple[slice, slice, slice]:
         return (
             slice(None),
@@ -264,19 +254,24 @@ class _StackWork:
         """Pixels that the object goes on beyond the image."""
         return margin(self.psf)
 
+    @property
+    def _psf_shape(self) -> tuple[int, int, int]:
+        depth, height, width = self.psf.shape
+        return depth, height, width
+
     @cached_property
     def object_shape(self) -> tuple[int, int, int]:
         """``(Z, Y, X)`` of the object."""
-        height, width = (n + 2 * m for n, m in zip(self.planes.shape, self.margin, strict=True))
-        return object_planes(self.psf, len(self.stack)), height, width
+        psf_shape, shape = self._psf_shape, self.planes.shape
+        return stack_regions.object_shape(psf_shape, len(self.stack), shape)
 
     @cached_property
     def spans(self) -> list[_Span]:
         """The regions of the object, without margins; one if the object fits into memory."""
         depth, height, width = self.object_shape
-        if stack_regions.is_whole(self.object_shape):
+        if stack_regions.is_whole(self.object_shape, self._psf_shape):
             return [_Span(0, height, 0, width)]
-        side = stack_regions.region_side(self.psf.shape, depth)
+        side = stack_regions.region_side(self._psf_shape, depth)
         rows, columns = ceil(height / side), ceil(width / side)
         return [
             _Span(
@@ -306,6 +301,14 @@ class _StackWork:
             counts[inside] = _known(raw, self.intensity) - np.float32(self.fit.offset)
         return counts
 
+    def _counts_on(self, span: _Span) -> torch.Tensor:
+        return torch.from_numpy(self.counts(span)).to(self.device)
+
+    @cached_property
+    def _measured(self) -> torch.Tensor:
+        """The counts on the whole object."""
+        return self._counts_on(self.spans[0])
+
     def begin(self, folder: Path) -> StackState:
         """Open the estimates of an earlier run in `folder`, or begin with even ones."""
         known = {"fit": asdict(self.fit), "shape": self.object_shape, "stack": list(self.stack)}
@@ -323,19 +326,16 @@ class _StackWork:
 
     def _step(self, state: StackState, span: _Span, step: int) -> None:
         """Make one iteration on one region."""
-        (down, across), limits = self.margin, self.object_shape[1:]
-        outer = span.grown((2 * down, 2 * across), (limits[0], limits[1]))
-        counts = torch.tensor(self.counts(outer), device=self.device)
-        steps = self._steps(counts.shape[1], counts.shape[2])
-        weight = self._weight(state, steps, counts, span, outer, step)
+        outer = self._outer(span)
+        counts = self._measured if len(self.spans) == 1 else self._counts_on(outer)
+        steps = self._deconvolver
+        inner = span.within(outer)
+        weight = self._weight(state, steps, counts, span, inner, step)
         estimate, previous = (
-            torch.tensor(state.read(name, outer.slices), device=self.device)
+            torch.from_numpy(state.read(name, outer.slices)).to(self.device)
             for name in ("estimate", "previous")
         )
-        ahead = steps.ahead(estimate, previous, step)
-        factor = steps.factor(counts, steps.blur(ahead), torch.ones((), device=self.device))
-        inner = span.within(outer)
-        update = steps.update(ahead[inner], factor[inner] / weight, weight)
+        update = steps.step(counts, estimate, previous, step, weight, (inner[1], inner[2]))
         state.write("following", span.slices, update.cpu().numpy())
 
     def _weight(
@@ -344,29 +344,38 @@ class _StackWork:
         steps: RegionDeconvolver,
         counts: torch.Tensor,
         span: _Span,
-        outer: _Span,
+        inner: tuple[slice, slice, slice],
         step: int,
     ) -> torch.Tensor:
         """Give the weights of a region; they are the same in every iteration."""
         if step > 0:
-            return torch.tensor(state.read("weight", span.slices), device=self.device)
-        weight = steps.weight(torch.isfinite(counts).float())[span.within(outer)]
+            return torch.from_numpy(state.read("weight", span.slices)).to(self.device)
+        weight = steps.weight(torch.isfinite(counts).float())[inner]
         state.write("weight", span.slices, weight.cpu().numpy())
         return weight
 
-    def _steps(self, height: int, width: int) -> RegionDeconvolver:
-        """Give the deconvolver for regions of this size; a few sizes serve a volume."""
-        known: dict[tuple[int, int], RegionDeconvolver] = self._deconvolvers
-        if (height, width) not in known:
-            cut = len(self.spans) > 1
-            known[height, width] = RegionDeconvolver(
-                self.psf, len(self.stack), height, width, self.device, cut=cut
-            )
-        return known[height, width]
+    def _outer(self, span: _Span) -> _Span:
+        """Put the margin around a region that it is worked on with; all have the same size."""
+        (height, width), (_, down, across) = self.object_shape[1:], self.psf.shape
+        tall, wide = self._region_shape
+        y0 = min(max(0, span.y0 - down + 1), height - tall)
+        x0 = min(max(0, span.x0 - across + 1), width - wide)
+        return _Span(y0, y0 + tall, x0, x0 + wide)
 
     @cached_property
-    def _deconvolvers(self) -> dict[tuple[int, int], RegionDeconvolver]:
-        return {}
+    def _region_shape(self) -> tuple[int, int]:
+        """Size ``(Y, X)`` of the regions with their margins."""
+        (height, width), (_, down, across) = self.object_shape[1:], self.psf.shape
+        tall = max(span.y1 - span.y0 for span in self.spans) + 2 * (down - 1)
+        wide = max(span.x1 - span.x0 for span in self.spans) + 2 * (across - 1)
+        return min(height, tall), min(width, wide)
+
+    @cached_property
+    def _deconvolver(self) -> RegionDeconvolver:
+        """Makes the iterations on regions of that size."""
+        cut = len(self.spans) > 1
+        tall, wide = self._region_shape
+        return RegionDeconvolver(self.psf, len(self.stack), tall, wide, self.device, cut=cut)
 
     def write(
         self,

@@ -20,7 +20,7 @@ from napari_swintormer.evaluation.data.pair_images import most_detailed, open_pa
 from napari_swintormer.evaluation.data.protocols import find_protocol
 from napari_swintormer.evaluation.methods.methods import BLURRED, UNCHANGED, ModelMethod
 from napari_swintormer.evaluation.metrics.lpips import missing_lpips
-from napari_swintormer.evaluation.metrics.scoring import ALWAYS, OPTIONAL, Scale, score
+from napari_swintormer.evaluation.metrics.scoring import ALWAYS, OPTIONAL, Scale, score_pair
 from napari_swintormer.evaluation.rows import Row, append_rows, read_rows
 from napari_swintormer.events import Clock, Notice
 
@@ -142,20 +142,25 @@ class _PairRows:
             return
         with open_pair(self.files, self.protocol, self.centre) as pair:
             scale = Scale.of(pair.sharp, self.protocol)
-            region = most_detailed(pair.sharp)
+            region = most_detailed(pair.sharp, pair.axes)
             self._save_crop(self._key(None), pair.sharp[region], scale)
             for key, method in zip(keys, methods, strict=True):
                 yield known.get(key) or self._row(key, method, pair, scale, region)
 
     def _row(
-        self, key: str, method: Method, pair: PairImages, scale: Scale, region: tuple[slice, slice]
+        self,
+        key: str,
+        method: Method,
+        pair: PairImages,
+        scale: Scale,
+        region: tuple[int | slice, ...],
     ) -> Row | None:
         start = time.perf_counter()
         restored = method.restore(pair)
         seconds = time.perf_counter() - start
         if restored is None:
             return None
-        scores = score(self.protocol, restored, pair.sharp, scale, self.metrics)
+        scores = score_pair(pair, restored, scale, self.metrics)
         self._save_crop(key, restored[region], scale)
         macs = method.macs_per_pixel(pair) if isinstance(method, ModelMethod) else None
         image = self.protocol.name, self.files.set, self.files.name, self.files.split
@@ -172,6 +177,7 @@ class _PairRows:
         pair = self.files
         files = [pair.blurred, pair.sharp, *(pair.views or ()), pair.psf]
         stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f is not None]
-        what = [__version__, self.protocol.name, pair.name, stats, self.metrics, self.centre]
+        what: list[object] = [__version__, self.protocol.name, pair.name, stats, self.metrics]
+        what += [self.centre, pair.optics, pair.planes]
         what.append(_SHARP if method is None else method.identity)
         return hashlib.sha256(repr(what).encode()).hexdigest()[:24]

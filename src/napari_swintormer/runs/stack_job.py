@@ -27,7 +27,7 @@ from napari_swintormer.settings.deblur_settings import (
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
 from napari_swintormer.tiling.plan import Plan, size_text
-from napari_swintormer.tiling.stack_regions import stack_bytes
+from napari_swintormer.tiling.stack_regions import stack_bytes, state_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -372,6 +372,7 @@ def prepare_stack(
         optics = known.completed(settings).for_channels(size.get("C", 1))
         shapes = [psf_shape(each, stack) for each in optics]
         shape = max(shapes, key=lambda s: s[0] * s[1])
+    whole = (shape[0], shape[1], shape[2]), stack, planes.shape
     grid = TileGrid(planes.shape, _CHUNK, 0, _CHUNK)
     disk = planes.shape[0] * planes.shape[1] * len(planes) * planes.dtype.itemsize * 4 // 3
     plan = Plan(
@@ -379,9 +380,9 @@ def prepare_stack(
         n_planes=len(planes),
         channels=1,
         batch_size=1,
-        host_bytes=stack_bytes((shape[0], shape[1], shape[2]), stack, planes.shape),
+        host_bytes=stack_bytes(*whole),
         device_bytes=None,
-        disk_bytes=disk,
+        disk_bytes=disk + state_bytes(*whole),
         seconds=None,
     )
     settings = replace(settings, axes=axes, tile_size=_CHUNK, overlap=0, blend="uniform")

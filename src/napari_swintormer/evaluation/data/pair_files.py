@@ -9,17 +9,20 @@ from __future__ import annotations
 import csv
 import json
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.formats.registry import SUFFIXES
+from napari_swintormer.settings.deblur_settings import STACK_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 ABOUT = "benchmark.json"  # `recipes/make_benchmark.py` writes it beside the folders of a set
+OPTICS = tuple(name for name in STACK_OPTIONS if name not in ("depth", "iterations"))
+"""Columns of a table of stacks that are options of a volume."""
 DPDD_TEST_IMAGES = 76
 _DPDD_INDOOR = {*range(8, 14), 16, 32, *range(39, 57), *range(59, 68), 74, 75}  # of these images
 
@@ -36,6 +39,8 @@ class PairFiles:
     views: tuple[Path, Path] | None = None  # left and right image of a dual-pixel camera
     psf: Path | None = None  # the point-spread function, if it is known
     gamma: float = 1.0  # exponent of the intensity curve; 1 if the image was blurred as light
+    optics: dict[str, Any] = field(default_factory=dict)  # of a stack: options of `DeblurSettings`
+    planes: tuple[int, int] | None = None  # of a stack: the first that is scored, one past the last
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ def paired(root: Path) -> list[PairFiles]:
 
     The two folders lie in `root`, or in folders of `root`, and then each of these is a set. A
     third folder ``psf`` holds the point-spread functions, under the same names, if they are known.
-    A CSV file has the columns ``blurred``, ``sharp`` and ``set``; its paths are relative to it.
+    A CSV file has the columns ``blurred``, ``sharp`` and ``set``; its paths are relative to it. For
+    stacks it may have columns of the microscope, named like the options, and the column ``planes``.
     """
     if root.suffix.lower() == ".csv":
         return _listed(root)
@@ -172,8 +178,48 @@ def _listed(table: Path) -> list[PairFiles]:
         for row in rows:
             blurred, sharp = table.parent / row["blurred"], table.parent / row["sharp"]
             name = blurred.stem.removesuffix("_blurred")
-            pairs.append(PairFiles(row["set"], name, blurred, sharp))
+            optics, planes = _optics(table, row), _planes(table, row)
+            pairs.append(PairFiles(row["set"], name, blurred, sharp, optics=optics, planes=planes))
         return pairs
+
+
+def _optics(table: Path, row: dict[str, str]) -> dict[str, Any]:
+    """Read what a line says of the microscope; the path of a PSF is relative to the table."""
+    found: dict[str, Any] = {}
+    for name in OPTICS:
+        text = row.get(name) or ""
+        if not text:
+            continue
+        if name in ("immersion", "modality"):
+            found[name] = text
+        elif name == "psf":
+            found[name] = str(table.parent / text)
+        else:
+            found[name] = _number(table, name, text)
+    return found
+
+
+def _number(table: Path, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise FileError(
+            f"The column {name} of {table} holds numbers (got {text!r}). Leave it empty where the "
+            "number is not known."
+        ) from error
+
+
+def _planes(table: Path, row: dict[str, str]) -> tuple[int, int] | None:
+    text = row.get("planes") or ""
+    if not text:
+        return None
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise FileError(
+            f"The column planes of {table} holds spans such as 8:37 (got {text!r}). Leave it empty "
+            "to score all planes."
+        )
+    return int(first), int(end)
 
 
 def _images(root: Path, folders: str) -> list[Path]:

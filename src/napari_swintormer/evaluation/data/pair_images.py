@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,13 +32,15 @@ class PairImages:
     lazy, with the data type of the file.
     """
 
-    axes: str  # YX or YXS
+    axes: str  # YX or YXS; ZYX for stacks
     blurred: Any
     sharp: Any
     protocol: Protocol
     views: tuple[Any, Any] | None = None  # left and right image of a dual-pixel camera
     psf: NDArray[np.float64] | None = None  # (h, w) of sum 1
     gamma: float = 1.0  # exponent of the intensity curve that the image was blurred under
+    optics: dict[str, Any] = field(default_factory=dict)  # of a stack: options of `DeblurSettings`
+    planes: tuple[int, int] | None = None  # of a stack: those that are scored
 
 
 @contextmanager
@@ -52,13 +54,16 @@ def open_pair(
     with ExitStack() as stack:
 
         def read(file: Path) -> tuple[Any, str]:
-            image = stack.enter_context(open_image(file))
+            image = stack.enter_context(open_image(file, "ZYX" if protocol.volumes else None))
+            if protocol.volumes:
+                return _cut(image.data, protocol, centre, image.axes), image.axes
             if image.axes not in ("YX", "YXS"):
                 raise ImageError(
                     f"{file} must be a single plane, grey or RGB (got the axes {image.axes}). Save "
                     "each plane as a file of its own."
                 )
-            return _cut(_scaled(image.data, file, protocol), protocol, centre), image.axes
+            data = _scaled(image.data, file, protocol)
+            return _cut(data, protocol, centre, image.axes), image.axes
 
         sharp, axes = read(files.sharp)
         blurred, _ = read(files.blurred)
@@ -70,8 +75,18 @@ def open_pair(
                     f"{file} and {files.sharp} must have the same shape (got {image.shape} and "
                     f"{sharp.shape}). Register and crop them first."
                 )
-        psf = None if files.psf is None else _read_psf(files.psf)
-        yield PairImages(axes, blurred, sharp, protocol, views, psf, files.gamma)
+        psf = None if files.psf is None or protocol.volumes else _read_psf(files.psf)
+        if files.planes is not None and files.planes[1] > sharp.shape[0]:
+            raise ImageError(
+                f"{files.sharp} has {sharp.shape[0]} planes (got planes={files.planes[0]}:"
+                f"{files.planes[1]}). Name planes that it has."
+            )
+        optics = dict(files.optics)
+        if protocol.volumes and files.psf is not None:
+            optics.setdefault("psf", str(files.psf))
+        yield PairImages(
+            axes, blurred, sharp, protocol, views, psf, files.gamma, optics, files.planes
+        )
 
 
 def _scaled(data: Any, file: Path, protocol: Protocol) -> Any:
@@ -92,14 +107,15 @@ def _scaled(data: Any, file: Path, protocol: Protocol) -> Any:
     return np.divide(pixels, 2**protocol.full_scale - 1, dtype=np.float32)
 
 
-def _cut(image: Any, protocol: Protocol, centre: int | None) -> Any:
+def _cut(image: Any, protocol: Protocol, centre: int | None, axes: str) -> Any:
     """Crop to the protocol's multiple at the ends of the axes, then cut out the middle."""
-    height, width = (n - n % protocol.multiple for n in image.shape[:2])
+    first = axes.index("Y")
+    height, width = (n - n % protocol.multiple for n in image.shape[first : first + 2])
     side = max(height, width) if centre is None else centre
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     y, x = slice(top, min(top + side, height)), slice(left, min(left + side, width))
-    whole = (y.stop - y.start, x.stop - x.start) == tuple(image.shape[:2])
-    return image if whole else image[y, x]
+    whole = (y.stop - y.start, x.stop - x.start) == tuple(image.shape[first : first + 2])
+    return image if whole else image[(slice(None),) * first + (y, x)]
 
 
 def _read_psf(file: Path) -> NDArray[np.float64]:
@@ -114,13 +130,17 @@ def _read_psf(file: Path) -> NDArray[np.float64]:
     return kernel
 
 
-def most_detailed(sharp: Any) -> tuple[slice, slice]:
+def most_detailed(sharp: Any, axes: str) -> tuple[int | slice, ...]:
     """Find the region of `CROP` pixels where neighbouring pixels differ most (sum of squares).
 
-    The image is ``(Y, X)`` or ``(Y, X, S)``. Only the middle of a huge image is searched.
+    Only the middle of a huge image is searched. Of a stack, the region lies in the plane with the
+    highest contrast.
     """
     from scipy.ndimage import uniform_filter
 
+    if "Z" in axes:
+        plane = max(range(sharp.shape[0]), key=lambda z: float(np.std(np.asarray(sharp[z]))))
+        return plane, *most_detailed(sharp[plane], "YX")
     offset = [max(0, (n - _SEARCHED) // 2) for n in sharp.shape[:2]]
     middle = tuple(slice(start, start + _SEARCHED) for start in offset)
     pixels = np.asarray(sharp[middle]).astype(np.float64)

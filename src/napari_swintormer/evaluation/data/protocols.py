@@ -58,6 +58,7 @@ class Protocol:
     rounded: bool = False  # round restored images to 8 bits first, as if they had been saved
     multiple: int = 1  # crop images at the end of each axis to multiples of so many pixels
     match: Literal["affine", "realblur"] | None = None  # fit intensities, or align, first
+    volumes: bool = False  # pairs are stacks along Z, scored as volumes
     metrics: tuple[str, ...] = ()  # beyond PSNR, SSIM and MAE, if the user names none
 
     def pairs(self, root: Path) -> list[PairFiles]:
@@ -140,6 +141,21 @@ _ALL = (
         clamp=False,
         match="affine",
         metrics=("ms_ssim", "gmsd", "frc"),
+    ),
+    Protocol(
+        "stacks",
+        "Stacks along Z, scored as volumes in their own units: one gain and one offset for the "
+        "whole volume, then PSNR, correlation, and the mean SSIM of the planes (Gaussian window of "
+        "σ 1.5); the data range is that of folders. FRC, lateral and axial: the finest periods, in "
+        "pixels and in planes, at which the volume still correlates with the sharp one. A CSV file "
+        "may have columns for the microscope: na, immersion, sample_index, wavelength, pixel_size, "
+        "z_step, modality, psf. A column planes, such as 8:37, names the planes that are scored; "
+        "there the best offset of up to 3 whole planes counts.",
+        full_scale=None,
+        ssim="gaussian",
+        clamp=False,
+        match="affine",
+        volumes=True,
     ),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}

@@ -53,6 +53,8 @@ def macs_per_pixel(
     side = max(grid.tile_shape) if compact else _SIDE
     corner = (slice(-(-side // multiple) * multiple),) * 2
     views = pair.views and (pair.views[0][corner], pair.views[1][corner])
+    if pair.protocol.volumes:  # all planes cost the same
+        pair = replace(pair, axes="YX", blurred=pair.blurred[0])
     piece = replace(pair, blurred=pair.blurred[corner], views=views)
     alone = replace(settings, batch_size=1)  # otherwise a GPU first tries how many tiles fit
     macs = count(lambda: restore(piece, alone, restorer, ensemble))

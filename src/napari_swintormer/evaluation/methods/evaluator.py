@@ -42,22 +42,25 @@ def restore(
         return None if job is None else _run(job, pair)
     image = np.asarray(pair.blurred)
     total = np.zeros(image.shape, np.float64)
+    plane = pair.axes.index("Y"), pair.axes.index("X")
     for quarter in range(4):
         for flipped in (False, True):
-            turned = np.rot90(image, quarter)
-            turned_pair = replace(pair, blurred=turned[:, ::-1] if flipped else turned, views=None)
+            turned = np.rot90(image, quarter, plane)
+            turned = np.flip(turned, plane[1]) if flipped else turned
+            turned_pair = replace(pair, blurred=turned, views=None)
             job = plan(turned_pair, settings, restorer)
             if job is None:
                 return None
             restored = _run(job, turned_pair)
-            total += np.rot90(restored[:, ::-1] if flipped else restored, -quarter)
+            restored = np.flip(restored, plane[1]) if flipped else restored
+            total += np.rot90(restored, -quarter, plane)
     mean = total / 8
     return (np.rint(mean) if image.dtype.kind in "iu" else mean).astype(image.dtype)
 
 
 def plan(pair: PairImages, settings: DeblurSettings, restorer: Restorer) -> Job | None:
     """Plan what `restore` does; None if the network needs two views and the pair has only one."""
-    settings = replace(settings, axes=pair.axes)
+    settings = replace(settings, axes=pair.axes, depth="planes")
     second = restorer.card.second_view
     if second is None:
         return prepare(pair.blurred, settings, restorer)

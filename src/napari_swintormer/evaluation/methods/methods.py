@@ -6,6 +6,7 @@ A line names a method, on the command line and in tables::
     swintormer-small:tile_size=512,overlap=292,blend=uniform
     own.safetensors:num_inference_steps=4,samples=3,ensemble=8
     richardson-lucy:sigma=1.6,iterations=10
+    volume:iterations=20
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.evaluation.methods import classical
-from napari_swintormer.evaluation.metrics.scoring import Scale, score
+from napari_swintormer.evaluation.methods import classical, volumetric
+from napari_swintormer.evaluation.metrics.scoring import Scale, score_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 BLURRED = "blurred"
 BEST_SIGMA = {"richardson-lucy-best": "richardson-lucy", "wiener-best": "wiener"}
 """Methods with the best σ for each image, by the classical method that they use."""
+BEST_ITERATIONS = {
+    "richardson-lucy-3d-best": "richardson-lucy-3d",
+    "redlionfish-best": "redlionfish",
+}
+"""Methods with the best number of iterations for each stack, by the method that they use."""
 
 ABLATION_TILES = (
     "tile_size=16384,overlap=0",
@@ -111,8 +117,9 @@ Method = ClassicalMethod | ModelMethod
 def parse_method(text: str, settings: DeblurSettings) -> Method:
     """Make a method from a line such as ``swintormer-small:tile_size=256,overlap=36``.
 
-    The line names `BLURRED`, a classical method or a model. `settings` are those of a model that
-    the line does not change. Models are loaded at once, so that errors show before anything runs.
+    The line names `BLURRED`, a classical method, a method for volumes or a model. `settings` are
+    those of a model or of `volume` that the line does not change. Models are loaded at once, so
+    that errors show before anything runs.
     """
     name, options = _split(text)
     if name == BLURRED and not options:
@@ -124,6 +131,12 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
         if name in methods:
             chosen = _options(text, options, classical.OPTIONS[name])
             return ClassicalMethod(text, partial(restore, partial(methods[name], **chosen)))
+    if name in volumetric.METHODS:
+        chosen = _options(text, options, volumetric.OPTIONS[name])
+        return ClassicalMethod(text, volumetric.method(name, settings, chosen))
+    if text in BEST_ITERATIONS:
+        function = volumetric.method(BEST_ITERATIONS[text], settings, {})
+        return ClassicalMethod(text, partial(_with_best_iterations, function))
     return _parse_model(text, name, options, settings)
 
 
@@ -144,20 +157,34 @@ def _parse_model(text: str, name: str, options: str, settings: DeblurSettings) -
 
 
 def _blind(function: Callable[..., Any], pair: PairImages) -> Any:
+    if pair.protocol.volumes:  # plane by plane
+        return np.stack([function(plane, "YX") for plane in np.asarray(pair.blurred)])
     return function(np.asarray(pair.blurred), pair.axes)
 
 
 def _with_psf(function: Callable[..., Any], pair: PairImages) -> Any | None:
-    if pair.psf is None:
+    if pair.psf is None or pair.protocol.volumes:
         return None
     return function(np.asarray(pair.blurred), pair.axes, pair.psf, gamma=pair.gamma)
 
 
 def _with_best_sigma(function: Callable[..., Any], pair: PairImages) -> Any:
     """Restore with every σ and keep the result of the highest PSNR, which no user can know."""
-    image, scale = np.asarray(pair.blurred), Scale.of(pair.sharp, pair.protocol)
-    candidates = [function(image, pair.axes, sigma=sigma) for sigma in classical.ORACLE_SIGMAS]
-    return max(candidates, key=lambda x: score(pair.protocol, x, pair.sharp, scale, ())["psnr"])
+    candidates = [_blind(partial(function, sigma=s), pair) for s in classical.ORACLE_SIGMAS]
+    return _best(candidates, pair)
+
+
+def _with_best_iterations(function: Callable[..., Any], pair: PairImages) -> Any | None:
+    """Restore with several numbers of iterations, and keep the result of the highest PSNR."""
+    if not pair.protocol.volumes:
+        return None
+    numbers = volumetric.ORACLE_ITERATIONS
+    return _best([function(pair, iterations=number) for number in numbers], pair)
+
+
+def _best(candidates: list[Any], pair: PairImages) -> Any:
+    scale = Scale.of(pair.sharp, pair.protocol)
+    return max(candidates, key=lambda x: score_pair(pair, x, scale, ())["psnr"])
 
 
 def ablation(text: str) -> list[str]:

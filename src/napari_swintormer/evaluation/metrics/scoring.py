@@ -23,6 +23,7 @@ from napari_swintormer.evaluation.metrics.similarity import (
     ssim,
     ssim3d,
 )
+from napari_swintormer.evaluation.metrics.volumes import score_volume
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.sample import sample_regions
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.evaluation.data.protocols import Protocol
 
 ALWAYS = ("psnr", "ssim", "mae")
@@ -54,8 +56,11 @@ class Scale:
         if prod(sharp.shape) <= _AT_ONCE:
             sample = [np.asarray(sharp)]
         else:
-            planes = Planes(sharp, "YXS" if len(sharp.shape) == 3 else "YX", 3)
-            sample = planes.read_all(sample_regions([0], planes.shape, 64))
+            colours = len(sharp.shape) == 3 and not protocol.volumes
+            axes = "YXS" if colours else "ZYX"[-len(sharp.shape) :]
+            planes = Planes(sharp, axes, 3 if colours else 1)
+            numbers = range(0, len(planes), -(-len(planes) // 8))
+            sample = planes.read_all(sample_regions(list(numbers), planes.shape, 64))
         pixels = np.concatenate([region.ravel() for region in sample])
         black = float(np.percentile(pixels, 0.1))
         flat = pixels.min() == pixels.max()  # a flat image counts errors in its own units
@@ -96,6 +101,19 @@ class Fit:
     def __call__(self, image: NDArray[Any]) -> NDArray[np.float64]:
         """Compute ``gain · image + offset``."""
         return self.gain * np.asarray(image, np.float64) + self.offset
+
+
+def score_pair(
+    pair: PairImages, restored: Any, scale: Scale, metrics: Sequence[str]
+) -> dict[str, float]:
+    """Score a result for the blurred image of a pair, as the protocol of the pair says.
+
+    A stack is scored as a volume, and has NaN for `metrics`, which are for planes.
+    """
+    if not pair.protocol.volumes:
+        return score(pair.protocol, restored, pair.sharp, scale, metrics)
+    scores = score_volume(restored, pair.sharp, scale, pair.planes)
+    return scores | dict.fromkeys(metrics, float("nan"))
 
 
 def score(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ZOOM = 2
 _LINE = 20  # pixels of text above a crop
 _HARM = 0.05  # dB; an image counts as worse if it loses more
-_DIGITS = {"psnr": 2, "frc": 2}
+_DIGITS = {"psnr": 2, "frc": 2, "frc_lateral": 2, "frc_axial": 2}
 _TITLES = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
@@ -40,6 +40,9 @@ _TITLES = {
     "gmsd": "GMSD",
     "lpips": "LPIPS",
     "frc": "FRC (pixels)",
+    "correlation": "Correlation",
+    "frc_lateral": "FRC, lateral (pixels)",
+    "frc_axial": "FRC, axial (planes)",
 }
 
 
