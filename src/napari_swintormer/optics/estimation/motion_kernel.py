@@ -1,0 +1,215 @@
+"""The kernel of a camera's shake, estimated from the strong edges of one image.
+
+From coarse to fine, two steps alternate. The image is deconvolved with the kernel so far and its
+edges are sharpened; then the kernel is fitted that blurs these edges as the image shows them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_swintormer.optics.estimation.blurred_window import BlurredWindow
+from napari_swintormer.optics.estimation.motion_confidence import probability, signs
+from napari_swintormer.optics.estimation.strong_edges import (
+    gradients,
+    sharpened_edges,
+    shrunk_gradients,
+    strongest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.optics.psf import PSF
+
+    Floats = NDArray[np.float32]
+    Kernel = NDArray[np.float64]
+
+_HALVES = (13,)  # pixels from the middle of a kernel to its border
+_SURE = 0.5
+_SMALLEST_WINDOW = 112  # pixels
+_FLAT = 1e-3  # standard deviation of a window without content
+_RATIO = math.sqrt(0.5)  # between two scales
+_SMALLEST = 24  # pixels, side of an image at the coarsest scale
+_ROUNDS = 6  # at each scale
+_CONTRAST = 0.2  # standard deviation that images are brought to
+_DAMPING = 6e-3  # of the deconvolution between two fits
+_KERNEL_DAMPING = 1e-2
+_EDGES = 32  # gradients for each pixel of the kernel's side and range of direction
+_MORE_EDGES = 1.1  # in each round
+_FAINT = 0.1  # pixels of a kernel below this share of its maximum are noise
+_SMALL_PART = 0.1  # and so are parts with less than this share of its light
+_FINE_ROUNDS = 4
+_FINE_DAMPING = 6e-3
+_FINE_EDGES = 240
+_SHRINKAGE = 0.02  # of gradients, after the deconvolution
+
+
+def estimate_motion(windows: Sequence[Floats], gamma: float = 1.0) -> tuple[PSF, float]:
+    """Estimate the one kernel that blurs all windows of an image.
+
+    The window with the strongest edges in all directions decides. Parts of the other windows, or
+    the halves of a single one, vote: they are sure to differ where no kernel can be found.
+
+    Parameters
+    ----------
+    windows
+        Parts ``(Y, X)`` of one image, with intensities in 0 to 1 of its range.
+    gamma
+        Exponent of the intensity curve: light is ``intensity ** gamma``; 2.2 for photos, 1 for
+        micrographs.
+
+    Returns
+    -------
+    kernel : numpy.ndarray
+        Float32, odd side up to 65 pixels, not negative, sum 1, centre of mass in the middle.
+    confidence : float
+        Probability that a deconvolution with this kernel improves the image. Below 0.5 the image
+        is better left alone: it is sharp, blurred otherwise, or says too little.
+    """
+    lights = [_light(w, gamma) for w in windows if min(w.shape) >= _SMALLEST_WINDOW]
+    lights = sorted((w for w in lights if w.std() > _FLAT), key=edge_strength, reverse=True)
+    kernel, confidence = np.ones((1, 1)), 0.0
+    for half in _HALVES if lights else ():
+        image, *others = lights
+        parts = sorted(
+            (part for other in others or [image] for part in _halves(other)),
+            key=edge_strength,
+            reverse=True,
+        )
+        found = centred(refined(image, coarse_to_fine(image, half), half))
+        votes = [coarse_to_fine(part, half) for part in parts[:2]]
+        sure = probability(signs(image, found, half, votes))
+        if sure > confidence:
+            kernel, confidence = found, sure
+        if confidence > _SURE:
+            break
+    return kernel.astype(np.float32), confidence
+
+
+def coarse_to_fine(image: Floats, half: int) -> Kernel:
+    """Estimate the kernel of an image ``(Y, X)`` in light, at most `half` pixels to each side."""
+    image = image * np.float32(_CONTRAST / max(float(image.std()), 1e-6))
+    scales = [1.0]
+    while half * scales[-1] * _RATIO >= 1 and min(image.shape) * scales[-1] * _RATIO > _SMALLEST:
+        scales.append(scales[-1] * _RATIO)
+    kernel = np.zeros((3, 3))
+    kernel[1, 1] = 1
+    for scale in reversed(scales):
+        reach = max(1, math.floor(half * scale + 0.5))
+        if scale != scales[-1]:
+            kernel = _resized(_enlarged(kernel), reach)
+        window = BlurredWindow(_reduced(image, scale), reach)
+        for turn in range(_ROUNDS):
+            sharp = sharpened_edges(window.deconvolved(kernel, _DAMPING))
+            count = int(_EDGES * len(kernel) * _MORE_EDGES**turn)
+            kernel = _fit(window, gradients(sharp), count, kernel)
+    return kernel
+
+
+def refined(image: Floats, kernel: Kernel, half: int) -> Kernel:
+    """Fit a kernel again to many more gradients, on no more pixels than it needs."""
+    image = image * np.float32(_CONTRAST / max(float(image.std()), 1e-6))
+    reach = min(_extent(kernel) + 2, half)
+    kernel = _resized(kernel, reach)
+    window = BlurredWindow(image, reach)
+    for _ in range(_FINE_ROUNDS):
+        sharp = shrunk_gradients(window.deconvolved(kernel, _FINE_DAMPING), _SHRINKAGE)
+        kernel = _fit(window, sharp, _FINE_EDGES * len(kernel), kernel)
+    return kernel
+
+
+def centred(kernel: Kernel) -> Kernel:
+    """Move a kernel's centre of mass into the middle of the middle pixel."""
+    kernel = np.pad(kernel, 2)
+    middle = len(kernel) // 2
+    y, x = ndimage.center_of_mass(kernel)
+    kernel = np.maximum(ndimage.shift(kernel, (middle - y, middle - x), order=3), 0)
+    moved: Kernel = kernel / kernel.sum()
+    return moved
+
+
+def edge_strength(image: Floats) -> float:
+    """Power of the strongest gradients in the direction that has fewest of them."""
+    along_y, along_x = gradients(image)
+    inside = np.zeros(image.shape, bool)
+    inside[1:-1, 1:-1] = True
+    power = along_y**2 + along_x**2
+    ranges = 2 * (along_x * along_y < 0) + (np.abs(along_y) > np.abs(along_x))
+    keep = strongest(along_y, along_x, inside, _EDGES * 2 * _HALVES[0])
+    return float(min(power[keep & (ranges == k)].sum() for k in range(4)))
+
+
+def _light(window: Floats, gamma: float) -> Floats:
+    finite = np.nan_to_num(np.ascontiguousarray(window, np.float32), posinf=1.0, neginf=0.0)
+    light: Floats = np.maximum(finite, 0) ** np.float32(gamma)
+    return light
+
+
+def _halves(image: Floats) -> tuple[Floats, Floats]:
+    """Cut an image across its longer axis."""
+    axis = int(np.argmax(image.shape))
+    first, second = np.array_split(image, 2, axis)
+    return first, second
+
+
+def _fit(window: BlurredWindow, sharp: tuple[Floats, Floats], count: int, kernel: Kernel) -> Kernel:
+    keep = strongest(*sharp, window.inside, count)
+    chosen = sharp[0] * keep, sharp[1] * keep
+    return _cleaned(window.fitted_kernel(chosen, kernel, _KERNEL_DAMPING))
+
+
+def _cleaned(kernel: Kernel) -> Kernel:
+    """Remove negative and faint pixels and small parts; centre by whole pixels, sum 1."""
+    middle = len(kernel) // 2
+    peak = kernel.max()
+    kernel = np.where(kernel >= max(_FAINT * peak, 0), np.maximum(kernel, 0), 0)
+    if not kernel.sum() > 0:
+        kernel = np.zeros_like(kernel)
+        kernel[middle, middle] = 1
+        return kernel
+    parts, count = ndimage.label(kernel, np.ones((3, 3)))
+    light = ndimage.sum_labels(kernel, parts, np.arange(count + 1))
+    small = light < min(_SMALL_PART * kernel.sum(), light.max())
+    kernel[small[parts]] = 0
+    y, x = ndimage.center_of_mass(kernel)
+    moved: Kernel = ndimage.shift(kernel, (round(middle - y), round(middle - x)), order=0)
+    return moved / moved.sum()
+
+
+def _reduced(image: Floats, scale: float) -> Floats:
+    if scale == 1:
+        return image
+    smooth = ndimage.gaussian_filter(image, 0.4 / scale * math.sqrt(1 - scale**2))
+    small: Floats = ndimage.zoom(smooth, scale, order=1)
+    return small
+
+
+def _enlarged(kernel: Kernel) -> Kernel:
+    """Enlarge a kernel from one scale to the next."""
+    middle = len(kernel) // 2
+    reach = math.ceil(middle / _RATIO)
+    along = np.arange(-reach, reach + 1) * _RATIO + middle
+    places = np.meshgrid(along, along, indexing="ij")
+    large: Kernel = ndimage.map_coordinates(kernel, places, order=1)
+    return large
+
+
+def _resized(kernel: Kernel, half: int) -> Kernel:
+    """Cut or pad a kernel to `half` pixels on each side; its sum becomes 1."""
+    surplus = len(kernel) // 2 - half
+    kernel = kernel[surplus:-surplus, surplus:-surplus] if surplus > 0 else np.pad(kernel, -surplus)
+    fitted: Kernel = kernel / kernel.sum()
+    return fitted
+
+
+def _extent(kernel: Kernel) -> int:
+    """Distance in pixels from the middle to the farthest pixel with light, along an axis."""
+    places = np.abs(np.argwhere(kernel > 0) - len(kernel) // 2)
+    return int(places.max())

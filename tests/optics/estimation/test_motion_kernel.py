@@ -1,0 +1,98 @@
+"""A made camera shake is found; images without motion blur are left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.signal import fftconvolve
+
+from napari_swintormer.optics import motion
+from napari_swintormer.optics.estimation.motion_confidence import similarity
+from napari_swintormer.optics.estimation.motion_kernel import estimate_motion
+
+SIDE = 256
+GAMMA = 2.2
+
+
+def picture(seed: int = 4, side: int = SIDE) -> np.ndarray:
+    """Overlapping disks and boxes of many sizes, each of another brightness: light (Y, X)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    light = np.full((side, side), 0.3)
+    for radius in np.sort(rng.uniform(4, 40, 150))[::-1]:
+        cy, cx, angle = *rng.uniform(0, side, 2), rng.uniform(0, np.pi)
+        u = (y - cy) * np.cos(angle) + (x - cx) * np.sin(angle)
+        v = (x - cx) * np.cos(angle) - (y - cy) * np.sin(angle)
+        shape = u**2 + v**2 if rng.random() < 0.4 else np.maximum(abs(u), abs(v)) ** 2
+        light[shape < radius**2] = rng.uniform(0.02, 0.9)
+    return light
+
+
+def displayed(light: np.ndarray, noise: float = 0.003, seed: int = 5) -> np.ndarray:
+    noisy = light + noise * np.random.default_rng(seed).standard_normal(light.shape)
+    return (np.rint(255 * np.clip(noisy, 0, 1) ** (1 / GAMMA)) / 255).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def shaken():
+    kernel = motion.motion_psf(motion.camera_shake(9, np.random.default_rng(2)))
+    return displayed(fftconvolve(picture(), kernel, mode="valid")), kernel
+
+
+@pytest.fixture(scope="module")
+def found(shaken):
+    return estimate_motion([shaken[0]], GAMMA)
+
+
+def test_a_made_shake_is_found(shaken, found):
+    kernel, confidence = found
+    assert similarity(kernel, shaken[1]) > 0.9
+    assert confidence > 0.5
+
+
+def test_the_kernel_is_a_psf(found):
+    kernel, _ = found
+    assert kernel.dtype == np.float32
+    assert kernel.shape[0] == kernel.shape[1] <= 65
+    assert kernel.shape[0] % 2 == 1
+    assert kernel.min() >= 0
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    middle = len(kernel) // 2
+    np.testing.assert_allclose(ndimage.center_of_mass(kernel), middle, atol=0.1)
+
+
+def test_the_layout_in_memory_changes_nothing(shaken, found):
+    image = shaken[0]
+    again, confidence = estimate_motion([np.asfortranarray(image.astype(np.float64))], GAMMA)
+    np.testing.assert_array_equal(again, found[0])
+    assert confidence == found[1]
+
+
+def test_the_window_with_the_edges_decides(shaken):
+    """Which window comes first, and a window of nothing, change nothing."""
+    image = shaken[0]
+    windows = [image[:120], image[60:], np.zeros((120, 120), np.float32)]
+    kernel, confidence = estimate_motion(windows, GAMMA)
+    again, same = estimate_motion(windows[::-1], GAMMA)
+    np.testing.assert_array_equal(kernel, again)
+    assert confidence == same
+
+
+@pytest.mark.parametrize("kind", ["sharp", "noise"])
+def test_what_is_not_motion_is_left_alone(kind):
+    rng = np.random.default_rng(1)
+    if kind == "noise":
+        image = rng.normal(0.5, 0.1, (160, 160)).astype(np.float32)
+    else:
+        image = displayed(picture(side=160))
+    assert estimate_motion([image], GAMMA)[1] < 0.5
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((160, 160)), np.full((130, 140), np.nan), picture(side=40)]
+)
+def test_what_says_nothing_costs_nothing(image):
+    kernel, confidence = estimate_motion([image])
+    np.testing.assert_array_equal(kernel, [[1]])
+    assert confidence == 0
