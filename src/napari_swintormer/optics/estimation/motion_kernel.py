@@ -179,8 +179,9 @@ def _cleaned(kernel: Kernel) -> Kernel:
     small = light < min(_SMALL_PART * kernel.sum(), light.max())
     kernel[small[parts]] = 0
     y, x = ndimage.center_of_mass(kernel)
-    moved: Kernel = ndimage.shift(kernel, (round(middle - y), round(middle - x)), order=0)
-    return moved / moved.sum()
+    kernel = ndimage.shift(kernel, (round(middle - y), round(middle - x)), order=0)
+    moved: Kernel = kernel / kernel.sum()
+    return moved
 
 
 def _reduced(image: Floats, scale: float) -> Floats:
