@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEPT = "kept"
-_FIRST_FRAME = "the first frame is opened, the others are named; `--image` chooses"
+_FIRST_FRAME = "the first frame is opened, the others are named; `--image` or a combo box chooses"
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 
 
@@ -365,7 +365,7 @@ _TIFF = [
         "several images or positions",
         "a.ome.tif",
         _several,
-        "the largest is opened, the others are named; `--image` chooses",
+        "the largest is opened, the others are named; `--image` or a combo box chooses",
     ),
     Form("TIFF", "ImageJ: tables, ranges, labels, Info, overlays", "a.tif", _imagej),
 ]

@@ -54,7 +54,7 @@ class BioIo(Format):
 
     def detect(self, path: Path, start: bytes) -> bool:
         """Say whether a file has the suffix of a microscope's files."""
-        return path.is_file() and path.suffix.lower() in _PLUGINS
+        return path.suffix.lower() in _PLUGINS and path.is_file()
 
     def open(self, path: Path, axes: str | None, image: int | None = None) -> Image:
         """Open a scene of a file; None takes the one of most pixels."""

@@ -35,7 +35,7 @@ class Raw(PictureReader):
 
     def detect(self, path: Path, start: bytes) -> bool:
         """Say whether a file has the suffix of a camera's raw files."""
-        return path.is_file() and path.suffix.lower() in self.read_suffixes
+        return path.suffix.lower() in self.read_suffixes and path.is_file()
 
     def decode(self, path: Path, number: int) -> Decoded:
         """Develop the file; it comes upright."""
