@@ -130,7 +130,7 @@ def _read_psf(file: Path) -> NDArray[np.float64]:
     return kernel
 
 
-def most_detailed(sharp: Any, axes: str) -> tuple[int | slice, ...]:
+def most_detailed(sharp: Any, axes: str = "YX") -> tuple[int | slice, ...]:
     """Find the region of `CROP` pixels where neighbouring pixels differ most (sum of squares).
 
     Only the middle of a huge image is searched. Of a stack, the region lies in the plane with the
