@@ -11,7 +11,8 @@ import torch
 from scipy.signal import fftconvolve
 
 from napari_swintormer.engine.richardson_lucy import NoiseModel
-from napari_swintormer.engine.volume import StackFit, fit_stack, run, stacks_of
+from napari_swintormer.engine.stack_work import StackFit
+from napari_swintormer.engine.volume import fit_stack, run, stacks_of
 from napari_swintormer.events import ChunkFinished, Notice
 from napari_swintormer.imaging.intensity import IntensityRange
 from napari_swintormer.imaging.planes import Planes
@@ -86,6 +87,19 @@ def test_regions_agree_with_the_whole(scene, monkeypatch):
     parts, events = restore(image.astype(np.float32))
     assert max(e.total for e in events if hasattr(e, "total")) == 6 * 12
     np.testing.assert_allclose(parts, whole, atol=1e-5 * whole.max())
+
+
+@pytest.mark.parametrize("region", [1, 10**9])
+def test_the_flux_of_uneven_content_stays(scene, monkeypatch, region):
+    """The factor that was measured on one part does not hold for all of it."""
+    _, image = scene
+    monkeypatch.setattr(stack_regions, "REGION_BYTES", region)
+    monkeypatch.setattr(stack_regions, "SMALLEST_SIDE", 40)
+    light = np.linspace(0, 2, image.shape[2]) ** 2
+    uneven = (100 + (image - 100.0) * light).astype(np.float32)
+    restored, _ = restore(uneven, fit=replace(FIT, flux=1.3))
+    before, after = (float((a - 100).sum(dtype=np.float64)) for a in (uneven, restored))
+    assert after == pytest.approx(before, rel=0.01)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(scene, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -140,6 +141,18 @@ def test_a_measured_psf_serves_as_well(stack, tmp_path):
     expected = deblur(image, axes="ZYX", iterations=5, **NUMBERS).astype(float)
     measured = deblur(image, axes="ZYX", iterations=5, psf=str(tmp_path / "psf.tif"))
     assert np.corrcoef(measured.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+def test_the_plan_tells_the_time_of_an_earlier_run(stack):
+    settings = DeblurSettings(axes="ZYX", iterations=4, device="cpu", **NUMBERS)
+    job = prepare(stack[0], settings)
+    assert job.plan.seconds is None
+    deblur(stack[0], axes="ZYX", iterations=4, device="cpu", **NUMBERS)
+    seconds = prepare(stack[0], settings).plan.seconds
+    assert 0 < seconds < 60
+    twice = prepare(np.stack([stack[0]] * 2), replace(settings, axes="TZYX", iterations=8))
+    assert twice.plan.seconds == pytest.approx(4 * seconds)
+    assert ", about" in twice.describe()
 
 
 @pytest.mark.parametrize(

@@ -104,11 +104,12 @@ def tile_pixels_of(plan: Plan) -> int:
 
 
 def remembering_speed(
-    events: Generator[Event, None, None], plan: Plan, key: str
+    events: Generator[Event, None, None], plan: Plan, key: str, step_pixels: int | None = None
 ) -> Generator[Event, None, None]:
     """Pass the events of a run on, and remember its speed when it ends or is stopped.
 
     The first batch does not count: its time includes loading the weights and preparing the device.
+    `step_pixels` is what one step of the progress works on; None stands for a tile.
     """
     first = last = None
     try:
@@ -119,6 +120,6 @@ def remembering_speed(
                 yield event
     finally:
         if first is not None and last is not None and last.elapsed > first.elapsed:
-            tile_pixels = tile_pixels_of(plan)
+            tile_pixels = step_pixels or tile_pixels_of(plan)
             pixels = (last.done - first.done) * plan.samples * tile_pixels
             remember_speed(key, tile_pixels, pixels / (last.elapsed - first.elapsed))

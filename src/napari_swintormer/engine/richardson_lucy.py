@@ -75,8 +75,8 @@ class RegionDeconvolver:
     ----------
     psf
         ``(Z, Y, X)``, odd, of sum 1; its middle voxel is the origin.
-    planes
-        Planes of the image.
+    planes, depth
+        Planes of the image and of the object, see `object_planes`.
     height, width
         Size of the regions in pixels.
     device
@@ -89,6 +89,7 @@ class RegionDeconvolver:
         self,
         psf: Volume,
         planes: int,
+        depth: int,
         height: int,
         width: int,
         device: torch.device,
@@ -96,7 +97,7 @@ class RegionDeconvolver:
         cut: bool = True,
     ) -> None:
         self.planes, self.height, self.width, self.device = planes, height, width, device
-        self.depth = object_planes(psf, planes)
+        self.depth = depth
         self._below = (self.depth - planes) // 2
         # Light that leaves at one end comes back at the other: there must be room for it. The
         # image ends before the object, so without cuts less room is enough.
@@ -334,7 +335,10 @@ def _whole_steps(
     Agreement and misfit are those of the estimate before the one that is yielded.
     """
     (top, left), (planes, height, width) = margin(psf), counts.shape
-    steps = RegionDeconvolver(psf, planes, height + 2 * top, width + 2 * left, device, cut=False)
+    # The rule that ends the iterations was made with an object as deep as the PSF reaches.
+    depth = object_planes(psf, planes) if noise is None else planes + psf.shape[0] // 2
+    tall, wide = height + 2 * top, width + 2 * left
+    steps = RegionDeconvolver(psf, planes, depth, tall, wide, device, cut=False)
     inside = slice(0, planes), slice(top, top + height), slice(left, left + width)
     measured = torch.full((planes, steps.height, steps.width), torch.nan, device=device)
     measured[inside] = torch.tensor(counts, device=device)

@@ -83,6 +83,11 @@ class Job:
         assert self.restorer is not None
         return self.restorer.name
 
+    @property
+    def counts_tiles(self) -> bool:
+        """Whether the progress of the job counts tiles."""
+        return True
+
     @cached_property
     def weights_sha256(self) -> str:
         """SHA-256 of the weights file; empty for a restorer that comes from no file."""

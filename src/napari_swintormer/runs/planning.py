@@ -21,7 +21,7 @@ from napari_swintormer.models.prior.prior_settings import (
 from napari_swintormer.optics.file_optics import FileOptics
 from napari_swintormer.runs.job import Job, chosen_planes
 from napari_swintormer.runs.presets import complete
-from napari_swintormer.runs.stack_job import prepare_stack, wants_volume
+from napari_swintormer.runs.stack_planning import prepare_stack, wants_volume
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_plan
 

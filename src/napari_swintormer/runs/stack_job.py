@@ -6,28 +6,23 @@ import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swintormer.errors import SettingsError
+from napari_swintormer.engine.remembered import remembering_speed
 from napari_swintormer.events import Substitution
-from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
+from napari_swintormer.imaging.intensity import measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.openmp import import_torch
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
-from napari_swintormer.runs.job import Job, chosen_planes, software, versions
+from napari_swintormer.runs.job import Job, software, versions
 from napari_swintormer.runs.stack_inputs import read_psf, unused_choices
-from napari_swintormer.settings.deblur_settings import (
-    AUTOMATIC_MODEL,
-    STRENGTH_MAX,
-    DeblurSettings,
-    Depth,
-)
-from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid
-from napari_swintormer.tiling.plan import Plan, size_text
-from napari_swintormer.tiling.stack_regions import stack_bytes, state_bytes
+from napari_swintormer.tiling.plan import duration_text, size_text
+from napari_swintormer.tiling.stack_regions import (
+    step_voxels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -37,55 +32,17 @@ if TYPE_CHECKING:
 
     from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
-    from napari_swintormer.engine.volume import StackFit
+    from napari_swintormer.engine.stack_work import StackFit
     from napari_swintormer.events import Event
-    from napari_swintormer.imaging.carried import SampleMeaning
     from napari_swintormer.imaging.intensity import IntensityRange
-    from napari_swintormer.optics.file_optics import (
-        FileOptics,
-    )
     from napari_swintormer.optics.stack_optics import StackOptics
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
     from napari_swintormer.tiling.grid import Region
 
     Volume = NDArray[np.float32]
 
 METHOD = "Richardson-Lucy 3-D"
-_CHUNK = 512  # pixels: side of the chunks of the result
-# Options that only the network understands, with the value that leaves them alone.
-_OF_THE_NETWORK = {"scale": 1, "uncertainty": False, "prior": None}
-
-
-def wants_volume(
-    settings: DeblurSettings, axes: str, shape: Sequence[int], known: FileOptics, *, alone: bool
-) -> bool:
-    """Decide whether a stack is restored as a volume.
-
-    ``depth="auto"`` takes the volume where nobody named a model or a restorer, the image has planes
-    along Z, and the microscope is known from the options and the file. `alone` says that there is
-    neither a restorer nor a second view.
-
-    Raises
-    ------
-    SettingsError
-        ``depth`` is no known word.
-    """
-    if settings.depth not in get_args(Depth):
-        raise SettingsError(
-            f"There is no such depth (got depth={settings.depth!r}). "
-            "Use 'auto', 'volume' or 'planes'."
-        )
-    if settings.depth != "auto":
-        return settings.depth == "volume"
-    planes = dict(zip(axes, shape, strict=True)).get("Z", 1)
-    named = settings.model not in (None, AUTOMATIC_MODEL)
-    if (
-        planes < 2
-        or named
-        or not alone
-        or any(getattr(settings, n) != v for n, v in _OF_THE_NETWORK.items())
-    ):
-        return False
-    return settings.psf is not None or not known.completed(settings).missing()
+CHUNK = 512  # pixels: side of the chunks of the result
 
 
 @dataclass(frozen=True)
@@ -104,6 +61,11 @@ class StackJob(Job):
     def model_name(self) -> str:
         """Name of the method, for people."""
         return METHOD
+
+    @property
+    def counts_tiles(self) -> bool:
+        """Whether the progress of the job counts tiles; it counts iterations."""
+        return False
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -172,7 +134,10 @@ class StackJob(Job):
         )
         device = "the fastest device" if self.settings.device == "auto" else self.settings.device
         memory, disk = size_text(self.plan.host_bytes), size_text(self.plan.disk_bytes)
-        return f"{METHOD}, {volumes}, {lens}, on {device}, {memory} of memory, {disk} on disk"
+        seconds = self.plan.seconds
+        time = "" if seconds is None else f", about {duration_text(seconds)}"
+        sizes = f"{memory} of memory, {disk} on disk"
+        return f"{METHOD}, {volumes}, {lens}, on {device}, {sizes}{time}"
 
     def count_text(self, jobs: Sequence[Job]) -> tuple[str, str]:
         """Return how many volumes `jobs` have, and how many planes a volume has."""
@@ -203,7 +168,7 @@ class StackJob(Job):
         yield from map(Substitution, unused_choices(self.settings))
         if journal is not None and journal.batch_size is None:
             journal.batch_size = 1
-        yield from volume.run(
+        events = volume.run(
             self.plan.grid,
             self.planes,
             ranges or self.ranges,
@@ -214,6 +179,9 @@ class StackJob(Job):
             journal=journal,
             scratch=scratch,
         )
+        depth, height, width = self.psfs[0].shape
+        voxels = step_voxels((depth, height, width), self.n_planes, self.planes.shape)
+        yield from remembering_speed(events, self.plan, speed_key(self.settings), voxels)
 
     def preview(
         self, position: Mapping[str, int], region: Region
@@ -327,82 +295,12 @@ def _restore_volume(image: NDArray[Any], axes: str, kept: _Kept, device: Any) ->
     from napari_swintormer.engine import volume
 
     planes, out = Planes(image, axes, 1), np.empty(image.shape, image.dtype)
-    ranges, grid = [kept.intensity] * len(planes), TileGrid(planes.shape, _CHUNK, 0, _CHUNK)
+    ranges, grid = [kept.intensity] * len(planes), TileGrid(planes.shape, CHUNK, 0, CHUNK)
     for _ in volume.run(grid, planes, ranges, {0: kept.psf}, device, out, fits={0: kept.fit}):
         pass
     return out
 
 
-def prepare_stack(
-    image: Any, settings: DeblurSettings, axes: str, known: FileOptics, meaning: SampleMeaning
-) -> StackJob:
-    """Plan a run over volumes; reads no pixel and imports no torch.
-
-    Parameters
-    ----------
-    image
-        Array-like with `shape`, `dtype` and slicing.
-    settings
-        The user's choices.
-    axes
-        Axes of the image.
-    known
-        What the file says of the microscope.
-    meaning
-        What the numbers of the image mean.
-
-    Raises
-    ------
-    SettingsError
-        The image has no planes along Z, a number of the microscope is missing or impossible, or an
-        option belongs to the network.
-    """
-    size = dict(zip(axes, image.shape, strict=True))
-    _check_options(settings, axes, size.get("Z", 1))
-    planes = chosen_planes(Planes(image, axes, 1, meaning=meaning), settings.planes)
-    stack = planes.data.shape[planes.axes.index("Z")]
-    if stack < 2:
-        raise SettingsError(
-            f"A volume needs two planes along Z or more (got planes={settings.planes!r}). Choose "
-            "more planes, or use depth='planes'."
-        )
-    if settings.psf is not None:
-        optics, shape = [], read_psf(Path(settings.psf), stack).shape
-    else:
-        optics = known.completed(settings).for_channels(size.get("C", 1))
-        shapes = [psf_shape(each, stack) for each in optics]
-        shape = max(shapes, key=lambda s: s[0] * s[1])
-    whole = (shape[0], shape[1], shape[2]), stack, planes.shape
-    grid = TileGrid(planes.shape, _CHUNK, 0, _CHUNK)
-    disk = planes.shape[0] * planes.shape[1] * len(planes) * planes.dtype.itemsize * 4 // 3
-    plan = Plan(
-        blending=Blending(grid, "uniform"),
-        n_planes=len(planes),
-        channels=1,
-        batch_size=1,
-        host_bytes=stack_bytes(*whole),
-        device_bytes=None,
-        disk_bytes=disk + state_bytes(*whole),
-        seconds=None,
-    )
-    settings = replace(settings, axes=axes, tile_size=_CHUNK, overlap=0, blend="uniform")
-    return StackJob(planes, plan, settings, None, IntensityConvention(), None, optics)
-
-
-def _check_options(settings: DeblurSettings, axes: str, n_planes: int) -> None:
-    """Refuse an image without planes along Z, and options that a volume does not take."""
-    if n_planes < 2:
-        raise SettingsError(
-            f"A volume needs two planes along Z or more (got axes={axes!r} with "
-            f"{n_planes}). Use depth='planes', or say which axis is Z."
-        )
-    for name, harmless in _OF_THE_NETWORK.items():
-        if getattr(settings, name) != harmless:
-            raise SettingsError(
-                "A volume is restored without the network (got "
-                f"{name}={getattr(settings, name)!r}). Leave {name} out, or use depth='planes'."
-            )
-    if not 0 <= settings.strength <= STRENGTH_MAX:
-        raise SettingsError(
-            f"strength must be between 0 and {STRENGTH_MAX:g} (got strength={settings.strength:g})."
-        )
+def speed_key(settings: DeblurSettings) -> str:
+    """Name the devices that have one speed for volumes."""
+    return f"{METHOD} {settings.device}"

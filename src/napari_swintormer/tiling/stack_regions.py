@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil, prod
+
 REGION_BYTES = 2_400_000_000  # for the arrays of one region
 ARRAYS = 8  # of the size of a region, at the same time
 SMALLEST_SIDE = 64  # pixels
@@ -19,16 +21,33 @@ def further_planes(psf_planes: int) -> int:
     return min(half, max(4, half // 3))
 
 
-def is_whole(object_shape: tuple[int, int, int], psf_shape: tuple[int, int, int]) -> bool:
-    """Say whether an object ``(Z, Y, X)`` is worked on in one region."""
-    return _bytes(object_shape, psf_shape) <= REGION_BYTES
+def divide(object_shape: tuple[int, int, int], psf_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Give the rows and columns of regions that an object ``(Z, Y, X)`` is worked on in."""
+    if _bytes(object_shape, psf_shape) <= REGION_BYTES:
+        return 1, 1
+    outer = int((REGION_BYTES / (4 * ARRAYS * _period(psf_shape, object_shape[0]))) ** 0.5)
+    side = max(SMALLEST_SIDE, outer - psf_shape[2] // 2 - 2 * (psf_shape[2] - 1))
+    return ceil(object_shape[1] / side), ceil(object_shape[2] / side)
 
 
-def region_side(psf_shape: tuple[int, int, int], depth: int) -> int:
-    """Choose the side of the regions of an object of `depth` planes, in pixels, without margins."""
-    period = depth + psf_shape[0] // 2 - further_planes(psf_shape[0])
-    outer = int((REGION_BYTES / (4 * ARRAYS * period)) ** 0.5) - psf_shape[2] // 2
-    return max(SMALLEST_SIDE, outer - 2 * (psf_shape[2] - 1))
+def region_shape(
+    object_shape: tuple[int, int, int], psf_shape: tuple[int, int, int]
+) -> tuple[int, int]:
+    """Give the size ``(Y, X)`` of the regions of an object, with their margins."""
+    tall, wide = (
+        min(n, ceil(n / parts) + 2 * (side - 1))
+        for n, parts, side in zip(
+            object_shape[1:], divide(object_shape, psf_shape), psf_shape[1:], strict=True
+        )
+    )
+    return tall, wide
+
+
+def step_voxels(psf_shape: tuple[int, int, int], n_planes: int, shape: tuple[int, int]) -> int:
+    """Count the voxels of a region with its margins, which one step of an iteration works on."""
+    whole = object_shape(psf_shape, n_planes, shape)
+    tall, wide = region_shape(whole, psf_shape)
+    return whole[0] * tall * wide
 
 
 def stack_bytes(psf_shape: tuple[int, int, int], n_planes: int, shape: tuple[int, int]) -> int:
@@ -36,21 +55,15 @@ def stack_bytes(psf_shape: tuple[int, int, int], n_planes: int, shape: tuple[int
 
     `shape` is ``(Y, X)`` of the image, `n_planes` the planes of a volume.
     """
-    depth, height, width = object_shape(psf_shape, n_planes, shape)
+    whole = object_shape(psf_shape, n_planes, shape)
     chunk = 4 * 4 * n_planes * min(512, shape[0]) * min(512, shape[1])
-    if not is_whole((depth, height, width), psf_shape):
-        side = region_side(psf_shape, depth)
-        height = min(height, side + 2 * (psf_shape[1] - 1))
-        width = min(width, side + 2 * (psf_shape[2] - 1))
-    return _bytes((depth, height, width), psf_shape) + chunk
+    return _bytes((whole[0], *region_shape(whole, psf_shape)), psf_shape) + chunk
 
 
 def state_bytes(psf_shape: tuple[int, int, int], n_planes: int, shape: tuple[int, int]) -> int:
     """Give the bytes on disk that a volume takes between its iterations; 0 if it fits memory."""
-    depth, height, width = object_shape(psf_shape, n_planes, shape)
-    if is_whole((depth, height, width), psf_shape):
-        return 0
-    return 4 * _STATE * depth * height * width
+    whole = object_shape(psf_shape, n_planes, shape)
+    return 0 if divide(whole, psf_shape) == (1, 1) else 4 * _STATE * prod(whole)
 
 
 def object_shape(
@@ -64,5 +77,10 @@ def object_shape(
 def _bytes(region: tuple[int, int, int], psf_shape: tuple[int, int, int]) -> int:
     """Give the bytes of all arrays of a region ``(Z, Y, X)``, margins included."""
     depth, height, width = region
-    period = depth + psf_shape[0] // 2 - further_planes(psf_shape[0])
-    return 4 * ARRAYS * period * (height + psf_shape[1] // 2) * (width + psf_shape[2] // 2)
+    plane = (height + psf_shape[1] // 2) * (width + psf_shape[2] // 2)
+    return 4 * ARRAYS * _period(psf_shape, depth) * plane
+
+
+def _period(psf_shape: tuple[int, int, int], depth: int) -> int:
+    """Planes that are transformed together for an object of `depth` planes."""
+    return depth + psf_shape[0] // 2 - further_planes(psf_shape[0])

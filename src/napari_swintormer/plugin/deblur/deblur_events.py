@@ -84,7 +84,8 @@ def keep_first_speed(job: Job, events: Generator[Event, None, T]) -> Generator[E
     """Pass events on, and store the speed if none is known, so that the plan shows a time.
 
     The engine stores the speed of a run without its first batch. A preview or a run of one batch
-    has only this speed, which is too low rather than too high.
+    has only this speed, which is too low rather than too high. The steps of a volume differ in size
+    between a preview and a run, so their speed is not stored here.
     """
     last: Progress | None = None
     try:
@@ -98,8 +99,14 @@ def keep_first_speed(job: Job, events: Generator[Event, None, T]) -> Generator[E
         result: T = end.value
         return result
     finally:
+        if job.counts_tiles:
+            _remember_first(job, last)
+
+
+def _remember_first(job: Job, last: Progress | None) -> None:
+    """Store the speed up to the last batch, if none is known."""
+    if last is not None and last.elapsed > 0:
         key, tile_pixels = speed_key(job.weights_sha256, job.settings), tile_pixels_of(job.plan)
-        unknown = recall_speed(key, tile_pixels) is None
-        if last is not None and last.elapsed > 0 and unknown:
+        if recall_speed(key, tile_pixels) is None:
             rate = last.done * job.plan.samples * tile_pixels / last.elapsed
             remember_speed(key, tile_pixels, rate, first=True)
