@@ -56,7 +56,7 @@ def test_the_menus_open_the_deblur_panel_and_every_sample(viewer, model):
         assert "Deblur" in entries(entries(menu)["Swintormer"].submenu)
     get_app_model().commands.execute_command(f"{PLUGIN}.deblur").result()
     (widget,) = viewer.window.dock_widgets.values()
-    for key in ("circuit-board", "actin", "algae", "mitochondria"):
+    for key in ("circuit-board", "actin", "algae", "nuclei-stack", "mitochondria"):
         for layer in viewer.open_sample(PLUGIN, key):
             sample = next(sample for sample in sample_images() if sample.name == layer.name)
             with open_image(sample.path) as image:

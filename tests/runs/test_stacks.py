@@ -155,35 +155,48 @@ def test_the_plan_tells_the_time_of_an_earlier_run(stack):
     assert ", about" in twice.describe()
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({}, r"missing: na, immersion, wavelength, pixel_size, z_step"),
-        (NUMBERS | {"axes": "TYX"}, "two planes along Z"),
-        (NUMBERS | {"na": 1.2}, "less than the refractive index"),
-        (NUMBERS | {"immersion": "honey"}, "no such immersion"),
-        (NUMBERS | {"uncertainty": True}, "without the network"),
-        (NUMBERS | {"planes": "Z=2"}, "two planes along Z"),
-        (NUMBERS | {"depth": "deep"}, "no such depth"),
-    ],
-)
-def test_what_cannot_be_a_volume_is_refused_in_a_sentence(stack, options, sentence):
-    with pytest.raises(SettingsError, match=sentence):
-        deblur(stack[0], **({"axes": "ZYX", "depth": "volume"} | options))
+BAD_OPTICS = [
+    ({"na": None}, r"missing: na\)"),
+    ({"axes": "TYX"}, "two planes along Z"),
+    ({"planes": "Z=2"}, "two planes along Z"),
+    ({"z_step": 0.0}, "z_step must be a positive number"),
+    ({"na": 1.2}, r"na must be less than the refractive index .*na=1.2, immersion_index=1\)"),
+    ({"na": -0.5}, "na must be a positive number"),
+    ({"immersion": "honey"}, "no such immersion"),
+    ({"sample_index": 0.5}, "sample_index is a refractive index from 1 to 2"),
+    ({"wavelength": 0.52}, "wavelength is in nanometres"),
+    ({"modality": "widefeld"}, "no such modality"),
+    ({"uncertainty": True}, "without the network"),
+    ({"depth": "deep"}, "no such depth"),
+    ({"scheduler": "tcp://host:1"}, "on one computer, because its parts exchange estimates"),
+    ({"psf": np.zeros((5, 5, 5), np.float32)}, "nothing but zeros"),
+    ({"psf": np.ones((5, 5), np.float32)}, "dimensions Z, Y and X"),
+    ({"psf": np.ones((4, 5, 5), np.float32)}, "odd"),
+]
 
 
-@pytest.mark.parametrize(
-    ("psf", "sentence"),
-    [
-        (np.zeros((5, 5, 5), np.float32), "nothing but zeros"),
-        (np.ones((5, 5), np.float32), "dimensions Z, Y and X"),
-        (np.ones((4, 5, 5), np.float32), "odd"),
-    ],
-)
-def test_a_psf_that_is_none_is_refused_in_a_sentence(stack, psf, sentence, tmp_path):
-    tifffile.imwrite(tmp_path / "psf.tif", psf, photometric="minisblack")
-    with pytest.raises(SettingsError, match=sentence):
-        deblur(stack[0], axes="ZYX", depth="volume", psf=str(tmp_path / "psf.tif"))
+@pytest.mark.parametrize(("changes", "sentence"), BAD_OPTICS, ids=[b[1][:24] for b in BAD_OPTICS])
+def test_what_cannot_be_a_volume_is_refused_in_one_sentence_everywhere(
+    stack, tmp_path, changes, sentence
+):
+    tifffile.imwrite(tmp_path / "in.tif", stack[0], photometric="minisblack")
+    options = {"axes": "ZYX", "depth": "volume"} | NUMBERS | changes
+    options = {name: value for name, value in options.items() if value is not None}
+    if "psf" in options:
+        tifffile.imwrite(tmp_path / "psf.tif", options["psf"], photometric="minisblack")
+        options["psf"] = str(tmp_path / "psf.tif")
+    source, result = tmp_path / "in.tif", tmp_path / "out.tif"
+    with pytest.raises(SettingsError, match=sentence) as refused:
+        deblur_file(source, result, **options)
+    flags = [
+        text
+        for name, value in options.items()
+        for text in (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
+    ]
+    told = CliRunner().invoke(app, ["deblur", str(source), str(result), *flags])
+    assert told.exit_code == 2
+    assert f"error: {refused.value}" in told.output.replace("\n", " ").replace("  ", " ")
+    assert not result.exists()
 
 
 @pytest.mark.parametrize(

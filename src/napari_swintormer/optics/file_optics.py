@@ -46,7 +46,23 @@ class FileOptics:
     excitations: tuple[float | None, ...] = ()
 
     def completed(self, settings: DeblurSettings) -> FileOptics:
-        """Let the user's options overrule what is known."""
+        """Let the user's options overrule what is known.
+
+        Raises
+        ------
+        SettingsError
+            An option is no possible number.
+        """
+        for name in ("na", "pixel_size", "z_step"):
+            value = getattr(settings, name)
+            if value is not None and not value > 0:
+                raise SettingsError(f"{name} must be a positive number (got {name}={value:g}).")
+        wavelength = settings.wavelength
+        if wavelength is not None and not 200 <= wavelength <= 2000:
+            raise SettingsError(
+                f"wavelength is in nanometres, from 200 to 2000 (got wavelength={wavelength:g}). "
+                "Use 520 for green light."
+            )
         changes: dict[str, Any] = {
             name: getattr(settings, name)
             for name in ("na", "sample_index", "modality", "pixel_size", "z_step")
@@ -54,8 +70,8 @@ class FileOptics:
         }
         if settings.immersion is not None:
             changes["immersion_index"] = immersion_index(settings.immersion)
-        if settings.wavelength is not None:
-            changes |= {"emissions": (settings.wavelength / 1000,), "excitations": ()}
+        if wavelength is not None:
+            changes |= {"emissions": (wavelength / 1000,), "excitations": ()}
         return replace(self, **changes)
 
     def missing(self) -> list[str]:

@@ -195,7 +195,8 @@ class FileRun:
             job = prepare(image.data, settings, self.restorer, second_view, optics, meaning)
             if self.scheduler is not None and isinstance(job, StackJob):
                 raise SettingsError(
-                    "A volume is restored on this computer (got a scheduler). Leave scheduler out, "
+                    "A volume is restored on one computer, because its parts exchange estimates in "
+                    f"every iteration (got scheduler={self.scheduler!r}). Leave scheduler out, "
                     "or use depth='planes'."
                 )
             check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)

@@ -18,7 +18,7 @@ class SampleImage:
 
 
 def sample_images() -> list[SampleImage]:
-    """List the bundled images: a photograph, microscopy, a focal stack, and a pair to train on."""
+    """List the bundled images: a photograph, microscopy, two stacks, and a pair to train on."""
     folder = Path(__file__).parent
 
     def sample(name: str, file: str, title: str, repository: str, licence: str) -> SampleImage:
@@ -37,4 +37,11 @@ def sample_images() -> list[SampleImage]:
         sample("algae", "algae.ome.tif", algae, fusion, "MIT"),
         sample("mitochondria-blurred", "mitochondria_blurred.tif", blurred, dfnn, "MIT"),
         sample("mitochondria-sharp", "mitochondria_sharp.tif", sharp, dfnn, "MIT"),
+        SampleImage(
+            "nuclei-stack",
+            "Nuclei and fibres, drawn, a wide-field stack of NA 1.2 (22 × 100 × 100, 16 bit)",
+            folder / "nuclei_stack.ome.tif",
+            "drawn by recipes/make_sample_stack.py",
+            "CC0 1.0",
+        ),
     ]

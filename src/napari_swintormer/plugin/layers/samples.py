@@ -26,6 +26,11 @@ def algae() -> list[FullLayerData]:
     return _open("algae")
 
 
+def nuclei_stack() -> list[FullLayerData]:
+    """Open a stack that is restored as a volume."""
+    return _open("nuclei-stack")
+
+
 def mitochondria() -> list[FullLayerData]:
     """Open a pair to train on: an image out of focus, and the same image in focus."""
     return _open("mitochondria-blurred") + _open("mitochondria-sharp")
@@ -36,5 +41,8 @@ def _open(name: str) -> list[FullLayerData]:
     with open_image(sample.path) as image:
         data = np.asarray(image.data[...])
         arguments: dict[str, Any] = {"name": name, "rgb": image.axes.endswith("S")}
+        if image.axes == "ZYX":
+            arguments["scale"] = [image.pixel_size[axis] for axis in image.axes]
+            arguments["units"] = [image.unit[axis] for axis in image.axes]
     arguments["metadata"] = {"source": sample.source, "licence": sample.licence}
     return [(data, arguments, "image")]
