@@ -27,8 +27,8 @@ class Progress:
     done, total
         Work in `unit`.
     unit
-        ``"tiles"``, ``"steps"``, ``"images"``, or ``"chunks"`` while the result is put in its
-        place.
+        ``"tiles"``, ``"steps"``, ``"images"``, ``"pairs"`` while a training checks its images, or
+        ``"chunks"`` while the result is put in its place.
     elapsed
         Seconds since the run began, without those of an earlier run that it resumes.
     eta
@@ -105,6 +105,23 @@ class Notice:
 @dataclass(frozen=True)
 class PlanNotice(Notice):
     """What a run is going to do, before it does anything."""
+
+
+@dataclass(frozen=True)
+class ImageBegun(PlanNotice):
+    """A run over several images begins with one of them.
+
+    Attributes
+    ----------
+    name
+        Name of its file.
+    number, count
+        Number of the image, counted from 1, and of all images.
+    """
+
+    name: str
+    number: int
+    count: int
 
 
 @dataclass(frozen=True)

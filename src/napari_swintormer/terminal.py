@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from napari_swintormer.events import Event
 
+_NAMES = {"chunks": "Writing the result", "pairs": "Checking the images"}  # by unit
+
 
 def finish(events: Generator[Event, None, None], title: str) -> None:
     """Iterate a run to its end, with a progress bar and notices on standard error.
@@ -36,7 +38,7 @@ def finish(events: Generator[Event, None, None], title: str) -> None:
                 if bar is None:  # an error before the first progress needs no bar
                     bar = stack.enter_context(_bar())
                 if event.unit not in tasks:
-                    name = "Writing the result" if event.unit == "chunks" else title
+                    name = _NAMES.get(event.unit, title)
                     tasks[event.unit] = bar.add_task(name, unit=event.unit)
                 done = event.share * event.total
                 bar.update(tasks[event.unit], completed=done, total=event.total)

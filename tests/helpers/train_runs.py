@@ -25,7 +25,9 @@ def train(settings):
 def stop_after(settings, step):
     """Train until a step is done, and stop as a user does."""
     events = iter_train(settings)
-    while not (isinstance(event := next(events), Progress) and event.done == step):
+    while not (
+        isinstance(event := next(events), Progress) and (event.unit, event.done) == ("steps", step)
+    ):
         pass
     events.close()
 
@@ -36,3 +38,12 @@ def weights_of(settings):
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def outcome(events):
+    """Iterate a generator to its end, and give what it returns."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return end.value

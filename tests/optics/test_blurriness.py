@@ -38,6 +38,15 @@ def test_the_width_grows_with_the_blur_and_is_about_right(noise):
     assert found == sorted(found)
 
 
+def test_less_than_a_pixel_counts_as_sharp():
+    """A sharp micrograph has edges of 0.7 to 0.9 pixels, whatever direction they seem to have."""
+    for width in (0.4, 0.75):
+        said = measure_blurriness(gaussian_filter(blocks(), width)).describe()
+        assert said.startswith("Looks sharp: edges are about 0.")
+        assert "less than a pixel" in said
+    assert "blurred" in measure_blurriness(gaussian_filter(blocks(), 1.6)).describe()
+
+
 def test_regions_tell_where():
     sharp = blocks(2, 120)
     image = np.concatenate([sharp[:, :128], gaussian_filter(sharp, 3)[:, 128:]], axis=1)

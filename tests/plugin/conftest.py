@@ -175,6 +175,10 @@ def folders(tmp_path):
     return made
 
 
+def _is_step(event):
+    return isinstance(event, Progress) and event.unit == "steps"
+
+
 @contextmanager
 def held_after(steps):
     """Hold a training after some steps until this context ends; give the event of holding."""
@@ -182,7 +186,7 @@ def held_after(steps):
 
     def held(worker, event):
         report(worker, event)
-        if isinstance(event, Progress) and event.done >= steps:
+        if _is_step(event) and event.done >= steps:
             reached.set()
             go_on.wait(PATIENCE / 1000)
 
@@ -208,7 +212,7 @@ def _drive(widget, viewer, qtbot):
     def stopped(settings):
         """Begin a training outside the widget, stop it, and give its folder."""
         events = iter_train(settings)
-        while not (isinstance(e := next(events), Progress) and e.done == 3):
+        while not (_is_step(e := next(events)) and e.done == 3):
             pass
         events.close()
         return settings.run_folder

@@ -157,8 +157,9 @@ def test_the_residual_is_what_the_result_does_not_explain(deblur_alone, qtbot):
 
 
 def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):
-    deblur_alone.viewer.add_image(noise(4, 80, 64), name="it's")
-    deblur_alone.viewer.dims.set_point(0, 2)
+    look = {"scale": (3, 2, 2), "units": ("um",) * 3, "rotate": 20, "colormap": "magma"}
+    layer = deblur_alone.viewer.add_image(noise(4, 80, 64), name="it's", **look)
+    deblur_alone.viewer.dims.set_point(0, layer.data_to_world((2, 0, 0))[0])
     deblur_alone.form.planes.value = CURRENT_PLANE
     deblur_alone.form.strength.value = 0.5
     result = deblur_alone.run()
@@ -168,6 +169,12 @@ def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):
     names = {"viewer": deblur_alone.viewer}
     exec(QGuiApplication.clipboard().text(), names)
     np.testing.assert_array_equal(names["result"], result.data)
+    added = deblur_alone.viewer.layers[-1]
+    assert added is not result
+    for name in ("units", "colormap", "contrast_limits"):
+        assert getattr(added, name) == getattr(result, name)
+    for point in ((0, 0, 0), (0, 7, 9)):
+        np.testing.assert_allclose(added.data_to_world(point), result.data_to_world(point))
 
 
 def test_the_copied_command_line_gives_the_same_pixels(deblur_alone, qtbot, tmp_path):

@@ -95,7 +95,8 @@ def test_a_selected_rectangle_replaces_the_view(deblur_alone):
 
     whole = expected(image, axes="ZYX")
     np.testing.assert_array_equal(shown.data, whole[1:2, 20:50, 30:60])
-    viewer.layers.selection.active = shapes
+    assert viewer.layers.selection.active == shapes  # stays chosen
+    assert widget.compare.layer == shown
     shapes.selected_data = {1}
     with pytest.raises(ImageError, match="outside cells"):
         visible_region.visible_region(viewer, layer, LayerSource.of(layer, "ZYX"))

@@ -219,6 +219,29 @@ def test_selected_layers_run_in_turn_and_their_inputs_may_be_removed(deblur_alon
         np.testing.assert_array_equal(layer.data, expected(image))
 
 
+def test_a_second_click_queues_no_equal_run(deblur_alone, qtbot, batches):
+    deblur_alone.viewer.add_image(noise(96, 96), name="cells")
+    widget, run = deblur_alone.widget, deblur_alone.widget.run_panel.run
+    batches.limit = 1
+    assert widget.update_plan()
+    qtbot.mouseClick(run, Qt.MouseButton.LeftButton)
+    assert run.text() == "Queue another"
+    assert not run.isEnabled()
+    widget.run()
+    assert widget.runs.n_waiting == 0
+    deblur_alone.form.strength.value = 0.5
+    widget.update_plan()
+    assert run.isEnabled()
+    qtbot.mouseClick(run, Qt.MouseButton.LeftButton)
+    assert widget.runs.n_waiting == 1
+    assert not run.isEnabled()
+    made = []
+    widget.finished.connect(made.append)
+    batches.limit = None
+    qtbot.waitUntil(lambda: len(made) == 2, timeout=PATIENCE)
+    assert run.text() == "Deblur all"
+
+
 def test_removing_the_result_stops_its_run(deblur_alone, qtbot, batches):
     deblur_alone.viewer.add_image(noise(60, 120, 100))
     widget = deblur_alone.widget

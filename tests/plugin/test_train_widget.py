@@ -14,6 +14,7 @@ from napari_swintormer import list_models, load_model, train
 from napari_swintormer.cli import app
 from napari_swintormer.plugin.train.curves import CurvePlot
 from napari_swintormer.plugin.train.train_sources import SHARP_ONLY
+from napari_swintormer.training.train_presets import NETWORKS
 
 pytestmark = pytest.mark.gui
 
@@ -171,9 +172,11 @@ def test_fields_that_do_not_fit_are_named(training_alone, folders):
     assert form.name_problem.isHidden()
     assert training_alone.widget.update_ready()
     assert not training_alone.widget.run_panel.message.text()
-    training_alone.form.patch_size.value = 48
-    assert training_alone.run() is None
-    assert "patch_size must be a multiple of 32" in training_alone.widget.run_panel.message.text()
+    for typed, taken in ((50, 64), (33, 32), (1000, 992)):  # what the network takes
+        form.patch_size.value = typed
+        assert form.patch_size.value == taken
+    form.preset.value = "from scratch"
+    assert form.patch_size.value % 256 == 0 or form.patch_size.step == NETWORKS["small"].multiple
 
 
 def test_curves_are_drawn_in_the_colours_of_the_theme(qtbot):

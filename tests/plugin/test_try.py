@@ -15,6 +15,8 @@ from helpers.tiny import random_network, tiny_prior_card
 from helpers.widgets import PATIENCE, expected, noise
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.plugin.deblur.variant_row import coloured
+from napari_swintormer.plugin.shared import work as work_module
+from napari_swintormer.plugin.shared.run_panel import ImageProgress
 
 pytestmark = pytest.mark.gui
 
@@ -134,9 +136,15 @@ def test_a_folder_is_deblurred_from_the_widget(deblur_alone, qtbot, tmp_path, mo
     src.mkdir()
     for name in "ab":
         tifffile.imwrite(src / f"{name}.tif", noise(60, 70))
+    lines, shares = [], []
+    monkeypatch.setitem(work_module.PAUSES, ImageProgress, 0.0)
     folders = [str(src), str(dst)]
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: folders.pop(0))
     panel = deblur_alone.widget.folder
+    panel.work.progressed.connect(lambda event: shares.append(event.share))
+    panel.work.progressed.connect(
+        lambda _: lines.append(deblur_alone.widget.run_panel.progress_text.text())
+    )
     with qtbot.waitSignal(panel.work.ended, timeout=PATIENCE) as done:
         qtbot.mouseClick(panel.choose, Qt.MouseButton.LeftButton)
         assert not panel.choose.isEnabled()
@@ -145,3 +153,6 @@ def test_a_folder_is_deblurred_from_the_widget(deblur_alone, qtbot, tmp_path, mo
     whole = expected(noise(60, 70))
     np.testing.assert_array_equal(tifffile.imread(dst / "b.tif"), whole)
     assert panel.choose.isEnabled()
+    assert {"Image 1 of 2: a.tif", "Image 2 of 2: b.tif"} <= set(lines)  # and no tiles
+    assert shares == sorted(shares)  # one bar over all
+    assert (shares[0], shares[-1]) == (0.0, 1.0)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _FINE, _COARSE = 0.7, 1.5  # pixels, the narrower of two widths; the other is twice as wide
 LARGEST = 8.0  # pixels; above, the ratio is too near to 1
 SHARP = 0.7  # pixels; up to this width an image counts as sharp
+_PIXEL = 1.0  # pixels; a narrower blur is no loss that a restoration could bring back
 _NOISE = 5.0  # smallest slope of an edge, in standard deviations of the slope of noise
 _STRONGEST = 0.2  # smallest slope of an edge, as a share of the steepest slope in the image
 _FEWEST = 12  # edge pixels that a region, or a direction, needs
@@ -55,16 +56,20 @@ class Blurriness:
         if self.width is None:
             return "There are no clear edges to measure the blur at."
         known = self.regions[np.isfinite(self.regions)]
-        if self.kind == "motion":
+        in_places = bool(known.size) and np.mean(known > 2 * SHARP) > _BLURRED_SHARE
+        if round(self.width, 1) < _PIXEL and not in_places:
+            how = "sharp"
+        elif self.kind == "motion":
             how = f"blurred along a direction of about {self.angle}°, as by motion or in stripes"
         elif self.kind == "defocus":
             how = "blurred as by defocus"
-        elif known.size and np.mean(known > 2 * SHARP) > _BLURRED_SHARE:
+        elif in_places:
             how = "sharp in places and blurred in others"
         else:
             how = "sharp"
         span = f" ({known.min():.1f} to {known.max():.1f} px by region)" if known.size > 1 else ""
-        return f"Looks {how}: edges are about {self.width:.1f} px wide{span}."
+        less = ", less than a pixel" if how == "sharp" and round(self.width, 1) < _PIXEL else ""
+        return f"Looks {how}: edges are about {self.width:.1f} px wide{less}{span}."
 
 
 def measure_blurriness(plane: NDArray[np.generic], region_size: int = 64) -> Blurriness:

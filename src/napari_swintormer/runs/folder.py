@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_swintormer.errors import FileError, ImageError, OutputError
-from napari_swintormer.events import Clock, PlanNotice
+from napari_swintormer.events import Clock, ImageBegun, PlanNotice
 from napari_swintormer.imaging.formats.boundary import read_errors
 from napari_swintormer.imaging.formats.file_sets import whole_images
 from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES, SUFFIXES
@@ -143,7 +143,8 @@ class FolderRun:
         for number, ((image, out), done) in enumerate(zip(files, there, strict=True), start=1):
             if done:
                 continue
-            yield PlanNotice(f"{image.name} ({number} of {len(files)})")
+            message = f"{image.name} ({number} of {len(files)})"
+            yield ImageBegun(message, image.name, number, len(files))
             run = FileRun(
                 image,
                 out,

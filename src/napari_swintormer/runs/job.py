@@ -105,7 +105,7 @@ class Job:
     def describe(self) -> str:
         """Describe the plan in one line."""
         device = self.settings.device
-        text = self.plan.describe("the fastest device" if device == "auto" else device)
+        text = self.plan.describe(None if device == "auto" else device)
         if self.restorer is None and self.settings.model in (None, AUTOMATIC_MODEL):
             text = f"model {self.model_name}, {text}"
         steps, samples = self.settings.num_inference_steps, self.settings.samples

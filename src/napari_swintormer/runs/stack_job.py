@@ -132,12 +132,12 @@ class StackJob(Job):
             if self.settings.psf
             else "PSF of " + "; ".join(dict.fromkeys(optics.describe() for optics in self.optics))
         )
-        device = "the fastest device" if self.settings.device == "auto" else self.settings.device
+        device = "" if self.settings.device == "auto" else f", on {self.settings.device}"
         memory, disk = size_text(self.plan.host_bytes), size_text(self.plan.disk_bytes)
         seconds = self.plan.seconds
         time = "" if seconds is None else f", about {duration_text(seconds)}"
         sizes = f"{memory} of memory, {disk} on disk"
-        return f"{METHOD}, {volumes}, {lens}, on {device}, {sizes}{time}"
+        return f"{METHOD}, {volumes}, {lens}{device}, {sizes}{time}"
 
     def count_text(self, jobs: Sequence[Job]) -> tuple[str, str]:
         """Return how many volumes `jobs` have, and how many planes a volume has."""

@@ -64,8 +64,8 @@ class Plan:
         """Tiles of all planes together."""
         return self.n_planes * self.grid.n_tiles
 
-    def describe(self, device_name: str) -> str:
-        """Describe the plan in one line.
+    def describe(self, device_name: str | None = None) -> str:
+        """Describe the plan in one line; without a name the device is not known yet.
 
         Examples
         --------
@@ -82,7 +82,8 @@ class Plan:
         if self.grid.margin:
             tiles += f" and {self.grid.margin} px around"
         time = "" if self.seconds is None else f", about {duration_text(self.seconds)}"
-        parts = [f"{tiles}{time} on {device_name}", f"{size_text(self.host_bytes)} of memory"]
+        where = "" if device_name is None else f" on {device_name}"
+        parts = [f"{tiles}{time}{where}", f"{size_text(self.host_bytes)} of memory"]
         if self.device_bytes is not None:
             parts.append(f"{size_text(self.device_bytes)} on the device")
         parts.append(f"{size_text(self.disk_bytes)} on disk")

@@ -37,6 +37,9 @@ _UNSUPPORTED = re.compile(
     re.IGNORECASE,
 )
 _CODEC = re.compile(r"COMPRESSION\.(\w+)")
+_INTERNAL = (LookupError, TypeError, AttributeError, AssertionError, UnicodeError)
+"""Errors that a damaged file causes inside a library; their words tell the user nothing."""
+_LIBRARY = re.compile(r"\w+_\w+ returned [A-Z_]+|\w+\(\) arg ")
 
 
 @contextmanager
@@ -151,7 +154,8 @@ def _not_readable(path: Path, kind: str, error: Exception) -> FileError:
             f"{path} has a form that is not supported ({said}). Save it in another form, such as "
             "an uncompressed TIFF, first."
         )
-    return FileError(f"{path} is a damaged or truncated {kind or 'image'} file ({said}).")
+    reason = "" if isinstance(error, _INTERNAL) or _LIBRARY.search(said) else f" ({said})"
+    return FileError(f"{path} is a damaged or truncated {kind or 'image'} file{reason}.")
 
 
 def unsupported_compression(path: Path, codec: str) -> str:

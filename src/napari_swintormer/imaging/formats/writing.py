@@ -54,7 +54,7 @@ def check_output(
         if input_path in output_path.parents:
             raise OutputError(f"{dst} lies inside the input {src}; put the output beside it.")
     if dst.exists() and not overwrite:
-        raise OutputError(f"{dst} exists already; choose another name, or overwrite it on purpose.")
+        raise OutputError(f"{dst} exists already. Delete it, or choose another name.")
     if dst.is_dir() and dst.suffix.lower() != ZARR_SUFFIX:
         raise OutputError(f"{dst} is a folder; choose another name for the file.")
 

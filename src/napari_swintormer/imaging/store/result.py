@@ -122,7 +122,8 @@ class ResultStore:
         destination = Path(destination)
         if cls.is_unfinished(destination) and not overwrite:
             raise OutputError(
-                f"An unfinished run of {destination} exists; resume it, or overwrite it on purpose."
+                f"An unfinished run of {destination} exists. Resume it, choose another name, or "
+                f"delete {partial_folder(destination).name} beside it."
             )
         own: dict[str, Any] = {
             "axes": axes,
@@ -160,8 +161,8 @@ class ResultStore:
             if before.get(key) != now.get(key):
                 raise OutputError(
                     f"The unfinished run of {destination} differs in {key} (it has "
-                    f"{before.get(key)!r}, asked for is {now.get(key)!r}); ask for the same, or "
-                    "overwrite it on purpose."
+                    f"{before.get(key)!r}, asked for is {now.get(key)!r}). Ask for the same, "
+                    f"choose another name, or delete {partial_folder(destination).name} beside it."
                 )
         with disk_errors(destination):
             store.damaged = store._levels.take_up()

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.plugin.layers.made_layers import mark
+from napari_swintormer.plugin.layers.made_layers import add_above_source, mark
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row
 from napari_swintormer.plugin.shared.work import Work, in_one_step
@@ -62,7 +62,7 @@ class BlurPanel(QWidget):
     def _show(self, view: InView, as_layer: bool, blur: Blurriness) -> Blurriness:
         self.work.said.emit(blur.describe(), False)
         if as_layer and blur.width is not None:
-            self._viewer.add_layer(_map(blur, view))
+            add_above_source(self._viewer.layers, _map(blur, view))
         return blur
 
     def _enable(self) -> None:

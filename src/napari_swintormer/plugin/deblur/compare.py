@@ -15,7 +15,14 @@ from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.plugin.layers.comparison import Comparison
 from napari_swintormer.plugin.layers.layer_data import LayerSource, as_dask
-from napari_swintormer.plugin.layers.made_layers import Kind, mark, source_id
+from napari_swintormer.plugin.layers.made_layers import (
+    Kind,
+    add_above_source,
+    id_of,
+    made_of,
+    mark,
+    source_id,
+)
 from napari_swintormer.plugin.layers.residual_layer import ResidualWork
 from napari_swintormer.plugin.layers.swipe import Swipe
 from napari_swintormer.plugin.shared.style import button, button_row
@@ -108,18 +115,24 @@ class ComparePanel(QWidget):
         self._add_signed(layer, [residual.mean(axis=-1) if layer.rgb else residual], "residual")
 
     def _add_signed(self, layer: Image, levels: list[Any], kind: Kind) -> None:
-        """Add a layer of positive and negative values with the transform of another layer."""
+        """Add a layer of positive and negative values with the transform of another layer.
+
+        It takes the place of one that was added before.
+        """
         limit = _largest(levels[-1])
-        self._viewer.add_image(
+        made = Image(
             levels if len(levels) > 1 else levels[0],
             name=f"{layer.name}, {kind}",
             multiscale=len(levels) > 1,
             colormap=_DARKER_BRIGHTER,
             contrast_limits=(-limit, limit),
             cache=False,
-            metadata=mark(kind, source_id(layer)),
+            metadata=mark(kind, source_id(layer), of=id_of(layer)),
             **{key: getattr(layer, key) for key in _TRANSFORM},
         )
+        for earlier in made_of(layer, kind, self._viewer.layers):
+            self._viewer.layers.remove(earlier)
+        add_above_source(self._viewer.layers, made)
 
     def close_comparison(self) -> None:
         """Remove the swipe line and the key from the viewer, and show all layers again."""

@@ -30,6 +30,7 @@ from napari_swintormer.runs.presets import complete
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
     DEFAULT_MODEL,
+    SAMPLES_FOR_UNCERTAINTY,
     DeblurSettings,
     Preset,
 )
@@ -59,6 +60,7 @@ class DeblurForm(DeblurFields):
         self._range_over: tuple[str, int] | None = None
         self._shown_model: ModelInfo | None = None
         self._proposed: str | None = None
+        self._raised_samples = False
         self.image.changed.connect(self._show_image)
         self.axes.changed.connect(self._show_planes)
         self.planes.changed.connect(self._show_range)
@@ -67,6 +69,7 @@ class DeblurForm(DeblurFields):
         for field in self.fields(*_OF_PRESET):
             field.changed.connect(self._show_preset)
         self.use_prior.changed.connect(self._enable_prior)
+        self.uncertainty.changed.connect(self._use_preset_or_samples)
         self.stack.changed.connect(self._tell)
         for field in self.fields():
             field.changed.connect(self._tell)
@@ -244,7 +247,17 @@ class DeblurForm(DeblurFields):
         for field, value in zip(self.fields(*_OF_PRESET), self._preset_values(preset), strict=True):
             with field.changed.blocked():
                 field.value = value
+        self._use_preset_or_samples()
         self._tell()
+
+    def _use_preset_or_samples(self, *_: object) -> None:
+        """Take as many samples as uncertainty needs; without it, those of the preset again."""
+        if self.uncertainty.value and self.samples.value < 2:
+            self.samples.value = SAMPLES_FOR_UNCERTAINTY
+            self._raised_samples = True
+        elif not self.uncertainty.value and self._raised_samples:
+            self._raised_samples = False
+            self.samples.value = 1
 
     def _show_preset(self, *_: object) -> None:
         """Name the preset that has the values of the fields, or Custom."""

@@ -93,7 +93,6 @@ class DeblurWidget(Panel):
     def reset_choices(self, *_: Any) -> None:
         """List layers and models again; napari calls this when the list of layers changes."""
         self.form.refresh()
-        self._forget_message(errors_only=True)
         self._plan_timer.start()
 
     def update_plan(self) -> bool:
@@ -102,7 +101,7 @@ class DeblurWidget(Panel):
         Return whether the run is possible.
         """
         self._plan_timer.stop()
-        possible = False
+        possible, new = False, []
         try:
             if self.form.layer is None:
                 self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
@@ -112,10 +111,11 @@ class DeblurWidget(Panel):
                 lacking = next(filter(None, (shortage(job, path) for job in jobs)), None)
                 self.plan_panel.show_jobs(jobs, lacking, path)
                 possible = lacking is None
+                new = [run for run in self._runs_of(planned, path) if not self.runs.has(run)]
         except SwintormerError as error:
             self.plan_panel.show_sentence(str(error), error=True)
         self._name_run_button()
-        self.run_panel.run.setEnabled(possible and not self.folder.work.running)
+        self.run_panel.run.setEnabled(possible and bool(new) and not self.folder.work.running)
         self.folder.choose.setEnabled(not self._busy)
         self.run_panel.preview.setEnabled(possible and not self._busy)
         self.trying.enable(possible and not self._busy)
@@ -183,12 +183,13 @@ class DeblurWidget(Panel):
             what = "this plane"
         elif n_layers == 1 and self.form.plane_range is not None:
             what = "these planes"
-        self.run_panel.run.setText(f"Deblur {what}")
+        busy = self.runs.running or self.runs.paused
+        self.run_panel.run.setText("Queue another" if busy else f"Deblur {what}")
         text = "Deblur the whole image. The result is a new layer that fills in during the run."
         if n_layers > 1:
             text = "Deblur the selected layers one after the other, each into a new layer."
-        if self.runs.running:
-            text += "\nIt starts after the current run."
+        if busy:
+            text += "\nIt starts after the current run. An equal run does not wait twice."
         self.run_panel.run.setToolTip(text)
         self._name_preview_button()
 
@@ -245,8 +246,16 @@ class DeblurWidget(Panel):
         planned = self._plan()
         path = self._destination(planned)
         self.preview.cancel()  # the run makes these pixels, too
-        for layer, source, job in planned:
-            self.runs.start(Run(source, job, self._record(layer, source), path))
+        for run in self._runs_of(planned, path):
+            if not self.runs.has(run):
+                self.runs.start(run)
+
+    def _runs_of(
+        self, planned: list[tuple[Image, LayerSource, Job]], path: Path | None
+    ) -> list[Run]:
+        return [
+            Run(source, job, self._record(layer, source), path) for layer, source, job in planned
+        ]
 
     def cancel(self) -> None:
         """Stop after the current batch of tiles; what is finished is kept."""
@@ -304,7 +313,8 @@ class DeblurWidget(Panel):
 
     def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
         settings = source.complete(self.form.settings())
-        return run_record(layer, settings, self.form.second_layer)
+        moved = source.look["translate"] if source.spans else None
+        return run_record(layer, settings, self.form.second_layer, moved)
 
     # ---- the window --------------------------------------------------------------------------
 
@@ -316,10 +326,14 @@ class DeblurWidget(Panel):
             self.compare.add(layer, source)
         self.runs.adopt()
 
-    def _forget_message(self, *_: Any, errors_only: bool = False) -> None:
-        """Remove a message that is about an earlier state of the viewer."""
-        if not self._busy:
-            self.run_panel.forget_message(errors_only=errors_only)
+    def _forget_message(self, event: Any = None) -> None:
+        """Remove a message that is about an earlier state of the viewer.
+
+        Of a new layer only errors are forgotten: a run tells its end with its layer.
+        """
+        opened = event is not None and event.type == "inserted"
+        if not self._busy and not (opened and kind_of(event.value) is not None):
+            self.run_panel.forget_message(errors_only=opened)
 
     def _question(self) -> str:
         """Return what closing the panel would stop; empty if nothing."""
@@ -358,6 +372,7 @@ class DeblurWidget(Panel):
         self.form.changed.connect(self._plan_timer.start)
         self.form.image_chosen.connect(self._forget_message)
         self._viewer.dims.events.ndisplay.connect(self._forget_message)
+        self._viewer.layers.events.inserted.connect(self._forget_message)
         self.form.show_card.clicked.connect(self._show_card)
         self.form.strength.changed.connect(self.preview.set_strength)
         self._plan_timer.timeout.connect(self.update_plan)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_swintormer.errors import SwintormerError
+from napari_swintormer.events import Event, ImageBegun, Progress
+from napari_swintormer.plugin.shared.run_panel import ImageProgress
 from napari_swintormer.plugin.shared.style import button, button_row
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.folder import FolderRun
@@ -45,7 +49,7 @@ class FolderPanel(QWidget):
         except SwintormerError as error:
             self.work.said.emit(str(error), True)
             return
-        self.work.begin(run.events, take=self._announce)
+        self.work.begin(partial(_iter_folder, run), take=self._announce)
 
     def _announce(self, _: None) -> bool:
         self.work.said.emit("Done: every image of the folder has a result.", False)
@@ -63,3 +67,22 @@ class FolderPanel(QWidget):
                 return
         src, *second_view, dst = map(Path, folders)
         self.start(src, dst, *second_view)
+
+
+def _iter_folder(run: FolderRun) -> Generator[Event, None, None]:
+    """Run, and say of every progress which image it belongs to."""
+    image: ImageBegun | None = None
+    with closing(run.events()) as events:
+        for event in events:
+            if isinstance(event, ImageBegun):
+                image = event
+                yield _within(image, Progress(0, 1, "tiles", 0.0))
+            elif not isinstance(event, Progress):
+                yield event
+            elif image is not None and event.unit != "images":
+                yield _within(image, event)
+
+
+def _within(image: ImageBegun, progress: Progress) -> ImageProgress:
+    fields = asdict(progress)
+    return ImageProgress(**fields, image=image.name, number=image.number, count=image.count)

@@ -12,8 +12,8 @@ from qtpy.QtCore import QObject
 
 from napari_swintormer.plugin.deblur.deblur_events import keep_first_speed
 from napari_swintormer.plugin.layers.layer_data import LayerSource
-from napari_swintormer.plugin.layers.made_layers import kind_of
-from napari_swintormer.plugin.layers.visible_region import InView
+from napari_swintormer.plugin.layers.made_layers import add_above_source, kind_of
+from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.runs.job import Job
 
@@ -70,7 +70,10 @@ class Preview(Work):
         offset = {**view.position, "Y": restored.region.y0, "X": restored.region.x0}
         self.source = view.source.part_at(offset, restored.image.data)
         self.layer = view.source.part_at(offset, data).result_layer(data, place=offset)
-        self._viewer.add_layer(self.layer)
+        shapes = selected_shapes(self._viewer)
+        add_above_source(self._viewer.layers, self.layer)
+        if shapes is not None:  # stays chosen, for the next preview of it
+            self._viewer.layers.selection.active = shapes
         height, width = restored.region.shape
         self.said.emit(
             f"Preview of {width} × {height} pixels; the whole image gets the same pixels.", False

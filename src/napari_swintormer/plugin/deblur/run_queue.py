@@ -20,6 +20,7 @@ from napari_swintormer.plugin.layers.deviation_layer import deviation_layer
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.plugin.layers.layer_result import LayerResult
+from napari_swintormer.plugin.layers.made_layers import add_above_source
 from napari_swintormer.plugin.shared.run_panel import clock
 from napari_swintormer.plugin.shared.work import Work, Worker
 from napari_swintormer.runs.job import Job
@@ -48,6 +49,14 @@ class Run:
         """Whether its thread is still at work, maybe for a panel that was closed."""
         worker = None if self.worker is None else self.worker()
         return worker is not None and bool(worker.is_running)
+
+    def equals(self, other: Run) -> bool:
+        """Whether both make the same pixels, into the same place."""
+        mine, its = (
+            (run.source.layer_id, run.job.settings, run.destination, run.source.second_name)
+            for run in (self, other)
+        )
+        return mine == its
 
     @property
     def complete(self) -> bool:
@@ -88,6 +97,11 @@ class Runs(Work):
     def n_waiting(self) -> int:
         """Number of runs that wait for the current one."""
         return len(self._waiting)
+
+    def has(self, run: Run) -> bool:
+        """Whether an equal run is going on, paused or waiting."""
+        held = [self._current] if self.running else [self.stopped] if self.paused else []
+        return any(run.equals(other) for other in (*held, *self._waiting) if other is not None)
 
     def start(self, run: Run) -> None:
         """Begin a run, or let it wait while another is running or paused."""
@@ -169,7 +183,7 @@ class Runs(Work):
     def _add_layer(self, run: Run, outcome: Outcome) -> None:
         made = run.metadata(outcome.provenance)
         run.layer = run.source.result_layer(outcome.result.shown, made)
-        self._viewer.add_layer(run.layer)
+        add_above_source(self._viewer.layers, run.layer)
         if not run.complete:
             _UNFINISHED[run.layer] = replace(run, layer=None)
         self.opened.emit(run)
@@ -194,7 +208,7 @@ class Runs(Work):
         """Add the layer of the deviation; the result stays the active layer."""
         made = outcome.provenance | {"run": run.record}
         layer = deviation_layer(run.source, outcome.result.shown_deviation, made)
-        self._viewer.add_layer(layer)
+        add_above_source(self._viewer.layers, layer)
         self._viewer.layers.selection.active = run.layer
 
     def _end(self, made: Any, *, aborted: bool) -> None:

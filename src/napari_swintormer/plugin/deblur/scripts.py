@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari.layers import Image
@@ -18,18 +18,29 @@ from napari_swintormer.plugin.layers.layer_data import full_resolution
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import with_preferences
 
+_LOOK = (
+    *("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "rgb"),
+    *("colormap", "contrast_limits", "gamma", "blending"),
+)
+
 
 def run_record(
-    layer: Image, settings: DeblurSettings, second_view: Image | None = None
+    layer: Image,
+    settings: DeblurSettings,
+    second_view: Image | None = None,
+    translate: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Return the input and the settings of a run, for `as_python` and `as_command`.
 
-    The settings are complete. The dictionary can be stored as JSON.
+    The settings are complete. `translate` is that of the result, if it lies elsewhere than the
+    image. The dictionary can be stored as JSON.
     """
+    moved = {} if translate is None else {"translate": [float(step) for step in translate]}
     second = {} if second_view is None else {"second_view": _where(second_view)}
     return {
         **_where(layer),
         **second,
+        **moved,
         "shape": list(full_resolution(layer).shape),
         "settings": _chosen(dataclasses.asdict(settings)),
     }
@@ -37,19 +48,30 @@ def run_record(
 
 def as_python(record: Mapping[str, Any]) -> str:
     """Write a recorded run as Python, for the console of napari or a script with a viewer."""
-    image, settings = _expression(record), record["settings"]
+    settings = record["settings"]
+    image = "image.data[0]" if record["multiscale"] else "image.data"
     arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
     if "second_view" in record:
         arguments = f", second_view={_expression(record['second_view'])}{arguments}"
     uncertainty = settings.get("uncertainty", False)
     names = "result, deviation" if uncertainty else "result"
+    look = f"look = {{name: getattr(image, name) for name in {_LOOK!r}}}"
+    if "translate" in record:
+        look += f" | {{'translate': {record['translate']!r}}}"
     lines = [
         "from napari_swintormer import deblur\n",
+        f"image = viewer.layers[{record['layer']!r}]",
         f"{names} = deblur({image}{arguments})",
-        f"viewer.add_image(result, name={record['layer'] + ' deblurred'!r})",
+        look,
+        f"viewer.add_image(result, name={record['layer'] + ' deblurred'!r}, **look)",
     ]
     if uncertainty:
-        lines.append(f"viewer.add_image(deviation, name={record['layer'] + ' deviation'!r})")
+        lines += [
+            "look |= {'rgb': False, 'colormap': 'magma', 'contrast_limits': None, 'gamma': 1}",
+            "if image.rgb:  # one deviation for the colours of a pixel",
+            "    deviation = (deviation[..., :3] ** 2).mean(axis=-1) ** 0.5",
+            f"viewer.add_image(deviation, name={record['layer'] + ' deviation'!r}, **look)",
+        ]
     return "\n".join(lines) + "\n"
 
 

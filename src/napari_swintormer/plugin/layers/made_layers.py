@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from napari.components import LayerList
 from napari.layers import Image, Layer
 
 Kind = Literal["result", "preview", "difference", "residual", "deviation", "blur", "validation"]
@@ -17,12 +18,21 @@ _IMAGES = ("result", "preview")
 _WORDS = {"preview": "a preview", "blur": "a map of the blur", "validation": "a validation patch"}
 
 
-def mark(kind: Kind, source_id: str = "", place: Mapping[str, int] | None = None) -> dict[str, Any]:
+def mark(
+    kind: Kind, source_id: str = "", place: Mapping[str, int] | None = None, of: str = ""
+) -> dict[str, Any]:
     """Return the metadata of a layer that is made of the layer with this id.
 
-    `place` is the index of the first pixel of a preview along each axis of its image.
+    `place` is the index of the first pixel of a preview along each axis of its image. `of` is the
+    id of the result that a difference shows.
     """
-    return {MARK: {"kind": kind, "source": source_id, "place": dict(place or {})}}
+    return {MARK: {"kind": kind, "source": source_id, "place": dict(place or {}), "of": of}}
+
+
+def made_of(result: Layer, kind: Kind, layers: Iterable[Layer]) -> list[Layer]:
+    """Return the layers of one kind that show something about a result."""
+    wanted = {"kind": kind, "of": id_of(result)}
+    return [o for o in layers if wanted.items() <= o.metadata.get(MARK, {}).items()]
 
 
 def place_of(layer: Layer) -> dict[str, int]:
@@ -64,6 +74,17 @@ def users_images(layers: Iterable[Layer]) -> list[Image]:
 def own_images(layers: Iterable[Layer]) -> list[Image]:
     """Return results and previews; maps and differences are no images to deblur."""
     return [layer for layer in layers if isinstance(layer, Image) and kind_of(layer) in _IMAGES]
+
+
+def add_above_source(layers: LayerList, layer: Layer) -> None:
+    """Add a layer that the plugin made just above the image that it was made of.
+
+    Later ones come above earlier ones. It becomes the active layer, as napari's own new layers do.
+    """
+    wanted = source_id(layer)
+    family = [i for i, o in enumerate(layers) if wanted and wanted in (id_of(o), source_id(o))]
+    layers.insert(family[-1] + 1 if family else len(layers), layer)
+    layers.selection.active = layer
 
 
 def warning_for(layer: Image) -> str:

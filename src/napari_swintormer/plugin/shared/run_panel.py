@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_swintormer.events import Progress
@@ -9,6 +11,26 @@ from napari_swintormer.plugin.shared.panel import MessageLine
 from napari_swintormer.plugin.shared.style import button
 
 _PROGRESS_PARTS = 1000
+
+
+@dataclass(frozen=True)
+class ImageProgress(Progress):
+    """Progress within one image of several.
+
+    Attributes
+    ----------
+    image, number, count
+        Name and number of the image, counted from 1, and the number of all images.
+    """
+
+    image: str = ""
+    number: int = 1
+    count: int = 1
+
+    @property
+    def share(self) -> float:
+        """Share of the work on all images that is done; each image counts alike."""
+        return (self.number - 1 + super().share) / self.count
 
 
 class RunPanel(QWidget):
@@ -84,8 +106,6 @@ class RunPanel(QWidget):
 
     def show_progress(self, event: Progress) -> None:
         """Show how much is done and how long the rest takes."""
-        if event.unit == "images":
-            return  # the message names the image of a folder
         self.progress.setRange(0, _PROGRESS_PARTS)
         self.progress.setValue(round(_PROGRESS_PARTS * event.share))
         self.progress_text.setText(progress_line(event))
@@ -108,7 +128,11 @@ def progress_line(event: Progress) -> str:
     >>> progress_line(Progress(3, 12, "tiles", elapsed=5.0, eta=15.0))
     '3 of 12 tiles, 15 s left'
     """
+    if isinstance(event, ImageProgress):
+        return f"Image {event.number} of {event.count}: {event.image}"
     line = f"{event.done:,} of {event.total:,} {event.unit}"
+    if event.unit == "pairs":
+        return f"Checking the images for training: {line}"
     if event.steps:
         line += f", step {event.step:,} of {event.steps:,}"
     if event.eta is None or event.done == event.total:

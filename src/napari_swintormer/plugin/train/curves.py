@@ -6,7 +6,7 @@ import math
 
 import pyqtgraph
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QPalette
+from qtpy.QtGui import QPalette, QShowEvent
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 _HEIGHT = 110  # pixels
@@ -69,6 +69,11 @@ class CurvePlot(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.StyleChange:
             self._use_theme()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
+        """Take the colours of the window that shows the curve now."""
+        super().showEvent(event)
+        self._use_theme()
 
     def _use_theme(self) -> None:
         """Use the colours of napari's theme."""

@@ -20,7 +20,7 @@ from napari_swintormer.plugin.train.train_sources import TrainSources
 from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.options import options_of
 from napari_swintormer.settings.preferences import models_folder
-from napari_swintormer.training.train_presets import PRESETS
+from napari_swintormer.training.train_presets import NETWORKS, PRESETS
 from napari_swintormer.training.train_settings import TrainSettings
 
 QUICK, THOROUGH, FROM_SCRATCH = PRESETS
@@ -53,6 +53,10 @@ class TrainForm(QWidget):
         self.propose_name()
         self._show_name()
         self.name.changed.connect(self._show_name)
+        self.model.changed.connect(self._use_multiple)
+        patch_size = self._options["patch_size"]
+        patch_size.native.setKeyboardTracking(False)  # a number counts when it is complete
+        patch_size.changed.connect(self._round_patch_size)
         self.sources.changed.connect(self.changed)
         self.preset.changed.connect(self._use_preset)
         for field in (self.preset, self.name, self.model, *self._options.values()):
@@ -110,12 +114,28 @@ class TrainForm(QWidget):
         else:
             show_text(self.name_problem, "", "error")
 
+    def _use_multiple(self, *_: object) -> None:
+        """Let the side of patches be what the network takes: a multiple of some pixels."""
+        card = next((i.card for i in self._list_models() if i.name == self.model.value), None)
+        scratch = card is None or not self.model.enabled
+        multiple = NETWORKS["small"].multiple if scratch or not card else card.network.multiple
+        field = self._options["patch_size"]
+        field.step = field.min = multiple
+        self._round_patch_size()
+
+    def _round_patch_size(self, *_: object) -> None:
+        field = self._options["patch_size"]
+        rounded = max(1, round(field.value / field.step)) * field.step
+        if rounded != field.value:
+            field.value = rounded
+
     def _use_preset(self, *_: object) -> None:
         preset = PRESETS[self.preset.value]
         for name in ("steps", "learning_rate"):
             self._options[name].value = preset[name]
         further = self.preset.value != FROM_SCRATCH
         self.model.enabled = self._options["parameters"].enabled = further
+        self._use_multiple()
 
     def _make_fields(self) -> None:
         self.preset = ComboBox(

@@ -183,7 +183,7 @@ class TrainWidget(Panel):
             self.loss.restart(settings.steps)
         self._closing.watch()
         self.work.start(settings)
-        self.run_panel.progress_text.setText("Checking the images …")
+        self.run_panel.progress_text.setText("Loading the model and finding the images …")
 
     def _show_state(self) -> None:
         running = self.work.running

@@ -28,7 +28,7 @@ from napari_swintormer.training.data.pairs import are_arrays, array_pairs, plane
 from napari_swintormer.training.data.sources import open_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -132,7 +132,7 @@ def check_pairs(
 
 
 def iter_reports(
-    pairs: Sequence[ImagePair],
+    pairs: Iterable[ImagePair],
     unmatched: Sequence[str] = (),
     *,
     channels: int = 3,

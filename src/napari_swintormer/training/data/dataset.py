@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from napari_swintormer.events import Notice
+from napari_swintormer.events import Notice, Progress
 from napari_swintormer.training.data.annotations import read_marks
 from napari_swintormer.training.data.check import iter_reports, refuse_bad
 from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
 from napari_swintormer.training.data.pairs import fingerprint, sharp_planes, split_validation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from napari_swintormer.training.data.check import PairReport
     from napari_swintormer.training.data.pairs import ImagePair, PlanePair
     from napari_swintormer.training.train_settings import TrainSettings
 
 
+FoundPairs = tuple["list[PlanePair]", "list[PlanePair]", str, list[Notice]]
+"""Pairs to train on and to validate with, the fingerprint of both, remarks of the pair check."""
+
+
 def find_plane_pairs(
     settings: TrainSettings, channels: int
-) -> tuple[list[PlanePair], list[PlanePair], str, list[Notice]]:
+) -> Generator[Progress, None, FoundPairs]:
     """Find the pairs to train on for a network of `channels` channels.
 
-    Returns
-    -------
-    train, validation, images, notices
-        Pairs to train on and to validate with, the fingerprint of both, and the remarks of the
-        pair check.
+    Yields `Progress` in pairs of images while the pairs are checked.
     """
     notices: list[Notice] = []
     if settings.synthesize is not None:
         images, _ = find_image_pairs(settings)
         pairs = [plane for image in images for plane in sharp_planes(image, channels)]
     else:
-        reports = list(check_settings(settings, channels))
+        reports = []
+        for report, progress in _iter_checked(settings, channels):
+            reports.append(report)
+            yield progress
         pairs = [report.usable for report in reports if report.usable is not None]
         if not (settings.skip_bad and pairs):
             refuse_bad(reports)
@@ -52,16 +56,30 @@ def find_plane_pairs(
     return train, validation, fingerprint([*train, *validation]), notices
 
 
-def check_settings(settings: TrainSettings, channels: int = 3) -> Iterator[PairReport]:
-    """Check the pairs of a training one plane after the other."""
+def _iter_checked(settings: TrainSettings, channels: int) -> Iterator[tuple[PairReport, Progress]]:
+    """Check the pairs of a training; beside each report say how many pairs are behind it."""
     images, unmatched = find_image_pairs(settings)
-    return iter_reports(
-        images,
+    total, start, begun = len(images), time.monotonic(), 0
+
+    def counted() -> Iterator[ImagePair]:
+        nonlocal begun
+        for begun, image in enumerate(images):  # noqa: B007 (it tells how far the check is)
+            yield image
+
+    reports = iter_reports(
+        counted(),
         unmatched,
         channels=channels,
         register=settings.register,
         match_intensity=settings.match_intensity,
     )
+    for report in reports:
+        yield report, Progress(begun, total, "pairs", time.monotonic() - start)
+
+
+def check_settings(settings: TrainSettings, channels: int = 3) -> Iterator[PairReport]:
+    """Check the pairs of a training one plane after the other."""
+    return (report for report, _ in _iter_checked(settings, channels))
 
 
 def find_image_pairs(settings: TrainSettings) -> tuple[list[ImagePair], list[str]]:

@@ -33,7 +33,7 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     Yields
     ------
     Progress, Trained, Notice
-        One `Progress` per step, and one `Trained` per line of the log.
+        One `Progress` per checked pair and per step, and one `Trained` per line of the log.
     """
     import_torch()
     if settings.stage == "prior":
@@ -45,6 +45,12 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
 
     with join_processes(resolve_device(settings.device)) as (processes, device):
         trainer = Trainer(settings, device, processes)
+        preparing = trainer.preparing()
+        if processes.writes:
+            yield from preparing
+        else:
+            for _ in preparing:
+                pass
         steps = _iter_steps(trainer, processes)
         if processes.writes:
             with closing(trainer.log):
@@ -117,7 +123,7 @@ def _iter_stages(settings: TrainSettings) -> Generator[Event]:
                 resume = settings.resume and (stage.run_folder / FILE_NAME).is_file()
                 with closing(iter_train(dataclasses.replace(stage, resume=resume))) as events:
                     for event in events:
-                        if isinstance(event, Progress):
+                        if isinstance(event, Progress) and event.unit == "steps":
                             event = Progress(done + event.done, total, event.unit, event.elapsed)
                         yield event
             done += stage.steps

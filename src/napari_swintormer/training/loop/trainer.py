@@ -11,7 +11,7 @@ import torch
 
 from napari_swintormer.engine.devices import resolve_precision, slow_precision
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.events import Notice, Trained
+from napari_swintormer.events import Notice, Progress, Trained
 from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.training.data.dataset import find_plane_pairs
@@ -61,8 +61,15 @@ class Trainer:
             self._earlier = load_weights(find_model(settings.from_model))[0].metrics
         if not settings.resume:
             check_new_run(settings)
+        self._start = weights, device, precision, stage
+
+    def preparing(self) -> Generator[Progress]:
+        """Check the images and make everything ready; must come before anything else."""
+        settings, (weights, device, precision, stage) = self.settings, self._start
+        processes = self._processes
+        del self._start  # the state has its own copy of the weights
         channels, intensity = self.card.network.channels, self.card.intensity
-        pairs, held_out, images, notices = find_plane_pairs(settings, channels)
+        pairs, held_out, images, notices = yield from find_plane_pairs(settings, channels)
         self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
         if self._prior and any(pair.annotations is not None for pair in pairs):
             raise TrainingError(  # an image with holes has no latent
