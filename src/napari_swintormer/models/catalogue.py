@@ -118,10 +118,11 @@ def _own_models() -> list[ModelInfo]:
 
 
 def recommended_model(
-    models: Sequence[ModelInfo], kinds: Sequence[ImageKind]
+    models: Sequence[ModelInfo], kinds: Sequence[ImageKind], *, known_blur: bool = False
 ) -> tuple[str, float] | None:
     """Choose the model of a single image whose card states the largest gain on these kinds.
 
+    With `known_blur` it is a model that continues from a filter for a known blur, else another one.
     Returns its name and its gain over the blurred images in dB of PSNR, the mean over the kinds;
     None if no card states a gain.
     """
@@ -131,6 +132,7 @@ def recommended_model(
         for info in models
         if info.card is not None
         and info.card.network.views == 1
+        and info.card.network.known_blur == known_blur
         and info.card.metrics.keys() >= set(figures)
     }
     if not gains:
@@ -154,6 +156,13 @@ def choose_model(name_or_path: str | Path | None, kinds: Sequence[ImageKind]) ->
     built_in = [info for info in list_models() if info.source == "built-in"]
     best = recommended_model(built_in, kinds)
     return DEFAULT_MODEL if best is None else best[0]
+
+
+def known_blur_model(kinds: Sequence[ImageKind]) -> str | None:
+    """Return the best built-in model that continues from a filter for a known blur, if any."""
+    built_in = [info for info in list_models() if info.source == "built-in"]
+    best = recommended_model(built_in, kinds, known_blur=True)
+    return None if best is None else best[0]
 
 
 def find_model(name_or_path: str | Path | None = None) -> Path:

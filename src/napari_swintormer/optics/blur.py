@@ -8,6 +8,7 @@ probability.
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 import zlib
@@ -35,6 +36,11 @@ _OIL = 1.515  # refractive index of immersion oil
 _LONG = 1.6  # a kernel this many times longer than wide counts as motion
 _ALIKE = 0.2  # sizes that differ by this share count as the same size
 _FORMS = "3.2px, motion:14@30, gaussian:1.6, or the path of a PSF file"
+
+
+def as_text(told: object) -> str:
+    """Write what a user tells about a blur as a text that `Blur.parse` reads."""
+    return json.dumps(told.to_json()) if isinstance(told, Blur) else str(told).strip()
 
 
 @dataclass(frozen=True)
@@ -179,12 +185,22 @@ class Blur:
             return cls.none()
         if number := re.fullmatch(r"([-+]?\d*\.?\d+)\s*(px|pixels?)?", text):
             return cls.disk(float(number[1]))
+        if text.startswith("{"):
+            return cls._of_text(text)
         kind, colon, rest = text.partition(":")
         if colon and kind.lower() in BLUR_KINDS:
             return cls._of_numbers(kind.lower(), rest, text)
         if isinstance(told, Path) or Path(text).suffix:
             return cls.from_file(text)
         raise SettingsError(f"This is no blur (got {text!r}). Use {_FORMS}.")
+
+    @classmethod
+    def _of_text(cls, text: str) -> Blur:
+        """Make a blur of JSON text."""
+        try:
+            return cls.from_json(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SettingsError(f"This is no blur (got {text[:40]!r}). Use {_FORMS}.") from error
 
     @classmethod
     def _of_numbers(cls, kind: str, rest: str, text: str) -> Blur:

@@ -11,6 +11,7 @@ A filter has the sum 1 and reaches `REACH` pixels, so a pixel depends on its sur
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 REACH = 64
 """Largest distance of a filter's pixels from its centre."""
 
-_GRID = 256  # pixels of the grid that filters are computed on, far beyond their reach
+GRID = 256
+"""Pixels of the grid that filters are computed on, far beyond their reach."""
+GAMMA = 2.2
+"""Exponent of the intensity curve that a filter assumes for photos."""
+
 # Chosen on training images blurred by defocus, motion and microscopes: with the smaller weights
 # some images lose, with larger ones all gain less.
 _CAUTION = 5.0  # weight of the noise
@@ -36,11 +41,11 @@ _LEAST_NOISE = 0.002  # added to every image's noise: rounding, and errors of th
 
 _CORNER = np.outer((1, -4, 6, -4, 1), (1, -4, 6, -4, 1)) / 70  # of white noise it keeps the power
 
-_Y, _X = np.fft.fftfreq(_GRID)[:, None], np.fft.rfftfreq(_GRID)[None]
-_SIGNAL = 1 / np.maximum(_Y**2 + _X**2, _GRID**-2.0)
+_Y, _X = np.fft.fftfreq(GRID)[:, None], np.fft.rfftfreq(GRID)[None]
+_SIGNAL = 1 / np.maximum(_Y**2 + _X**2, GRID**-2.0)
 _GRADIENT = 4 - 2 * np.cos(2 * np.pi * _Y) - 2 * np.cos(2 * np.pi * _X)
 # a half spectrum holds all columns but the first and the last twice
-_SHARES = np.where((_X == 0) | (_X == 0.5), 1, 2) / _GRID**2
+_SHARES = np.where((_X == 0) | (_X == 0.5), 1, 2) / GRID**2
 
 
 class ImagePower(NamedTuple):
@@ -88,8 +93,8 @@ def inverse_kernel(blur: PsfMoments, image: ImagePower) -> FloatArray:
     spectrum = blur.mean.conj() / (blur.power + noise / (height * _SIGNAL))
     # what cannot be restored stays as it is: a smaller gain would smooth sharp images
     spectrum = spectrum + np.clip(1 - np.abs(spectrum), 0, None)
-    kernel = fft.fftshift(fft.irfft2(spectrum, (_GRID, _GRID)))
-    middle = slice(_GRID // 2 - REACH, _GRID // 2 + REACH + 1)
+    kernel = fft.fftshift(fft.irfft2(spectrum, (GRID, GRID)))
+    middle = slice(GRID // 2 - REACH, GRID // 2 + REACH + 1)
     kernel = kernel[middle, middle] * _FADING
     # an even image must not change: spread what was cut off over the kernel
     kernel += _FADING * ((1 - kernel.sum()) / _FADING.sum())
@@ -107,9 +112,19 @@ def apply_kernel(planes: FloatArray, kernel: FloatArray) -> FloatArray:
     return whole[..., 2 * half : 2 * half + height, 2 * half : 2 * half + width]
 
 
+def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
+    """Scale the size of a blur, how sure it is, and the noise to about -1 to 1.
+
+    `radius` is the root mean square of the distance from the centre, in pixels.
+    """
+    size = math.log2(max(radius, 0.25)) / 4
+    noise = math.log10(max(image.noise, 1e-4)) / 2 + 1.5
+    return np.array([size, certainty, noise], np.float32)
+
+
 def _centred_on_grid(psf: PSF) -> NDArray[np.float64]:
     half = len(psf) // 2
-    grid = np.zeros((_GRID, _GRID))
+    grid = np.zeros((GRID, GRID))
     grid[: len(psf), : len(psf)] = psf
     return np.roll(grid, (-half, -half), (0, 1))
 

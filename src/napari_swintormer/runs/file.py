@@ -20,6 +20,7 @@ from napari_swintormer.imaging.formats.writing import (
 from napari_swintormer.imaging.hidden_names import hidden_beside
 from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.imaging.store.result import ResultStore
+from napari_swintormer.runs.blur_job import BlurJob
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.stack_inputs import file_optics
 from napari_swintormer.runs.stack_job import StackJob
@@ -101,6 +102,7 @@ class FileRun:
 
             device, precision = job.settings.device, job.settings.precision
             resolved = cluster.resolve_names(client, device, precision)
+        job = self._with_stored_blur(job)
         stores = self._open_stores(views[0], job, resolved)
         if stores.damage:
             yield Notice(stores.damage)
@@ -167,6 +169,7 @@ class FileRun:
         from napari_swintormer.engine import cluster
         from napari_swintormer.imaging.formats.dask_file import as_dask
 
+        yield from job.notices()
         planes = job.planes_of(*(as_dask(view, job.plan.grid.block_size) for view in views))
         result, deviation = job.lazy(planes, cluster.gpu_resources(client))
         beside = None if deviation is None else (deviation, stores.deviation)
@@ -234,6 +237,13 @@ class FileRun:
             pixel_size=image.pixel_size,
             unit=image.unit,
         )
+
+    def _with_stored_blur(self, job: Job) -> Job:
+        """Let a resumed run take the blur that was found when it began."""
+        if isinstance(job, BlurJob) and self.resume and ResultStore.is_unfinished(self.dst):
+            stored = ResultStore.run_of(self.dst).get("blur")
+            return job if stored is None else job.with_found(stored)
+        return job
 
     def _check_space(self, job: Job) -> None:
         """Refuse a run whose result, uncompressed, is larger than the free space."""

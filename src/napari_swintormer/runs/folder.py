@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,24 @@ from napari_swintormer.errors import FileError, ImageError, OutputError
 from napari_swintormer.events import Clock, ImageBegun, PlanNotice
 from napari_swintormer.imaging.formats.boundary import read_errors
 from napari_swintormer.imaging.formats.file_sets import whole_images
+from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES, SUFFIXES
 from napari_swintormer.models.catalogue import describe_model
+from napari_swintormer.optics.blur import as_text
+from napari_swintormer.runs.blur_finding import SHARED_WINDOWS, estimated
+from napari_swintormer.runs.blur_job import BlurJob
 from napari_swintormer.runs.file import FileRun
+from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.result_names import result_names
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from napari_swintormer.events import Event
+    from napari_swintormer.optics.plane_blur import FoundBlur
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
@@ -113,6 +122,27 @@ class FolderRun:
             images |= whole_images(paths)
         return images
 
+    def _shared_blur(self, files: Sequence[tuple[Path, Path]]) -> FoundBlur:
+        """Estimate one blur from the middle windows of a few images, spread over all.
+
+        Images of another kind than the first are left out, and those that cannot be read: their own
+        run says why.
+        """
+        windows: dict[bool, list[NDArray[np.float32]]] = {}  # of photos, of micrographs
+        step = max(1, len(files) / SHARED_WINDOWS)
+        chosen = [files[int(k * step)] for k in range(min(SHARED_WINDOWS, len(files)))]
+        numbers = self._images()
+        for path, _ in chosen:
+            try:
+                with open_image(path, self.settings.axes, numbers.get(path)) as image:
+                    job = prepare(image.data, replace(self.settings, axes=image.axes))
+                    assert isinstance(job, BlurJob)
+                    windows.setdefault(job.photo, []).extend(job.middle_window())
+            except (FileError, ImageError):
+                continue
+        photo, first = next(iter(windows.items()), (False, []))
+        return estimated(first, photo=photo)
+
     def describe(self) -> str:
         """Describe the run in one line; imports no torch."""
         files = self.files()
@@ -136,6 +166,13 @@ class FolderRun:
             self.dst.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.dst} cannot be made ({error.strerror}).") from error
+        settings = self.settings
+        if settings.blur == "auto-shared":
+            shared = self._shared_blur(files)
+            settings = replace(settings, blur=as_text(shared.blur))
+            if shared.blur.kind == "none" and settings.model is not None:
+                settings = replace(settings, blur=None)  # the named model finds it by itself
+            yield PlanNotice(f"All images share one blur. {shared.reason}")
         there = [out.exists() and not self.overwrite for _, out in files]
         clock = Clock(len(files), "images", sum(there))
         numbers = self._images()
@@ -148,7 +185,7 @@ class FolderRun:
             run = FileRun(
                 image,
                 out,
-                self.settings,
+                settings,
                 second_view=self.second_view and self.second_view / image.name,
                 overwrite=self.overwrite,
                 resume=not self.overwrite,

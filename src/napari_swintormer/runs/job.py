@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
-    from napari_swintormer.events import Event
+    from napari_swintormer.events import Event, Notice
+    from napari_swintormer.models.restorer import PriorUse
     from napari_swintormer.models.tile_restorer import TileRestorer
     from napari_swintormer.tiling.grid import Region
     from napari_swintormer.tiling.plan import Plan
@@ -96,6 +97,11 @@ class Job:
         assert self.restorer is not None
         return self.restorer.sha256
 
+    @property
+    def speed_name(self) -> str:
+        """Name under which the speed of this kind of run is remembered."""
+        return self.weights_sha256
+
     @cached_property
     def ranges(self) -> list[IntensityRange]:
         """Intensity range of every plane, measured on first use on a fixed sample."""
@@ -126,7 +132,11 @@ class Job:
             return self
         assert self.model is not None
         restorer = load_model(self.model.path)
-        return replace(self, restorer=restorer.with_prior(self._recipe().prior))
+        return replace(self, restorer=restorer.with_prior(self._prior_use()))
+
+    def notices(self) -> list[Notice]:
+        """Return what the user should know of what the run found on the image."""
+        return []
 
     def run(
         self,
@@ -178,9 +188,7 @@ class Job:
             plan = replace(self.plan, batch_size=runner.batch_size)
             ranges = ranges or self.ranges
             events = local.run(plan, self.planes, ranges, runner, out, journal, deviation)
-            yield from remembering_speed(
-                events, plan, speed_key(self.weights_sha256, self.settings)
-            )
+            yield from remembering_speed(events, plan, speed_key(self.speed_name, self.settings))
 
     def preview(
         self, position: Mapping[str, int], region: Region
@@ -233,7 +241,6 @@ class Job:
     def _recipe(self) -> RunnerRecipe:
         import_torch()
         from napari_swintormer.engine.runners import RunnerRecipe
-        from napari_swintormer.models.restorer import PriorUse
 
         if self.restorer is not None:
             restorer: TileRestorer | Path = self.restorer
@@ -249,14 +256,20 @@ class Job:
             chosen.precision,
             chosen.batch_size,
             tile=(self.planes.n_views * self.planes.channels, *self.plan.grid.seen_shape),
-            prior=PriorUse(
-                chosen.seed,
-                chosen.num_inference_steps,
-                chosen.prior,
-                chosen.samples or 1,
-                chosen.uncertainty,
-            ),
+            prior=self._prior_use(),
             scale=chosen.scale,
+        )
+
+    def _prior_use(self) -> PriorUse:
+        from napari_swintormer.models.restorer import PriorUse
+
+        chosen = self.settings
+        return PriorUse(
+            chosen.seed,
+            chosen.num_inference_steps,
+            chosen.prior,
+            chosen.samples or 1,
+            chosen.uncertainty,
         )
 
     def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:
@@ -270,8 +283,9 @@ class Job:
 
         device, precision = resolved or resolve_names(self.settings.device, self.settings.precision)
         settings = dataclasses.asdict(self.settings)
-        # the result does not depend on the batch size, nor a plane on the microscope
-        for computed in ("model", "batch_size", *STACK_OPTIONS):
+        # the result does not depend on the batch size, nor a plane on the microscope; a blur has
+        # an entry of its own
+        for computed in ("model", "batch_size", "blur", *STACK_OPTIONS):
             del settings[computed]
         prior = "" if self.restorer is None else self.restorer.prior_sha256
         return {

@@ -11,18 +11,27 @@ from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.carried import SampleMeaning
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.models.catalogue import choose_model, describe_model, image_kinds
+from napari_swintormer.models.catalogue import (
+    choose_model,
+    describe_model,
+    image_kinds,
+    known_blur_model,
+)
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.prior.prior_settings import (
     LDM_BYTES,
     LDM_BYTES_PER_PIXEL,
     LdmPriorSettings,
 )
+from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.file_optics import FileOptics
+from napari_swintormer.optics.inverse_filter import REACH
+from napari_swintormer.runs.blur_finding import blur_wish
+from napari_swintormer.runs.blur_job import WHOLE, BlurJob, check_known, speed_name
 from napari_swintormer.runs.job import Job, chosen_planes
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.runs.stack_planning import prepare_stack, wants_volume
-from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings
 from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_plan
 
 if TYPE_CHECKING:
@@ -31,12 +40,15 @@ if TYPE_CHECKING:
     from napari_swintormer.models.catalogue import ImageKind, ModelInfo
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.models.tile_restorer import TileRestorer
+    from napari_swintormer.runs.blur_finding import Wish
     from napari_swintormer.tiling.plan import Plan
 
 # Most memory of a network, in bytes per pixel of a batch and channel of the first level: 15 to 29
 # were measured on the CPU, in fp32 and bf16, for networks of 16 and 48 channels, with and without
 # deconvolution.
 _BYTES_PER_PIXEL = 30
+# The filter for a known blur alone, of three channels.
+_FILTER_BYTES_PER_PIXEL = 120
 
 
 def prepare(
@@ -84,9 +96,14 @@ def prepare(
                 "depth='planes'."
             )
         return prepare_stack(image, settings, axes, known, meaning)
+    wish, settings = blur_wish(settings), replace(settings, axes=axes)
+    if wish is not None:
+        check_known(settings, 1 if second_view is None else 2)
+        return _prepare_known(image, settings, restorer, meaning, wish)
     chosen = _choose(settings.model, restorer, image_kinds(image.dtype, rgb="S" in axes))
     chosen.check_views(1 if second_view is None else 2)
-    settings = complete(replace(settings, axes=axes), chosen.card)
+    chosen.check_no_blur()
+    settings = complete(settings, chosen.card)
     planes = Planes(image, axes, chosen.channels, second_view, meaning)
     planes = chosen_planes(planes, settings.planes)
     convention = IntensityConvention() if chosen.card is None else chosen.card.intensity
@@ -94,7 +111,65 @@ def prepare(
     return Job(planes, plan, settings, chosen.model, convention, chosen.restorer)
 
 
-def _plan(planes: Planes, settings: DeblurSettings, chosen: _Chosen) -> Plan:
+def _prepare_known(
+    image: Any,
+    settings: DeblurSettings,
+    restorer: Callable[..., Any] | None,
+    meaning: SampleMeaning,
+    wish: Wish,
+) -> BlurJob:
+    """Plan a run that undoes a known blur, with a model behind the filter if there is one."""
+    assert settings.axes is not None
+    kinds = image_kinds(image.dtype, rgb="S" in settings.axes)
+    chosen = _choose_for_blur(settings.model, restorer, kinds, wish)
+    axes = settings.axes
+    settings = complete(settings, chosen.card)
+    planes = Planes(image, axes, chosen.channels, meaning=meaning)
+    planes = chosen_planes(planes, settings.planes)
+    if chosen.card is None:
+        photo = "photo" in kinds
+        convention = WHOLE if photo else IntensityConvention()
+    else:
+        convention = chosen.card.intensity
+        photo = convention.whole
+    plan = _plan(planes, settings, chosen, REACH, speed_name(chosen.sha256))
+    return BlurJob(planes, plan, settings, chosen.model, convention, chosen.restorer, wish, photo)
+
+
+def _choose_for_blur(
+    name: str | None,
+    restorer: Callable[..., Any] | None,
+    kinds: Sequence[ImageKind],
+    wish: Wish,
+) -> _Chosen:
+    """Find the model behind the filter: the named one, the best for a known blur, or none.
+
+    With ``blur="auto"`` any model may be named; it restores planes whose blur is not recognised.
+    """
+    if restorer is None and name in (None, AUTOMATIC_MODEL):
+        best = known_blur_model(kinds)
+        if best is not None:
+            return _choose(best, None, kinds)
+        if name is None or isinstance(wish, Blur):
+            return _Chosen(None, None, None, 3, 1, "")
+    chosen = _choose(name, restorer, kinds)
+    chosen.check_views(1)
+    if isinstance(wish, Blur) and not chosen.continues:
+        raise SettingsError(
+            f"The model {chosen.name!r} finds the blur by itself (got a blur as well). Leave model "
+            "out, or leave blur out."
+        )
+    return chosen
+
+
+def _plan(
+    planes: Planes,
+    settings: DeblurSettings,
+    chosen: _Chosen,
+    margin: int | None = None,
+    speed: str | None = None,
+) -> Plan:
+    """Plan the tiles; with a filter before the model, `margin` and `speed` are those of both."""
     assert settings.tile_size is not None
     assert settings.overlap is not None
     assert settings.blend is not None
@@ -114,9 +189,9 @@ def _plan(planes: Planes, settings: DeblurSettings, chosen: _Chosen) -> Plan:
         uncertainty=settings.uncertainty,
         profile=RestorerProfile(
             minimum_tile_size=chosen.multiple * settings.scale,
-            margin=0 if chosen.restorer is None else chosen.restorer.margin,
+            margin=chosen.margin if margin is None else margin,
             device_memory=chosen.memory(settings),
-            rate=recall_speed(speed_key(chosen.sha256, settings), tile_pixels),
+            rate=recall_speed(speed_key(speed or chosen.sha256, settings), tile_pixels),
             n_devices=settings.device.count(",") + 1,
         ),
     )
@@ -133,6 +208,31 @@ class _Chosen:
     multiple: int
     sha256: str
 
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        if self.model is not None:
+            return self.model.name
+        return "" if self.restorer is None else self.restorer.name
+
+    @property
+    def continues(self) -> bool:
+        """Whether the model continues from a filter for a known blur."""
+        return self.card is not None and self.card.network.known_blur
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a tile that the restorer reads."""
+        return 0 if self.restorer is None else self.restorer.margin
+
+    def check_no_blur(self) -> None:
+        """Refuse a model that needs a known blur."""
+        if self.continues:
+            raise SettingsError(
+                f"The model {self.name!r} needs a known blur (got none). Use blur='auto', or "
+                "another model."
+            )
+
     def check_views(self, n_views: int) -> None:
         """Refuse another number of views than the restorer takes."""
         if self.card is not None:
@@ -145,8 +245,10 @@ class _Chosen:
 
     def memory(self, settings: DeblurSettings) -> DeviceMemory | None:
         """Estimate the memory of the network; it counts as the computer's unless a GPU is named."""
+        on_host = settings.device in ("auto", "cpu")
         if self.card is None:
-            return None
+            known = self.model is None and self.restorer is None
+            return DeviceMemory(0, _FILTER_BYTES_PER_PIXEL, on_host) if known else None
         fixed, per_pixel = 0 if self.model is None else self.model.path.stat().st_size, 0.0
         prior = self.card.prior
         if settings.num_inference_steps is not None and isinstance(prior, LdmPriorSettings):
@@ -155,7 +257,6 @@ class _Chosen:
             per_pixel = LDM_BYTES_PER_PIXEL * min(1.0, prior.window / settings.tile_size) ** 2
         # a compact prior runs before the network, and takes less
         per_pixel += _BYTES_PER_PIXEL * self.card.network.dim
-        on_host = settings.device in ("auto", "cpu")
         return DeviceMemory(fixed, per_pixel / settings.scale**2, on_host)
 
 

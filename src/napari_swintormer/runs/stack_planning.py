@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.carried import SampleMeaning
     from napari_swintormer.optics.file_optics import FileOptics
 
-# Options that only the network understands, with the value that leaves them alone.
-_OF_THE_NETWORK = {"scale": 1, "uncertainty": False, "prior": None}
+# Options that only the restoration of planes understands, with the value that leaves them alone.
+_OF_THE_NETWORK = {"scale": 1, "uncertainty": False, "prior": None, "blur": None}
 _TYPICAL_ITERATIONS = 40
 
 

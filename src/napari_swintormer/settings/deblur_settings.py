@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from napari_swintormer.settings.options import option
 
@@ -34,6 +34,19 @@ STACK_OPTIONS = (
 """Options that only the restoration of a stack as a volume uses."""
 TILE_SIZE_MAX = 16384
 """Largest tile that a model card can name, in pixels."""
+
+
+class WritesJson(Protocol):
+    """Something that can be written as JSON, such as a blur."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values."""
+
+
+if TYPE_CHECKING:
+    BlurWish = str | float | WritesJson
+else:
+    BlurWish = str  # the command line gives text
 
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "mps"
@@ -169,6 +182,13 @@ class DeblurSettings:
         "folder or in a .ckpt file. The default is what the model says.",
         label="Prior",
     )
+    blur: BlurWish | None = option(
+        None,
+        "Blur to undo: 3.2px, motion:14@30, a PSF file, auto, auto-shared or none.",
+        "A number is the radius of a defocus in pixels, and motion has a length and a direction in "
+        "degrees. auto measures the blur of each plane, auto-shared one blur for all planes and "
+        "images. The API also takes a Blur. The default leaves the blur to the model.",
+    )
     strength: float = option(
         1.0,
         f"Factor on the change that the model makes, from 0 to {STRENGTH_MAX:g}.",
@@ -251,8 +271,8 @@ class DeblurSettings:
     )
     psf: str | None = option(
         None,
-        "File of a measured 3-D point-spread function, for a volume.",
-        "Its voxels have the size of those of the image, and its sides are odd.",
+        "File of a measured point-spread function: 3-D for a volume, 2-D for planes.",
+        "Its pixels have the size of those of the image, and its sides are odd.",
         label="PSF file",
     )
     iterations: int | None = option(
@@ -281,6 +301,7 @@ class DeblurOptions(TypedDict, total=False):
     samples: int | None
     uncertainty: bool
     prior: str | None
+    blur: BlurWish | None
     strength: float
     scale: int
     depth: Depth

@@ -176,6 +176,12 @@ class ResultStore:
         complete = folder.is_dir() and aside.is_file() and not _is_placed(Path(destination))
         return complete or has_begun(journal)
 
+    @classmethod
+    def run_of(cls, destination: str | os.PathLike[str]) -> dict[str, Any]:
+        """Return the `run` that an unfinished result was created with."""
+        with disk_errors(Path(destination)):
+            return cls(Path(destination))._run
+
     def describe_damage(self) -> str:
         """Say in one sentence what `damaged` counts."""
         files = "1 file" if self.damaged == 1 else f"{self.damaged} files"

@@ -16,8 +16,9 @@ from scipy import ndimage
 
 from napari_swintormer.optics import motion, psf
 from napari_swintormer.optics.inverse_filter import (
-    ImagePower,
+    GAMMA,
     apply_kernel,
+    blur_maps,
     image_power,
     inverse_kernel,
     psf_moments,
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 
     Candidates = tuple[tuple[float, FloatArray], ...]
     Drawn = Callable[[float], FloatArray]
-
-GAMMA = 2.2
-"""Exponent of the intensity curve that a filter assumes for photos."""
 
 # Shares of the patches.
 _MOTION = 0.4  # of the photos
@@ -80,16 +78,6 @@ class KnownBlur:
         radius = rms_radius(self.candidates)
         maps = blur_maps(radius, self.certainty, power)[:, None, None]
         return np.concatenate([filtered, np.broadcast_to(maps, (3, *image.shape[1:]))])
-
-
-def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
-    """Scale the size of a blur, how sure it is, and the noise to about -1 to 1.
-
-    `radius` is the root mean square of the distance from the centre, in pixels.
-    """
-    size = math.log2(max(radius, 0.25)) / 4
-    noise = math.log10(max(image.noise, 1e-4)) / 2 + 1.5
-    return np.array([size, certainty, noise], np.float32)
 
 
 def rms_radius(candidates: Candidates) -> float:

@@ -1,0 +1,251 @@
+"""Restores planes whose blur is known: by a Wiener filter, and a network behind it if there is one.
+
+A photo was blurred as light, and its noise is even in the intensities of the file. So there are two
+filters, one for each. In the dark the filter of the light amplifies the noise, and the other one
+counts; the brighter a place is, the more the light counts.
+
+Near the border of the plane, and beside clipped pixels, the blurred image is not what the blur
+makes of the sharp one. There the change fades to nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_swintormer.models.padding import pad_to_multiple
+from napari_swintormer.models.prior.noise import TileOrigin
+from napari_swintormer.models.stepwise import Stepwise, run_to_end
+from napari_swintormer.models.tile_restorer import TileRestorer
+from napari_swintormer.optics.inverse_filter import REACH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_swintormer.models.restorer import PriorUse
+    from napari_swintormer.optics.plane_blur import PlaneBlur
+
+# Brightness at which light and intensities count alike, and how fast one takes over.
+_EVEN, _TAKEOVER = 0.2, 2.4
+_KEPT = 4  # sets of kernels and spectra that stay
+
+
+class _Transforms(NamedTuple):
+    """What is ready for a plane and a size of tiles."""
+
+    filters: Tensor  # (1 or 2, H, W // 2 + 1) complex
+    network: Tensor  # (H, W // 2 + 1) complex, the filter before a network
+
+
+class KnownBlurRestorer(TileRestorer):
+    """Filters tiles with the known blur of their plane.
+
+    Parameters
+    ----------
+    known
+        The known blur of each plane, by its number in the whole image.
+    shape
+        Height and width of the planes, in pixels.
+    channels
+        Channels of a tile, 1 or 3.
+    network
+        Continues from the filter: ``network(torch.cat([image, filtered, maps], 1))``, with the
+        constants of `PlaneBlur.maps` as planes. None gives the filtered tiles.
+    multiple
+        Sides of the network's input are multiples of this.
+    otherwise
+        Restores planes without a known blur; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[int, PlaneBlur],
+        shape: tuple[int, int],
+        channels: int,
+        network: nn.Module | None = None,
+        multiple: int = 1,
+        otherwise: TileRestorer | None = None,
+    ) -> None:
+        super().__init__()
+        self.known, self.shape, self.channels = dict(known), shape, channels
+        self.margin = REACH
+        self.network, self.otherwise = network, otherwise
+        self.multiple = 1 if network is None else multiple
+        self._ready: dict[object, _Transforms] = {}
+
+    @property
+    def name(self) -> str:
+        """Name for people and for the metadata of results."""
+        return "known blur"
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave what is ready out of pickles and copies."""
+        return self.__dict__ | {"_ready": {}}
+
+    def with_prior(self, use: PriorUse) -> KnownBlurRestorer:
+        """Let the restorer of planes without a known blur sample its prior as in `use`."""
+        if self.otherwise is None:
+            return self
+        other = copy.copy(self)
+        other._modules = self._modules | {"otherwise": self.otherwise.with_prior(use)}
+        return other
+
+    def count_steps(self, height: int, width: int) -> int:
+        """Count the steps that `in_steps` makes for tiles of this size, margin included."""
+        if self.otherwise is None:
+            return 1
+        return self.otherwise.count_steps(height - 2 * self.margin, width - 2 * self.margin)
+
+    def forward(self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None) -> Tensor:
+        """Restore a batch of tiles."""
+        return run_to_end(self.in_steps(tiles, origins))
+
+    def in_steps(
+        self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None
+    ) -> Stepwise[Tensor]:
+        """Restore a batch; all its tiles are of one plane."""
+        origins = origins or [TileOrigin(min(self.known), 0, 0)] * len(tiles)
+        known, inner = self.known[origins[0].plane], _inside(tiles)
+        if not known.changes and self.otherwise is not None:
+            return (yield from self.otherwise.in_steps(inner, origins))
+        # long filters need float32, and cost little
+        with torch.autocast(tiles.device.type, enabled=False):
+            if not known.changes:
+                restored = inner
+            elif self.network is None:
+                restored = inner + self._change(tiles.float(), known, origins)
+            else:
+                filtered = self._in_light(tiles.clamp(0, 1), known)
+        if known.changes and self.network is not None:
+            restored = self._continue(filtered, inner, known)
+        for _ in range(self.count_steps(*tiles.shape[2:])):
+            yield
+        return restored
+
+    def _change(self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]) -> Tensor:
+        """Give what the filters add to the tiles without their margin."""
+        inner, gamma = _inside(tiles), known.power.gamma
+        kernels = self._transforms(known, tiles).filters
+        filtered = _convolve(tiles, kernels[0])
+        if gamma != 1:
+            light = _convolve(_power(tiles, gamma), kernels[1])
+            bright = filtered.clamp(0, 1) ** _TAKEOVER
+            share = bright / (bright + _EVEN**_TAKEOVER)
+            filtered = filtered + share * (_power(light.clamp_min(0), 1 / gamma) - filtered)
+        if known.clipped is not None:
+            filtered = self._without_rings(filtered, tiles, known)
+        return (filtered - inner) * self._trust(known, origins, inner)
+
+    def _in_light(self, tiles: Tensor, known: PlaneBlur) -> Tensor:
+        """Filter tiles as in the training of a network for a known blur."""
+        gamma = known.power.gamma
+        light = _convolve(_power(tiles, gamma), self._transforms(known, tiles).network)
+        return _power(light.clamp_min(0), 1 / gamma)
+
+    def _without_rings(self, filtered: Tensor, tiles: Tensor, known: PlaneBlur) -> Tensor:
+        """Keep what lies near clipped pixels between the extremes of the image around it.
+
+        The blurred light that was clipped is missing, and the filter would make dark rings of that.
+        """
+        assert known.clipped is not None
+        clipped = (tiles >= known.clipped).any(dim=1, keepdim=True)
+        if not bool(clipped.any()):
+            return filtered
+        reach = known.blur.reach
+        near = _inside(_largest_around(clipped.to(tiles.dtype), REACH))
+        low, high = -_inside(_largest_around(-tiles, reach)), _inside(_largest_around(tiles, reach))
+        return torch.where(near > 0, filtered.clamp(low, high), filtered)
+
+    def _trust(self, known: PlaneBlur, origins: Sequence[TileOrigin], inner: Tensor) -> Tensor:
+        """Weight of the change, ``(B, 1, H, W)``: small at the border of the plane."""
+        (height, width), reach = inner.shape[2:], known.blur.reach
+        borders = [
+            _from_ends(o.y, height, self.shape[0], reach, inner.device)[:, None]
+            * _from_ends(o.x, width, self.shape[1], reach, inner.device)
+            for o in origins
+        ]
+        return torch.stack(borders)[:, None]
+
+    def _continue(self, filtered: Tensor, image: Tensor, known: PlaneBlur) -> Tensor:
+        """Let the network continue from the filtered tiles; what it does not see is added again."""
+        assert self.network is not None
+        (height, width), grey = image.shape[2:], image.shape[1] < self.channels
+        unit = image.clamp(0, 1)
+        views = [t.expand(-1, self.channels, -1, -1) if grey else t for t in (unit, filtered)]
+        constants = torch.from_numpy(known.maps()).to(image)
+        maps = constants[:, None, None].expand(len(image), -1, height, width)
+        inputs = pad_to_multiple(torch.cat([*views, maps], dim=1), self.multiple)
+        restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        restored = restored[..., :height, :width].float()
+        restored = restored.mean(dim=1, keepdim=True) if grey else restored
+        return restored + (image - unit)
+
+    def _transforms(self, known: PlaneBlur, tiles: Tensor) -> _Transforms:
+        """Transform the kernels of a plane for the size and device of tiles; the last are kept."""
+        size, device = _fast(tiles), tiles.device
+        key = (id(known), *size, device)
+        ready = self._ready.get(key)
+        if ready is None:
+            if self.network is None:
+                filters = _transform(known.kernels(), size, device)
+            else:
+                filters = _transform(known.network_kernel()[None], size, device)
+            ready = _Transforms(filters, filters[-1])
+            while len(self._ready) >= _KEPT:
+                self._ready.pop(next(iter(self._ready)))
+            self._ready[key] = ready
+        return ready
+
+
+def _convolve(tiles: Tensor, transform: Tensor) -> Tensor:
+    """Convolve ``(B, C, H, W)`` and cut off the margin, where the convolution wraps around."""
+    size = _fast(tiles)
+    filtered = torch.fft.irfft2(torch.fft.rfft2(tiles, s=size) * transform, s=size)
+    return _inside(filtered[..., : tiles.shape[2], : tiles.shape[3]])
+
+
+def _largest_around(tiles: Tensor, reach: int) -> Tensor:
+    """Give the largest value up to `reach` pixels away, along each axis."""
+    side = 2 * reach + 1
+    rows = F.max_pool2d(tiles, (side, 1), 1, (reach, 0))
+    return F.max_pool2d(rows, (1, side), 1, (0, reach))
+
+
+def _transform(kernels: NDArray[np.float32], size: list[int], device: torch.device) -> Tensor:
+    """Transform kernels ``(K, 2r + 1, 2r + 1)`` whose middle is the origin."""
+    side = kernels.shape[-1]
+    given = torch.from_numpy(kernels.copy()).to(device)
+    padded = F.pad(given, (0, size[1] - side, 0, size[0] - side))
+    transform: Tensor = torch.fft.rfft2(padded.roll((-(side // 2), -(side // 2)), (1, 2)))
+    return transform
+
+
+def _fast(tiles: Tensor) -> list[int]:
+    """Sizes that a Fourier transform is fast on."""
+    return [next_fast_len(n, real=True) for n in tiles.shape[2:]]
+
+
+def _inside(tiles: Tensor) -> Tensor:
+    """Cut the margin off."""
+    return tiles[..., REACH:-REACH, REACH:-REACH]
+
+
+def _power(image: Tensor, exponent: float) -> Tensor:
+    """Raise to a power; negative values keep their sign."""
+    powered: Tensor = image.sign() * image.abs() ** exponent
+    return powered
+
+
+def _from_ends(start: int, length: int, whole: int, reach: int, device: torch.device) -> Tensor:
+    """Weight that rises from 0 at the ends of an axis to 1 at a distance of `reach` pixels."""
+    place = torch.arange(start, start + length, device=device, dtype=torch.float32) + 0.5
+    nearest = torch.minimum(place, whole - place)
+    return (nearest / max(reach, 1)).clamp(0, 1)

@@ -1,0 +1,111 @@
+"""What a plane shows of noise and detail, measured once and used for any blur.
+
+A filter for a known blur must know the noise. Where the blur passes nothing, an image holds noise
+alone. If there is more, the blur is wrong, or the image is sharper than the blur allows. Then this
+power counts as noise too, so that the filter does little.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swintormer.optics.inverse_filter import GAMMA, ImagePower, image_power
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.optics.blur import Blur
+
+    Window = NDArray[np.float32]
+
+_SIDE = 256  # pixels of the squares whose spectra are averaged
+_LEAST = 8  # pixels; smaller planes have no spectrum to speak of
+# Chosen on made blur of training images, a validation split: more protects better from a blur that
+# was told too wide, and loses more where it is right.
+_PASSED = 0.03  # share of the power that a blur passes where it passes nothing
+_FROM = 0.06  # cycles per pixel; below, every blur passes much
+_FEWEST = 50  # frequencies that the hidden power is measured on
+_HIDDEN = 0.7  # weight of the power that the blur should have hidden
+
+
+@dataclass(frozen=True)
+class PlanePower:
+    """Noise, gradients and spectrum of the intensities of a plane, or of its light."""
+
+    image: ImagePower
+    spectrum: NDArray[np.float64]  # mean power on the grid of rfft2; white noise has its variance
+
+    def with_blur(self, blur: Blur) -> ImagePower:
+        """Give noise and gradients for the filter of a blur."""
+        side = len(self.spectrum)
+        frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
+        hidden = (blur.otf_moments((side, side))[1] < _PASSED) & (frequency > _FROM)
+        power = float(self.spectrum[hidden].mean()) if hidden.sum() > _FEWEST else 0.0
+        noise = max(self.image.noise, math.sqrt(_HIDDEN * power))
+        return ImagePower(noise, self.image.gradients)
+
+
+@dataclass(frozen=True)
+class PowerOfPlane:
+    """The power of a plane as it is displayed, and as light.
+
+    Attributes
+    ----------
+    gamma
+        Exponent that turns intensities into light; 1 where they are light already.
+    intensities
+        Power of the intensities; None for a plane too small or too even to measure.
+    light
+        Power of the light; the same object where `gamma` is 1.
+    """
+
+    gamma: float = 1.0
+    intensities: PlanePower | None = None
+    light: PlanePower | None = None
+
+    @classmethod
+    def measured(cls, windows: Sequence[Window], *, photo: bool) -> Self:
+        """Measure windows ``(C, h, w)`` in unit intensities; photos were blurred as light."""
+        shown = _measure(windows)
+        if shown is None or not photo:
+            return cls(1.0, shown, shown)
+        return cls(GAMMA, shown, _measure([_light(window) for window in windows]))
+
+
+def _measure(windows: Sequence[Window]) -> PlanePower | None:
+    side = min([_SIDE, *(n for window in windows for n in window.shape[1:])])
+    if side < _LEAST:
+        return None
+    image = image_power(channel for window in windows for channel in window)
+    if not image.gradients > 0:
+        return None
+    fading = np.hanning(side + 2)[1:-1]
+    fading = np.outer(fading, fading)
+    fading /= math.sqrt(float((fading**2).mean()))
+    total, count = np.zeros((side, side // 2 + 1)), 0
+    for square in _squares(windows, side):
+        spectrum = np.fft.rfft2((square - square.mean()) * fading)
+        total += spectrum.real**2 + spectrum.imag**2
+        count += 1
+    return PlanePower(image, total / (count * side**2))
+
+
+def _squares(windows: Sequence[Window], side: int) -> Iterator[Window]:
+    """Cut windows into squares that lie edge to edge."""
+    for window in windows:
+        height, width = window.shape[1:]
+        for y in range(0, height - side + 1, side):
+            for x in range(0, width - side + 1, side):
+                yield from window[:, y : y + side, x : x + side]
+
+
+def _light(window: Window) -> Window:
+    light: Window = np.sign(window) * np.abs(window) ** np.float32(GAMMA)
+    return light

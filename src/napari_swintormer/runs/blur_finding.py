@@ -1,0 +1,155 @@
+"""Which blur the planes of an image have: told by the user, or estimated from fixed windows.
+
+A stack or a time series of many planes is not measured plane by plane. A fixed choice of planes is
+measured, and every other plane takes the blur of the nearest one in its channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.optics.blur import Blur, as_text
+from napari_swintormer.optics.estimation.estimate import estimate_blur
+from napari_swintormer.optics.estimation.sample import sample_windows
+from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
+from napari_swintormer.optics.plane_power import PowerOfPlane
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.imaging.planes import Planes
+    from napari_swintormer.settings.deblur_settings import DeblurSettings
+
+    Wish = Blur | Literal["auto", "auto-shared"]
+    Window = NDArray[np.float32]
+
+_MOST_PLANES = 12  # of a channel that are measured
+SHARED_WINDOWS = 9
+"""Windows of different planes or images, at most, that one shared blur is measured on."""
+
+
+def blur_wish(settings: DeblurSettings) -> Wish | None:
+    """Read what the user says about the blur; None if nothing is said.
+
+    Raises
+    ------
+    SettingsError, FileError
+        The blur is impossible, is told twice, or its PSF file cannot be used.
+    """
+    if settings.blur is None:
+        return None if settings.psf is None else Blur.from_file(settings.psf)
+    text = as_text(settings.blur)
+    if settings.psf is not None:
+        raise SettingsError(
+            f"A blur is told once (got blur={text[:40]!r} and psf={settings.psf!r}). Leave one of "
+            "them out."
+        )
+    if text == "auto":
+        return "auto"
+    return "auto-shared" if text == "auto-shared" else Blur.parse(text)
+
+
+def measured_planes(planes: Planes) -> dict[int, int]:
+    """Give the plane to measure for every plane of a whole image, by a rule of its shape alone."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for number in range(len(planes)):
+        channel = planes.position(number).get("C", 0)
+        groups.setdefault((channel, number % planes.planes_per_position), []).append(number)
+    measured: dict[int, int] = {}
+    for members in groups.values():
+        count = min(_MOST_PLANES, len(members))
+        places = np.linspace(0, len(members) - 1, count).round().astype(int)
+        for place, number in enumerate(members):
+            measured[number] = members[int(places[np.abs(places - place).argmin()])]
+    return measured
+
+
+def read_unit_windows(
+    planes: Planes, plane: int, intensity: IntensityRange, *, only_middle: bool = False
+) -> list[Window]:
+    """Read the windows ``(C, h, w)`` of a plane in unit intensities; nothing else is read."""
+    windows = sample_windows(planes.shape)
+    chosen = windows[len(windows) // 2 :][:1] if only_middle else windows
+    blocks = planes.read_all((plane, y, x) for y, x in chosen)
+    return [intensity.to_unit(block) for block in blocks]
+
+
+def estimated(windows: Sequence[Window], *, photo: bool) -> FoundBlur:
+    """Estimate one blur from windows ``(C, h, w)`` in unit intensities."""
+    grey = [window.mean(axis=0) for window in windows]
+    found = estimate_blur(grey, "photo" if photo else "micrograph")
+    return FoundBlur(found.blur, float(found.certainty), found.reason)
+
+
+def find_blurs(
+    planes: Planes, ranges: Sequence[IntensityRange], wish: Wish, *, photo: bool
+) -> dict[int, FoundBlur]:
+    """Find the blur of the planes that `measured_planes` names, of a whole image.
+
+    `ranges` are those of all planes; `photo` says that intensities follow the curve of a camera.
+    """
+    measured = sorted(set(measured_planes(planes).values()))
+    if isinstance(wish, Blur):
+        told = FoundBlur(wish, 1.0, f"The blur is told: {wish.sentence()}.")
+        return dict.fromkeys(measured, told)
+    if wish == "auto":
+        return {
+            number: estimated(read_unit_windows(planes, number, ranges[number]), photo=photo)
+            for number in measured
+        }
+    found: dict[int, FoundBlur] = {}
+    for channel in sorted({planes.position(number).get("C", 0) for number in measured}):
+        members = [n for n in measured if planes.position(n).get("C", 0) == channel]
+        places = np.linspace(0, len(members) - 1, min(SHARED_WINDOWS, len(members)))
+        chosen = [members[int(place)] for place in places.round()]
+        several = len(chosen) > 1
+        windows = [
+            window
+            for number in chosen
+            for window in read_unit_windows(planes, number, ranges[number], only_middle=several)
+        ]
+        found |= dict.fromkeys(members, estimated(windows, photo=photo))
+    return found
+
+
+def measure_powers(
+    planes: Planes, ranges: Sequence[IntensityRange], *, photo: bool
+) -> dict[int, PowerOfPlane]:
+    """Measure noise and detail of the planes that `measured_planes` names, of a whole image."""
+    return {
+        number: PowerOfPlane.measured(
+            read_unit_windows(planes, number, ranges[number]), photo=photo
+        )
+        for number in sorted(set(measured_planes(planes).values()))
+    }
+
+
+def plane_blurs(
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    found: Mapping[int, FoundBlur],
+    powers: Mapping[int, PowerOfPlane],
+) -> dict[int, PlaneBlur]:
+    """Put together what the filters of all planes of a whole image need."""
+    known: dict[tuple[int, float | None], PlaneBlur] = {}
+    blurs: dict[int, PlaneBlur] = {}
+    for number, measured in measured_planes(planes).items():
+        clipped = _clipped(ranges[number])
+        key = measured, clipped
+        if key not in known:
+            known[key] = PlaneBlur(found[measured], powers[measured], clipped)
+        blurs[number] = known[key]
+    return blurs
+
+
+def _clipped(intensity: IntensityRange) -> float | None:
+    """Return the unit intensity from which on pixels are saturated."""
+    if intensity.saturation is None or intensity.gain == 0:
+        return None
+    return (intensity.saturation - intensity.low) / intensity.gain - 1e-6

@@ -1,0 +1,267 @@
+"""A planned run that undoes a known blur, told by the user or measured on the image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.events import Notice, PlanNotice
+from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
+from napari_swintormer.openmp import import_torch
+from napari_swintormer.optics.blur import Blur, as_text
+from napari_swintormer.optics.plane_blur import FoundBlur
+from napari_swintormer.runs.blur_finding import (
+    find_blurs,
+    measure_powers,
+    plane_blurs,
+    read_unit_windows,
+)
+from napari_swintormer.runs.job import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_swintormer.engine.protocol import RunJournal
+    from napari_swintormer.engine.runners import RunnerRecipe
+    from napari_swintormer.events import Event
+    from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.optics.plane_blur import PlaneBlur
+    from napari_swintormer.optics.plane_power import PowerOfPlane
+    from napari_swintormer.runs.blur_finding import Wish
+
+METHOD = "filter for a known blur"
+WHOLE = IntensityConvention(low=0, high=100)
+
+
+@dataclass(frozen=True)
+class BlurJob(Job):
+    """A planned run that filters each plane with its blur.
+
+    Attributes
+    ----------
+    wish
+        The blur that the user told, or how it is estimated.
+    photo
+        Whether intensities follow the curve of a camera.
+    found
+        Blurs by plane that an earlier part of the run found; None measures them.
+    powers
+        Noise and detail by plane, if they are measured already.
+    given_ranges
+        Intensity ranges that replace the measured ones.
+    """
+
+    wish: Wish = "auto"
+    photo: bool = False
+    found: Mapping[int, FoundBlur] | None = None
+    powers: Mapping[int, PowerOfPlane] | None = None
+    given_ranges: list[IntensityRange] | None = None
+
+    @property
+    def model_name(self) -> str:
+        """Name of the method or the model, for people."""
+        return METHOD if self._without_model else super().model_name
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights file; empty without a model."""
+        return "" if self._without_model else super().weights_sha256
+
+    @property
+    def speed_name(self) -> str:
+        """Name under which the speed is remembered."""
+        return speed_name(self.weights_sha256)
+
+    @property
+    def _without_model(self) -> bool:
+        return self.model is None and self.restorer is None
+
+    @property
+    def _continues(self) -> bool:
+        """Whether a network continues from the filter."""
+        if self.restorer is not None:
+            card = self.restorer.card
+        else:
+            card = None if self.model is None else self.model.card
+        return card is not None and card.network.known_blur
+
+    @cached_property
+    def ranges(self) -> list[IntensityRange]:
+        """Intensity range of every plane."""
+        if self.given_ranges is not None:
+            return self.given_ranges
+        return self._scaled(super().ranges)
+
+    @cached_property
+    def _all_ranges(self) -> list[IntensityRange]:
+        """Intensity range of every plane of the whole image."""
+        whole = self.planes.whole
+        if len(whole) == len(self.planes):
+            return self.ranges
+        return self._scaled(measure_ranges(whole, self.convention))
+
+    def _scaled(self, ranges: list[IntensityRange]) -> list[IntensityRange]:
+        """Let the ranges of photos begin at black: light follows from the distance to it."""
+        if not (self.photo and self._without_model and self.planes.dtype.kind == "u"):
+            return ranges
+        return [replace(r, low=0.0, high=r.ceiling) if r.gain else r for r in ranges]
+
+    @cached_property
+    def found_blurs(self) -> Mapping[int, FoundBlur]:
+        """Blur by plane, for the planes that are measured; told, stored or estimated once."""
+        if self.found is not None:
+            return self.found
+        return find_blurs(self.planes.whole, self._all_ranges, self.wish, photo=self.photo)
+
+    @cached_property
+    def measured_powers(self) -> Mapping[int, PowerOfPlane]:
+        """Noise and detail by plane, for the planes that are measured."""
+        if self.powers is not None:
+            return self.powers
+        return measure_powers(self.planes.whole, self._all_ranges, photo=self.photo)
+
+    @cached_property
+    def blurs(self) -> dict[int, PlaneBlur]:
+        """What the filter of every plane needs, by the number in the whole image."""
+        return plane_blurs(
+            self.planes.whole, self._all_ranges, self.found_blurs, self.measured_powers
+        )
+
+    def middle_window(self) -> list[NDArray[np.float32]]:
+        """Read the middle window of the first plane, in unit intensities, for a shared blur."""
+        first = self.planes.numbers[0]
+        return read_unit_windows(
+            self.planes.whole, first, self._all_ranges[first], only_middle=True
+        )
+
+    def with_blur(self, blur: Blur) -> BlurJob:
+        """Return this job with another blur; what is measured on the image is kept."""
+        return replace(
+            self,
+            wish=blur,
+            found=None,
+            powers=self.measured_powers,
+            given_ranges=self.ranges,
+            settings=replace(self.settings, blur=as_text(blur)),
+        )
+
+    def with_found(self, stored: Mapping[str, Any]) -> BlurJob:
+        """Return this job with the blurs that the provenance of its first part holds."""
+        found = {int(n): FoundBlur.from_json(values) for n, values in stored["found"].items()}
+        return replace(self, found=found)
+
+    def notices(self) -> list[Notice]:
+        """Say in a sentence for each kind of plane what was found, and what follows."""
+        if isinstance(self.wish, Blur):
+            return []  # the plan says it
+        counts = Counter(blur.found for blur in self.blurs.values())
+        said: list[Notice] = []
+        for found, count in counts.items():
+            planes = f"{count} of {len(self.blurs)} planes: " if len(counts) > 1 else ""
+            if found.blur.kind == "none":
+                said.append(Notice(f"{planes}{found.reason} {self._without_blur}"))
+            else:
+                said.append(PlanNotice(f"{planes}{found.reason}"))
+        return said
+
+    @property
+    def _without_blur(self) -> str:
+        """Say what happens to planes without a known blur."""
+        if self._without_model or self._continues:
+            return "The image stays as it is."
+        return f"The model {self.model_name} restores it."
+
+    def describe(self) -> str:
+        """Describe the plan in one line."""
+        told = self.wish.sentence() if isinstance(self.wish, Blur) else "blur found on the image"
+        begin = f"{METHOD}, " if self._without_model else f"{METHOD} and {self.model_name}, "
+        return f"{begin}{told}, {super().describe()}"
+
+    def load(self) -> BlurJob:
+        """Load the model, if there is one; imports torch."""
+        if self._without_model:
+            return self
+        loaded = super().load()
+        assert isinstance(loaded, BlurJob)
+        return loaded
+
+    def run(
+        self,
+        out: Any,
+        journal: RunJournal | None = None,
+        ranges: list[IntensityRange] | None = None,
+        deviation: Any = None,
+        scratch: Path | None = None,
+    ) -> Generator[Event, None, None]:
+        """Find the blur, say it, and restore the image; see `Job.run`."""
+        job = self if ranges is None else replace(self, given_ranges=ranges)
+        yield from job.notices()
+        yield from super(BlurJob, job).run(out, journal, None, deviation, scratch)
+
+    def _recipe(self) -> RunnerRecipe:
+        import_torch()
+        from napari_swintormer.engine.runners import RunnerRecipe
+        from napari_swintormer.models.blur_filter import KnownBlurRestorer
+
+        inner = None if self._without_model else super().load().restorer
+        network, otherwise, multiple = None, inner, 1
+        if self._continues:
+            from napari_swintormer.models.restorer import Restorer
+
+            assert isinstance(inner, Restorer)
+            network, otherwise, multiple = inner.network, None, inner.multiple
+        restorer = KnownBlurRestorer(
+            self.blurs,
+            self.planes.shape,
+            self.planes.channels if network is None and inner is None else self._model_channels,
+            network,
+            multiple,
+            otherwise,
+        )
+        base = self.settings
+        return RunnerRecipe(
+            restorer,
+            uuid4().hex,
+            base.device,
+            base.precision,
+            base.batch_size,
+            tile=(self.planes.channels, *self.plan.grid.seen_shape),
+            prior=self._prior_use(),
+        )
+
+    @property
+    def _model_channels(self) -> int:
+        return self.planes.model_channels
+
+    def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:
+        """Return how the result is made, with the blur that was told and found; imports torch."""
+        told = "" if self.settings.blur is None else as_text(self.settings.blur)
+        found = {str(number): blur.to_json() for number, blur in self.found_blurs.items()}
+        return super().provenance(resolved) | {"blur": {"told": told, "found": found}}
+
+
+def speed_name(sha256: str) -> str:
+    """Name the speed of a filter for a known blur with a model behind it."""
+    return f"{sha256} after a known blur"
+
+
+def check_known(settings: Any, n_views: int) -> None:
+    """Refuse options that a known blur does not go together with."""
+    if n_views != 1:
+        raise SettingsError(
+            "A known blur is undone in one view of a scene (got a second view). Leave second_view "
+            "or blur out."
+        )
+    if settings.scale != 1:
+        raise SettingsError(
+            f"A known blur is undone at full size, however wide it is (got scale={settings.scale})."
+            " Leave scale out."
+        )

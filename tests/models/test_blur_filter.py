@@ -1,0 +1,160 @@
+"""The filter for a known blur: what it gains, what it leaves alone, and how tiles agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from scipy.signal import fftconvolve
+
+from helpers.images import texture
+from napari_swintormer import deblur
+from napari_swintormer.models.blur_filter import KnownBlurRestorer
+from napari_swintormer.models.prior.noise import TileOrigin
+from napari_swintormer.models.restorer import IdentityRestorer
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.inverse_filter import REACH
+from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
+from napari_swintormer.optics.plane_power import PowerOfPlane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ORIGIN = [TileOrigin(0, 0, 0)]
+
+
+def blurred(image: np.ndarray, blur: Blur, gamma: float = 1.0, noise: float = 0.002) -> np.ndarray:
+    light = fftconvolve(
+        np.pad(image.clip(0, None) ** gamma, 40, mode="reflect"), blur.psf(), "same"
+    )
+    shown = light[40:-40, 40:-40].clip(0, 1) ** (1 / gamma)
+    noisy = shown + noise * np.random.default_rng(0).standard_normal(image.shape)
+    return (np.round(255 * noisy.clip(0, 1)) / 255).astype(np.float32)
+
+
+def known(image: np.ndarray, blur: Blur, photo: bool = False, clipped: float | None = None):
+    return PlaneBlur(FoundBlur(blur), PowerOfPlane.measured([image[None]], photo=photo), clipped)
+
+
+def restore(image: np.ndarray, plane: PlaneBlur, **kwargs: object) -> np.ndarray:
+    restorer = KnownBlurRestorer({0: plane}, image.shape, 1, **kwargs)  # type: ignore[arg-type]
+    tile = torch.from_numpy(np.pad(image, REACH, mode="symmetric"))[None, None]
+    with torch.inference_mode():
+        return restorer(tile, ORIGIN)[0, 0].numpy()
+
+
+def gain(before: np.ndarray, after: np.ndarray, sharp: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean((before - sharp) ** 2) / np.mean((after - sharp) ** 2)))
+
+
+@pytest.mark.parametrize("blur", [Blur.disk(2.5), Blur.gaussian(1.2), Blur.motion(9, 30)])
+@pytest.mark.parametrize("photo", [False, True])
+def test_a_told_blur_is_undone(blur: Blur, photo: bool) -> None:
+    sharp = texture(160, 160)
+    image = blurred(sharp, blur, 2.2 if photo else 1.0)
+    right = gain(image, restore(image, known(image, blur, photo)), sharp)
+    assert right > 1.2
+    if photo:  # light and intensities together are better than the intensities alone
+        assert right > gain(image, restore(image, known(image, blur)), sharp)
+    for factor in (0.8, 1.2):
+        assert gain(image, restore(image, known(image, blur.scaled(factor), photo)), sharp) > 0
+
+
+def harmless() -> dict[str, np.ndarray]:
+    rng, size = np.random.default_rng(0), (128, 128)
+    page = Image.new("L", size, 240)
+    for row in range(8):
+        ImageDraw.Draw(page).text((5, 16 * row), "The quick brown fox", fill=15)
+    sky = np.linspace(0.4, 0.7, 128)[:, None] + 0.004 * rng.standard_normal(size)
+    return {
+        "letters": np.asarray(page) / 255,
+        "sky": sky,
+        "noise": 0.4 + 0.1 * rng.standard_normal(size),
+        "flat": np.full(size, 0.4),
+        "photons": rng.poisson(0.5, size) / 255,
+        "one pixel": np.full((1, 1), 0.4),
+    }
+
+
+@pytest.mark.parametrize("name", harmless())
+@pytest.mark.parametrize("blur", [Blur.disk(3), Blur.motion(10, 20)])
+def test_an_image_without_this_blur_stays(name: str, blur: Blur) -> None:
+    image = harmless()[name].clip(0, 1).astype(np.float32)
+    for photo in (False, True):
+        change = restore(image, known(image, blur, photo, 1.0)) - image
+        assert np.mean(change**2) < 1e-4  # 40 dB
+
+
+def test_no_blur_changes_no_bit_unless_a_model_takes_over() -> None:
+    image, none = texture(40, 50), PlaneBlur(FoundBlur(Blur.none()))
+    np.testing.assert_array_equal(restore(image, none), image)
+    brighter = IdentityRestorer(1)
+    brighter.forward = lambda tiles: tiles + 1  # type: ignore[method-assign]
+    np.testing.assert_array_equal(restore(image, none, otherwise=brighter), image + 1)
+
+
+def test_clipped_lights_make_no_dark_rings() -> None:
+    sharp = np.full((128, 128), 0.05)
+    sharp[20::37, 30::41] = 60
+    sharp[5::37, 11::41] = 20
+    image = blurred(sharp, Blur.disk(3))
+    assert image.max() == 1
+    dark, kept = (restore(image, known(image, Blur.disk(3), clipped=c)) for c in (None, 1 - 1e-6))
+    assert dark[image < 1].min() < 0
+    assert kept.min() >= image.min() - 1e-3
+
+
+def test_the_border_does_not_ring() -> None:
+    """Light from beyond the border is unknown: the change fades there."""
+    sharp = texture(220, 220)
+    blur = Blur.motion(12, 0)
+    image = blurred(sharp, blur)[30:-30, 30:-30]
+    restored, sharp = restore(image, known(image, blur)), sharp[30:-30, 30:-30]
+    strip = np.s_[:, :8]
+    assert gain(image[strip], restored[strip], sharp[strip]) > -0.5
+
+
+@pytest.mark.parametrize("told", ["motion:9@30", "2.5px"])
+def test_tiles_agree_with_the_whole(told: str) -> None:
+    image = blurred(texture(260, 230), Blur.parse(told))
+    options = {"device": "cpu", "precision": "fp32", "blur": told}
+    whole = deblur(image, tile_size=512, **options)
+    tiles = deblur(image, tile_size=96, overlap=8, batch_size=3, **options)
+    assert np.abs(whole - image).max() > 0.01
+    np.testing.assert_allclose(tiles, whole, atol=1e-5)
+
+
+class Listener(torch.nn.Module):
+    """Keeps what a network for a known blur sees, and returns the filtered image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = x
+        return x[:, 3:6]
+
+
+def test_a_network_continues_from_the_filter() -> None:
+    sharp, blur = texture(60, 70), Blur.disk(2)
+    image, network = blurred(sharp, blur), Listener()
+    plane = PlaneBlur(FoundBlur(blur, 0.8), PowerOfPlane.measured([image[None]], photo=True), None)
+    restorer = KnownBlurRestorer({0: plane}, image.shape, 3, network, multiple=16)
+    tile = torch.from_numpy(np.pad(image, REACH, mode="symmetric"))[None, None]
+    with torch.inference_mode():
+        restored = restorer(tile, ORIGIN)[0, 0].numpy()
+    assert network.seen.shape == (1, 9, 64, 80)
+    np.testing.assert_allclose(network.seen[0, 0, :60, :70], image, atol=1e-6)
+    assert gain(image, network.seen[0, 3, :60, :70].numpy(), sharp) > 0
+    np.testing.assert_allclose(network.seen[0, 6:8, 0, 0], [np.log2(2**0.5) / 4, 0.8], atol=0.03)
+    np.testing.assert_allclose(restored, network.seen[0, 3, :60, :70], atol=1e-6)
+
+
+def test_several_planes_have_blurs_of_their_own() -> None:
+    image = blurred(texture(80, 80), Blur.disk(2))
+    stack: Sequence[PlaneBlur] = [known(image, Blur.disk(2)), PlaneBlur(FoundBlur(Blur.none()))]
+    restorer = KnownBlurRestorer(dict(enumerate(stack)), image.shape, 1)
+    tile = torch.from_numpy(np.pad(image, REACH, mode="symmetric"))[None, None]
+    changed, same = (restorer(tile, [TileOrigin(n, 0, 0)])[0, 0].numpy() for n in (0, 1))
+    np.testing.assert_array_equal(same, image)
+    assert np.abs(changed - image).max() > 0.01

@@ -1,0 +1,202 @@
+"""Runs with a known blur: told, estimated once, stored, shared, and refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+from helpers.images import texture
+from napari_swintormer import deblur, deblur_file
+from napari_swintormer.errors import SettingsError
+from napari_swintormer.events import ChunkFinished, Notice, PlanNotice
+from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.imaging.store.result import ResultStore
+from napari_swintormer.models.stepwise import run_to_end
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.estimation.estimate import BlurEstimate
+from napari_swintormer.runs import blur_finding
+from napari_swintormer.runs.blur_finding import measured_planes
+from napari_swintormer.runs.file import FileRun
+from napari_swintormer.runs.folder import FolderRun
+from napari_swintormer.runs.planning import prepare
+from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.tiling.grid import Region
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAST = {"device": "cpu", "precision": "fp32"}
+IMAGE = (1000 + 30000 * gaussian_filter(texture(90, 120), 1.2)).astype(np.uint16)
+
+
+class Estimator:
+    """Stands for the estimation: counts its calls, and finds a Gaussian or nothing."""
+
+    def __init__(self, blur: Blur) -> None:
+        self.blur, self.calls, self.windows = blur, 0, [0]
+
+    def __call__(self, windows: list[np.ndarray], field: str) -> BlurEstimate:
+        assert all(w.ndim == 2 and w.dtype == np.float32 for w in windows)
+        assert field == "micrograph"
+        self.calls += 1
+        self.windows.append(len(windows))
+        return BlurEstimate(self.blur, 0.7, f"It has {self.blur.sentence()}.")
+
+
+@pytest.fixture
+def estimator(monkeypatch: pytest.MonkeyPatch) -> Estimator:
+    found = Estimator(Blur.gaussian(1.2))
+    monkeypatch.setattr(blur_finding, "estimate_blur", found)
+    return found
+
+
+def test_every_way_to_tell_a_blur_gives_the_same(tmp_path: Path) -> None:
+    blur = Blur.kernel(Blur.gaussian(1.2).psf())
+    tifffile.imwrite(tmp_path / "psf.tif", blur.psf())
+    told: list[dict[str, Any]] = [
+        {"blur": blur},
+        {"blur": str(tmp_path / "psf.tif")},
+        {"psf": str(tmp_path / "psf.tif")},
+    ]
+    results = [deblur(IMAGE, **FAST, **each) for each in told]
+    for result in results:
+        np.testing.assert_allclose(result, results[0], atol=5)
+    assert np.abs(results[0].astype(int) - IMAGE).max() > 100
+    np.testing.assert_array_equal(deblur(IMAGE, **FAST, blur="none"), IMAGE)
+
+
+def test_a_blur_is_estimated_once_and_said(estimator: Estimator) -> None:
+    stack = np.stack([IMAGE] * 30)
+    job = prepare(stack, DeblurSettings(axes="TYX", blur="auto", **FAST))
+    out = np.empty_like(stack)
+    said = [e for e in job.run(out) if isinstance(e, Notice)]
+    assert estimator.calls == 12  # of 30 planes
+    assert said == [PlanNotice("It has Gaussian blur with a sigma of 1.2 pixels.")]
+    np.testing.assert_allclose(out[3], deblur(IMAGE, blur="gaussian:1.2", **FAST), atol=1)
+    part = prepare(stack, DeblurSettings(axes="TYX", planes="T=7:8", blur="auto", **FAST))
+    one = np.empty_like(stack[:1])
+    for _ in part.run(one):
+        pass
+    np.testing.assert_array_equal(one[0], out[7])
+    job = prepare(stack, DeblurSettings(axes="TYX", blur="auto-shared", **FAST))
+    estimator.calls, estimator.windows = 0, []
+    assert len({id(found) for found in job.found_blurs.values()}) == 1  # type: ignore[attr-defined]
+    assert (estimator.calls, estimator.windows) == (1, [9])
+
+
+def test_planes_that_are_measured_depend_on_the_shape_alone() -> None:
+    planes = Planes(np.zeros((2, 40, 8, 8), np.uint8), "CZYX", 1)
+    measured = measured_planes(planes)
+    assert sorted(measured) == list(range(80))
+    assert len(set(measured.values())) == 24
+    assert all(
+        abs(number - of) <= 2 and number // 40 == of // 40 for number, of in measured.items()
+    )
+
+
+def test_what_is_not_recognised_stays_or_goes_through_the_named_model(
+    estimator: Estimator, tiny_weights: Path
+) -> None:
+    estimator.blur = Blur.none()
+    job = prepare(IMAGE, DeblurSettings(blur="auto", **FAST))
+    out = np.empty_like(IMAGE)
+    said = [e for e in job.run(out) if isinstance(e, Notice)]
+    assert said == [Notice("It has no blur. The image stays as it is.")]
+    np.testing.assert_array_equal(out, IMAGE)
+    named = deblur(IMAGE, str(tiny_weights), blur="auto", **FAST)
+    np.testing.assert_array_equal(named, deblur(IMAGE, str(tiny_weights), **FAST))
+    assert not np.array_equal(named, IMAGE)
+
+
+def test_a_preview_equals_the_run_and_another_blur_measures_nothing_again() -> None:
+    job = prepare(IMAGE, DeblurSettings(blur="2px", **FAST))
+    region = Region(10, 50, 30, 100)
+    shown = run_to_end(job.preview({}, region)).at_strength(1)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(shown, deblur(IMAGE, blur="2px", **FAST)[region.slices])
+    other = job.with_blur(Blur.motion(5, 0))  # type: ignore[attr-defined]
+    assert other.measured_powers is job.measured_powers  # type: ignore[attr-defined]
+    shown = run_to_end(other.preview({}, region)).at_strength(1)
+    np.testing.assert_array_equal(shown, deblur(IMAGE, blur="motion:5@0", **FAST)[region.slices])
+
+
+def test_a_resumed_run_takes_the_blur_of_its_first_part(
+    tmp_path: Path, estimator: Estimator
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(IMAGE, (14, 10)))  # two chunks
+    settings = DeblurSettings(blur="auto", **FAST)
+    run = FileRun(tmp_path / "a.tif", tmp_path / "b.ome.zarr", settings)
+    for event in (events := run.events()):
+        if isinstance(event, ChunkFinished):
+            events.close()
+            break
+    stored = ResultStore.run_of(run.dst)["blur"]
+    assert stored["told"] == "auto"
+    assert Blur.from_json(stored["found"]["0"]["blur"]) == Blur.gaussian(1.2)
+    assert estimator.calls == 1
+    estimator.blur = Blur.disk(5)
+    deblur_file(run.src, run.dst, blur="auto", resume=True, **FAST)
+    assert estimator.calls == 1
+    estimator.blur = Blur.gaussian(1.2)
+    whole = tmp_path / "again" / run.dst.name
+    whole.parent.mkdir()
+    deblur_file(run.src, whole, blur="auto", **FAST)
+    for path in whole.rglob("*"):
+        if path.is_file():
+            other = run.dst / path.relative_to(whole)
+            assert other.read_bytes() == path.read_bytes()
+
+
+def test_the_images_of_a_folder_may_share_a_blur(tmp_path: Path, estimator: Estimator) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for n in range(3):
+        tifffile.imwrite(source / f"{n}.tif", IMAGE + 10 * n)
+    run = FolderRun(source, tmp_path / "out", DeblurSettings(blur="auto-shared", **FAST))
+    said = [e.message for e in run.events() if isinstance(e, Notice)]
+    assert (estimator.calls, estimator.windows[1:]) == (1, [3])
+    assert "All images share one blur. It has Gaussian blur with a sigma of 1.2 pixels." in said
+    made = tifffile.imread(tmp_path / "out" / "1.tif")
+    np.testing.assert_array_equal(made, deblur(IMAGE + 10, blur="gaussian:1.2", **FAST))
+
+
+def test_without_a_blur_the_provenance_is_that_of_before(tiny_weights: Path) -> None:
+    job = prepare(IMAGE, DeblurSettings(model=str(tiny_weights), **FAST))
+    provenance = job.provenance()
+    assert "blur" not in provenance
+    assert "blur" not in provenance["settings"]
+    known = prepare(IMAGE, DeblurSettings(blur=Blur.disk(2), **FAST)).provenance()
+    assert json.loads(json.dumps(known)) == known
+    assert known["model"] == "filter for a known blur"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"blur": -1}, "got radius=-1"),
+        ({"blur": "fog"}, "This is no blur (got 'fog')"),
+        ({"blur": "motion:1@0"}, "longer than one pixel"),
+        ({"blur": "2px", "psf": "a.tif"}, "A blur is told once"),
+        ({"blur": "2px", "scale": 2}, "at full size, however wide it is (got scale=2)"),
+        ({"blur": "2px", "model": "microscopy"}, "'microscopy' finds the blur by itself"),
+        ({"blur": "2px", "uncertainty": True}, "Without a prior all samples are the same"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        deblur(IMAGE, **FAST, **options)
+    assert said in str(caught.value)
+
+
+def test_a_volume_takes_no_blur() -> None:
+    with pytest.raises(SettingsError, match="got blur='2px'"):
+        deblur(np.stack([IMAGE] * 3), axes="ZYX", depth="volume", blur="2px", **FAST)
+
+
+def test_a_second_view_has_no_known_blur() -> None:
+    with pytest.raises(SettingsError, match="in one view of a scene"):
+        deblur(IMAGE, second_view=IMAGE, blur="2px", **FAST)
