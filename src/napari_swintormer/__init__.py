@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_swintormer.api import deblur, deblur_file, train
     from napari_swintormer.models.catalogue import list_models, load_model
+    from napari_swintormer.optics.blur import Blur
     from napari_swintormer.training.data.check import check_pairs
 
 __version__ = "0.1.0"
 __all__ = [
+    "Blur",
     "__version__",
     "check_pairs",
     "deblur",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Blur": "optics.blur",
     "check_pairs": "training.data.check",
     "deblur": "api",
     "deblur_file": "api",

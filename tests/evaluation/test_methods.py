@@ -117,3 +117,15 @@ def test_cost_counts_every_step_of_a_prior(one_pair, evaluate, tmp_path):
     two, four, eight, off = (row.macs_per_pixel for row in rows[1:5])
     assert eight - four == pytest.approx(2 * (four - two))
     assert off < two < four
+
+
+def test_a_told_blur_gains_and_a_wrong_one_gains_less(pairs, evaluate, tmp_path):
+    wide, found = "blur-told:size=1.4", "blur-auto"
+    rows = evaluate(tmp_path / "out", "blur-told", wide, found)
+    gains = {
+        method: np.mean([r.scores["psnr"] for r in rows if r.method == method])
+        for method in dict.fromkeys(row.method for row in rows)
+    }
+    assert gains["blur-told"] > gains["blurred"] + 1
+    assert gains["blur-told"] > gains[wide]
+    assert gains[found] > gains["blurred"] - 0.5

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from napari_swintormer import __version__
+from napari_swintormer.cli.blur_command import blur
 from napari_swintormer.cli.common import Group, quiet_libraries
 from napari_swintormer.cli.deblur_commands import benchmark, deblur, demo, psf, residual
 from napari_swintormer.cli.evaluate_commands import evaluate
@@ -26,7 +27,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (deblur, psf, residual, pairs, train, evaluate, info, settings, demo, benchmark):
+for command in (
+    deblur,
+    blur,
+    psf,
+    residual,
+    pairs,
+    train,
+    evaluate,
+    info,
+    settings,
+    demo,
+    benchmark,
+):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

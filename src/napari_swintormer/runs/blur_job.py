@@ -182,8 +182,10 @@ class BlurJob(Job):
     def describe(self) -> str:
         """Describe the plan in one line."""
         told = self.wish.sentence() if isinstance(self.wish, Blur) else "blur found on the image"
-        begin = f"{METHOD}, " if self._without_model else f"{METHOD} and {self.model_name}, "
-        return f"{begin}{told}, {super().describe()}"
+        begin = METHOD if self._without_model else f"{METHOD} and model {self.model_name}"
+        device = self.settings.device
+        plan = self.plan.describe("the fastest device" if device == "auto" else device)
+        return f"{begin}, {told}, {plan}"
 
     def load(self) -> BlurJob:
         """Load the model, if there is one; imports torch."""

@@ -39,7 +39,7 @@ def restore(
     """
     if ensemble == 1:
         job = plan(pair, settings, restorer)
-        return None if job is None else _run(job, pair)
+        return None if job is None else run_planned(job, pair)
     image = np.asarray(pair.blurred)
     total = np.zeros(image.shape, np.float64)
     plane = pair.axes.index("Y"), pair.axes.index("X")
@@ -51,7 +51,7 @@ def restore(
             job = plan(turned_pair, settings, restorer)
             if job is None:
                 return None
-            restored = _run(job, turned_pair)
+            restored = run_planned(job, turned_pair)
             restored = np.flip(restored, plane[1]) if flipped else restored
             total += np.rot90(restored, -quarter, plane)
     mean = total / 8
@@ -71,7 +71,8 @@ def plan(pair: PairImages, settings: DeblurSettings, restorer: Restorer) -> Job 
     return prepare(views[0], settings, restorer, views[1])
 
 
-def _run(job: Job, pair: PairImages) -> Any:
+def run_planned(job: Job, pair: PairImages) -> Any:
+    """Run a planned job on the blurred image of a pair; the result may lie on disk."""
     strength = job.settings.strength
     if pair.protocol.full_scale is None:
         ranges = job.ranges

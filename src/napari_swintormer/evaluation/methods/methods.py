@@ -6,6 +6,7 @@ A line names a method, on the command line and in tables::
     swintormer-small:tile_size=512,overlap=292,blend=uniform
     own.safetensors:num_inference_steps=4,samples=3,ensemble=8
     richardson-lucy:sigma=1.6,iterations=10
+    blur-told:size=1.2
     volume:iterations=20
 """
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.evaluation.methods import classical, volumetric
+from napari_swintormer.evaluation.methods import classical, told_blur, volumetric
 from napari_swintormer.evaluation.metrics.scoring import Scale, score_pair
 
 if TYPE_CHECKING:
@@ -131,6 +132,10 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
         if name in methods:
             chosen = _options(text, options, classical.OPTIONS[name])
             return ClassicalMethod(text, partial(restore, partial(methods[name], **chosen)))
+    if name in told_blur.OPTIONS:
+        chosen = _options(text, options, told_blur.OPTIONS[name])
+        known = told_blur.restore_told if name == "blur-told" else told_blur.restore_auto
+        return ClassicalMethod(text, partial(known, settings=settings, **chosen))
     if name in volumetric.METHODS:
         chosen = _options(text, options, volumetric.OPTIONS[name])
         return ClassicalMethod(text, volumetric.method(name, settings, chosen))
