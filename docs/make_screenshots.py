@@ -4,7 +4,7 @@ Opens a real window of napari, a sample and the Deblur widget from the menu, and
 before the run, with the map of the blur, with strengths side by side, with the result below the
 blurred image, with the swipe line, light ones with the difference and all settings unfolded and
 with the card of a model, and the Train widget at work. Draws on a virtual display where there is
-one.
+one. ``python docs/make_screenshots.py stacks`` makes the pictures of a restored stack only.
 """
 
 from __future__ import annotations
@@ -141,6 +141,49 @@ def take_training_picture() -> None:
     viewer.close()
 
 
+def take_stack_pictures() -> None:
+    """Restore the sample stack as a volume, and show both from above, from the side and in 3-D."""
+    import napari
+    from napari._app_model import get_app_model
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*SIZE)
+    viewer.window._qt_window.move(0, 0)
+    (stack,) = viewer.open_sample("napari-swintormer", "nuclei-stack")
+    get_app_model().commands.execute_command("napari-swintormer.deblur").result()
+    (widget,) = viewer.window.dock_widgets.values()
+    for name, value in {"na": 1.2, "immersion": "water", "wavelength": 520}.items():
+        widget.form.stack.field(name).value = value
+    widget.run()
+    wait_for_result(widget)
+    restored = viewer.layers[-1]
+    stack.contrast_limits = (110, float(stack.data.max()) * 0.9)
+    restored.contrast_limits = (110, 0.35 * float(restored.data.max()))
+    for layer in (stack, restored):
+        layer.gamma = 0.8
+    viewer.canvas.grid.enabled, viewer.canvas.grid.stride = True, -1
+    viewer.canvas.grid.shape = (1, 2)
+    for name, order, point in (("xy", (0, 1, 2), (9, 0, 0)), ("xz", (1, 0, 2), (0, 50, 0))):
+        viewer.dims.order = order
+        viewer.dims.set_current_step(range(3), point)
+        viewer.reset_view()
+        save_canvas(viewer, f"stack-{name}")
+    viewer.dims.order, viewer.dims.ndisplay = (0, 1, 2), 3
+    viewer.reset_view()
+    viewer.scene.camera.angles = (15, 30, 140)
+    save_canvas(viewer, "stack-3d")
+    viewer.close()
+
+
+def save_canvas(viewer: object, name: str) -> None:
+    """Save the canvas alone, in a size of its own."""
+    from qtpy.QtTest import QTest
+
+    QTest.qWait(1000)
+    picture = IMAGES / f"{name}.png"
+    viewer.screenshot(str(picture), canvas_only=True, flash=False, size=(380, 760))
+
+
 def wait_for_result(widget: object) -> None:
     """Let the viewer live until the run has ended."""
     wait_for(widget.finished, lambda: None)
@@ -171,5 +214,7 @@ if __name__ == "__main__":
         home = exits.enter_context(TemporaryDirectory())  # no model is left
         os.environ["SWINTORMER_HOME"] = home
         start_virtual_display(exits)
-        take_pictures()
-        take_training_picture()
+        if sys.argv[1:] != ["stacks"]:
+            take_pictures()
+            take_training_picture()
+        take_stack_pictures()
