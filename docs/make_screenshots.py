@@ -161,7 +161,7 @@ def take_stack_pictures() -> None:
     restored.contrast_limits = (110, 0.35 * float(restored.data.max()))
     for layer in (stack, restored):
         layer.gamma = 0.8
-    viewer.canvas.grid.enabled, viewer.canvas.grid.stride = True, -1
+    viewer.canvas.grid.enabled, viewer.canvas.grid.stride = True, 1
     viewer.canvas.grid.shape = (1, 2)
     for name, order, point in (("xy", (0, 1, 2), (9, 0, 0)), ("xz", (1, 0, 2), (0, 50, 0))):
         viewer.dims.order = order
