@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.signal import fftconvolve
 
 from napari_swintormer.optics import motion
-from napari_swintormer.optics.estimation.motion_confidence import similarity
+from napari_swintormer.optics.estimation.motion_confidence import probability, signs, similarity
 from napari_swintormer.optics.estimation.motion_kernel import estimate_motion
 
 SIDE = 256
@@ -77,6 +77,16 @@ def test_the_window_with_the_edges_decides(shaken):
     again, same = estimate_motion(windows[::-1], GAMMA)
     np.testing.assert_array_equal(kernel, again)
     assert confidence == same
+
+
+@pytest.mark.parametrize(
+    ("sign", "value"), [("ringing", 3.0), ("border", 0.1), ("best agreement", 0.5), ("radius", 0.2)]
+)
+def test_one_bad_sign_is_enough_to_abstain(shaken, sign, value):
+    image, kernel = shaken
+    found = signs(image**GAMMA, kernel.astype(np.float64), 13, [kernel, kernel])
+    assert probability(found) > 0.5
+    assert probability({**found, sign: value}) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["sharp", "noise"])

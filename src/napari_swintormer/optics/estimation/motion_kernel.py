@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_swintormer.optics.estimation.blurred_window import BlurredWindow
-from napari_swintormer.optics.estimation.motion_confidence import probability, signs
+from napari_swintormer.optics.estimation.motion_confidence import border_light, probability, signs
 from napari_swintormer.optics.estimation.strong_edges import (
     gradients,
     sharpened_edges,
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Kernel = NDArray[np.float64]
 
-_HALVES = (13,)  # pixels from the middle of a kernel to its border
+_HALF = 13  # pixels from the middle of a kernel to its border, first tried
+_SMALL_HALF, _LARGE_HALF = 7, 32  # then one of these
+_AT_BORDER = 0.01  # share of a kernel's light there that tells of a longer one
 _SURE = 0.5
 _SMALLEST_WINDOW = 112  # pixels
 _FLAT = 1e-3  # standard deviation of a window without content
@@ -44,6 +46,7 @@ _KERNEL_DAMPING = 1e-2
 _EDGES = 32  # gradients for each pixel of the kernel's side and range of direction
 _MORE_EDGES = 1.1  # in each round
 _FAINT = 0.1  # pixels of a kernel below this share of its maximum are noise
+_NOTHING = 1e-3  # share of the maximum that interpolation alone leaves
 _SMALL_PART = 0.1  # and so are parts with less than this share of its light
 _FINE_ROUNDS = 4
 _FINE_DAMPING = 6e-3
@@ -75,22 +78,26 @@ def estimate_motion(windows: Sequence[Floats], gamma: float = 1.0) -> tuple[PSF,
     """
     lights = [_light(w, gamma) for w in windows if min(w.shape) >= _SMALLEST_WINDOW]
     lights = sorted((w for w in lights if w.std() > _FLAT), key=edge_strength, reverse=True)
-    kernel, confidence = np.ones((1, 1)), 0.0
-    for half in _HALVES if lights else ():
-        image, *others = lights
-        parts = sorted(
-            (part for other in others or [image] for part in _halves(other)),
-            key=edge_strength,
-            reverse=True,
-        )
-        found = centred(refined(image, coarse_to_fine(image, half), half))
-        votes = [coarse_to_fine(part, half) for part in parts[:2]]
-        sure = probability(signs(image, found, half, votes))
-        if sure > confidence:
-            kernel, confidence = found, sure
-        if confidence > _SURE:
-            break
-    return kernel.astype(np.float32), confidence
+    if not lights:
+        return np.ones((1, 1), np.float32), 0.0
+    image, *others = lights
+    parts = [part for other in others or [image] for part in _halves(other)]
+    voters = sorted(parts, key=edge_strength, reverse=True)[:2]
+    found, confidence = _trial(image, voters, _HALF)
+    if confidence < _SURE:
+        reached = border_light(found, _HALF) > _AT_BORDER
+        again, surer = _trial(image, voters, _LARGE_HALF if reached else _SMALL_HALF)
+        if surer > confidence:
+            found, confidence = again, surer
+    return found.astype(np.float32), confidence
+
+
+def _trial(image: Floats, voters: Sequence[Floats], half: int) -> tuple[Kernel, float]:
+    """Estimate a kernel of at most `half` pixels to each side, and how sure it is."""
+    half = min(half, min(min(part.shape) for part in (image, *voters)) // 4)
+    kernel = centred(refined(image, coarse_to_fine(image, half), half))
+    votes = [coarse_to_fine(part, half) for part in voters]
+    return kernel, probability(signs(image, kernel, half, votes))
 
 
 def coarse_to_fine(image: Floats, half: int) -> Kernel:
@@ -130,9 +137,9 @@ def centred(kernel: Kernel) -> Kernel:
     kernel = np.pad(kernel, 2)
     middle = len(kernel) // 2
     y, x = ndimage.center_of_mass(kernel)
-    kernel = np.maximum(ndimage.shift(kernel, (middle - y, middle - x), order=3), 0)
-    moved: Kernel = kernel / kernel.sum()
-    return moved
+    kernel = ndimage.shift(kernel, (middle - y, middle - x), order=3)
+    kernel = np.where(kernel > _NOTHING * kernel.max(), kernel, 0)
+    return _resized(kernel, min(max(_extent(kernel), 1), _LARGE_HALF))
 
 
 def edge_strength(image: Floats) -> float:
@@ -142,7 +149,7 @@ def edge_strength(image: Floats) -> float:
     inside[1:-1, 1:-1] = True
     power = along_y**2 + along_x**2
     ranges = 2 * (along_x * along_y < 0) + (np.abs(along_y) > np.abs(along_x))
-    keep = strongest(along_y, along_x, inside, _EDGES * 2 * _HALVES[0])
+    keep = strongest(along_y, along_x, inside, _EDGES * 2 * _HALF)
     return float(min(power[keep & (ranges == k)].sum() for k in range(4)))
 
 
