@@ -2,7 +2,7 @@
 
 A small network reads the description of a window (`spectrum.describe_window`). It was trained on
 sharp images of the field that were blurred by known PSFs, so its probabilities include how sharp
-such images usually are. Its constants are plain arrays.
+such images usually are. Its constants are plain arrays, made by ``recipes/blur_prior.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
+from math import inf, log
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation.spectrum import describe_window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,16 +28,22 @@ Field = Literal["photo", "micrograph"]
 
 GAMMA = {"photo": 2.2, "micrograph": 1.0}  # light is intensity ** gamma
 RADII = np.geomspace(0.5, 16, 36)  # pixels, of the blur circle
-CUTOFFS = (0.45, 0.68)  # cycles per pixel that a lens passes
+CUTOFFS = (0.41, 0.55, 0.72)  # cycles per pixel that a lens passes
 KINDS: tuple[Callable[[float], Blur], ...] = (
     Blur.disk,
     lambda radius: Blur.gaussian(radius / 2),  # the variance of the disk
     lambda radius: Blur.lens(radius, CUTOFFS[0]),
     lambda radius: Blur.lens(radius, CUTOFFS[1]),
+    lambda radius: Blur.lens(radius, CUTOFFS[2]),
 )
+CLIP = 5.0  # standard deviations of the training images; nothing beyond was seen
 _MOST = 12  # candidates of a blur
-_RARE = 0.002  # candidates that are less probable are left out
+_RARE = 0.02  # candidates less probable than this share of the most probable are left out
 _WITHIN = 0.2  # sizes that differ by this share count as the same
+# Weights of the votes, and the smallest votes: chosen on validation images for the likelihood of
+# the true blur; with them the probabilities are calibrated.
+_WHOLE, _QUARTERS = 0.5, 1.0
+_SMALLEST_QUARTER = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,15 @@ class DefocusPosterior:
 
     def blur(self) -> Blur:
         """Give the blur as a mixture of at most twelve candidates and of no blur."""
+        least = _RARE * self.shares.max()
         cells = [
             (float(p), kind, float(radius))
             for kind, row in enumerate(self.shares)
             for p, radius in zip(row, RADII, strict=True)
-            if p > _RARE
+            if p > least
         ]
         parts = [(p, KINDS[kind](radius)) for p, kind, radius in _merged(cells)]
-        if self.none > _RARE:
+        if self.none > least:
             parts.append((self.none, Blur.none()))
         return Blur.mixture(parts)
 
@@ -75,11 +83,15 @@ class DefocusPosterior:
 def defocus_posterior(windows: Sequence[NDArray[np.float32]], field: Field) -> DefocusPosterior:
     """Estimate the defocus of windows ``(Y, X)`` of one image, in unit intensities.
 
-    Windows vote: the logarithms of their probabilities are averaged.
+    Windows and their quarters vote: the logarithms of their probabilities are averaged. Neighbours
+    err alike, so the votes of an image weigh little more than one.
     """
     network = _network(field)
-    described = np.stack([describe_window(to_light(window, field)) for window in windows])
-    logs = network.log_probabilities(described).mean(axis=0)
+    lights = [to_light(window, field) for window in windows]
+    logs = network.log_probabilities(lights)
+    quarters = [quarter for light in lights for quarter in _quarters(light)]
+    if quarters:
+        logs = _WHOLE * logs + _QUARTERS * network.log_probabilities(quarters)
     probabilities = np.exp(logs - logs.max())
     probabilities /= probabilities.sum()
     return DefocusPosterior(
@@ -105,18 +117,26 @@ class _Network:
     layers: tuple[NDArray[np.float32], ...]
     temperature: float  # of the probabilities, so that they are calibrated
 
-    def log_probabilities(self, described: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn descriptions ``(n, 73)`` into logarithms of probabilities ``(n, 1 + cells)``."""
-        values = np.clip((described - self.mean) / self.deviation, -_CLIP, _CLIP)
+    def log_probabilities(self, lights: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Give logarithms of the probabilities of no blur and of all cells, a mean over windows."""
+        described = np.stack([describe_window(light) for light in lights])
+        values = np.clip((described - self.mean) / self.deviation, -CLIP, CLIP)
         for layer in self.layers[:-1]:
             values = np.maximum(values @ layer[:-1] + layer[-1], 0)
         logs = (values @ self.layers[-1][:-1] + self.layers[-1][-1]) / self.temperature
         logs -= logs.max(axis=1, keepdims=True)
-        normalised: NDArray[np.float64] = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
-        return normalised
+        logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+        mean: NDArray[np.float64] = logs.mean(axis=0)
+        return mean
 
 
-_CLIP = 5.0  # standard deviations of the training images; nothing beyond was seen
+def _quarters(light: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Cut a window into four parts, if these are large enough to measure."""
+    height, width = (size // 2 for size in light.shape)
+    if min(height, width) >= _SMALLEST_QUARTER:
+        for y in (0, height):
+            for x in (0, width):
+                yield light[y : y + height, x : x + width]
 
 
 @lru_cache
@@ -137,12 +157,12 @@ def _merged(cells: list[tuple[float, int, float]]) -> list[tuple[float, int, flo
     """
     while len(cells) > _MOST:
         costs = [
-            first[0] * second[0] / (first[0] + second[0]) * np.log(second[2] / first[2]) ** 2
+            first[0] * second[0] / (first[0] + second[0]) * log(second[2] / first[2]) ** 2
             if first[1] == second[1]
-            else np.inf
+            else inf
             for first, second in pairwise(cells)
         ]
-        k = int(np.argmin(costs))
+        k = costs.index(min(costs))
         (p, kind, radius), (q, _, other) = cells[k], cells[k + 1]
         cells[k : k + 2] = [(p + q, kind, (p * radius + q * other) / (p + q))]
     return cells

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.estimation.defocus_posterior import defocus_posterior
+from napari_swintormer.optics.estimation.defocus_posterior import GAMMA, defocus_posterior
+from napari_swintormer.optics.estimation.motion_kernel import estimate_motion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,9 @@ _SMALLEST = 48  # pixels, shorter side of a window that can be measured
 _UNKNOWN = 0.25  # largest share of pixels without a number
 _FLAT = 1e-4  # standard deviation of a window without detail, in unit intensities
 _SHARP = 0.5  # probability of no blur above which nothing is done
+_SURELY_SHARP = 0.9  # and above which motion is not even looked for: that takes longest
+# Motion is told where its kernel is surer than this, and more so where defocus explains the image.
+_MOTION, _MOTION_OVER_DEFOCUS = 0.4, 0.3
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class BlurEstimate:
 
     blur: Blur
     certainty: float
-    """Probability that the estimate is right: the size to 20 %, or that there is no blur."""
+    """Probability that the estimate is right: the size of a defocus to 20 %, that the kernel of a
+    motion helps, or that there is no blur."""
     reason: str
     """One sentence for people."""
 
@@ -57,6 +62,13 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> BlurE
             "axes, numbers in most pixels, and detail.",
         )
     posterior = defocus_posterior(measurable, field)
+    if posterior.none < _SURELY_SHARP:
+        kernel, confidence = estimate_motion(measurable, GAMMA[field])
+        if confidence > _MOTION + _MOTION_OVER_DEFOCUS * posterior.certainty:
+            motion = Blur.kernel(kernel)
+            return BlurEstimate(
+                motion, confidence, f"The image shows {motion.sentence(confidence)}."
+            )
     if posterior.none >= _SHARP:
         return BlurEstimate(Blur.none(), posterior.none, "The image looks sharp.")
     return BlurEstimate(
