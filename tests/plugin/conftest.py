@@ -138,6 +138,7 @@ def deblur_alone(model, qtbot):
 def _driven(viewer, widget, qtbot):
     widget.form.device.value = "cpu"
     widget.form.precision.value = "fp32"
+    widget.form.more.expand(animate=False)  # no one can click on what is folded away
 
     def run():
         with qtbot.waitSignal(widget.finished, timeout=PATIENCE) as blocker:

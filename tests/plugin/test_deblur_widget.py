@@ -252,6 +252,9 @@ def test_every_field_has_a_tooltip_and_tab_goes_from_top_to_bottom(deblur_alone,
     deblur_alone.form.planes.value = "Range along Z"
     if unfolded:
         deblur_alone.form.more.expand(animate=False)
+        deblur_alone.form.tiles.expand(animate=False)
+    else:
+        deblur_alone.form.more.collapse(animate=False)
     widget.resize(400, 1400)  # no scroll bars
     widget.show()
     widget.update_plan()
@@ -262,7 +265,7 @@ def test_every_field_has_a_tooltip_and_tab_goes_from_top_to_bottom(deblur_alone,
         if by_tab and child.isVisible() and child.isEnabled() and widget.isAncestorOf(child):
             order.append(child)
         child = child.nextInFocusChain()
-    assert len(order) > (18 if unfolded else 12)
+    assert len(order) > (25 if unfolded else 9)
     for field in order:
         explained = field
         while not explained.toolTip() and explained is not widget:

@@ -133,45 +133,70 @@ def test_a_card_shows_an_example_before_and_after(widget, qtbot, model):
     assert not widget.card.example.pixmap().isNull()  # made once
 
 
-def test_the_model_with_the_largest_gain_is_recommended(deblur_alone, home, make_weights):
-    figures = {"PSNR gain on photo, dB": 1.0, "PSNR gain on microscopy, dB": 2.0}
-    other = make_weights("other", metrics=figures | {"PSNR gain on photo, dB": 3.0})
-    best = make_weights("best", metrics=figures | {"PSNR gain on microscopy, dB": 4.0})
-    for file in (other, best):
-        shutil.copy(file, home / "models")
-    form, viewer = deblur_alone.form, deblur_alone.viewer
-    viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
-    form.refresh()
-    assert form.model_facts.text().endswith(
-        "Recommended: other, +3.0 dB on photos; best, +4.0 dB on microscopy"
-    )
-    form.image.value = viewer.add_image(np.zeros((40, 40), np.uint16))
-    form.model.value = "best"
-    assert form.model_facts.text().endswith("Recommended: +4.0 dB on microscopy")
-
-
-def test_each_image_gets_a_model_until_the_user_chooses_one(qtbot, home, make_weights, monkeypatch):
+@pytest.fixture
+def two_kinds(qtbot, home, make_weights, monkeypatch):
+    """A widget with a built-in model for each kind of image, and an all-round one."""
     folder = home / "built-in"
     folder.mkdir(parents=True)
     monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
-    for name, gains in (("all-round", (1.0, 1.0)), ("special", (0.5, 1.4))):
+    models = {"all-round": (1.0, 1.0), "camera": (1.5, 0.1), "lens": (0.2, 1.4)}
+    for name, gains in models.items():
         figures = ("PSNR gain on photo, dB", "PSNR gain on microscopy, dB")
         metrics = dict(zip(figures, gains, strict=True))
-        shutil.copy(make_weights(name, metrics=metrics), folder)
+        summary = f"Good for {name} images. Trained on much."
+        shutil.copy(make_weights(name, metrics=metrics, summary=summary), folder)
     viewer = ViewerModel()
     widget = DeblurWidget(viewer)
     qtbot.addWidget(widget)
-    form = widget.form
+    viewer.layers.events.inserted.connect(widget.reset_choices)
+    return viewer, widget.form
+
+
+def test_the_kind_of_an_image_is_asked_once_and_chooses_the_model(two_kinds):
+    viewer, form = two_kinds
+    photo = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
+    assert (form.kind.value, form.model.value) == (None, "all-round")
+    assert form.kind.sentence.text().startswith("Photo or microscopy?")
+    form.kind.photo.click()
+    assert (form.kind.value, form.model.value) == ("photo", "camera")
+    assert form.kind.sentence.text() == "Good for camera images."
+    assert "dB" not in form.kind.sentence.text() + form.model_facts.text()
+
+    grey = viewer.add_image(np.zeros((40, 40), np.uint16))  # known without a question
+    form.image.value = grey
+    assert (form.kind.value, form.model.value) == ("microscopy", "lens")
+    stained = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True, units=("um", "um"))
+    form.image.value = stained
+    assert form.kind.value == "microscopy"
+    other = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
+    form.image.value = other  # not asked again
+    assert (form.kind.value, form.model.value) == ("photo", "camera")
+    assert form.kind.use_other.isHidden()
+
+    form.model.value = "camera"
+    form._proposed = "all-round"  # as if the user had chosen it
+    form.image.value = grey
+    assert form.model.value == "camera"
+    assert "Another model fits microscopy better: lens" in form.kind.use_other.text()
+    form.kind.use_other.click()
+    assert form.model.value == "lens"
+    assert form.kind.use_other.isHidden()
+    form.image.value = photo
+    assert form.kind.value == "photo"
+
+
+def test_each_image_gets_a_model_until_the_user_chooses_one(two_kinds):
+    viewer, form = two_kinds
     photo = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
     grey = viewer.add_image(np.zeros((40, 40), np.uint8))
     form.refresh()
-    for layer, name in ((photo, "all-round"), (grey, "special"), (photo, "all-round")):
+    for layer, name in ((photo, "all-round"), (grey, "lens"), (photo, "all-round")):
         form.image.value = layer
         assert form.settings().model == name
-    form.model.value = "special"
+    form.model.value = "lens"
     form.image.value = grey
     form.image.value = photo
-    assert form.settings().model == "special"
+    assert form.settings().model == "lens"
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])

@@ -41,6 +41,8 @@ class ComparePanel(QWidget):
     """Buttons that compare a result, or a preview, with the blurred image."""
 
     said = Signal(str, bool)
+    usable = Signal(bool)
+    """Whether there is a result to compare."""
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
@@ -201,6 +203,7 @@ class ComparePanel(QWidget):
         layer, compared = self.layer, self._comparison.layer
         for each in self._buttons:
             each.setEnabled(layer is not None)
+        self.usable.emit(layer is not None)
         if layer is None or compared is None or layer == compared:
             return
         if self.before.isChecked():

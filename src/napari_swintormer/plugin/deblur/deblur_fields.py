@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSlider, LineEdit, SpinBox
@@ -10,8 +10,10 @@ from magicgui.widgets.bases import ValueWidget
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_swintormer.plugin.deblur.kind_choice import KindChoice
 from napari_swintormer.plugin.deblur.stack_fields import StackFields
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
+from napari_swintormer.plugin.shared.form_area import FormArea
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
 from napari_swintormer.plugin.shared.style import add_row, button, form_layout, text_label
 from napari_swintormer.settings.deblur_settings import STACK_OPTIONS, DeblurSettings
@@ -31,8 +33,8 @@ FOLDED: dict[str, dict[str, Any]] = {
 }
 """Options in the folded part of the form, in their order, with arguments for `option_field`."""
 _INPUT = ("image", "second_view", "axes", "planes", "first_plane", "last_plane")
-_MAIN = ("model", "preset", "strength", "device", "save_to")
-_TAB_ORDER = (*_INPUT, *_MAIN, "use_prior", *OF_PRIOR, *FOLDED)
+_REST = ("model", "preset", "device", "save_to")
+_ALL = (*_INPUT, "strength", *_REST, "use_prior", *OF_PRIOR, *FOLDED)
 ALL_PLANES = "All planes"
 CURRENT_PLANE = "Current plane"
 RANGES = {"Range along T": "T", "Range along Z": "Z"}
@@ -53,7 +55,6 @@ class DeblurFields(QWidget):
         self._make_input_fields()
         self._make_option_fields()
         self._lay_out()
-        self._order_tabs()
 
     def _make_input_fields(self) -> None:
         self.image = ComboBox(
@@ -86,6 +87,8 @@ class DeblurFields(QWidget):
             "Empty: the result is a layer that you can save later.",
         )
         self.save_to.native.setPlaceholderText("Memory")
+        self.help = button("?", "Open the guide in the browser.")
+        self.help.setFixedWidth(26)
         self.choose_file = button("…", "Choose the file of the result.", self._choose_file)
         self.choose_file.setFixedWidth(30)
 
@@ -115,8 +118,8 @@ class DeblurFields(QWidget):
             setattr(self, name, option_field(OPTIONS[name], **arguments))
 
     def fields(self, *names: str) -> list[ValueWidget[Any]]:
-        """Return fields by name, or all fields in tab order."""
-        return [getattr(self, name) for name in names or _TAB_ORDER]
+        """Return fields by name, or all fields."""
+        return [getattr(self, name) for name in names or _ALL]
 
     def _add_row(self, form: QFormLayout, field: ValueWidget[Any], **around: QWidget) -> QLabel:
         label = add_row(form, field.label, field, **around)
@@ -126,28 +129,56 @@ class DeblurFields(QWidget):
         return label
 
     def _lay_out(self) -> None:
-        self.image_facts, self.model_facts = text_label("caption"), text_label("caption")
-        self.second_facts = text_label("caption")
-        main = form_layout()
-        self._add_row(main, self.image, below=self.image_facts)
-        second = self._add_row(main, self.second_view, below=self.second_facts)
+        """Put what everybody needs here, and the rest into `more`."""
+        self.image_facts, self.second_facts = text_label("caption"), text_label("caption")
+        first, last = form_layout(), form_layout()
+        self._add_row(first, self.image, below=self.image_facts, beside=self.help)
+        second = self._add_row(first, self.second_view, below=self.second_facts)
         self._second_row = (second, self.second_view.native, self.second_facts)
-        self._add_row(main, self.axes)
-        self._add_row(main, self.planes, below=self._range_row())
-        self._add_row(main, self.model, below=self.model_facts, beside=self.show_card)
-        for field in (self.preset, self.strength, self.device):
-            self._add_row(main, field)
-        self._add_row(main, self.save_to, beside=self.choose_file)
+        self._axes_row = (self._add_row(first, self.axes), self.axes.native)
+        self._planes_row = (
+            self._add_row(first, self.planes, below=self._range_row()),
+            self.planes.native,
+        )
+        self.kind = KindChoice()
+        label = QLabel("It is a")
+        label.setBuddy(self.kind.photo)
+        label.setToolTip("What the image is decides which model is used.")
+        first.addRow(label, self.kind)
+        self._labels.append(label)
+        self._add_row(last, self.strength)
+        self.stack = StackFields()
+        self.sections = QVBoxLayout()
+        """Folded parts between the image and the strength."""
+        self.sections.setSpacing(8)
+        self.sections.addWidget(self.stack)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
-        layout.addLayout(main)
-        self.stack = StackFields()
-        layout.addWidget(self.stack)
-        layout.addWidget(self._folded_part())
+        for rows in (first, self.sections, last):
+            layout.addLayout(rows)
         layout.addStretch(1)
+        self.more = FoldedPart(
+            "More", "Show or hide model, device, tiles, trials, folders and scripts.", self._rest()
+        )
 
-    def _folded_part(self) -> QWidget:
+    def _rest(self) -> QWidget:
+        """Make the content of the folded part; the widget adds further rows to `rest`."""
+        content = QWidget()
+        self.model_facts = text_label("caption")
+        rows = form_layout()
+        self._add_row(rows, self.model, below=self.model_facts, beside=self.show_card)
+        for field in (self.preset, self.device):
+            self._add_row(rows, field)
+        self._add_row(rows, self.save_to, beside=self.choose_file)
+        self.rest = QVBoxLayout(content)
+        self.rest.setContentsMargins(0, 0, 0, 0)
+        self.rest.setSpacing(8)
+        self.rest.addLayout(rows)
+        self.rest.addWidget(self._tile_rows())
+        return FormArea(content)
+
+    def _tile_rows(self) -> QWidget:
         folded = QWidget()
         rows = form_layout(folded)
         self.prior_rows = QWidget()  # shown for models with a prior only
@@ -158,26 +189,27 @@ class DeblurFields(QWidget):
             self._add_row(prior, field)
         for field in self.fields(*FOLDED):
             self._add_row(rows, field)
-        self.more = FoldedPart(
+        self.tiles = FoldedPart(
             "Tiles and precision", "Show or hide the options for tiles and precision.", folded
         )
-        return self.more
+        return self.tiles
 
-    def _order_tabs(self) -> None:
-        buttons = {
-            "model": [self.show_card],
-            "save_to": [
-                self.choose_file,
-                self.stack.toggleButton(),
-                *(self.stack.field(name).native for name in STACK_OPTIONS),
-                self.more.toggleButton(),
-            ],
-        }
-        order: list[QWidget] = []
-        for name in _TAB_ORDER:
-            order += [getattr(self, name).native, *buttons.get(name, [])]
-        for before, after in pairwise(order):
-            QWidget.setTabOrder(before, after)
+    def tab_order(self) -> tuple[list[QWidget], list[QWidget]]:
+        """Return the fields in the order of Tab: those here, and those in `more`."""
+        here: list[QWidget] = [self.image.native, self.help]
+        here += [getattr(self, name).native for name in _INPUT[1:]]
+        here += [self.kind.photo, self.kind.microscopy, self.kind.use_other]
+        here += [self.stack.toggleButton()]
+        here += [self.stack.field(name).native for name in STACK_OPTIONS]
+        here.append(self.strength.native)
+        buttons = {"model": self.show_card, "save_to": self.choose_file}
+        folded: list[QWidget] = [self.more.toggleButton()]
+        for name in _REST:
+            folded.append(getattr(self, name).native)
+            folded += [buttons[name]] if name in buttons else []
+        folded.append(self.tiles.toggleButton())
+        folded += [getattr(self, name).native for name in ("use_prior", *OF_PRIOR, *FOLDED)]
+        return here, folded
 
     def _choose_file(self) -> None:
         path, _ = QFileDialog.getSaveFileName(
@@ -202,10 +234,13 @@ class DeblurFields(QWidget):
         self._range.hide()
         return self._range
 
+    def _show_row(self, row: Sequence[QWidget], shown: bool) -> None:
+        for part in row:
+            part.setVisible(shown)
+
     def _show_second_view(self, shows: str | None) -> None:
         """Show the row of the second view and say what it shows; None hides the row."""
-        for part in self._second_row:
-            part.setVisible(shows is not None)
+        self._show_row(self._second_row, shows is not None)
         self.second_facts.setText(
             f"The {shows} view of the scene; the result belongs to the image."
         )

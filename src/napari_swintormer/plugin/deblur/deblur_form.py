@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import get_args
+from weakref import WeakKeyDictionary
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
 
-from napari_swintormer.models.catalogue import (
-    ModelInfo,
-    choose_model,
-    image_kinds,
-    recommended_model,
-)
+from napari_swintormer.imaging.axes import AXES
+from napari_swintormer.models.catalogue import ImageKind, ModelInfo, choose_model
 from napari_swintormer.plugin.deblur.deblur_fields import (
     ALL_PLANES,
     CURRENT_PLANE,
@@ -24,6 +21,7 @@ from napari_swintormer.plugin.deblur.deblur_fields import (
     RANGES,
     DeblurFields,
 )
+from napari_swintormer.plugin.deblur.kind_choice import kinds_to_serve, known_kind
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
 from napari_swintormer.plugin.layers.made_layers import own_images, users_images, warning_for
 from napari_swintormer.runs.presets import complete
@@ -61,6 +59,8 @@ class DeblurForm(DeblurFields):
         self._shown_model: ModelInfo | None = None
         self._proposed: str | None = None
         self._raised_samples = False
+        self._answers: WeakKeyDictionary[Image, ImageKind] = WeakKeyDictionary()
+        self._last_answer: ImageKind | None = None
         self.image.changed.connect(self._show_image)
         self.axes.changed.connect(self._show_planes)
         self.planes.changed.connect(self._show_range)
@@ -71,6 +71,9 @@ class DeblurForm(DeblurFields):
         self.use_prior.changed.connect(self._enable_prior)
         self.uncertainty.changed.connect(self._use_preset_or_samples)
         self.stack.changed.connect(self._tell)
+        self.kind.answered.connect(self._take_answer)
+        self.kind.other_wanted.connect(self._take_recommended)
+        self.more.toggled.connect(self._show_axes)
         for field in self.fields():
             field.changed.connect(self._tell)
         self.refresh()
@@ -147,12 +150,14 @@ class DeblurForm(DeblurFields):
         if layer is not self._shown_image:
             self._shown_image = layer
             self.axes.value = "" if layer is None else guess_axes(layer)
+            self._show_kind()
             self._propose_model()
             self.image_chosen.emit()
         facts = "Open an image to begin." if layer is None else _describe_image(layer)
         warning = "" if layer is None else warning_for(layer)
         self.image_facts.setText(f"{warning} {facts}".strip())
         self._show_facts()
+        self._show_axes()
         self._show_planes()
 
     def _propose_model(self) -> None:
@@ -163,9 +168,45 @@ class DeblurForm(DeblurFields):
         if name == AUTOMATIC_MODEL and layer is None:
             name = DEFAULT_MODEL
         elif layer is not None:
-            name = str(choose_model(name, image_kinds(layer.dtype, rgb=layer.rgb)))
+            name = str(choose_model(name, kinds_to_serve(self.kind.value)))
         if name in self._models:
             self._proposed = self.model.value = name
+
+    def _show_kind(self) -> None:
+        """Say what the image is: as its file tells, as the user has said, or as of the last one."""
+        layer = self.layer
+        self.kind.value = None
+        if layer is not None:
+            known = self._answers.get(layer) or known_kind(layer)
+            self.kind.value = known or self._last_answer
+
+    def _take_answer(self) -> None:
+        """Take the model for the kind that the user has named, also for later images."""
+        kind = self.kind.value
+        if kind is None:
+            return
+        if self.layer is not None:
+            self._answers[self.layer] = kind
+            if known_kind(self.layer) is None:
+                self._last_answer = kind
+        self._proposed = None
+        self._propose_model()
+        self._show_facts()
+
+    def _take_recommended(self) -> None:
+        """Take the built-in model that is best for this kind of image."""
+        name = str(choose_model(None, kinds_to_serve(self.kind.value)))
+        if name in self._models:
+            self._proposed = self.model.value = name
+
+    def _show_axes(self, *_: object) -> None:
+        """Show the axes where they are unclear: not named by the file, or wrong; else in More."""
+        layer = self.layer
+        unclear = False
+        if layer is not None:
+            labels = {str(label).strip().upper()[:1] for label in layer.axis_labels}
+            unclear = not self.axes.value or (layer.ndim > 2 and not labels <= set(AXES))
+        self._show_row(self._axes_row, unclear or self.more.isExpanded())
 
     def _show_planes(self, *_: object) -> None:
         """Offer the planes of the image; a choice stays while it is possible."""
@@ -180,6 +221,7 @@ class DeblurForm(DeblurFields):
         chosen = self.planes.value
         self.planes.choices = [ALL_PLANES, CURRENT_PLANE, *ranges]
         self.planes.enabled = stack
+        self._show_row(self._planes_row, stack)
         self.planes.value = chosen if stack and chosen in self.planes.choices else ALL_PLANES
         self._show_range()
 
@@ -195,19 +237,11 @@ class DeblurForm(DeblurFields):
                 field.value = value
 
     def _show_facts(self) -> None:
-        """Describe the model, and recommend one for each kind that the image may be of."""
-        info, layer = self._models.get(self.model.value), self.layer
-        lines = ["" if info is None else _describe_model(info)]
-        recommended = []
-        for kind in () if layer is None else image_kinds(layer.dtype, rgb=layer.rgb):
-            if best := recommended_model(list(self._models.values()), [kind]):
-                name, gain = best
-                what = "photos" if kind == "photo" else "microscopy"
-                other = "" if name == self.model.value else f"{name}, "
-                recommended.append(f"{other}{gain:+.1f} dB on {what}")
-        if recommended:
-            lines.append(f"Recommended: {'; '.join(recommended)}")
-        self.model_facts.setText("\n".join(filter(None, lines)))
+        """Describe the model, and name a better one for this kind of image."""
+        info = self._models.get(self.model.value)
+        self.model_facts.setText("" if info is None else _describe_model(info))
+        self.kind.describe(info, list(self._models.values()))
+        self.kind.setEnabled(self.layer is not None)
 
     def _show_model(self, *_: object) -> None:
         """Take the tiles and the prior of a newly chosen model, and describe the model."""

@@ -9,21 +9,11 @@ from typing import Any
 import napari
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QTimer, Signal
-from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel
 
 from napari_swintormer.errors import ImageError, SwintormerError
-from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin.deblur.blur_panel import BlurPanel
-from napari_swintormer.plugin.deblur.compare import ComparePanel
-from napari_swintormer.plugin.deblur.copy_panel import CopyPanel
-from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
-from napari_swintormer.plugin.deblur.folder_panel import FolderPanel
-from napari_swintormer.plugin.deblur.plan_panel import PlanPanel
-from napari_swintormer.plugin.deblur.preview import Preview
-from napari_swintormer.plugin.deblur.run_queue import Run, Runs
+from napari_swintormer.plugin.deblur.deblur_parts import DeblurParts
+from napari_swintormer.plugin.deblur.run_queue import Run
 from napari_swintormer.plugin.deblur.scripts import run_record
-from napari_swintormer.plugin.deblur.try_panel import TryPanel
 from napari_swintormer.plugin.layers.adopting import sources_of_results
 from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
 from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
@@ -32,16 +22,12 @@ from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.closing import ClosingQuestion
-from napari_swintormer.plugin.shared.form_area import FormArea
-from napari_swintormer.plugin.shared.panel import Panel
-from napari_swintormer.plugin.shared.run_panel import RunPanel
-from napari_swintormer.plugin.shared.style import form_layout
 from napari_swintormer.runs.job import Job
 
 _PLAN_DELAY = 250  # milliseconds from the last change of a field to the new plan
 
 
-class DeblurWidget(Panel):
+class DeblurWidget(DeblurParts):
     """Deblurs image layers into new layers, in a thread; opening it imports no torch.
 
     Attributes
@@ -66,20 +52,9 @@ class DeblurWidget(Panel):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
-        self.form = DeblurForm(self._image_layers, list_models)
-        self.plan_panel = PlanPanel()
-        self.run_panel = RunPanel()
-        self.compare = ComparePanel(napari_viewer)
-        self.runs = Runs(napari_viewer, self)
-        self.preview = Preview(napari_viewer, self)
-        self.trying = TryPanel(napari_viewer, self.form, self.in_view)
-        self.blur = BlurPanel(napari_viewer, self.in_view)
-        self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
-        self.copying = CopyPanel(self._active_record)
         self._closing = ClosingQuestion(self, self._question)
         self._works = (self.runs, self.preview, self.trying.work, self.folder.work)
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
-        self._lay_out()
         active = napari_viewer.layers.selection.active
         if isinstance(active, Image) and kind_of(active) is None:
             self.form.image.value = active
@@ -172,9 +147,6 @@ class DeblurWidget(Panel):
         selected = self._viewer.layers.selection
         several = [layer for layer in users_images(self._viewer.layers) if layer in selected]
         return several if chosen in several else [chosen]
-
-    def _image_layers(self) -> list[Image]:
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def _name_run_button(self) -> None:
         n_layers = 0 if self.form.layer is None else len(self._chosen_layers())
@@ -362,12 +334,6 @@ class DeblurWidget(Panel):
         self._name_preview_button()
         super().enterEvent(event)
 
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
-        """Give the labels the width of those in the form."""
-        for label in self._labels:
-            label.setFixedWidth(self.form.label_width)
-        super().showEvent(event)
-
     def _connect(self) -> None:
         self.form.changed.connect(self._plan_timer.start)
         self.form.image_chosen.connect(self._forget_message)
@@ -393,21 +359,3 @@ class DeblurWidget(Panel):
 
     def _start_plan_timer(self, *_: Any) -> None:
         self._plan_timer.start()
-
-    def _lay_out(self) -> None:
-        rest = form_layout()
-        self._labels: list[QLabel] = []
-        for text, buttons in (
-            ("Try", self.trying),
-            ("Blur", self.blur),
-            ("Batch", self.folder),
-            ("Compare", self.compare),
-            ("Copy as", self.copying),
-        ):
-            rest.addRow(text, buttons)
-            self._labels.append(rest.labelForField(buttons))
-        for part in (FormArea(self.form), self.plan_panel, self.run_panel):
-            self.column.addWidget(part)
-        self.column.addLayout(rest)
-        self.column.setSpacing(10)
-        self.column.addStretch(1)

@@ -8,10 +8,14 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
 
 
 class FormArea(QScrollArea):
-    """Shows a form at its full height, or with a scroll bar if the window is too low."""
+    """Shows a form at its full height, or with a scroll bar if the window is too low.
 
-    def __init__(self, form: QWidget) -> None:
+    At least `least` pixels of a high form are always shown.
+    """
+
+    def __init__(self, form: QWidget, least: int = 120) -> None:
         super().__init__()
+        self._least = least
         self.setWidget(form)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -32,7 +36,8 @@ class FormArea(QScrollArea):
     def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Return at least the width of the form, because it scrolls up and down only."""
         bar = self.verticalScrollBar().sizeHint().width()
-        return QSize(self.widget().minimumSizeHint().width() + bar, 120)
+        width = self.widget().minimumSizeHint().width() + bar
+        return QSize(width, min(self._least, self.sizeHint().height()))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
         """Follow the form when its height changes."""

@@ -107,6 +107,7 @@ def style_sheet(theme_id: str) -> str:
     # the `error` of the theme is a background colour, too dark for text
     error = "#ff8a80" if theme.type == "dark" else "#b3261e"
     caption = "#a9b0bb" if theme.type == "dark" else "#56585c"
+    link = "#7fb4ff" if theme.type == "dark" else "#0b57d0"
     size = int(str(theme.font_size).removesuffix("pt"))
     return f"""
     QLabel[role="caption"] {{ color: {caption}; font-size: {size}pt; }}
@@ -122,6 +123,11 @@ def style_sheet(theme_id: str) -> str:
         background: transparent; text-align: left; padding-left: 0px; qproperty-iconSize: 0px 0px;
     }}
     #swintormer-more:hover {{ background-color: {theme.foreground.as_hex()}; }}
+    #swintormer-link {{
+        background: transparent; text-align: left; padding: 0px; text-decoration: underline;
+        color: {link};
+    }}
+    #swintormer-kind:checked {{ background-color: {theme.current.as_hex()}; }}
     #swintormer-variant {{ border-radius: 4px; padding: 3px; }}
     #swintormer-variant:checked {{ background-color: {theme.current.as_hex()}; }}
     #swintormer-run, #swintormer-preview {{ min-height: 20px; }}
