@@ -166,7 +166,7 @@ class KnownBlurRestorer(TileRestorer):
 
     def _trust(self, known: PlaneBlur, origins: Sequence[TileOrigin], inner: Tensor) -> Tensor:
         """Weight of the change, ``(B, 1, H, W)``: small at the border of the plane."""
-        (height, width), reach = inner.shape[2:], known.blur.reach
+        (height, width), reach = inner.shape[2:], known.blur.reach // 2
         borders = [
             _from_ends(o.y, height, self.shape[0], reach, inner.device)[:, None]
             * _from_ends(o.x, width, self.shape[1], reach, inner.device)

@@ -36,7 +36,8 @@ GAMMA = 2.2
 
 # Chosen on training images blurred by defocus, motion and microscopes: with the smaller weights
 # some images lose, with larger ones all gain less.
-_CAUTION = 5.0  # weight of the noise
+CAUTION = 5.0
+"""Weight of the noise."""
 _LEAST_NOISE = 0.002  # added to every image's noise: rounding, and errors of the blur itself
 
 _CORNER = np.outer((1, -4, 6, -4, 1), (1, -4, 6, -4, 1)) / 70  # of white noise it keeps the power
@@ -85,11 +86,11 @@ def psf_moments(candidates: Iterable[tuple[float, PSF]]) -> PsfMoments:
     return PsfMoments(mean, power)
 
 
-def inverse_kernel(blur: PsfMoments, image: ImagePower) -> FloatArray:
+def inverse_kernel(blur: PsfMoments, image: ImagePower, caution: float = CAUTION) -> FloatArray:
     """Make the kernel that undoes a blur, ``(2 * REACH + 1, 2 * REACH + 1)`` float32 of sum 1."""
     signal = max(image.gradients - 4 * image.noise**2, 1e-10)
     height = signal / float((_SHARES * blur.power * _GRADIENT * _SIGNAL).sum())
-    noise = _CAUTION * (image.noise**2 + _LEAST_NOISE**2)
+    noise = caution * (image.noise**2 + _LEAST_NOISE**2)
     spectrum = blur.mean.conj() / (blur.power + noise / (height * _SIGNAL))
     # what cannot be restored stays as it is: a smaller gain would smooth sharp images
     spectrum = spectrum + np.clip(1 - np.abs(spectrum), 0, None)

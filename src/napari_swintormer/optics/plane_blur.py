@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.inverse_filter import GRID, PsfMoments, blur_maps, inverse_kernel
+from napari_swintormer.optics.inverse_filter import (
+    CAUTION,
+    GRID,
+    PsfMoments,
+    blur_maps,
+    inverse_kernel,
+)
 from napari_swintormer.optics.plane_power import PowerOfPlane
 
 if TYPE_CHECKING:
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from napari_swintormer.optics.plane_power import PlanePower
 
 _UNMEASURED = PowerOfPlane()
+# Chosen on made blur of training images: micrographs have fewer edges than the signal prior says.
+_MICROGRAPH = 2.0  # factor on the caution
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,12 @@ class PlaneBlur:
         There is one filter where the intensities are light. A blur that does not fit the plane gets
         a filter that does little.
         """
-        powers = [self._power] if self.power.gamma == 1 else [self._shown, self._power]
-        return np.stack([inverse_kernel(self._moments, p.with_blur(self.blur)) for p in powers])
+        photo = self.power.gamma != 1
+        powers = [self._shown, self._power] if photo else [self._power]
+        caution = CAUTION if photo else _MICROGRAPH * CAUTION
+        return np.stack(
+            [inverse_kernel(self._moments, p.with_blur(self.blur), caution) for p in powers]
+        )
 
     def network_kernel(self) -> NDArray[np.float32]:
         """Make the filter before a network: of the light, as in training; the network judges it."""

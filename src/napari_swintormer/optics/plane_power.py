@@ -32,7 +32,7 @@ _LEAST = 8  # pixels; smaller planes have no spectrum to speak of
 _PASSED = 0.03  # share of the power that a blur passes where it passes nothing
 _FROM = 0.06  # cycles per pixel; below, every blur passes much
 _FEWEST = 50  # frequencies that the hidden power is measured on
-_HIDDEN = 0.7  # weight of the power that the blur should have hidden
+_HIDDEN = 0.8  # weight of the power that the blur should have hidden
 
 
 @dataclass(frozen=True)
