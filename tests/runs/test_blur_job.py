@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
@@ -21,6 +22,7 @@ from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation.estimate import BlurEstimate
 from napari_swintormer.runs import blur_finding
 from napari_swintormer.runs.blur_finding import measured_planes
+from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.folder import FolderRun
 from napari_swintormer.runs.planning import prepare
@@ -200,3 +202,18 @@ def test_a_volume_takes_no_blur() -> None:
 def test_a_second_view_has_no_known_blur() -> None:
     with pytest.raises(SettingsError, match="in one view of a scene"):
         deblur(IMAGE, second_view=IMAGE, blur="2px", **FAST)
+
+
+def test_a_measured_blur_leaves_a_volume_to_its_optics() -> None:
+    stack = np.stack([IMAGE[:40, :40]] * 4)
+    known: dict[str, Any] = {"na": 1.2, "immersion": "water", "wavelength": 520.0}
+    known |= {"pixel_size": 0.1, "z_step": 0.3, "axes": "ZYX"}
+    job = prepare(stack, DeblurSettings(blur="auto", **known))
+    assert job.model_name == prepare(stack, DeblurSettings(**known)).model_name
+    assert prepare(stack, DeblurSettings(blur="3px", **known)).model_name == BLUR_METHOD
+
+
+def test_a_dask_array_gets_the_same_pixels() -> None:
+    lazy = deblur(da.from_array(IMAGE, 50), blur="2px", **FAST)
+    result = lazy.compute(scheduler="synchronous")
+    np.testing.assert_array_equal(result, deblur(IMAGE, blur="2px", **FAST))

@@ -6,7 +6,7 @@ measured, and every other plane takes the blur of the nearest one in its channel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from napari_swintormer.optics.estimation.estimate import estimate_blur
 from napari_swintormer.optics.estimation.sample import sample_windows
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
+from napari_swintormer.settings.deblur_settings import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.imaging.planes import Planes
-    from napari_swintormer.settings.deblur_settings import DeblurSettings
+    from napari_swintormer.settings.deblur_settings import DeblurSettings, Measured
 
-    Wish = Blur | Literal["auto", "auto-shared"]
+    Wish = Blur | Measured
     Window = NDArray[np.float32]
 
 _MOST_PLANES = 12  # of a channel that are measured
@@ -50,9 +51,10 @@ def blur_wish(settings: DeblurSettings) -> Wish | None:
             f"A blur is told once (got blur={text[:40]!r} and psf={settings.psf!r}). Leave one of "
             "them out."
         )
-    if text == "auto":
-        return "auto"
-    return "auto-shared" if text == "auto-shared" else Blur.parse(text)
+    for word in MEASURED:
+        if text == word:
+            return word
+    return Blur.parse(text)
 
 
 def measured_planes(planes: Planes) -> dict[int, int]:

@@ -136,8 +136,8 @@ class FolderRun:
             try:
                 with open_image(path, self.settings.axes, numbers.get(path)) as image:
                     job = prepare(image.data, replace(self.settings, axes=image.axes))
-                    assert isinstance(job, BlurJob)
-                    windows.setdefault(job.photo, []).extend(job.middle_window())
+                    if isinstance(job, BlurJob):  # a volume has the PSF of its microscope
+                        windows.setdefault(job.photo, []).extend(job.middle_window())
             except (FileError, ImageError):
                 continue
         photo, first = next(iter(windows.items()), (False, []))

@@ -16,6 +16,7 @@ from napari_swintormer.runs.stack_inputs import read_psf
 from napari_swintormer.runs.stack_job import CHUNK, StackJob, speed_key
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
+    MEASURED,
     STRENGTH_MAX,
     DeblurSettings,
     Depth,
@@ -37,8 +38,13 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.carried import SampleMeaning
     from napari_swintormer.optics.file_optics import FileOptics
 
-# Options that only the restoration of planes understands, with the value that leaves them alone.
-_OF_THE_NETWORK = {"scale": 1, "uncertainty": False, "prior": None, "blur": None}
+# Options that only the restoration of planes understands, with the values that leave it open.
+_OF_PLANES: dict[str, tuple[Any, ...]] = {
+    "scale": (1,),
+    "uncertainty": (False,),
+    "prior": (None,),
+    "blur": (None, *MEASURED),  # a volume has the PSF of its microscope
+}
 _TYPICAL_ITERATIONS = 40
 
 
@@ -69,7 +75,7 @@ def wants_volume(
         planes < 2
         or named
         or not alone
-        or any(getattr(settings, n) != v for n, v in _OF_THE_NETWORK.items())
+        or any(getattr(settings, name) not in open_ for name, open_ in _OF_PLANES.items())
     ):
         return False
     return settings.psf is not None or not known.completed(settings).missing()
@@ -159,8 +165,8 @@ def _check_options(settings: DeblurSettings, axes: str, n_planes: int) -> None:
             f"A volume needs two planes along Z or more (got axes={axes!r} with "
             f"{n_planes}). Use depth='planes', or say which axis is Z."
         )
-    for name, harmless in _OF_THE_NETWORK.items():
-        if getattr(settings, name) != harmless:
+    for name, open_ in _OF_PLANES.items():
+        if getattr(settings, name) not in open_:
             raise SettingsError(
                 "A volume is restored without the network (got "
                 f"{name}={getattr(settings, name)!r}). Leave {name} out, or use depth='planes'."

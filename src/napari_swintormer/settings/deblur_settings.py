@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, get_args
 
 from napari_swintormer.settings.options import option
 
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     BlurWish = str | float | WritesJson
 else:
     BlurWish = str  # the command line gives text
+
+Measured = Literal["auto", "auto-shared"]
+MEASURED: tuple[Measured, ...] = get_args(Measured)
+"""Words for a blur that is measured on the image."""
 
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "mps"
