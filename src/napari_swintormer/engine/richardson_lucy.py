@@ -41,7 +41,7 @@ _PROGRESS_OVER = 5  # measured over this many iterations.
 _LEAST_WEIGHT = 0.01  # of the PSF's light that must fall on known voxels for a voxel to be fitted
 _LEAST_KEPT = 0.1  # of a voxel, before momentum: an estimate of zero stays zero for ever
 _SMALLEST = 1e-6
-_CACHED = 2**17  # values that a processor transforms at once: they stay in its cache
+_CACHED = 2**17  # values that a core of a processor transforms at once: they stay in its cache
 _AT_ONCE = 2**25  # values that a GPU transforms at once
 
 
@@ -240,7 +240,7 @@ class RegionDeconvolver:
 
 def _batches(shape: Sequence[int], device: torch.device) -> list[slice]:
     """Divide the first axis of an array so that parts fit into the cache of a processor."""
-    at_once = _CACHED if device.type == "cpu" else _AT_ONCE
+    at_once = _CACHED * torch.get_num_threads() if device.type == "cpu" else _AT_ONCE
     count = max(1, at_once // max(1, prod(shape[1:])))
     return [slice(start, min(start + count, shape[0])) for start in range(0, shape[0], count)]
 
