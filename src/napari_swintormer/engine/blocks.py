@@ -46,6 +46,7 @@ class FinishedChunk(NamedTuple):
 
     values: RawArray  # (C, h, w) in the dtype of the image
     deviation: NDArray[np.float32] | None  # (C, h, w) in the units of the image
+    change: NDArray[np.float32]  # (C, h, w) in unit intensities, before the strength
 
 
 class BlockRestoration:
@@ -177,7 +178,7 @@ def finish_chunk(
         change *= inverse
     change, contrasts = change[: len(raw)], change[len(raw) :]
     deviation = intensity.deviation(raw, contrasts) if len(contrasts) else None
-    return FinishedChunk(intensity.apply(raw, change), deviation)
+    return FinishedChunk(intensity.apply(raw, change), deviation, change)
 
 
 def _part(array: RawArray, outer: Region, inner: Region) -> RawArray:

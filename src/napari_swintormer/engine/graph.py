@@ -314,7 +314,7 @@ def _finish(
     for plane in range(len(planes)):
         values, intensity = planes.read(plane, _WHOLE, _WHOLE), work.ranges[first + plane]
         parts = [of_block[chunk][plane] for of_block in sums]
-        values, deviation = finish_chunk(values, chunk, parts, work.blending, intensity)
+        values, deviation, _ = finish_chunk(values, chunk, parts, work.blending, intensity)
         planes.write(out, plane, _WHOLE, _WHOLE, values)
         if deviation is not None:
             planes.write_beside(beside, plane, _WHOLE, _WHOLE, deviation)

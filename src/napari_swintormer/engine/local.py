@@ -41,6 +41,7 @@ def run(
     out: Any,
     journal: RunJournal | None = None,
     deviation: Any = None,
+    changes: Any = None,
 ) -> Generator[Event, None, None]:
     """Restore all planes, chunk by chunk.
 
@@ -63,6 +64,9 @@ def run(
     deviation
         Array-like of the image's shape, float32, for the standard deviation of the samples; for a
         restorer with uncertainty.
+    changes
+        Array-like of the image's shape, float32, for the change of every pixel in unit intensities,
+        before the strength.
 
     Yields
     ------
@@ -76,7 +80,7 @@ def run(
         Memory is too small for a single tile, or for a few blocks.
     """
     try:
-        yield from _Run(plan, planes, ranges, runner, out, journal, deviation).events()
+        yield from _Run(plan, planes, ranges, runner, out, journal, deviation, changes).events()
     except MemoryError as error:
         raise SettingsError(
             "The computer's memory is too small for a few blocks of the image (got "
@@ -120,10 +124,11 @@ class _Run:
         out: Any,
         journal: RunJournal | None,
         deviation: Any,
+        changes: Any,
     ) -> None:
         self.plan, self.planes, self.ranges = plan, planes, ranges
         self.runner, self.out, self.journal = runner, out, journal
-        self.deviation = deviation
+        self.deviation, self.changes = deviation, changes
         self.finished: defaultdict[int, set[BlockIndex]] = defaultdict(set)
         for plane, row, column in () if journal is None else journal.finished():
             self.finished[plane].add((row, column))
@@ -225,9 +230,12 @@ class _Run:
     ) -> ChunkFinished:
         """Write a chunk, and mark it afterwards."""
         intensity = self.ranges[task.plane]
-        values, deviation = finish_chunk(raw, task.block, parts, self.plan.blending, intensity)
+        finished = finish_chunk(raw, task.block, parts, self.plan.blending, intensity)
+        values, deviation, change = finished
         region = self.plan.grid.chunk(task.block)
         self.planes.write(self.out, task.plane, *region.slices, values)
+        if self.changes is not None:
+            self.planes.write_beside(self.changes, task.plane, *region.slices, change)
         if deviation is not None:
             self.planes.write_beside(self.deviation, task.plane, *region.slices, deviation)
         if self.journal is not None:

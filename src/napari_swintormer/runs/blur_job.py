@@ -202,11 +202,12 @@ class BlurJob(Job):
         ranges: list[IntensityRange] | None = None,
         deviation: Any = None,
         scratch: Path | None = None,
+        changes: Any = None,
     ) -> Generator[Event, None, None]:
         """Find the blur, say it, and restore the image; see `Job.run`."""
         job = self if ranges is None else replace(self, given_ranges=ranges)
         yield from job.notices()
-        yield from super(BlurJob, job).run(out, journal, None, deviation, scratch)
+        yield from super(BlurJob, job).run(out, journal, None, deviation, scratch, changes)
 
     def _recipe(self) -> RunnerRecipe:
         import_torch()

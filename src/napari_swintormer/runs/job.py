@@ -77,6 +77,11 @@ class Job:
     restorer: TileRestorer | None = None
 
     @property
+    def keeps_changes(self) -> bool:
+        """Whether `run` can write the changes, so that another strength needs no network."""
+        return True
+
+    @property
     def model_name(self) -> str:
         """Name of the model, for people."""
         if self.model is not None:
@@ -145,6 +150,7 @@ class Job:
         ranges: list[IntensityRange] | None = None,
         deviation: Any = None,
         scratch: Path | None = None,
+        changes: Any = None,
     ) -> Generator[Event, None, None]:
         """Load the model and restore the image; imports torch.
 
@@ -165,6 +171,9 @@ class Job:
         scratch
             Folder for what a run of volumes keeps between its iterations; None takes a temporary
             one.
+        changes
+            Array-like of the image's shape, float32: the change of every pixel in unit intensities
+            is written there, if `keeps_changes`.
 
         Yields
         ------
@@ -187,7 +196,7 @@ class Job:
                 journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
             ranges = ranges or self.ranges
-            events = local.run(plan, self.planes, ranges, runner, out, journal, deviation)
+            events = local.run(plan, self.planes, ranges, runner, out, journal, deviation, changes)
             yield from remembering_speed(events, plan, speed_key(self.speed_name, self.settings))
 
     def preview(

@@ -58,6 +58,11 @@ class StackJob(Job):
     optics: Sequence[StackOptics] = field(default=())
 
     @property
+    def keeps_changes(self) -> bool:
+        """A volume keeps no changes."""
+        return False
+
+    @property
     def model_name(self) -> str:
         """Name of the method, for people."""
         return METHOD
@@ -160,8 +165,13 @@ class StackJob(Job):
         ranges: list[IntensityRange] | None = None,
         deviation: Any = None,
         scratch: Path | None = None,
+        changes: Any = None,
     ) -> Generator[Event, None, None]:
-        """Restore the stacks; see `Job.run` and `napari_swintormer.engine.volume.run`."""
+        """Restore the stacks; see `Job.run` and `napari_swintormer.engine.volume.run`.
+
+        Changes of volumes are not kept.
+        """
+        assert changes is None
         import_torch()
         from napari_swintormer.engine import volume
 

@@ -108,6 +108,14 @@ class ComparePanel(QWidget):
             self._end_comparison()
             self._add_signed(layer, _difference(layer, self._sources[layer]), "difference")
 
+    def renew_difference(self, layer: Image) -> None:
+        """Follow a result that has another strength now; a residual is not true any more."""
+        for old in made_of(layer, "residual", self._viewer.layers):
+            self._viewer.layers.remove(old)
+        for shown in made_of(layer, "difference", self._viewer.layers):
+            levels = _difference(layer, self._sources[layer])
+            shown.data = levels if len(levels) > 1 else levels[0]
+
     def _start_residual(self) -> None:
         if self.layer is not None:
             self.residual_work.start(self.layer, self._sources[self.layer])

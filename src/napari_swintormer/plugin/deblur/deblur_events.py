@@ -61,7 +61,8 @@ def iter_run(
             yield from map(Notice, filter(None, (result.damage, result.lost)))
         provenance = job.provenance()
         yield Outcome(result, provenance)
-        events = job.run(result.array, result, deviation=result.deviation)
+        changes = None if isinstance(result, FileResult) else result.changes
+        events = job.run(result.array, result, deviation=result.deviation, changes=changes)
         if not result.finished():  # the tiles of an earlier run would count as well
             events = keep_first_speed(job, events)
         substituted: list[str] = []

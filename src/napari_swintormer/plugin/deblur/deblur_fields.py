@@ -105,7 +105,10 @@ class DeblurFields(QWidget):
         presets = [*choices_of(OPTIONS["preset"]), ("Custom", CUSTOM)]
         self.preset = option_field(OPTIONS["preset"], choices=presets, value="balanced")
         self.strength = option_field(
-            OPTIONS["strength"], "A preview follows at once.", FloatSlider, step=0.01
+            OPTIONS["strength"],
+            "A preview and a result in memory follow at once.",
+            FloatSlider,
+            step=0.01,
         )
         self.strength.native.setToolTip(self.strength.tooltip)  # for its number, too
         self.device = option_field(OPTIONS["device"])

@@ -17,6 +17,7 @@ from napari_swintormer.plugin.deblur.compare import ComparePanel
 from napari_swintormer.plugin.deblur.copy_panel import CopyPanel
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
 from napari_swintormer.plugin.deblur.folder_panel import FolderPanel
+from napari_swintormer.plugin.deblur.live_strength import LiveStrength
 from napari_swintormer.plugin.deblur.plan_panel import PlanPanel
 from napari_swintormer.plugin.deblur.preview import Preview
 from napari_swintormer.plugin.deblur.run_queue import Runs
@@ -41,6 +42,7 @@ class DeblurParts(Panel):
         self.compare = ComparePanel(napari_viewer)
         self.runs = Runs(napari_viewer, self)
         self.preview = Preview(napari_viewer, self)
+        self.live = LiveStrength(napari_viewer, self)
         self.trying = TryPanel(napari_viewer, self.form, self.in_view)
         self.blur = BlurPanel(napari_viewer, self.in_view)
         self.folder = FolderPanel(self.form.settings, self.form.second_view_name)

@@ -17,7 +17,7 @@ from napari_swintormer.plugin.deblur.scripts import run_record
 from napari_swintormer.plugin.layers.adopting import sources_of_results
 from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
 from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
-from napari_swintormer.plugin.layers.made_layers import kind_of, users_images
+from napari_swintormer.plugin.layers.made_layers import kind_of, source_of, users_images
 from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
@@ -269,6 +269,22 @@ class DeblurWidget(DeblurParts):
         if run.layer is not None:
             self.compare.add(run.layer, run.source)
 
+    def _use_strength(self, strength: float) -> None:
+        """Blend the preview, or the compared result of the chosen image, at another strength."""
+        self.preview.set_strength(strength)
+        layer = self.compare.layer
+        if layer is None or kind_of(layer) != "result" or self.runs.running:
+            return
+        if source_of(layer, self._viewer.layers) != self.form.layer:
+            return
+        if self.live.set_strength(layer, strength):
+            self.run_panel.show_message(f"{layer.name} has the strength {strength:g} now.")
+        else:
+            self.run_panel.show_message(
+                f"The change of {layer.name} is not kept in memory. Press Deblur all for a result "
+                "with this strength."
+            )
+
     def _compare_preview(self, layer: Image | None) -> None:
         if layer is not None and self.preview.source is not None:
             self.compare.add(layer, self.preview.source)
@@ -340,7 +356,8 @@ class DeblurWidget(DeblurParts):
         self._viewer.dims.events.ndisplay.connect(self._forget_message)
         self._viewer.layers.events.inserted.connect(self._forget_message)
         self.form.show_card.clicked.connect(self._show_card)
-        self.form.strength.changed.connect(self.preview.set_strength)
+        self.form.strength.changed.connect(self._use_strength)
+        self.live.blended.connect(self.compare.renew_difference)
         self._plan_timer.timeout.connect(self.update_plan)
         self.run_panel.run.clicked.connect(self._run_if_possible)
         self.run_panel.preview.clicked.connect(self._preview_if_possible)

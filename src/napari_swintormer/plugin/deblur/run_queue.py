@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_swintormer.events import ChunkFinished, Progress
 from napari_swintormer.plugin.deblur.deblur_events import Outcome, iter_run
+from napari_swintormer.plugin.deblur.live_strength import keep_changes
 from napari_swintormer.plugin.layers.deviation_layer import deviation_layer
 from napari_swintormer.plugin.layers.file_result import FileResult
 from napari_swintormer.plugin.layers.layer_data import LayerSource
@@ -197,6 +198,7 @@ class Runs(Work):
         if run.layer is None:
             return
         _UNFINISHED.pop(run.layer, None)
+        keep_changes(run.layer, run.source, run.job, outcome.result)
         if outcome.result.shown_deviation is not None:
             self._add_deviation(run, outcome)
         run.layer.metadata = run.layer.metadata | {"swintormer": run.metadata(outcome.provenance)}

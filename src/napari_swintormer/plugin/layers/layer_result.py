@@ -23,7 +23,11 @@ from napari_swintormer.imaging.store.pyramid import create_levels, renew_levels
 from napari_swintormer.imaging.store.result import StoredArray
 from napari_swintormer.imaging.views import Ordered
 from napari_swintormer.plugin.layers.array_views import EveryNth, OwnedArray
-from napari_swintormer.plugin.layers.space_check import cache_shortage, fits_in_memory
+from napari_swintormer.plugin.layers.space_check import (
+    cache_shortage,
+    changes_fit_in_memory,
+    fits_in_memory,
+)
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.stores import DEVIATION
 from napari_swintormer.settings.preferences import cache_folder
@@ -43,6 +47,8 @@ class LayerResult:
         What the run writes.
     shown
         What a layer shows: an array, or levels, finest first.
+    changes
+        The change of every pixel in unit intensities, float32; None where it is not kept.
     deviation, shown_deviation
         The same for the standard deviation of the samples, 0 at the start; None without
         uncertainty.
@@ -52,6 +58,7 @@ class LayerResult:
 
     array: Any
     shown: Any
+    changes: Any = None
     deviation: Any = None
     shown_deviation: Any = None
 
@@ -86,6 +93,8 @@ class MemoryResult(LayerResult):
         self.array = self.shown = np.array(job.planes.data, job.planes.dtype)
         if job.settings.uncertainty:
             self.deviation = self.shown_deviation = np.zeros(self.array.shape, DEVIATION)
+        elif job.keeps_changes and changes_fit_in_memory(job):
+            self.changes = np.zeros(self.array.shape, np.float32)
 
 
 class CachedResult(LayerResult):

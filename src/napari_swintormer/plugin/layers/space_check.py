@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from math import prod
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,12 @@ def fits_in_memory(job: Job) -> bool:
     """Say whether the result of a run is kept in memory instead of on disk."""
     free = psutil.virtual_memory().available
     return result_bytes(job) <= SHARE_OF_MEMORY * free and max(job.planes.shape) <= LARGEST_TEXTURE
+
+
+def changes_fit_in_memory(job: Job) -> bool:
+    """Say whether the changes of a run can be kept in memory beside its result."""
+    free = psutil.virtual_memory().available
+    return 4 * prod(job.planes.data.shape) <= SHARE_OF_MEMORY * free
 
 
 def shortage(job: Job, destination: Path | None = None) -> str | None:
