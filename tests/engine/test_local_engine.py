@@ -161,7 +161,7 @@ def test_order_of_work_changes_no_bit() -> None:
     for chunk in sorted(grid.blocks(), key=lambda block: block[::-1]):
         region = grid.chunk(chunk).slices
         parts = [sums[block][chunk] for block in grid.contributors(chunk)]
-        values, _ = finish_chunk(planes.read(0, *region), chunk, parts, blending, intensity)
+        values, *_ = finish_chunk(planes.read(0, *region), chunk, parts, blending, intensity)
         result[region] = values[0]
     assert result.tobytes() == deblur(image, "YX", restorer).tobytes()
 

@@ -30,8 +30,8 @@ def fits_in_memory(job: Job) -> bool:
 
 def changes_fit_in_memory(job: Job) -> bool:
     """Say whether the changes of a run can be kept in memory beside its result."""
-    free = psutil.virtual_memory().available
-    return 4 * prod(job.planes.data.shape) <= SHARE_OF_MEMORY * free
+    needed = 4 * int(prod(job.planes.data.shape))
+    return needed <= SHARE_OF_MEMORY * int(psutil.virtual_memory().available)
 
 
 def shortage(job: Job, destination: Path | None = None) -> str | None:
