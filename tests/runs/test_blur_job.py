@@ -12,6 +12,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from helpers.images import texture
+from helpers.tiny import tiny_card
 from napari_swintormer import deblur, deblur_file
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import ChunkFinished, Notice, PlanNotice
@@ -30,6 +31,7 @@ from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FAST = {"device": "cpu", "precision": "fp32"}
@@ -217,3 +219,20 @@ def test_a_dask_array_gets_the_same_pixels() -> None:
     lazy = deblur(da.from_array(IMAGE, 50), blur="2px", **FAST)
     result = lazy.compute(scheduler="synchronous")
     np.testing.assert_array_equal(result, deblur(IMAGE, blur="2px", **FAST))
+
+
+def test_a_network_for_a_known_blur_continues_and_needs_one(
+    make_weights: Callable[..., Path],
+) -> None:
+    card = tiny_card(3)
+    network = card.network.model_copy(update={"known_blur": True})
+    weights = str(make_weights("continues", network=network))
+    told = deblur(IMAGE, weights, blur="gaussian:1.2", **FAST)
+    assert not np.array_equal(told, deblur(IMAGE, blur="gaussian:1.2", **FAST))
+    tiles = deblur(IMAGE, weights, blur="gaussian:1.2", tile_size=64, overlap=16, **FAST)
+    assert tiles.shape == told.shape
+    job = prepare(IMAGE, DeblurSettings(model=weights, blur="gaussian:1.2", **FAST))
+    assert job.provenance()["model"] == "continues"
+    np.testing.assert_array_equal(deblur(IMAGE, weights, blur="none", **FAST), IMAGE)
+    with pytest.raises(SettingsError, match="'continues' needs a known blur"):
+        deblur(IMAGE, weights, **FAST)
