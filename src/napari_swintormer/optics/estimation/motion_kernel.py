@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Kernel = NDArray[np.float64]
 
-_HALF = 13  # pixels from the middle of a kernel to its border, first tried
-_SMALL_HALF, _LARGE_HALF = 7, 32  # then one of these
-_AT_BORDER = 0.01  # share of a kernel's light there that tells of a longer one
-_SURE = 0.5
+_HALF = 13  # pixels from the middle of a kernel to its border
+_LARGE_HALF = 32  # tried where the first kernel reaches its border
+_AT_BORDER = 0.01  # share of a kernel's light there
 _SMALLEST_WINDOW = 112  # pixels
 _FLAT = 1e-3  # standard deviation of a window without content
 _RATIO = math.sqrt(0.5)  # between two scales
@@ -73,8 +72,8 @@ def estimate_motion(windows: Sequence[Floats], gamma: float = 1.0) -> tuple[PSF,
     kernel : numpy.ndarray
         Float32, odd side up to 65 pixels, not negative, sum 1, centre of mass in the middle.
     confidence : float
-        Probability that a deconvolution with this kernel improves the image. Below 0.5 the image
-        is better left alone: it is sharp, blurred otherwise, or says too little.
+        How sure it is, from 0 to 1, that a deconvolution with this kernel improves the image. Below
+        0.5 the image is better left alone: it is sharp, blurred otherwise, or says too little.
     """
     lights = [_light(w, gamma) for w in windows if min(w.shape) >= _SMALLEST_WINDOW]
     lights = sorted((w for w in lights if w.std() > _FLAT), key=edge_strength, reverse=True)
@@ -84,9 +83,8 @@ def estimate_motion(windows: Sequence[Floats], gamma: float = 1.0) -> tuple[PSF,
     parts = [part for other in others or [image] for part in _halves(other)]
     voters = sorted(parts, key=edge_strength, reverse=True)[:2]
     found, confidence = _trial(image, voters, _HALF)
-    if confidence < _SURE:
-        reached = border_light(found, _HALF) > _AT_BORDER
-        again, surer = _trial(image, voters, _LARGE_HALF if reached else _SMALL_HALF)
+    if border_light(found, _HALF) > _AT_BORDER:
+        again, surer = _trial(image, voters, _LARGE_HALF)
         if surer > confidence:
             found, confidence = again, surer
     return found.astype(np.float32), confidence
