@@ -9,9 +9,10 @@ import pytest
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.optics import psf
 from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.estimation import estimate
 from napari_swintormer.optics.estimation.defocus_posterior import defocus_posterior
 from napari_swintormer.optics.estimation.estimate import estimate_blur
-from napari_swintormer.optics.estimation.sample import read_windows, sample_windows
+from napari_swintormer.optics.estimation.sample import sample_windows
 from napari_swintormer.training.degradations.primitives import blur as convolve
 
 SIDE = 320
@@ -55,13 +56,11 @@ def test_radius_of_made_blur_is_found(leaves, field, kind, radius):
     assert 0 < found.certainty <= 1
 
 
-def test_an_estimate_is_a_mixture_of_few_candidates_that_keeps_the_size(leaves):
-    window = picture(leaves, "photo", psf.disk(4.0))
-    found = estimate_blur([window], "photo")
-    defocus = [(p, b) for p, b in found.blur.candidates if b.kind != "none"]
+def test_a_posterior_becomes_a_mixture_of_few_candidates_that_keeps_the_size(leaves):
+    blur = defocus_posterior([picture(leaves, "photo", psf.disk(4.0))], "photo").blur()
+    defocus = [candidate for _, candidate in blur.candidates if candidate.kind != "none"]
     assert 1 < len(defocus) <= 12
-    assert np.sqrt(2) * found.blur.radius == pytest.approx(4, rel=0.25)
-    assert "defocus" in found.reason
+    assert np.sqrt(2) * blur.radius == pytest.approx(4, rel=0.25)
 
 
 def nothing(name, leaves, field):
@@ -95,12 +94,23 @@ def test_nothing_is_found_where_nothing_is(leaves, field, name):
     assert found.reason.endswith(".")
 
 
-def test_motion_is_told_from_defocus(leaves):
-    window = picture(leaves, "photo", Blur.motion(9, 60).psf())
-    found = estimate_blur([window], "photo")
-    assert found.blur.family == "motion"
-    assert found.certainty > 0.4
-    assert "motion" in found.reason
+@pytest.mark.parametrize(
+    ("kernel", "confidence", "family"),
+    [
+        (Blur.motion(11, 30), 0.8, "motion"),
+        (Blur.motion(11, 30), 0.4, "none"),
+        (Blur.disk(3), 0.8, "defocus"),
+        (None, 0.8, "none"),
+    ],
+    ids=["motion", "an unsure kernel", "a sure defocus", "sharp"],
+)
+def test_motion_is_told_where_it_is_surer(leaves, monkeypatch, kernel, confidence, family):
+    found = Blur.motion(11, 30).psf(), confidence
+    monkeypatch.setattr(estimate, "estimate_motion", lambda windows, gamma: found)
+    window = picture(leaves, "micrograph", None if kernel is None else kernel.psf())
+    told = estimate_blur([window], "micrograph")
+    assert told.blur.family == family
+    assert (told.certainty == confidence) == (family == "motion")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (40, 3000), (512, 512), (513, 700), (9000, 20_000)])
@@ -113,10 +123,13 @@ def test_windows_cover_a_small_plane_and_spread_over_a_large_one(shape):
         assert all(stop - start == min(size, 512) for start, stop in spans)
 
 
-@pytest.mark.parametrize("chunks", [None, (64, 700), (333, 128)])
-def test_windows_are_the_same_however_the_plane_lies(chunks):
-    image = np.random.default_rng(3).integers(0, 255, (600, 700, 3), np.uint8)
-    lying = image if chunks is None else da.from_array(image, chunks=(*chunks, 3))
-    windows = read_windows(Planes(lying, "YXS", 3), 0, lambda block: block / np.float32(255))
-    for window, (y, x) in zip(windows, sample_windows((600, 700)), strict=True):
-        np.testing.assert_array_equal(window, (image[y, x] / np.float32(255)).mean(axis=2))
+@pytest.mark.parametrize("chunks", [(64, 700), (333, 128)])
+def test_the_estimate_is_the_same_however_the_plane_lies(leaves, chunks):
+    image = np.tile(picture(leaves, "micrograph", psf.disk(3)), (2, 2))[:600, :540]
+
+    def found(lying):
+        planes = Planes(lying, "YX", 1)
+        windows = planes.read_all((0, y, x) for y, x in sample_windows(planes.shape))
+        return defocus_posterior([window[0] for window in windows], "micrograph").blur()
+
+    assert found(da.from_array(image, chunks=chunks)) == found(image)

@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from napari_swintormer.imaging.planes import Planes
 
 SIDE = 512  # pixels, of a window
 _PER_AXIS = 3  # windows along an axis, at most
@@ -25,20 +15,6 @@ def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
     """
     rows, columns = (_spans(size) for size in shape)
     return [(row, column) for row in rows for column in columns]
-
-
-def read_windows(
-    planes: Planes, plane: int, to_unit: Callable[[NDArray[np.generic]], NDArray[np.floating]]
-) -> list[NDArray[np.float32]]:
-    """Read the windows of a plane as luminance ``(Y, X)``; nothing else of the plane is read.
-
-    `to_unit` brings pixels ``(C, Y, X)`` to unit intensities. The luminance is the mean of the
-    channels.
-    """
-    regions = [(plane, y, x) for y, x in sample_windows(planes.shape)]
-    return [
-        np.asarray(to_unit(block), np.float32).mean(axis=0) for block in planes.read_all(regions)
-    ]
 
 
 def _spans(size: int) -> list[slice]:
