@@ -150,3 +150,11 @@ def test_training_works_after_inference():
     assert x.grad is not None
     for name, weight in deconvolution.named_parameters():
         assert weight.grad.abs().max() > 0, name
+
+
+def test_a_bank_gives_the_same_for_all_planes_at_once() -> None:
+    """On a GPU each filter works on all planes of a batch; a CPU takes plane by plane."""
+    bank = WienerBank(SETTINGS)
+    images, shares = torch.rand(2, 3, 48, 64), torch.randn(2, SETTINGS.n_results, 48, 64)
+    at_once = bank._mixed(images, shares)
+    torch.testing.assert_close(bank.mix(images, shares), at_once, rtol=1e-5, atol=1e-5)

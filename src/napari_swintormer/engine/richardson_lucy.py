@@ -361,9 +361,9 @@ def _whole_steps(
             blurred = steps.blur(ahead)
             one, other = (steps.factor(half, blurred, weight) for half in halves)
             changes = (ahead**2 * (one - 1) * (other - 1))[inside]
-            agreement = float(changes.double().sum())
+            agreement = float(changes.cpu().double().sum())  # some devices have no float64
             variance = noise.gain * blurred + noise.floor + _SMALLEST
-            misfit = float(((measured - blurred) ** 2 / variance)[known].double().mean())
+            misfit = float(((measured - blurred) ** 2 / variance)[known].cpu().double().mean())
             following = steps.update(ahead, one.add_(other).div_(2), weight)
         previous, estimate = estimate, following
         step += 1

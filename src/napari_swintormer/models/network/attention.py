@@ -11,6 +11,7 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -49,13 +50,14 @@ class ShiftedWindows(NamedTuple):
 @lru_cache(maxsize=64)
 def shifted_windows(batch: int, rows: int, columns: int, device: torch.device) -> ShiftedWindows:
     """Sort the windows of `partition_windows` by kind; cached by size."""
+    kinds = np.zeros((batch, rows, columns), np.int64)
+    kinds[:, :, -1] += 1
+    kinds[:, -1, :] += 2
+    flat = kinds.ravel()
+    # sorted by numpy: a GPU would have to stop and tell how many windows there are of each kind
+    sorted_windows = flat, np.flatnonzero(flat == 0), np.flatnonzero(flat)
     with torch.inference_mode(False):  # training may use the cached tensors later
-        kinds = torch.zeros(batch, rows, columns, dtype=torch.long, device=device)
-        kinds[:, :, -1] += 1
-        kinds[:, -1, :] += 2
-        kinds = kinds.flatten()
-        inside = kinds == 0
-        return ShiftedWindows(kinds, inside.nonzero().flatten(), (~inside).nonzero().flatten())
+        return ShiftedWindows(*(torch.from_numpy(part).to(device) for part in sorted_windows))
 
 
 def shift_masks(window_size: int) -> Tensor:

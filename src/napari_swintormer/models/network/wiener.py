@@ -27,7 +27,7 @@ _GRID = 256  # pixels of the grid that kernels are computed on, far beyond their
 
 
 class WienerBank(nn.Module):
-    """Filters images plane by plane, so that a result does not depend on the batch."""
+    """Filters images; on a CPU plane by plane, so that a result does not depend on the batch."""
 
     kernels: Tensor
 
@@ -51,37 +51,44 @@ class WienerBank(nn.Module):
         shares
             ``(B, settings.n_results, H, W)`` float32, in the order of `residuals`.
         """
-        mixed = []
-        for image, own in zip(images, shares, strict=True):
-            for plane in image:
-                total = torch.zeros_like(plane)
-                for share, residual in zip(own, self.residuals(plane), strict=True):
-                    total = total + share * residual
-                mixed.append(total)
-        return torch.stack(mixed).view(images.shape)
+        if images.device.type != "cpu":  # one call for all planes: each call costs time
+            return self._mixed(images, shares)
+        mixed = [
+            self._mixed(plane[None, None], own[None])
+            for image, own in zip(images, shares, strict=True)
+            for plane in image
+        ]
+        return torch.cat(mixed).view(images.shape)
 
-    def residuals(self, plane: Tensor) -> Iterator[Tensor]:
-        """Yield filtered minus given ``(H, W)`` for each filter, then for each filter in light."""
+    def _mixed(self, images: Tensor, shares: Tensor) -> Tensor:
+        total = torch.zeros_like(images)
+        for share, residual in zip(shares.unbind(1), self.residuals(images), strict=True):
+            total = total + share[:, None] * residual
+        return total
+
+    def residuals(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield filtered minus given ``(..., H, W)`` for each filter, then for each in light."""
         gamma = self.settings.gamma
-        yield from self.convolved(plane)
+        yield from self.convolved(images)
         if gamma is not None:
-            light = plane.clamp_min(0) ** gamma
+            light = images.clamp_min(0) ** gamma
             for residual in self.convolved(light):
-                yield (light + residual).clamp_min(0) ** (1 / gamma) - plane
+                yield (light + residual).clamp_min(0) ** (1 / gamma) - images
 
-    def convolved(self, plane: Tensor) -> Iterator[Tensor]:
-        """Convolve ``(H, W)``, mirrored at its border, with each kernel.
+    def convolved(self, images: Tensor) -> Iterator[Tensor]:
+        """Convolve ``(..., H, W)``, mirrored at its border, with each kernel.
 
-        One kernel at a time fits in the cache of a CPU, and is faster than all at once.
+        One kernel at a time needs little memory. On a CPU one plane at a time stays in its cache.
         """
-        (height, width), reach = plane.shape, self.settings.reach
-        padded = F.pad(plane[None, None], (reach,) * 4, mode="reflect")[0, 0]
+        (height, width), reach = images.shape[-2:], self.settings.reach
+        padded = F.pad(images.reshape(1, -1, height, width), (reach,) * 4, mode="reflect")
+        padded = padded.view(*images.shape[:-2], *padded.shape[2:])
         # a circular convolution wraps around within the margin only
-        size = [next_fast_len(n, real=True) for n in padded.shape]
+        size = [next_fast_len(n, real=True) for n in padded.shape[-2:]]
         spectrum = torch.fft.rfft2(padded, s=size)
         for transform in self._transform(size):
             filtered = torch.fft.irfft2(spectrum * transform, s=size)
-            yield filtered[reach : reach + height, reach : reach + width]
+            yield filtered[..., reach : reach + height, reach : reach + width]
 
     def _transform(self, size: list[int]) -> Tensor:
         """Transform the kernels, which are even, to real spectra; cached for the last size."""

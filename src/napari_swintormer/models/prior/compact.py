@@ -197,7 +197,7 @@ class CompactPrior(nn.Module):
         start from the noised latent zero. Here ``ε`` is the noise minus the multiple of ``z0`` that
         leads to this start, so the denoiser learns from the latents that sampling shows it.
         """
-        alpha_bar = float(self.schedule.alphas_cumprod[self.settings.start - 1])
+        alpha_bar = self.schedule.alpha_bar(self.settings.start - 1)
         return self.schedule.diffuse(clean, t, noise - sqrt(alpha_bar / (1 - alpha_bar)) * clean)
 
     def sampling(

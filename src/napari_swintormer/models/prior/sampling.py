@@ -80,6 +80,10 @@ class Schedule:
         betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64).square()
         return cls(betas, torch.cumprod(1 - betas, dim=0))
 
+    def alpha_bar(self, t: int) -> float:
+        """Return the share of the signal that is left after step `t`."""
+        return float(self.alphas_cumprod.tolist()[t])
+
     def diffuse(self, z0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
         """Noise ``z0``, ``(B, C, h, w)``, to ``z_t`` (eq. 9 and 10); `t` may be ``(B,)``."""
         alpha_bar = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z0).reshape(-1, 1, 1, 1)
@@ -102,7 +106,7 @@ class SamplingPlan:
         """Take every (1000 / T)-th step beginning with 1, as the released script does."""
         stride = len(schedule.betas) // steps
         times = tuple(1 + stride * i for i in reversed(range(steps)))
-        return cls(schedule, times, float(schedule.alphas_cumprod[0]), **more)
+        return cls(schedule, times, schedule.alpha_bar(0), **more)
 
     @classmethod
     def trailing(cls, schedule: Schedule, start: int, steps: int, **more: Any) -> SamplingPlan:
@@ -121,7 +125,7 @@ def sample(
     """
     if plan.solver in ("dpm++", "unipc"):
         return (yield from _sample_multistep(denoiser, z, plan))
-    alpha_bars = [float(plan.schedule.alphas_cumprod[t]) for t in plan.times]
+    alpha_bars = [plan.schedule.alpha_bar(t) for t in plan.times]
     alpha_bars.append(plan.final_alpha_cumprod)
     for i, t in enumerate(plan.times):
         predicted = (yield from denoiser(z, t)).float()

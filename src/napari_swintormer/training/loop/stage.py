@@ -61,10 +61,13 @@ class Batch(NamedTuple):
         return TileNoise(self.seed, origins)(step, like)
 
     def uniform(self, stream: int) -> Tensor:
-        """Draw a number in [0, 1) for every patch; each `stream` has other numbers."""
+        """Draw a number in [0, 1) for every patch; each `stream` has other numbers.
+
+        They are float64 and stay on the CPU: some devices have no float64.
+        """
         n = len(self.blurred)
         numbers = np.random.default_rng([self.seed, self.step, stream]).random(self.total or n)
-        return torch.from_numpy(numbers[self.first : self.first + n]).to(self.blurred.device)
+        return torch.from_numpy(numbers[self.first : self.first + n])
 
 
 def network_stage(settings: TrainSettings) -> Stage:
@@ -136,7 +139,7 @@ def _denoising_loss(batch: Batch, features: BlurredFeatures | None = None) -> Te
     share = batch.uniform(1) / (1 - _AT_START)
     t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
     z = prior.diffuse(clean, t, batch.noise(0, clean))
-    predicted: Tensor = prior.decode(prior.denoise(z, t, features))
+    predicted: Tensor = prior.decode(prior.denoise(z, t.to(z.device), features))
     return decibel(predicted, residual)
 
 
@@ -157,7 +160,8 @@ def _joint_loss(batch: Batch) -> Tensor:
 
 def _drop_some(batch: Batch, prior: Tensor) -> Tensor:
     """Set the prior of some patches to zero, so that the network works without prior, too."""
-    return prior * (batch.uniform(2) >= _WITHOUT_PRIOR).float()[:, None, None, None]
+    kept = (batch.uniform(2) >= _WITHOUT_PRIOR).float().to(prior.device)
+    return prior * kept[:, None, None, None]
 
 
 def _normalize_latent(network: PriorSwintormer, blurred: Tensor, sharp: Tensor) -> None:
