@@ -19,7 +19,7 @@ from napari_swintormer.optics.plane_power import PowerOfPlane
 from napari_swintormer.settings.deblur_settings import MEASURED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,13 +90,21 @@ def estimated(windows: Sequence[Window], *, photo: bool) -> FoundBlur:
 
 
 def find_blurs(
-    planes: Planes, ranges: Sequence[IntensityRange], wish: Wish, *, photo: bool
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    wish: Wish,
+    *,
+    photo: bool,
+    only: Collection[int] | None = None,
 ) -> dict[int, FoundBlur]:
     """Find the blur of the planes that `measured_planes` names, of a whole image.
 
     `ranges` are those of all planes; `photo` says that intensities follow the curve of a camera.
+    `only` names some of the measured planes, for a part of the image; a shared blur needs all.
     """
     measured = sorted(set(measured_planes(planes).values()))
+    if only is not None and wish != "auto-shared":
+        measured = sorted(only)
     if isinstance(wish, Blur):
         told = FoundBlur(wish, 1.0, f"The blur is told: {wish.sentence()}.")
         return dict.fromkeys(measured, told)
@@ -121,14 +129,21 @@ def find_blurs(
 
 
 def measure_powers(
-    planes: Planes, ranges: Sequence[IntensityRange], *, photo: bool
+    planes: Planes,
+    ranges: Sequence[IntensityRange],
+    *,
+    photo: bool,
+    only: Collection[int] | None = None,
 ) -> dict[int, PowerOfPlane]:
-    """Measure noise and detail of the planes that `measured_planes` names, of a whole image."""
+    """Measure noise and detail of the planes that `measured_planes` names, of a whole image.
+
+    `only` names some of the measured planes, for a part of the image.
+    """
     return {
         number: PowerOfPlane.measured(
             read_unit_windows(planes, number, ranges[number]), photo=photo
         )
-        for number in sorted(set(measured_planes(planes).values()))
+        for number in sorted(set(measured_planes(planes).values()) if only is None else only)
     }
 
 
@@ -138,10 +153,12 @@ def plane_blurs(
     found: Mapping[int, FoundBlur],
     powers: Mapping[int, PowerOfPlane],
 ) -> dict[int, PlaneBlur]:
-    """Put together what the filters of all planes of a whole image need."""
+    """Put together what the filters of a whole image need, for every plane that is measured."""
     known: dict[tuple[int, float | None], PlaneBlur] = {}
     blurs: dict[int, PlaneBlur] = {}
     for number, measured in measured_planes(planes).items():
+        if measured not in found or measured not in powers:
+            continue
         clipped = _clipped(ranges[number])
         key = measured, clipped
         if key not in known:

@@ -17,6 +17,7 @@ from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.runs.blur_finding import (
     find_blurs,
     measure_powers,
+    measured_planes,
     plane_blurs,
     read_unit_windows,
 )
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.engine.protocol import RunJournal
+    from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.optics.plane_blur import PlaneBlur
     from napari_swintormer.optics.plane_power import PowerOfPlane
     from napari_swintormer.runs.blur_finding import Wish
+    from napari_swintormer.tiling.grid import Region
 
 METHOD = "filter for a known blur"
 WHOLE = IntensityConvention(low=0, high=100)
@@ -152,6 +155,42 @@ class BlurJob(Job):
             given_ranges=self.ranges,
             settings=replace(self.settings, blur=as_text(blur)),
         )
+
+    def measured_at(self, position: Mapping[str, int]) -> BlurJob:
+        """Return this job with what the planes at a position need, and without the other planes."""
+        whole = self.planes.whole
+        nearest = measured_planes(whole)
+        needed = {nearest[self.planes.numbers[n]] for n in self.planes.numbers_at(position)}
+        found, powers = dict(self.found or {}), dict(self.powers or {})
+        if new := needed - found.keys():
+            found |= find_blurs(whole, self._all_ranges, self.wish, photo=self.photo, only=new)
+        if new := needed - powers.keys():
+            powers |= measure_powers(whole, self._all_ranges, photo=self.photo, only=new)
+        return replace(self, found=found, powers=powers, given_ranges=self.ranges)
+
+    def keeping(self, earlier: Job | None) -> BlurJob:
+        """Return this job with what an earlier one has measured on the same image."""
+        if not isinstance(earlier, BlurJob) or not self._measures_as(earlier):
+            return self
+        found = earlier.found if earlier.wish == self.wish else None
+        return replace(self, found=found, powers=earlier.powers, given_ranges=earlier.ranges)
+
+    def _measures_as(self, earlier: BlurJob) -> bool:
+        """Tell whether another job measures the same on the same image, but for the blur."""
+        planes, other = self.planes, earlier.planes
+        return (
+            planes.whole.data is other.whole.data
+            and planes.numbers == other.numbers
+            and replace(self.settings, blur=None) == replace(earlier.settings, blur=None)
+            and (self.model, self.convention, self.photo)
+            == (earlier.model, earlier.convention, earlier.photo)
+        )
+
+    def preview(
+        self, position: Mapping[str, int], region: Region
+    ) -> Generator[Event, None, RestoredRegion]:
+        """Restore a region; see `Job.preview`. Only what it needs is measured."""
+        return (yield from super(BlurJob, self.measured_at(position)).preview(position, region))
 
     def with_found(self, stored: Mapping[str, Any]) -> BlurJob:
         """Return this job with the blurs that the provenance of its first part holds."""

@@ -143,6 +143,14 @@ class Job:
         """Return what the user should know of what the run found on the image."""
         return []
 
+    def measured_at(self, position: Mapping[str, int]) -> Job:
+        """Return this job with what the planes at a position need beside their ranges."""
+        return self
+
+    def keeping(self, earlier: Job | None) -> Job:
+        """Return this job with what an earlier one has measured on the same image."""
+        return self
+
     def run(
         self,
         out: Any,

@@ -1,4 +1,4 @@
-"""Buttons that measure the blur of the view: one sentence, or a map."""
+"""Measures the blur of the view for the Blur section, maps it, and lets the user draw a motion."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 import napari
 import numpy as np
 from napari.layers import Image
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.plugin.deblur.blur_section import AUTOMATIC
+from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
+from napari_swintormer.plugin.deblur.motion_line import MotionLine
 from napari_swintormer.plugin.layers.made_layers import add_above_source, mark
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row
 from napari_swintormer.plugin.shared.work import Work, in_one_step
+from napari_swintormer.runs.blur_job import BlurJob
+from napari_swintormer.runs.job import Job
 
 if TYPE_CHECKING:
     from napari_swintormer.optics.blurriness import Blurriness
@@ -25,49 +32,107 @@ _REGION = 64  # pixels, side of a region of the map
 
 
 class BlurPanel(QWidget):
-    """Estimates the blur of what is on the screen, with `napari_swintormer.optics.blurriness`.
+    """Measures the blur of what is on the screen for the section of the form, or maps it.
 
     `in_view` returns what is on the screen, and raises a `SwintormerError` if that is no plane.
     """
 
-    def __init__(self, viewer: napari.Viewer, in_view: Callable[[], InView]) -> None:
+    moved = Signal()
+    """The told blur has changed, and the preview of the view should follow."""
+
+    def __init__(
+        self, viewer: napari.Viewer, form: DeblurForm, in_view: Callable[[], InView]
+    ) -> None:
         super().__init__()
-        self._viewer, self._in_view = viewer, in_view
+        self._viewer, self._form, self._in_view = viewer, form, in_view
+        self._section = form.blur
         self.work = Work(self)
+        self.measured: Job | None = None
+        """The last job that has measured the blur."""
         self.tell = button(
             "Is it blurred?",
-            "Measure how wide the edges on the screen are, and whether the blur looks like\n"
-            "defocus or motion. Only the middle 1024 pixels of a larger view are used.",
-            lambda: self._estimate(as_layer=False),
+            "Measure the blur of the plane on the screen: kind, size, direction, and how sure\n"
+            "that is. Automatic undoes this blur.",
+            self.measure,
         )
         self.map = button(
             "Map",
-            "Add a layer with the width of the edges in each region, in pixels: dark is sharp,\n"
-            "bright is blurred. Regions without edges are transparent.",
-            lambda: self._estimate(as_layer=True),
+            "Add a layer with the width of the edges in each region of the view, in pixels: dark\n"
+            "is sharp, bright is blurred. Regions without edges are transparent.",
+            self._add_map,
         )
         button_row(self, self.tell, self.map)
+        self._section.buttons.addWidget(self)
+        self._line = MotionLine(viewer, self)
+        self._line.changed.connect(self._section.set_line)
+        self._section.draw.clicked.connect(self._draw)
+        self._section.asked.connect(self.measure)
+        self._section.moved.connect(self.moved)
+        form.image_chosen.connect(self._take_image)
         self.work.changed.connect(self._enable)
 
-    def _estimate(self, *, as_layer: bool) -> None:
+    def measure(self) -> None:
+        """Measure the blur of the plane on the screen, as an automatic run does."""
+        view = self._looked_at()
+        if view is None or self.work.running:
+            return
         try:
-            view = self._in_view()
+            job = view.source.plan(self._form.settings_with_blur(AUTOMATIC))
         except SwintormerError as error:
             self.work.said.emit(str(error), True)
             return
-        self.work.begin(
-            in_one_step(partial(_estimate, view)), take=partial(self._show, view, as_layer)
-        )
+        self._section.show_found("The blur is being measured.", None)
+        job = job.keeping(self.measured)
+        self.work.begin(in_one_step(partial(_measure, job, view)), take=self.take)
 
-    def _show(self, view: InView, as_layer: bool, blur: Blurriness) -> Blurriness:
+    def take(self, job: Job | None) -> Job | None:
+        """Show what a job has found on the image, and keep it for the next one."""
+        if isinstance(job, BlurJob) and job.found:
+            self.measured = job
+            if not isinstance(job.wish, Blur):
+                sentence = " ".join(notice.message for notice in job.notices())
+                self._section.show_found(sentence, next(iter(job.found.values())).blur)
+        return job
+
+    def _take_image(self) -> None:
+        """Forget what was measured on another image."""
+        self.measured = None
+        self._section.show_found("", None)
+        self._line.follow(self._form.layer, self._form.axes.value.strip().upper())
+        if self._section.choice.value == AUTOMATIC and self._form.layer is not None:
+            self.measure()
+
+    def _draw(self) -> None:
+        view = self._looked_at()
+        if view is not None and self._form.layer is not None:
+            self._line.draw(self._form.layer, view)
+
+    def _add_map(self) -> None:
+        view = self._looked_at()
+        if view is not None:
+            self.work.begin(in_one_step(partial(_estimate, view)), take=partial(self._show, view))
+
+    def _looked_at(self) -> InView | None:
+        """Return what is on the screen, or say why that is not possible."""
+        try:
+            return self._in_view()
+        except SwintormerError as error:
+            self.work.said.emit(str(error), True)
+            return None
+
+    def _show(self, view: InView, blur: Blurriness) -> Blurriness:
         self.work.said.emit(blur.describe(), False)
-        if as_layer and blur.width is not None:
+        if blur.width is not None:
             add_above_source(self._viewer.layers, _map(blur, view))
         return blur
 
     def _enable(self) -> None:
         for each in (self.tell, self.map):
             each.setEnabled(not self.work.running)
+
+
+def _measure(job: Job, view: InView) -> Job:
+    return job.measured_at(view.position)
 
 
 def _estimate(view: InView) -> Blurriness:

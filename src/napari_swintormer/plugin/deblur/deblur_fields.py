@@ -10,6 +10,7 @@ from magicgui.widgets.bases import ValueWidget
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_swintormer.plugin.deblur.blur_section import BlurSection
 from napari_swintormer.plugin.deblur.kind_choice import KindChoice
 from napari_swintormer.plugin.deblur.stack_fields import StackFields
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
@@ -154,7 +155,9 @@ class DeblurFields(QWidget):
         self.sections = QVBoxLayout()
         """Folded parts between the image and the strength."""
         self.sections.setSpacing(8)
-        self.sections.addWidget(self.stack)
+        self.blur = BlurSection()
+        for section in (self.stack, self.blur):
+            self.sections.addWidget(section)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
@@ -204,7 +207,7 @@ class DeblurFields(QWidget):
         here += [self.kind.photo, self.kind.microscopy, self.kind.use_other]
         here += [self.stack.toggleButton()]
         here += [self.stack.field(name).native for name in STACK_OPTIONS]
-        here.append(self.strength.native)
+        here += [*self.blur.tab_order(), self.strength.native]
         buttons = {"model": self.show_card, "save_to": self.choose_file}
         folded: list[QWidget] = [self.more.toggleButton()]
         for name in _REST:

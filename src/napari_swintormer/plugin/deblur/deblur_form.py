@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import get_args
+from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
 
 from napari_swintormer.imaging.axes import AXES
-from napari_swintormer.models.catalogue import ImageKind, ModelInfo, choose_model
+from napari_swintormer.models.catalogue import (
+    ImageKind,
+    ModelInfo,
+    choose_model,
+    known_blur_model,
+)
+from napari_swintormer.plugin.deblur.blur_section import AUTOMATIC
 from napari_swintormer.plugin.deblur.deblur_fields import (
     ALL_PLANES,
     CURRENT_PLANE,
@@ -34,6 +40,7 @@ from napari_swintormer.settings.deblur_settings import (
 )
 from napari_swintormer.settings.preferences import preferences, with_preferences
 
+_OF_MODEL = ("tile_size", "overlap", "blend", *OF_PRIOR)
 _OF_PRESET = ("tile_size", "overlap", "num_inference_steps", "samples")
 
 
@@ -70,10 +77,12 @@ class DeblurForm(DeblurFields):
             field.changed.connect(self._show_preset)
         self.use_prior.changed.connect(self._enable_prior)
         self.uncertainty.changed.connect(self._use_preset_or_samples)
+        self.stack.changed.connect(self._show_blur)
         self.stack.changed.connect(self._tell)
         self.kind.answered.connect(self._take_answer)
         self.kind.other_wanted.connect(self._take_recommended)
         self.more.toggled.connect(self._show_axes)
+        self.blur.changed.connect(self._tell)
         for field in self.fields():
             field.changed.connect(self._tell)
         self.refresh()
@@ -106,21 +115,54 @@ class DeblurForm(DeblurFields):
         return None if axis is None else (axis, self.first_plane.value, self.last_plane.value)
 
     def settings(self) -> DeblurSettings:
-        """Return the settings that the fields describe, with the user's preferences."""
+        """Return the settings that the fields describe, with the user's preferences.
+
+        Raises
+        ------
+        SwintormerError
+            A blur that the user wants to tell is not there yet, or is impossible.
+        """
+        return self.settings_with_blur(None if self.blur.isHidden() else self.blur.told())
+
+    def settings_with_blur(self, blur: str | None) -> DeblurSettings:
+        """Return the settings that the fields describe, with another blur."""
         has_prior, used = not self.prior_rows.isHidden(), self.use_prior.value
         names = ["model", "axes", "strength", "device", *FOLDED]
         if has_prior and used:
             names += OF_PRIOR
         chosen = {name: getattr(self, name).value for name in names}
+        if blur is not None:
+            chosen = self._with_blur(chosen, blur)
         volume = self.stack.options()
         if volume.get("depth") == "volume":  # the network has no part in it
             chosen = {name: chosen[name] for name in ("axes", "strength", "device")}
         chosen |= volume
         chosen["axes"] = chosen["axes"].strip() or None
         chosen["batch_size"] = chosen.get("batch_size") or None
-        if has_prior and not used and "model" in chosen:
+        if has_prior and not used and chosen.get("model") == self.model.value:
             chosen["prior"] = "off"
         return with_preferences(DeblurSettings(**chosen))
+
+    def _with_blur(self, chosen: dict[str, Any], blur: str) -> dict[str, Any]:
+        """Add a known blur: the best model for one follows the filter, or the chosen one, or none.
+
+        Only a model for a known blur follows a filter that the user has told; a blur that is
+        measured may not be recognised, and then the chosen model restores the image.
+        """
+        model = chosen["model"]
+        if self.layer is not None and model == self._proposed:
+            model = known_blur_model(kinds_to_serve(self.kind.value)) or model
+        info = self._models.get(model)
+        continues = info is not None and info.card is not None and info.card.network.known_blur
+        if blur != AUTOMATIC and not continues:
+            model = AUTOMATIC_MODEL
+        if model != chosen["model"]:
+            chosen = {name: value for name, value in chosen.items() if name not in _OF_MODEL}
+        return chosen | {"model": model, "blur": blur}
+
+    def _show_blur(self) -> None:
+        """Hide the section where the stack is restored as a volume."""
+        self.blur.setHidden(self.stack.options().get("depth") == "volume")
 
     def refresh(self) -> None:
         """List layers and models again; a choice stays while it exists."""
@@ -217,6 +259,7 @@ class DeblurForm(DeblurFields):
         if len(self.axes.value.strip()) == len(shape):
             self._lengths = dict(zip(self.axes.value.strip().upper(), shape, strict=True))
         self.stack.show_for(layer, self.axes.value.strip().upper())
+        self._show_blur()
         ranges = [text for text, axis in RANGES.items() if self._lengths.get(axis, 1) > 1]
         chosen = self.planes.value
         self.planes.choices = [ALL_PLANES, CURRENT_PLANE, *ranges]

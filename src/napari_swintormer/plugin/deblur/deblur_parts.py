@@ -44,7 +44,7 @@ class DeblurParts(Panel):
         self.preview = Preview(napari_viewer, self)
         self.live = LiveStrength(napari_viewer, self)
         self.trying = TryPanel(napari_viewer, self.form, self.in_view)
-        self.blur = BlurPanel(napari_viewer, self.in_view)
+        self.blur = BlurPanel(napari_viewer, self.form, self.in_view)
         self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
         self.copying = CopyPanel(self._active_record)
         self.form.help.clicked.connect(lambda *_: QDesktopServices.openUrl(QUrl(GUIDE)))
@@ -74,7 +74,6 @@ class DeblurParts(Panel):
         rest = form_layout()
         for text, buttons in (
             ("Try", self.trying),
-            ("Blur", self.blur),
             ("Batch", self.folder),
             ("Copy as", self.copying),
         ):
@@ -94,7 +93,7 @@ class DeblurParts(Panel):
     def _order_tabs(self) -> None:
         """Let Tab go from top to bottom."""
         here, folded = self.form.tab_order()
-        panels = (self.trying, self.blur, self.folder, self.copying)
+        panels = (self.trying, self.folder, self.copying)
         order = [*here, *_buttons(self.run_panel), *_buttons(self.compare), *folded]
         for panel in panels:
             order += _buttons(panel)

@@ -54,6 +54,7 @@ class DeblurWidget(DeblurParts):
         super().__init__(napari_viewer)
         self._closing = ClosingQuestion(self, self._question)
         self._works = (self.runs, self.preview, self.trying.work, self.folder.work)
+        self._blur_waits = False  # for the end of a preview
         self._plan_timer = QTimer(self, singleShot=True, interval=_PLAN_DELAY)
         active = napari_viewer.layers.selection.active
         if isinstance(active, Image) and kind_of(active) is None:
@@ -187,7 +188,8 @@ class DeblurWidget(DeblurParts):
         """
         if not self._busy:
             view = self.in_view()
-            self.preview.start(view.source.plan(self.form.settings()), view)
+            job = view.source.plan(self.form.settings())
+            self.preview.start(job.keeping(self.blur.measured), view)
 
     def in_view(self) -> InView:
         """Return what is on the screen of the chosen image, or raise a `SwintormerError`."""
@@ -250,6 +252,12 @@ class DeblurWidget(DeblurParts):
         except SwintormerError as error:
             self.run_panel.show_message(str(error), error=True)
 
+    def _follow_blur(self) -> None:
+        """Show the told blur in a preview; one that is going on is followed by another."""
+        self._blur_waits = self.preview.running
+        if not self._blur_waits:
+            self._preview_if_possible()
+
     def _show_state(self) -> None:
         if self._busy:
             self._closing.watch()
@@ -286,8 +294,11 @@ class DeblurWidget(DeblurParts):
             )
 
     def _compare_preview(self, layer: Image | None) -> None:
+        self.blur.take(self.preview.job)
         if layer is not None and self.preview.source is not None:
             self.compare.add(layer, self.preview.source)
+        if self._blur_waits:
+            self._follow_blur()
         self.previewed.emit(layer)
 
     def _active_record(self) -> dict[str, Any]:
@@ -355,6 +366,7 @@ class DeblurWidget(DeblurParts):
         self.form.image_chosen.connect(self._forget_message)
         self._viewer.dims.events.ndisplay.connect(self._forget_message)
         self._viewer.layers.events.inserted.connect(self._forget_message)
+        self.blur.moved.connect(self._follow_blur)
         self.form.show_card.clicked.connect(self._show_card)
         self.form.strength.changed.connect(self._use_strength)
         self.live.blended.connect(self.compare.renew_difference)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QLabel, QWidget
@@ -14,10 +13,10 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.optics.file_optics import FileOptics, voxel_size
 from napari_swintormer.optics.stack_optics import IMMERSION_INDEX, StackOptics
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
+from napari_swintormer.plugin.deblur.psf_picture import psf_pixmap
 from napari_swintormer.plugin.layers.layer_data import full_resolution, pixel_sizes
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
-from napari_swintormer.plugin.shared.pixmaps import pixmap_of
 from napari_swintormer.plugin.shared.style import add_row, form_layout, text_label
 from napari_swintormer.settings.deblur_settings import STACK_OPTIONS, DeblurSettings
 from napari_swintormer.settings.options import options_of
@@ -26,7 +25,6 @@ OPTIONS = options_of(DeblurSettings)
 _UNKNOWN = "not known"
 _NUMBERS = ("na", "sample_index", "wavelength", "pixel_size", "z_step")
 _PICTURE = 41  # pixels: side of the part of a PSF that the picture shows
-_PICTURE_SCALE = 2
 
 
 class StackFields(FoldedPart):
@@ -147,18 +145,5 @@ class StackFields(FoldedPart):
             psf = stack_psf(optics, (min(planes, _PICTURE), side, side))
         except SettingsError:
             return
-        self.picture.setPixmap(pixmap_of(_picture(psf)))
-
-
-def _picture(psf: np.ndarray) -> np.ndarray:
-    """Draw a PSF from above and from the side, as grey levels; dim parts are raised."""
-    middle = psf.shape[1] // 2
-    views = [psf[psf.shape[0] // 2], psf[:, middle]]
-    height = max(len(view) for view in views)
-    padded = []
-    for view in views:
-        level = np.sqrt(view / view.max()) * 255
-        above = (height - len(view)) // 2
-        padded.append(np.pad(level, ((above, height - len(view) - above), (0, 4))))
-    picture = np.concatenate(padded, axis=1)
-    return np.kron(picture, np.ones((_PICTURE_SCALE, _PICTURE_SCALE)))
+        middle = psf.shape[1] // 2
+        self.picture.setPixmap(psf_pixmap(psf[psf.shape[0] // 2], psf[:, middle]))

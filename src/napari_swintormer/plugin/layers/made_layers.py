@@ -11,7 +11,9 @@ from typing import Any, Literal
 from napari.components import LayerList
 from napari.layers import Image, Layer
 
-Kind = Literal["result", "preview", "difference", "residual", "deviation", "blur", "validation"]
+Kind = Literal[
+    "result", "preview", "difference", "residual", "deviation", "blur", "motion", "validation"
+]
 
 MARK = "swintormer_layer"
 _IMAGES = ("result", "preview")

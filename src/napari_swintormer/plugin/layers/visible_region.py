@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.plugin.layers.layer_data import LayerSource
+from napari_swintormer.plugin.layers.made_layers import kind_of
 from napari_swintormer.tiling.grid import Region
 
 LARGEST_PREVIEW = 1024
@@ -75,9 +76,10 @@ def visible_region(viewer: ViewerModel, layer: Image, source: LayerSource) -> Re
 
 
 def selected_shapes(viewer: ViewerModel) -> Shapes | None:
-    """Return the active layer if it is a Shapes layer with selected shapes."""
+    """Return the active layer if it is a Shapes layer of the user with selected shapes."""
     active = viewer.layers.selection.active
-    return active if isinstance(active, Shapes) and active.selected_data else None
+    chosen = isinstance(active, Shapes) and kind_of(active) is None and active.selected_data
+    return active if chosen else None
 
 
 def _span(along: NDArray[np.float64], length: int) -> tuple[int, int]:
