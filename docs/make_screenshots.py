@@ -58,9 +58,11 @@ def take_pictures() -> None:
     save(viewer, "deblur-widget")
 
     viewer.scene.camera.center, viewer.scene.camera.zoom = CENTER, ZOOM
+    widget.form.blur.expand(animate=False)
     wait_for(widget.blur.work.ended, widget.blur.map.click)
     save(viewer, "deblur-blur")
     viewer.layers.remove(viewer.layers[-1])
+    widget.form.blur.collapse(animate=False)
     widget.run_panel.show_message("")
     wait_for(widget.trying.work.ended, widget.trying.strengths.click)
     save(viewer, "deblur-try")

@@ -116,6 +116,7 @@ def test_the_blur_of_the_view_is_described_and_mapped(deblur_alone, qtbot):
     viewer, blur = deblur_alone.viewer, deblur_alone.widget.blur
     layer = viewer.add_image(image.astype("float32"), scale=(1, 2, 0.5), translate=(0, 5, 7))
     viewer._canvas_size = (4000, 4000)
+    deblur_alone.form.blur.expand(animate=False)
 
     with qtbot.waitSignal(blur.work.ended, timeout=PATIENCE) as found:
         qtbot.mouseClick(blur.map, Qt.MouseButton.LeftButton)
