@@ -20,8 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.optics.blur_kinds import BLUR_KINDS, LARGEST, POSITIVE
-from napari_swintormer.optics.psf_array import checked_psf, moments, read_plane_psf, scaled_psf
+from napari_swintormer.optics.blur_kinds import BLUR_KINDS, check_numbers
+from napari_swintormer.optics.psf_array import (
+    checked_psf,
+    mean_autocorrelation,
+    moments,
+    on_periodic_grid,
+    read_plane_psf,
+    scaled_psf,
+)
 
 if TYPE_CHECKING:
     import os
@@ -74,7 +81,7 @@ class Blur:
 
     def __post_init__(self) -> None:
         if self.kind in BLUR_KINDS:
-            _check_numbers(self.kind, self.numbers)
+            check_numbers(self.kind, self.numbers)
 
     @classmethod
     def none(cls) -> Blur:
@@ -244,11 +251,12 @@ class Blur:
         self, shape: tuple[int, int]
     ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
         """Mean OTF and mean squared size of the OTF on the grid of ``rfft2`` over `shape`."""
-        mean = np.fft.rfft2(_wrapped(self.psf(), shape)).astype(np.complex64)
+        mean = np.fft.rfft2(on_periodic_grid(self.psf(), shape)).astype(np.complex64)
         if self.kind != "mixture":
             return mean, np.abs(mean) ** 2
+        alike = mean_autocorrelation((p, blur.psf()) for p, blur in self.parts)
         # the transform of an autocorrelation is |H|², so one transform serves all candidates
-        square = np.fft.rfft2(_wrapped(_mean_autocorrelation(self), shape)).real
+        square = np.fft.rfft2(on_periodic_grid(alike, shape)).real
         return mean, np.maximum(square, np.abs(mean) ** 2).astype(np.float32)
 
     @property
@@ -362,27 +370,6 @@ class Blur:
         return BLUR_KINDS[self.kind].names
 
 
-def _check_numbers(kind: str, numbers: tuple[float, ...]) -> None:
-    """Refuse numbers that are impossible for a kind."""
-    known = BLUR_KINDS[kind]
-    for name, number in zip(known.names, numbers, strict=True):
-        if not math.isfinite(number) or (name in POSITIVE and number <= 0):
-            # in a microscope or a lens in focus, the radius comes from diffraction alone
-            if kind == "lens" and name == "radius" and number == 0:
-                continue
-            raise SettingsError(
-                f"The {name.replace('_', ' ')} of a blur is a positive number (got {name}="
-                f"{number:g}). Use a larger one, or none for no blur."
-            )
-    known.check(*numbers)
-    width = known.width(*numbers)
-    if width > LARGEST:
-        raise SettingsError(
-            f"A blur is at most {LARGEST} pixels wide (got {width:.0f} pixels). Restore a smaller "
-            "copy of the image, or use a smaller blur."
-        )
-
-
 @lru_cache(maxsize=512)
 def _psf(blur: Blur) -> PSF:
     if blur.kind == "none":
@@ -401,26 +388,3 @@ def _psf(blur: Blur) -> PSF:
         psf = BLUR_KINDS[blur.kind].psf(*blur.numbers)
     psf.flags.writeable = False
     return psf
-
-
-@lru_cache(maxsize=16)
-def _mean_autocorrelation(blur: Blur) -> NDArray[np.float64]:
-    """Mean of the autocorrelations of the candidates' PSFs, ``(2K - 1, 2K - 1)``."""
-    from scipy.fft import next_fast_len
-
-    side = 2 * max(len(candidate.psf()) for _, candidate in blur.parts) - 1
-    grid = (next_fast_len(side),) * 2
-    power = np.zeros((grid[0], grid[1] // 2 + 1))
-    for probability, candidate in blur.parts:
-        power += probability * np.abs(np.fft.rfft2(candidate.psf(), grid)) ** 2
-    whole = np.roll(np.fft.irfft2(power, grid), (side // 2, side // 2), (0, 1))
-    return whole[:side, :side]
-
-
-def _wrapped(psf: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Lay a PSF onto a periodic grid, with its middle at the origin."""
-    grid = np.zeros(shape)
-    half = len(psf) // 2
-    rows, columns = (np.arange(-half, half + 1) % n for n in shape)
-    np.add.at(grid, np.ix_(rows, columns), psf)
-    return grid

@@ -228,3 +228,24 @@ BLUR_KINDS: dict[str, BlurKind] = {
 
 POSITIVE = {"radius", "sigma", "length", "cutoff", "na", "wavelength", "pixel_size", "index"}
 """Numbers that are larger than 0; others may have any sign."""
+
+
+def check_numbers(kind: str, numbers: tuple[float, ...]) -> None:
+    """Refuse numbers that are impossible for a kind."""
+    known = BLUR_KINDS[kind]
+    for name, number in zip(known.names, numbers, strict=True):
+        if not math.isfinite(number) or (name in POSITIVE and number <= 0):
+            # in a microscope or a lens in focus, the radius comes from diffraction alone
+            if kind == "lens" and name == "radius" and number == 0:
+                continue
+            raise SettingsError(
+                f"The {name.replace('_', ' ')} of a blur is a positive number (got {name}="
+                f"{number:g}). Use a larger one, or none for no blur."
+            )
+    known.check(*numbers)
+    width = known.width(*numbers)
+    if width > LARGEST:
+        raise SettingsError(
+            f"A blur is at most {LARGEST} pixels wide (got {width:.0f} pixels). Restore a smaller "
+            "copy of the image, or use a smaller blur."
+        )

@@ -11,6 +11,7 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.optics.blur_kinds import LARGEST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -108,6 +109,29 @@ def scaled_psf(psf: PSF, factor: float) -> PSF:
     along = spread.reshape(side, len(psf), _PARTS).sum(axis=2)
     scaled = along @ psf.astype(np.float64) @ along.T
     return _trimmed(scaled / scaled.sum()).astype(np.float32)
+
+
+def mean_autocorrelation(candidates: Iterable[tuple[float, PSF]]) -> NDArray[np.float64]:
+    """Average the autocorrelations of PSFs with probabilities, ``(2K - 1, 2K - 1)``."""
+    from scipy.fft import next_fast_len
+
+    known = list(candidates)
+    side = 2 * max(len(psf) for _, psf in known) - 1
+    grid = (next_fast_len(side),) * 2
+    power = np.zeros((grid[0], grid[1] // 2 + 1))
+    for probability, psf in known:
+        power += probability * np.abs(np.fft.rfft2(psf, grid)) ** 2
+    whole = np.roll(np.fft.irfft2(power, grid), (side // 2, side // 2), (0, 1))
+    return whole[:side, :side]
+
+
+def on_periodic_grid(psf: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Lay a PSF onto a periodic grid, with its middle at the origin."""
+    grid = np.zeros(shape)
+    half = len(psf) // 2
+    rows, columns = (np.arange(-half, half + 1) % n for n in shape)
+    np.add.at(grid, np.ix_(rows, columns), psf)
+    return grid
 
 
 def _centred(psf: NDArray[np.float64]) -> NDArray[np.float64]:
