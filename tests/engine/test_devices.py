@@ -51,8 +51,10 @@ def test_of_two_gpus_the_second_is_found_and_a_third_is_refused() -> None:
 def test_only_gpus_share_a_run() -> None:
     assert resolve_devices("cuda:0, cuda:1") == [torch.device("cuda:0"), torch.device("cuda:1")]
     assert resolve_devices("cuda:1") == [torch.device("cuda:1")]
-    for names in ("cuda:0,cuda:0", "cuda:0,cpu", "cpu,cpu"):
-        with pytest.raises(SettingsError, match=r"Only NVIDIA GPUs can share .*'cuda:0,cuda:1'"):
+    for names in ("cuda:0,cuda:0", "cuda,cuda:0", "cuda:1,cuda", "cuda:0,cpu", "cpu,cpu"):
+        with pytest.raises(
+            SettingsError, match=r"Only NVIDIA or AMD GPUs can share .*'cuda:0,cuda:1'"
+        ):
             resolve_devices(names)
     with pytest.raises(SettingsError, match="no such device"):
         resolve_devices("cuda:0,cuda:7")
@@ -88,4 +90,9 @@ def test_precisions_are_found_by_name_or_refused(monkeypatch: pytest.MonkeyPatch
         resolve_precision("fp16", CPU)
     with pytest.raises(SettingsError, match=r"Only NVIDIA GPUs compute in tf32 .*device='cpu'"):
         resolve_precision("tf32", CPU)
+    monkeypatch.setattr(torch.version, "hip", "6.4")  # AMD GPUs are named "cuda", too
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "AMD Radeon")
+    with pytest.raises(SettingsError, match=r"not compute in tf32 .*on AMD Radeon"):
+        resolve_precision("tf32", torch.device("cuda"))
+    monkeypatch.setattr(torch.version, "hip", None)
     assert resolve_precision("tf32", torch.device("cuda")) == torch.float32

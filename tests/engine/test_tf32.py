@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 
+from helpers.engine import Sharpen
+from napari_swintormer.engine.devices import Processor
 from napari_swintormer.engine.tf32 import float32_products
+from napari_swintormer.models.stepwise import run_to_end
 
 MATMUL, CUDNN = torch.backends.cuda.matmul, torch.backends.cudnn
 newer_torch = pytest.mark.skipif(not hasattr(CUDNN, "conv"), reason="torch before 2.9")
@@ -49,6 +53,27 @@ def test_code_with_the_newer_switches_is_no_error():
         with float32_products(tf32=tf32):
             assert allowed() == (tf32, tf32)
     assert (MATMUL.fp32_precision, CUDNN.conv.fp32_precision) == ("tf32", "ieee")
+
+
+@newer_torch
+def test_products_on_a_cpu_are_exact_whatever_the_process_prefers():
+    """A CPU with AMX takes fewer digits after this call."""
+
+    class Watching(Sharpen):
+        def forward(self, tiles):
+            seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+            return super().forward(tiles)
+
+    seen = []
+    torch.set_float32_matmul_precision("medium")
+    try:
+        tiles = np.zeros((1, 1, 32, 32), np.float32)
+        run_to_end(Processor(torch.device("cpu")).start(Watching(), torch.float32, tiles))
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == ["ieee"]
 
 
 def test_threads_share_a_setting_and_wait_for_the_other_one():

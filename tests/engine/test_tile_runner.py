@@ -19,6 +19,8 @@ from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import Notice, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
+from napari_swintormer.models.catalogue import load_model
+from napari_swintormer.models.network.block import Block
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -151,6 +153,43 @@ def test_other_errors_are_not_taken_for_little_memory() -> None:
 )
 def test_errors_are_recognised_as_out_of_memory(error: Exception, answer: bool) -> None:
     assert is_out_of_memory(error) is answer
+
+
+def test_a_restorer_comes_back_from_its_device_with_nothing_of_it(tiny_weights: Path) -> None:
+    restorer = load_model(tiny_weights)
+    restorer.to(torch.float64)  # stands for any move: it drops what was prepared
+    restorer.to(torch.float32)
+    with torch.inference_mode():
+        restorer(torch.rand(1, 3, 64, 64))
+    blocks = [module for module in restorer.modules() if isinstance(module, Block)]
+    assert all(block._prepared for block in blocks)
+    moves: list[torch.device] = []
+
+    def to(device: torch.device) -> TileRestorer:
+        moves.append(device)
+        return type(restorer).to(restorer, CPU)
+
+    restorer.to = to  # type: ignore[method-assign, assignment]
+    runner = TileRunner(restorer, torch.device("meta"), torch.float32, 1, SmallDevice(0))
+    runner.close()
+    assert moves == [CPU]
+    assert not any(block._prepared for block in blocks)
+
+
+def test_a_recipe_is_pickled_without_tensors_of_a_device() -> None:
+    class OnDevice(Sharpen):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("far", torch.zeros(1, device="meta"))
+
+        def to(self, device: str) -> OnDevice:  # type: ignore[override]
+            self.far = torch.zeros(1, device=device)
+            return self
+
+    restorer = OnDevice()
+    sent = RunnerRecipe(restorer, "far").__getstate__()["restorer"]
+    assert sent.far.device == CPU
+    assert restorer.far.device.type == "meta"
 
 
 def test_weights_that_do_not_fit_on_the_device_run_on_the_cpu(

@@ -64,7 +64,7 @@ def source(tmp_path: Path) -> Path:
     [
         ({"device": "cuda:99"}, r"no such device on this computer \(got device='cuda:99'\)"),
         ({"device": "gpu"}, r"no such device on this computer \(got device='gpu'\)"),
-        ({"device": "cpu,cpu"}, "Only NVIDIA GPUs can share a run"),
+        ({"device": "cpu,cpu"}, "Only NVIDIA or AMD GPUs can share a run"),
         ({"precision": "fp8"}, r"no such precision \(got precision='fp8'\)"),
         ({"precision": "fp16", "device": "cpu"}, r"does not compute well in fp16"),
         ({"precision": "tf32", "device": "cpu"}, r"Only NVIDIA GPUs compute in tf32"),

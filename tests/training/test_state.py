@@ -59,6 +59,44 @@ def test_out_of_memory_halves_the_patches_and_changes_nothing_else(settings, mon
         list(iter_train(elsewhere(settings, "never.safetensors")))
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "MPS backend out of memory (MPS allocated: 5.40 GB)",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_every_library_that_has_no_memory_left_is_heard(settings, monkeypatch, message):
+    state = TrainingState(tiny_card(), None, settings, torch.device("cpu"), torch.float32)
+    forward = Swintormer.forward
+
+    def small(self, x):
+        if len(x) > 1:
+            raise RuntimeError(message)
+        return forward(self, x)
+
+    monkeypatch.setattr(Swintormer, "forward", small)
+    blurred, sharp = torch.rand(2, 2, 3, 32, 32)
+    assert "1 at a time" in state.update(blurred, sharp, 1e-3, 0)[1]
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9")
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_a_step_holds_the_switch_of_its_precision(settings, monkeypatch, precision):
+    chosen = dataclasses.replace(settings, precision=precision)
+    state = TrainingState(tiny_card(), None, chosen, torch.device("cpu"), torch.float32)
+    forward, seen = Swintormer.forward, set()
+
+    def watched(self, x):
+        seen.add(torch.backends.cudnn.conv.fp32_precision)
+        return forward(self, x)
+
+    monkeypatch.setattr(Swintormer, "forward", watched)
+    state.update(*torch.rand(2, 2, 3, 32, 32), 1e-3, 0)
+    assert seen == {"tf32" if precision == "tf32" else "ieee"}
+
+
 def test_activations_are_computed_again_if_one_patch_is_too_large(settings, monkeypatch):
     """Memory that holds half of what one patch leaves for its gradients."""
     blurred, sharp = torch.rand(2, 2, 3, 32, 32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import platform
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +13,7 @@ from napari_swintormer.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +37,8 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",  # torch on the CPU
     "not enough memory",  # torch on the CPU, on Windows
     "alloc_failed",  # cuBLAS, cuDNN and others
+    "out_of_device_memory",  # Intel GPUs
+    "out_of_host_memory",
 )
 
 
@@ -67,9 +69,10 @@ def resolve_devices(names: str = "auto") -> list[torch.device]:
     Raises `SettingsError` if a device is missing, or the devices cannot share a run.
     """
     found = [resolve_device(name.strip()) for name in names.split(",")]
-    if len(found) > 1 and (len(set(found)) < len(found) or {d.type for d in found} != {"cuda"}):
+    numbers = {device.index for device in found if device.type == "cuda"} - {None}
+    if 1 < len(found) != len(numbers):  # "cuda" is one of the numbered GPUs
         raise SettingsError(
-            "Only NVIDIA GPUs can share a run, each one named once by its number (got "
+            "Only NVIDIA or AMD GPUs can share a run, each one named once by its number (got "
             f"device={names!r}). Use 'cuda:0,cuda:1', or a single device."
         )
     return found
@@ -134,7 +137,7 @@ def default_batch_size(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device for people: ``"CPU"``, ``"NVIDIA H100"``, ``"Apple GPU"``."""
+    """Name a device for people: ``"CPU"``, ``"NVIDIA H100"``, ``"AMD Radeon …"``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "Apple GPU" if device.type == "mps" else "CPU"
@@ -143,7 +146,8 @@ def device_name(device: torch.device) -> str:
 def _computes_in(name: str, device: torch.device) -> bool:
     """Say whether torch would not take fp32 instead, with a warning or without one."""
     if name == "tf32":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        # AMD GPUs have the name "cuda", too, and count their generations in another way
+        return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
     if name == "bf16" and device.type == "mps":
         return bool(torch.backends.mps.is_macos_or_newer(14, 0))
     return True
@@ -173,6 +177,16 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(saying in text for saying in _OUT_OF_MEMORY)
+
+
+def release_memory(device: torch.device) -> None:
+    """Return all unused memory of a device to the system."""
+    gc.collect()
+    if device.type == "mps":
+        torch.mps.empty_cache()
+    elif device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.empty_cache()
 
 
 class Processor:
@@ -216,9 +230,7 @@ class Processor:
 
     def release(self) -> None:
         """Return all unused memory to the system."""
-        gc.collect()
-        if self.device.type == "mps":
-            torch.mps.empty_cache()
+        release_memory(self.device)
 
     def measure(self, work: Callable[[], object]) -> int | None:
         """Do some work, and return the most bytes that it took on the device; None if unknown."""
@@ -236,12 +248,12 @@ class Processor:
         return restored.cpu().numpy
 
     def _products(self) -> AbstractContextManager[None]:
-        """Hold the switches that the work needs."""
-        return nullcontext()
+        """Hold the switches of torch that the work needs."""
+        return float32_products(tf32=False)
 
 
 class CudaProcessor(Processor):
-    """Runs restorers on an NVIDIA GPU, and copies tiles while another batch is restored.
+    """Runs restorers on an NVIDIA or AMD GPU, and copies tiles while another batch is restored.
 
     The tiles lie in pinned host memory; otherwise a copy would wait for the work. With `tf32`
     products in float32 may round their factors.
@@ -281,12 +293,6 @@ class CudaProcessor(Processor):
             return result.numpy()
 
         return wait
-
-    def release(self) -> None:
-        """Return all unused memory to the system."""
-        super().release()
-        with torch.cuda.device(self.device):
-            torch.cuda.empty_cache()
 
     def measure(self, work: Callable[[], object]) -> int | None:
         """Do some work, and return the most bytes that it took on the device."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.engine import devices
 from napari_swintormer.engine.calibration import batch_size_that_fits
@@ -64,6 +65,15 @@ class RunnerRecipe:
     tile: tuple[int, int, int] | None = None
     prior: PriorUse = _DEFAULT_PRIOR_USE
     scale: int = 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the restorer as it is on the CPU: another computer may have no such device."""
+        state, restorer = dict(self.__dict__), self.restorer
+        if not isinstance(restorer, Path):
+            tensors = chain(restorer.parameters(), restorer.buffers())
+            if any(tensor.device.type != "cpu" for tensor in tensors):
+                state["restorer"] = copy.deepcopy(restorer).to("cpu")
+        return state
 
     def load(self) -> RunnerRecipe:
         """Load the restorer, unless it is loaded; refuse another file than the planned one."""

@@ -1,4 +1,4 @@
-"""Exact or rounded products in float32 on NVIDIA GPUs: torch has one switch for all threads."""
+"""Exact or rounded products in float32: torch has one switch per library for all threads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# A CPU with AMX rounds to bf16 after `torch.set_float32_matmul_precision("medium")`.
+_ON_CPU: list[Any] = [
+    getattr(torch.backends.mkldnn, kind)
+    for kind in ("matmul", "conv")
+    if hasattr(torch.backends.mkldnn, kind)
+]
 
 
 class _Switch:
@@ -34,7 +42,7 @@ class _Switch:
                 self._tf32 = tf32
                 self._before = [getattr(target, name) for target, name in targets]
                 for target, name in targets:
-                    setattr(target, name, values[tf32])
+                    setattr(target, name, "ieee" if target in _ON_CPU else values[tf32])
             self._holders += 1
         try:
             yield
@@ -51,8 +59,11 @@ class _Switch:
         """Return the attributes for matrix products and convolutions, and their two values."""
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         if hasattr(cudnn, "conv"):  # since torch 2.9; reading `allow_tf32` may then raise
-            names = [(matmul, "fp32_precision"), (cudnn.conv, "fp32_precision")]
-            return names, {True: "tf32", False: "ieee"}
+            switches = [matmul, cudnn.conv, *_ON_CPU]
+            return [(switch, "fp32_precision") for switch in switches], {
+                True: "tf32",
+                False: "ieee",
+            }
         return [(matmul, "allow_tf32"), (cudnn, "allow_tf32")], {True: True, False: False}
 
 
@@ -60,5 +71,8 @@ _SWITCH = _Switch()
 
 
 def float32_products(*, tf32: bool) -> AbstractContextManager[None]:
-    """Let products and convolutions in float32 on CUDA round their factors to TF32, or not."""
+    """Let products and convolutions in float32 on CUDA round their factors to TF32, or not.
+
+    On a CPU they are exact either way.
+    """
     return _SWITCH.hold(tf32)

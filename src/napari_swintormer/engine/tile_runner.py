@@ -63,6 +63,7 @@ class TileRunner:
         processor: Processor | None = None,
     ) -> None:
         self.restorer, self.device, self.dtype = restorer, device, dtype
+        self._home = next((p.device for p in restorer.parameters()), _CPU)
         self.batch_size = batch_size
         self._processor = processor or processor_for(device)
         self._ahead = self._processor.ahead
@@ -165,7 +166,9 @@ class TileRunner:
         self._notices.append(self.substitution)
 
     def close(self) -> None:
-        """Release the restorer and the memory of its device."""
+        """Bring the restorer back where it came from, and release the memory of its device."""
+        if self.device != self._home:
+            self.restorer.to(self._home)
         del self.restorer
         if self.device != _CPU:
             self._processor.release()

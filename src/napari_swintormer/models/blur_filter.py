@@ -11,7 +11,7 @@ makes of the sharp one. There the change fades to nothing.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from scipy.fft import next_fast_len
@@ -89,6 +89,11 @@ class KnownBlurRestorer(TileRestorer):
     def __getstate__(self) -> dict[str, object]:
         """Leave what is ready out of pickles and copies."""
         return self.__dict__ | {"_ready": {}}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> KnownBlurRestorer:
+        """Move the restorer, and drop what is ready, which would stay on the old device."""
+        self._ready.clear()
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def with_prior(self, use: PriorUse) -> KnownBlurRestorer:
         """Let the restorer of planes without a known blur sample its prior as in `use`."""

@@ -130,9 +130,14 @@ class DeblurSettings:
     device: Device = option(
         "auto",
         "Device of the network: auto, cpu, cuda, cuda:1 or mps; several GPUs as cuda:0,cuda:1.",
-        "auto takes an NVIDIA GPU if there is one, else an Apple GPU, else the CPU.",
+        "auto takes an NVIDIA or AMD GPU if there is one, else an Apple GPU, else the CPU.",
         label="Device",
-        choices={"auto": "Automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"},
+        choices={
+            "auto": "Automatic",
+            "cpu": "CPU",
+            "cuda": "NVIDIA or AMD GPU",
+            "mps": "Apple GPU",
+        },
     )
     precision: Precision = option(
         "auto",

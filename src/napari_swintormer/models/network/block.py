@@ -165,6 +165,11 @@ class Block(nn.Module):
         """Leave cached weights out of pickles and copies."""
         return self.__dict__ | {"_prepared": {}}
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Block:
+        """Move the block, and drop cached weights, which would stay on the old device."""
+        self._prepared.clear()
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
     def train(self, mode: bool = True) -> Block:
         """Switch the mode, and drop cached weights: training can change parameters unnoticed."""
         self._prepared.clear()

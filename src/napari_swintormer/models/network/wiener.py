@@ -41,6 +41,11 @@ class WienerBank(nn.Module):
         """Leave cached spectra out of pickles and copies."""
         return self.__dict__ | {"_transformed": None}
 
+    def _apply(self, fn: Any, recurse: bool = True) -> WienerBank:
+        """Move the bank, and drop cached spectra, which would stay on the old device."""
+        self._transformed = None
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
     def mix(self, images: Tensor, shares: Tensor) -> Tensor:
         """Sum the residuals of the filters, weighted by their shares; ``(B, C, H, W)`` float32.
 

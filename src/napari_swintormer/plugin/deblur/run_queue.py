@@ -26,7 +26,7 @@ from napari_swintormer.plugin.shared.run_panel import clock
 from napari_swintormer.plugin.shared.work import Work, Worker
 from napari_swintormer.runs.job import Job
 
-_DEVICES = {"cpu": "the CPU", "cuda": "the NVIDIA GPU", "mps": "the Apple GPU"}
+_DEVICES = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}
 
 
 _UNFINISHED: WeakKeyDictionary[Image, Run] = WeakKeyDictionary()

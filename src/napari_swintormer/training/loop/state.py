@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from napari_swintormer.engine.devices import is_out_of_memory, release_memory
+from napari_swintormer.engine.tf32 import float32_products
 from napari_swintormer.models.network.block import Block
 from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.training.loop.checkpoint import (
@@ -21,6 +23,7 @@ from napari_swintormer.training.loop.stage import Batch, Stage, network_stage, t
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -98,8 +101,8 @@ class TrainingState:
             try:
                 loss = self._add_gradients(blurred, sharp, step)
                 break
-            except RuntimeError as error:
-                if not _is_out_of_memory(error) or (self._at_once == 1 and self._recompute):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or (self._at_once == 1 and self._recompute):
                     raise
             # outside of the except block nothing holds the memory of the failed step
             notice = self._use_less_memory(len(blurred))
@@ -115,8 +118,7 @@ class TrainingState:
         return loss, notice
 
     def _use_less_memory(self, patches: int) -> str:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory(self.device)
         if self._at_once == 1 or patches == 1:
             self._at_once = 1
             self._recompute_blocks()
@@ -148,12 +150,17 @@ class TrainingState:
                 *(self.network, b.to(self.device), s.to(self.device)),
                 *(self._settings.seed, step, first, count),
             )
-            with torch.autocast(self.device.type, self.precision, enabled=mixed):
-                loss = self.stage.loss(batch) * (len(b) / count)
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            with self.products():
+                with torch.autocast(self.device.type, self.precision, enabled=mixed):
+                    loss = self.stage.loss(batch) * (len(b) / count)
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             first += len(b)
         return total
+
+    def products(self) -> AbstractContextManager[None]:
+        """Let products in float32 be exact, or as the precision ``"tf32"`` rounds them."""
+        return float32_products(tf32=self._settings.precision == "tf32")
 
     def save(self, step: int, resume_key: Mapping[str, Any]) -> None:
         """Write a checkpoint."""
@@ -183,8 +190,3 @@ class TrainingState:
         if checkpoint.scaler:
             self._scaler.load_state_dict(dict(checkpoint.scaler))
         return checkpoint.step
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell a lack of memory from other errors; on the CPU only its message tells."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -58,7 +58,8 @@ class Validation:
         blurred, sharp = self._patches
         device, precision = state.device, state.precision
         mixed, images = precision != torch.float32, []
-        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=mixed):
+        autocast = torch.autocast(device.type, precision, enabled=mixed)
+        with torch.inference_mode(), autocast, state.products():
             parts = (torch.split(half, self._batch_size) for half in self._patches)
             for i, (b, s) in enumerate(zip(*parts, strict=True)):
                 batch = Batch(state.ema, b.to(device), s.to(device), _SEED, i)
