@@ -48,7 +48,7 @@ def take_pictures() -> None:
     viewer.open_sample("napari-swintormer", "circuit-board")
     get_app_model().commands.execute_command("napari-swintormer.deblur").result()
     (widget,) = viewer.window.dock_widgets.values()
-    widget.form.model.value = "photo-defocus"
+    widget.form.kind.photo.click()
     widget.run()  # measures the speed, so that the plan can say the time
     wait_for_result(widget)
     viewer.layers.remove(viewer.layers[-1])
@@ -59,6 +59,7 @@ def take_pictures() -> None:
 
     viewer.scene.camera.center, viewer.scene.camera.zoom = CENTER, ZOOM
     widget.form.blur.expand(animate=False)
+    widget.form.more.expand(animate=False)  # no button in there works while it is folded
     wait_for(widget.blur.work.ended, widget.blur.map.click)
     save(viewer, "deblur-blur")
     viewer.layers.remove(viewer.layers[-1])
@@ -67,6 +68,7 @@ def take_pictures() -> None:
     wait_for(widget.trying.work.ended, widget.trying.strengths.click)
     save(viewer, "deblur-try")
     widget.trying.close_row()
+    widget.form.more.collapse(animate=False)
 
     widget.run()
     wait_for_result(widget)

@@ -22,6 +22,7 @@ from napari_swintormer.plugin.layers.space_check import shortage
 from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes, visible_region
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.closing import ClosingQuestion
+from napari_swintormer.plugin.shared.panel import open_panel
 from napari_swintormer.runs.job import Job
 
 _PLAN_DELAY = 250  # milliseconds from the last change of a field to the new plan
@@ -172,8 +173,8 @@ class DeblurWidget(DeblurParts):
 
     def _show_card(self) -> None:
         """Open the Models widget at the chosen model."""
-        if hasattr(self._viewer, "window"):
-            _, models = self._viewer.window.add_plugin_dock_widget("napari-swintormer", "Models")
+        models = open_panel(self._viewer, "Models")
+        if models is not None:
             models.refresh(self.form.model.value)
 
     # ---- preview and run ---------------------------------------------------------------------

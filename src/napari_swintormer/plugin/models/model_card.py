@@ -139,11 +139,21 @@ def _facts(card: ModelCard) -> list[tuple[str, str]]:
         ("Views", ", ".join(card.views or ())),
         ("Tiles", f"{card.tile_size} px, overlap {card.overlap} px"),
         (_TRAINED_ON, f"{images:,} images from {sources} sources" if sources else ""),
+        ("Your validation", _own_gain(card)),
         ("Measured", "\n".join(f"{name}: {value:g}" for name, value in card.metrics.items())),
         ("Licence", card.licence),
         ("Version", card.version),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _own_gain(card: ModelCard) -> str:
+    """Say what a training in this program has gained on the images that it held out."""
+    before = card.metrics.get("validation PSNR of the blurred patches, dB")
+    after = card.metrics.get("validation PSNR, dB")
+    if before is None or after is None:
+        return ""
+    return f"{after - before:+.2f} dB over the blurred images, to {after:.2f} dB"
 
 
 def _speed(info: ModelInfo, card: ModelCard) -> str:

@@ -24,10 +24,10 @@ class ClosingQuestion(QObject):
 
     def watch(self) -> None:
         """Watch the panel and the window that hold the widget now."""
-        panel = _ancestor(self.parent(), QDockWidget)
+        panel = ancestor(self.parent(), QDockWidget)
         if hasattr(type(panel), "destroyOnClose"):  # napari's close button calls it
             panel.destroyOnClose = partial(_ask_and_close, ref(self), ref(panel))
-        window = _ancestor(self.parent(), QMainWindow)
+        window = ancestor(self.parent(), QMainWindow)
         if window is not None:
             window.installEventFilter(self)
 
@@ -53,7 +53,7 @@ def _ask_and_close(asking: ref[ClosingQuestion], panel: ref[Any]) -> None:
         type(closed).destroyOnClose(closed)
 
 
-def _ancestor(widget: QObject, kind: type[QWidget]) -> Any:
+def ancestor(widget: QObject, kind: type[QWidget]) -> Any:
     """Return the nearest ancestor of a class, or None."""
     above = widget.parent()
     while above is not None and not isinstance(above, kind):

@@ -9,18 +9,17 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 from napari_swintormer.plugin.shared.pixmaps import pixmap_of
 from napari_swintormer.training.data.check import PairReport
 
-_COLUMNS = ("Pair", "Findings", "Shift y, x", "Gain", "Details")
+_COLUMNS = ("Pair", "Findings", "Shift", "Gain", "Detail")
 _FINDINGS = 1
 _TIPS = (
     "Name of the blurred image and number of the plane. The picture shows the middle of the\n"
     "blurred image on the left and of the sharp image on the right.",
     "Problems that the check found. Pairs with a red problem cannot be trained on.",
-    "Shift of the sharp image against the blurred one, in pixels.",
+    "Shift of the sharp image against the blurred one along y and x, in pixels.",
     "Contrast of the sharp image divided by the contrast of the blurred image.",
     "Strength of the details in the sharp image divided by that in the blurred image.",
 )
 _ICON = (72, 36)  # pixels, of the two images side by side
-_PAIR_WIDTH = 200
 _BAD, _REMARK, _GOOD = QColor("#e5484d"), QColor("#d29922"), QColor("#3fa66a")
 
 
@@ -38,22 +37,25 @@ class PairTable(QTableWidget):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
-        self.setColumnWidth(0, _PAIR_WIDTH)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)  # takes what is left
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.hide()  # until there is a row
         self.setWordWrap(False)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names differ at their ends
         self.setIconSize(QSize(*_ICON))
         self.verticalHeader().setDefaultSectionSize(_ICON[1] + 6)
-        self.setMinimumHeight(2 * _ICON[1] + 60)
+        self.setMinimumHeight(_ICON[1] + 40)
         self.reports: list[PairReport] = []
 
     def restart(self) -> None:
         """Remove all rows."""
         self.setRowCount(0)
+        self.hide()
         self.reports = []
 
     def add(self, report: PairReport) -> None:
         """Add the row of a pair."""
+        self.show()
         self.reports.append(report)
         row = self.rowCount()
         self.insertRow(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from magicgui.types import FileDialogMode
@@ -15,7 +16,7 @@ from qtpy.QtWidgets import QHBoxLayout, QTabWidget, QWidget
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
-from napari_swintormer.plugin.layers.made_layers import own_images, users_images
+from napari_swintormer.plugin.layers.made_layers import kind_of, own_images, users_images
 from napari_swintormer.plugin.shared.style import button, form_layout, text_label
 from napari_swintormer.training.data.annotations import TAKE
 from napari_swintormer.training.data.pairs import ImagePair
@@ -33,6 +34,7 @@ class TrainSources(QTabWidget):
         super().__init__()
         self._list_layers = list_layers
         self._pairs: list[ImagePair] = []
+        self._proposed: WeakSet[Image] = WeakSet()
         self.blurred = _layer_field("Layer of the blurred image or stack.")
         self.sharp = _layer_field("Layer of the same image or stack in focus.")
         self.annotations = _layer_field(
@@ -67,6 +69,21 @@ class TrainSources(QTabWidget):
         marks = [(layer.name, layer) for layer in layers if isinstance(layer, (Labels, Shapes))]
         for field in self._layer_fields:
             field.choices = marks if field is self.annotations else images
+        self._preselect([(n, layer) for n, layer in images if kind_of(layer) is None])
+
+    def blurred_layer(self) -> Image | None:
+        """Return the layer of the blurred image that is trained on, if it is one."""
+        return self.blurred.value if self.currentIndex() == LAYERS else None
+
+    def _preselect(self, images: Sequence[tuple[str, Image]]) -> None:
+        """Choose new layers whose names say what they are, where nothing is chosen."""
+        for field, word in ((self.blurred, "blurred"), (self.sharp, "sharp")):
+            fitting = [layer for name, layer in images if word in name.lower()]
+            new = [layer for layer in fitting if layer not in self._proposed]
+            if field.value is None and len(new) == 1:
+                field.value = new[0]
+            for layer in new:
+                self._proposed.add(layer)
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of `TrainSettings` that describe the images.

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from napari.layers import Image
 from qtpy.QtCore import QEvent, QTimer, Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Trained
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.shared.closing import ClosingQuestion
 from napari_swintormer.plugin.shared.form_area import FormArea
-from napari_swintormer.plugin.shared.panel import Panel
+from napari_swintormer.plugin.shared.panel import Panel, open_panel
 from napari_swintormer.plugin.shared.run_panel import RunPanel
 from napari_swintormer.plugin.shared.style import button
 from napari_swintormer.plugin.shared.work import Work
@@ -25,7 +26,7 @@ from napari_swintormer.plugin.train.curves import CurvePlot
 from napari_swintormer.plugin.train.pair_table import PairTable
 from napari_swintormer.plugin.train.train_form import TrainForm
 from napari_swintormer.plugin.train.train_work import TrainWork, iter_check
-from napari_swintormer.plugin.train.validation_layers import ValidationLayers
+from napari_swintormer.plugin.train.validation_picture import ValidationPicture
 from napari_swintormer.settings.preferences import models_folder
 from napari_swintormer.training.loop.saved_settings import load_settings
 from napari_swintormer.training.train_settings import TrainSettings
@@ -53,7 +54,7 @@ class TrainWidget(Panel):
         super().__init__(napari_viewer)
         self._closing = ClosingQuestion(self, self._question)
         self._hint = ""  # says what is missing, as long as it is shown
-        self._patches = ValidationLayers(napari_viewer)
+        self._trained_on: Image | None = None
         self.work, self.checking = TrainWork(self), Work(self)
         self.form = TrainForm(lambda: list(napari_viewer.layers), list_models)
         self.check_button = button(
@@ -70,6 +71,13 @@ class TrainWidget(Panel):
         self.run_panel = self._make_run_panel()
         self.quality = CurvePlot("Validation PSNR", "dB")
         self.loss = CurvePlot("Training loss", digits=4)
+        self.picture = ValidationPicture()
+        self.use_model = button(
+            "Deblur with it", "Open the Deblur panel with this model and the blurred image."
+        )
+        self.use_model.setObjectName("swintormer-run")
+        self.use_model.clicked.connect(lambda *_: self.deblur_with_it())
+        self.use_model.hide()
         self._ready_timer = QTimer(self, singleShot=True, interval=_READY_DELAY)
         self._lay_out()
         self.form.changed.connect(self._ready_timer.start)
@@ -182,6 +190,9 @@ class TrainWidget(Panel):
             self.quality.restart(settings.steps)
             self.loss.restart(settings.steps)
         self._closing.watch()
+        self._learning.show()
+        self.use_model.hide()
+        self._trained_on = self.form.sources.blurred_layer()
         self.work.start(settings)
         self.run_panel.progress_text.setText("Loading the model and finding the images …")
 
@@ -201,15 +212,15 @@ class TrainWidget(Panel):
         if event.psnr is not None:
             self.quality.add(event.step, event.psnr, event.psnr_blurred)
         if event.picture is not None:
-            self._patches.show(event.picture)
+            self.picture.show_file(event.picture)
 
     def _show_end(self, made: Path | None) -> None:
-        if not self.work.paused:
-            self._patches.restart()
         if made is not None:
             self.form.propose_name()  # the next training makes another model
         self.form.refresh()
         self.update_ready()
+        usable = made is not None and made.parent == models_folder()
+        self.use_model.setVisible(usable)
         if made is not None:
             self._say(self._made_message(made))
         elif self.work.paused:
@@ -217,6 +228,19 @@ class TrainWidget(Panel):
         elif self.work.stopped:
             self._say("Stopped before there were any weights.")
         self.finished.emit(made)
+
+    def deblur_with_it(self) -> Any:
+        """Open the Deblur panel at the new model and the blurred image; return its widget."""
+        if self.work.settings is None:
+            return None
+        deblur = open_panel(self._viewer, "Deblur")
+        if deblur is None:
+            return None
+        deblur.form.refresh()
+        if self._trained_on is not None and self._trained_on in self._viewer.layers:
+            deblur.form.image.value = self._trained_on
+        deblur.form.model.value = self.work.settings.out.stem
+        return deblur
 
     def _made_message(self, made: Path) -> str:
         stopped = "Stopped. " if self.work.stopped else ""
@@ -272,7 +296,15 @@ class TrainWidget(Panel):
         buttons.addWidget(self.resume_button)
         buttons.addStretch(1)
         self.column.addLayout(buttons)
-        self.column.addWidget(self.table, 1)
+        self.column.addWidget(self.table)
         self.column.addWidget(self.run_panel)
-        self.column.addWidget(self.quality)
-        self.column.addWidget(self.loss)
+        self.column.addWidget(self.use_model)
+        shown = QWidget()
+        rows = QVBoxLayout(shown)
+        rows.setContentsMargins(0, 0, 0, 0)
+        for part in (self.picture, self.quality, self.loss):
+            rows.addWidget(part)
+        self._learning = FormArea(shown)  # scrolls in a low window
+        self._learning.hide()  # until a training begins
+        self.column.addWidget(self._learning)
+        self.column.addStretch(1)
