@@ -59,12 +59,12 @@ def take_pictures() -> None:
 
     viewer.scene.camera.center, viewer.scene.camera.zoom = CENTER, ZOOM
     widget.form.blur.expand(animate=False)
-    widget.form.more.expand(animate=False)  # no button in there works while it is folded
     wait_for(widget.blur.work.ended, widget.blur.map.click)
     save(viewer, "deblur-blur")
     viewer.layers.remove(viewer.layers[-1])
     widget.form.blur.collapse(animate=False)
     widget.run_panel.show_message("")
+    widget.form.more.expand(animate=False)  # no button in there works while it is folded
     wait_for(widget.trying.work.ended, widget.trying.strengths.click)
     save(viewer, "deblur-try")
     widget.trying.close_row()
