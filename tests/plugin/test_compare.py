@@ -163,7 +163,7 @@ def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):
     deblur_alone.form.planes.value = CURRENT_PLANE
     deblur_alone.form.strength.value = 0.5
     result = deblur_alone.run()
-    deblur_alone.form.strength.value = 1.0  # the run of the active result is copied, not this
+    deblur_alone.form.overlap.value = 8  # the run of the active result is copied, not this
     deblur_alone.viewer.layers.selection.active = result
     qtbot.mouseClick(deblur_alone.widget.copying.python, Qt.MouseButton.LeftButton)
     names = {"viewer": deblur_alone.viewer}

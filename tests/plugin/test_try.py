@@ -69,11 +69,14 @@ def test_models_are_shown_side_by_side(deblur_alone, qtbot, home, model, make_we
     shown = try_out(deblur_alone, qtbot, deblur_alone.widget.trying.models)
 
     assert [b.text() for b in deblur_alone.widget.trying.row.buttons] == [
+        "As it is",
         "other",
         "swintormer-small",
     ]
-    assert len(shown) == 2
-    deblur_alone.widget.trying.row.buttons[0].click()
+    assert len(shown) == 3
+    image = deblur_alone.viewer.layers[0].data
+    np.testing.assert_array_equal(shown[0], image)
+    deblur_alone.widget.trying.row.buttons[1].click()
     assert deblur_alone.form.model.value == "other"
     qtbot.addWidget(deblur_alone.widget.trying.row)
 
@@ -92,11 +95,11 @@ def test_steps_of_the_prior_are_shown_side_by_side(deblur_alone, qtbot, home):
 
     qtbot.addWidget(trying.row)
     labels = [button.text() for button in trying.row.buttons]
-    assert labels == ["No prior", "1 step", "2 steps", "4 steps", "8 steps"]
+    assert labels == ["As it is", "No prior", "1 step", "2 steps", "4 steps", "8 steps"]
     assert not np.array_equal(shown[0], shown[1])
-    trying.row.buttons[2].click()
+    trying.row.buttons[3].click()
     assert (form.num_inference_steps.value, form.settings().num_inference_steps) == (2, 2)
-    trying.row.buttons[0].click()
+    trying.row.buttons[1].click()
     assert form.settings().prior == "off"
 
 

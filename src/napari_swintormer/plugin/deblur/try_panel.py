@@ -108,7 +108,7 @@ class TryPanel(QWidget):
         self.row.chosen.connect(self._use)
         for variant, picture in zip(variants, self.row.buttons, strict=True):
             chosen = (getattr(self._form, name).value == v for name, v in variant.choice.items())
-            picture.setChecked(all(chosen))
+            picture.setChecked(bool(variant.choice) and all(chosen))
         if hasattr(self._viewer, "window"):  # a ViewerModel in a script has none
             self._viewer.window.add_dock_widget(self.row, name="Try on the view", area="bottom")
 
@@ -117,6 +117,8 @@ class TryPanel(QWidget):
             self.row.show_result(number, pixels)
 
     def _use(self, variant: Variant) -> None:
+        if not variant.choice:
+            return  # the image itself, to compare with
         for name, value in variant.choice.items():
             getattr(self._form, name).value = value
         self.work.said.emit(f"The form now has: {variant.label}.", False)

@@ -57,7 +57,7 @@ def of_models(
         except SwintormerError:
             continue  # the Models widget shows the reason
         variants.append(Variant(info.name, job, settings.strength, {"model": info.name}))
-    return variants
+    return [*_as_it_is(variants), *variants]
 
 
 def of_steps(settings: DeblurSettings, plan: PlanJob) -> list[Variant]:
@@ -72,7 +72,12 @@ def of_steps(settings: DeblurSettings, plan: PlanJob) -> list[Variant]:
         label = f"{steps} step{'s' * (steps != 1)}"
         choice = {"use_prior": True, "num_inference_steps": steps}
         variants.append(Variant(label, job, settings.strength, choice))
-    return variants
+    return [*_as_it_is(variants), *variants]
+
+
+def _as_it_is(variants: Sequence[Variant]) -> list[Variant]:
+    """Return the image itself, to judge the variants by; it shares the job of the first one."""
+    return [Variant("As it is", variant.job, 0.0, {}) for variant in variants[:1]]
 
 
 def middle(region: Region) -> Region:
