@@ -109,15 +109,25 @@ def test_built_in_models_cannot_be_renamed_or_deleted(widget):
     assert widget.export.isEnabled()
 
 
-def test_dropped_weights_become_models(widget, qtbot, make_weights, tmp_path):
-    (tmp_path / "notes.txt").write_text("no weights")
-    files = [make_weights("first"), tmp_path / "notes.txt", make_weights("second")]
+def drop(widget, *files):
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(file)) for file in files])
     action, button = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
-    here = QPointF(5, 5)
-    drop = QDropEvent(here, action, data, button, Qt.KeyboardModifier.NoModifier)
-    widget.dropEvent(drop)
+    no_key = Qt.KeyboardModifier.NoModifier
+    widget.dropEvent(QDropEvent(QPointF(5, 5), action, data, button, no_key))
+
+
+def test_weights_dropped_on_the_deblur_panel_become_models(viewer, deblur, qtbot, make_weights):
+    drop(deblur.widget, make_weights("dropped"))
+    models = viewer.window.dock_widgets["Models (napari-swintormer)"]
+    qtbot.waitUntil(lambda: "dropped" in names(models), timeout=PATIENCE)
+    deblur.form.refresh()
+    assert "dropped" in deblur.form.model.choices
+
+
+def test_dropped_weights_become_models(widget, qtbot, make_weights, tmp_path):
+    (tmp_path / "notes.txt").write_text("no weights")
+    drop(widget, make_weights("first"), tmp_path / "notes.txt", make_weights("second"))
     qtbot.waitUntil(lambda: {"first", "second"} <= set(names(widget)), timeout=PATIENCE)
     assert "notes" not in names(widget)
 

@@ -8,7 +8,7 @@ from typing import Any
 import napari
 from napari.layers import Image
 from qtpy.QtCore import QUrl
-from qtpy.QtGui import QDesktopServices, QShowEvent
+from qtpy.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QWidget
 
 from napari_swintormer.models.catalogue import list_models
@@ -23,8 +23,9 @@ from napari_swintormer.plugin.deblur.preview import Preview
 from napari_swintormer.plugin.deblur.run_queue import Runs
 from napari_swintormer.plugin.deblur.try_panel import TryPanel
 from napari_swintormer.plugin.layers.visible_region import InView
+from napari_swintormer.plugin.models.models_widget import weights_files
 from napari_swintormer.plugin.shared.form_area import FormArea
-from napari_swintormer.plugin.shared.panel import Panel
+from napari_swintormer.plugin.shared.panel import Panel, open_panel
 from napari_swintormer.plugin.shared.run_panel import RunPanel
 from napari_swintormer.plugin.shared.style import form_layout
 
@@ -49,6 +50,7 @@ class DeblurParts(Panel):
         self.copying = CopyPanel(self._active_record)
         self.form.help.clicked.connect(lambda *_: QDesktopServices.openUrl(QUrl(GUIDE)))
         self._labels: list[QLabel] = []
+        self.setAcceptDrops(True)
         self._lay_out()
         self._order_tabs()
 
@@ -99,6 +101,18 @@ class DeblurParts(Panel):
             order += _buttons(panel)
         for before, after in pairwise(order):
             QWidget.setTabOrder(before, after)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 (Qt's name)
+        """Accept weights files that the user drags here."""
+        if weights_files(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 (Qt's name)
+        """Let the Models panel add the dropped weights files."""
+        models = open_panel(self._viewer, "Models")
+        if models is not None:
+            models.add_models(weights_files(event.mimeData()))
+            event.acceptProposedAction()
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
         """Give the labels the width of those in the form."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -202,13 +202,17 @@ class ModelsWidget(Panel):
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 (Qt's name)
         """Accept weights files that the user drags here."""
-        if _weights_files(event.mimeData()):
+        if weights_files(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 (Qt's name)
         """Add the dropped weights files, one after the other."""
-        self._dropped += _weights_files(event.mimeData())
+        self.add_models(weights_files(event.mimeData()))
         event.acceptProposedAction()
+
+    def add_models(self, files: Sequence[Path]) -> None:
+        """Add several weights files, one after the other."""
+        self._dropped += files
         self._add_dropped()
 
     def _add_dropped(self) -> None:
@@ -229,7 +233,8 @@ class ModelsWidget(Panel):
         self.column.addStretch(1)
 
 
-def _weights_files(data: QMimeData) -> list[Path]:
+def weights_files(data: QMimeData) -> list[Path]:
+    """Return the weights files among what the user drags."""
     files = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
     return [file for file in files if has_model_suffix(file)]
 
