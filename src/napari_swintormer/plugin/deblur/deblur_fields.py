@@ -156,6 +156,7 @@ class DeblurFields(QWidget):
         """Folded parts between the image and the strength."""
         self.sections.setSpacing(8)
         self.blur = BlurSection()
+        self._labels += self.blur.labels
         for section in (self.stack, self.blur):
             self.sections.addWidget(section)
         layout = QVBoxLayout(self)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPropertyAnimation, Qt
 from qtpy.QtGui import QIcon, QPixmap
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QWIDGETSIZE_MAX, QWidget
 from superqt import QCollapsible
 
 
@@ -21,12 +21,21 @@ class FoldedPart(QCollapsible):
         self.toggleButton().setObjectName("swintormer-more")
         self.toggleButton().setToolTip(tooltip)
         self.toggled.connect(self._show_title)
+        self._opening = self.findChild(QPropertyAnimation)
+        self._opening.finished.connect(self._release)
         content.setEnabled(False)
         self.collapse(animate=False)
 
     def _show_title(self, expanded: bool) -> None:
         self.setText(f"{'▾' if expanded else '▸'}  {self._title}")
         self._content.setEnabled(expanded)  # Tab skips fields that are not visible
+        if self._opening.state() == QPropertyAnimation.State.Stopped:
+            self._release()
+
+    def _release(self) -> None:
+        """Let the open part follow its content, which may get more rows."""
+        if self.isExpanded():
+            self._content.setMaximumHeight(QWIDGETSIZE_MAX)
 
 
 def _no_icon() -> QIcon:
