@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from helpers.widgets import PATIENCE, expected, noise
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python
-from napari_swintormer.runs import blur_job
+from napari_swintormer.runs import blur_finding, blur_job
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
@@ -144,3 +144,26 @@ def test_a_volume_has_no_blur_of_planes(deblur_alone):
     form.stack.depth.value = "volume"
     assert form.blur.isHidden()
     assert form.settings().blur is None
+
+
+def test_of_a_stack_the_plane_on_the_screen_is_measured(deblur_alone, qtbot, image, monkeypatch):
+    estimate, windows = blur_finding.estimated, []
+
+    def counting(read, **options):
+        windows.append(read)
+        return estimate(read, **options)
+
+    monkeypatch.setattr(blur_finding, "estimated", counting)
+    viewer, section = deblur_alone.viewer, deblur_alone.form.blur
+    sharp = 100.0 * noise(160, 160)
+    viewer.add_image(np.stack([sharp.astype(np.uint16), image, image]))
+    viewer._canvas_size = (4000, 4000)
+    said = []
+    for plane in (0, 1):
+        viewer.dims.set_point(0, plane)
+        with qtbot.waitSignal(deblur_alone.widget.blur.work.ended, timeout=PATIENCE):
+            deblur_alone.widget.blur.measure()
+        said.append(section.facts.text())
+    assert len(windows) == 2
+    assert "pixels" not in said[0]
+    assert "radius of about" in said[1]

@@ -161,7 +161,8 @@ class BlurJob(Job):
         whole = self.planes.whole
         nearest = measured_planes(whole)
         needed = {nearest[self.planes.numbers[n]] for n in self.planes.numbers_at(position)}
-        found, powers = dict(self.found or {}), dict(self.powers or {})
+        found = {n: blur for n, blur in (self.found or {}).items() if n in needed}
+        powers = dict(self.powers or {})
         if new := needed - found.keys():
             found |= find_blurs(whole, self._all_ranges, self.wish, photo=self.photo, only=new)
         if new := needed - powers.keys():

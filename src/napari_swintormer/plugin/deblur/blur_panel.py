@@ -18,6 +18,7 @@ from napari_swintormer.optics.blur import Blur
 from napari_swintormer.plugin.deblur.blur_section import AUTOMATIC
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
 from napari_swintormer.plugin.deblur.motion_line import MotionLine
+from napari_swintormer.plugin.layers.layer_data import full_resolution
 from napari_swintormer.plugin.layers.made_layers import add_above_source, mark
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row
@@ -47,6 +48,7 @@ class BlurPanel(QWidget):
         self._viewer, self._form, self._in_view = viewer, form, in_view
         self._section = form.blur
         self.work = Work(self)
+        self._again = False  # for the end of the work
         self.measured: Job | None = None
         """The last job that has measured the blur."""
         self.tell = button(
@@ -70,11 +72,15 @@ class BlurPanel(QWidget):
         self._section.moved.connect(self.moved)
         form.image_chosen.connect(self._take_image)
         self.work.changed.connect(self._enable)
+        self.work.ended.connect(self._end)
 
     def measure(self) -> None:
         """Measure the blur of the plane on the screen, as an automatic run does."""
+        if self.work.running:
+            self._again = True
+            return
         view = self._looked_at()
-        if view is None or self.work.running:
+        if view is None:
             return
         try:
             job = view.source.plan(self._form.settings_with_blur(AUTOMATIC))
@@ -86,13 +92,24 @@ class BlurPanel(QWidget):
         self.work.begin(in_one_step(partial(_measure, job, view)), take=self.take)
 
     def take(self, job: Job | None) -> Job | None:
-        """Show what a job has found on the image, and keep it for the next one."""
-        if isinstance(job, BlurJob) and job.found:
-            self.measured = job
-            if not isinstance(job.wish, Blur):
-                sentence = " ".join(notice.message for notice in job.notices())
-                self._section.show_found(sentence, next(iter(job.found.values())).blur)
+        """Keep what a job has measured on the chosen image for the next one, and show it."""
+        layer = self._form.layer
+        if not isinstance(job, BlurJob) or layer is None:
+            return None
+        if job.planes.whole.data is not full_resolution(layer):
+            return None
+        self.measured = job
+        if job.found and not isinstance(job.wish, Blur):
+            sentence = " ".join(notice.message for notice in job.notices())
+            self._section.show_found(sentence, next(iter(job.found.values())).blur)
         return job
+
+    def _end(self, made: object) -> None:
+        if made is None:  # an error is said elsewhere, and another image has another blur
+            self._section.show_found("", None)
+        if self._again:
+            self._again = False
+            self.measure()
 
     def _take_image(self) -> None:
         """Forget what was measured on another image."""
@@ -100,7 +117,7 @@ class BlurPanel(QWidget):
         self._section.show_found("", None)
         self._line.follow(self._form.layer, self._form.axes.value.strip().upper())
         if self._section.choice.value == AUTOMATIC and self._form.layer is not None:
-            self.measure()
+            self.measure()  # a measurement that goes on is followed by one of this image
 
     def _draw(self) -> None:
         view = self._looked_at()

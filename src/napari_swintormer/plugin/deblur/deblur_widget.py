@@ -295,9 +295,9 @@ class DeblurWidget(DeblurParts):
             )
 
     def _compare_preview(self, layer: Image | None) -> None:
-        self.blur.take(self.preview.job)
         if layer is not None and self.preview.source is not None:
             self.compare.add(layer, self.preview.source)
+            self.blur.take(self.preview.job)
         if self._blur_waits:
             self._follow_blur()
         self.previewed.emit(layer)

@@ -42,9 +42,9 @@ class FolderPanel(QWidget):
 
     def start(self, src: Path, dst: Path, second_view: Path | None = None) -> None:
         """Deblur the images of one folder into another; see `napari_swintormer.runs.folder`."""
-        settings = replace(self._settings(), axes=None)  # each file knows its axes
-        run = FolderRun(src, dst, settings, second_view=second_view)
         try:
+            settings = replace(self._settings(), axes=None)  # each file knows its axes
+            run = FolderRun(src, dst, settings, second_view=second_view)
             run.files()
         except SwintormerError as error:
             self.work.said.emit(str(error), True)
