@@ -205,6 +205,11 @@ class ForeignNetwork(BaseModel):
     views: Literal[1] = 1
     prior_channels: Literal[0] = 0
 
+    @property
+    def known_blur(self) -> bool:
+        """Whether the network takes a told blur: none of others does."""
+        return False
+
 
 class ForeignCard(ModelCard):
     """Card of a network of others."""
