@@ -65,7 +65,7 @@ class DeblurParts(Panel):
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def _lay_out(self) -> None:
-        for part in (FormArea(self.form, least=210), self.plan_panel, self.run_panel):
+        for part in (FormArea(self.form, least=180), self.plan_panel, self.run_panel):
             self.column.addWidget(part)
         self._compare_part = QWidget()  # shown when there is a result
         comparing = form_layout(self._compare_part)
