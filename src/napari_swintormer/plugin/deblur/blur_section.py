@@ -56,6 +56,7 @@ class BlurSection(FoldedPart):
         )  # fmt: skip
         self._line: tuple[float, float] | None = None  # of the motion, along Y and X in pixels
         self._found: tuple[str, Blur | None] = "", None
+        self._shown: tuple[str, Blur | None] = "", None
         self._make_fields()
         self._lay_out()
         self._timer = QTimer(self, singleShot=True, interval=_STILL)
@@ -63,7 +64,7 @@ class BlurSection(FoldedPart):
         self.choice.changed.connect(self._choose)
         self.size.changed.connect(self._move)
         self.file.changed.connect(self._tell)
-        self.toggled.connect(self._show_facts)
+        self.toggled.connect(self._follow_fold)
         self._show_rows()
 
     def _make_fields(self) -> None:
@@ -207,15 +208,23 @@ class BlurSection(FoldedPart):
     def _show_facts(self, *_: object) -> None:
         """Say what the blur is, and draw it, or say what is wrong with it."""
         sentence, blur = self._found
-        role = "caption"
+        role, chosen = "caption", "measured" if self.choice.value == AUTOMATIC else ""
         try:
             told = self.blur()
         except SwintormerError as error:
-            sentence, blur, role = str(error), None, "error"
+            sentence, blur, role, chosen = str(error), None, "error", "not known yet"
         else:
             if told is not None:
-                sentence, blur = f"{_capital(told.sentence())}.", told
+                chosen = told.sentence()
+                sentence, blur = f"{_capital(chosen)}.", told
         show_text(self.facts, sentence, role)
+        self._shown = chosen, blur
+        self._follow_fold()
+
+    def _follow_fold(self, *_: object) -> None:
+        """Draw the PSF if the section is open, else say in the title what is chosen."""
+        chosen, blur = self._shown
+        self.set_title(f"Blur: {chosen}" if chosen and not self.isExpanded() else "Blur")
         self.picture.clear()
         if blur is not None and blur.kind != "none" and self.isExpanded():
             self.picture.setPixmap(psf_pixmap(blur.psf()))

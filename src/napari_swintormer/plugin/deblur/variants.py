@@ -48,15 +48,21 @@ def of_strength(settings: DeblurSettings, plan: PlanJob) -> list[Variant]:
 def of_models(
     settings: DeblurSettings, plan: PlanJob, models: Sequence[ModelInfo]
 ) -> list[Variant]:
-    """Vary the model, each with its own tiles and prior; leave out models that do not fit."""
+    """Vary the model, each with its own tiles and prior; leave out models that do not fit.
+
+    No model fits a told blur that only a filter undoes; the reason is raised.
+    """
     own = replace(settings, tile_size=None, overlap=None, blend=None, prior=None, **_NO_PRIOR)
-    variants = []
+    variants, refused = [], None
     for info in models:
         try:
             job = plan(replace(own, model=info.name))
-        except SwintormerError:
-            continue  # the Models widget shows the reason
+        except SwintormerError as error:
+            refused = error  # the Models widget shows the reason
+            continue
         variants.append(Variant(info.name, job, settings.strength, {"model": info.name}))
+    if refused is not None and settings.blur is not None and not variants:
+        raise refused
     return [*_as_it_is(variants), *variants]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from qtpy.QtCore import QPropertyAnimation, Qt
 from qtpy.QtGui import QIcon, QPixmap
-from qtpy.QtWidgets import QWIDGETSIZE_MAX, QWidget
+from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
+
+_ANY_HEIGHT = 2**24 - 1  # pixels; the largest number that Qt takes
 
 
 class FoldedPart(QCollapsible):
@@ -26,6 +28,11 @@ class FoldedPart(QCollapsible):
         content.setEnabled(False)
         self.collapse(animate=False)
 
+    def set_title(self, title: str) -> None:
+        """Show another title, such as one that names what is chosen in the part."""
+        self._title = title
+        self._show_title(self.isExpanded())
+
     def _show_title(self, expanded: bool) -> None:
         self.setText(f"{'▾' if expanded else '▸'}  {self._title}")
         self._content.setEnabled(expanded)  # Tab skips fields that are not visible
@@ -35,7 +42,7 @@ class FoldedPart(QCollapsible):
     def _release(self) -> None:
         """Let the open part follow its content, which may get more rows."""
         if self.isExpanded():
-            self._content.setMaximumHeight(QWIDGETSIZE_MAX)
+            self._content.setMaximumHeight(_ANY_HEIGHT)
 
 
 def _no_icon() -> QIcon:
