@@ -1,23 +1,41 @@
-"""Device code on a GPU that computes nothing: devices and types fit, and launches are few."""
+"""Device code on a GPU that computes nothing: devices and types fit, and launches are few.
+
+Every case also holds its operators against those that Apple GPUs have.
+"""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.fake_gpu import GPU, FakeProcessor, Recorder, fake_gpu, load_guard
+from helpers.mps_operators import mps_operators
+from helpers.tiny import tiny_card, tiny_prior_card
 from napari_swintormer.engine import runners
 from napari_swintormer.engine.protocol import Tile
+from napari_swintormer.engine.richardson_lucy import estimates
 from napari_swintormer.engine.runners import RunnerRecipe
+from napari_swintormer.models.blur_filter import KnownBlurRestorer
 from napari_swintormer.models.catalogue import BUILT_IN_FOLDER, load_model
+from napari_swintormer.models.files.published import Published
+from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.restorer import PriorUse
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
+from napari_swintormer.optics.plane_power import PowerOfPlane
+from napari_swintormer.training.loop.stage import PRIOR_STAGES, Batch
+from napari_swintormer.training.loop.state import TrainingState
+from napari_swintormer.training.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     GpuOf = Callable[[], AbstractContextManager[Recorder]]
 
@@ -49,8 +67,15 @@ def gpu_of(monkeypatch: pytest.MonkeyPatch) -> GpuOf:
             yield recorder
         assert recorder.operators
         assert not recorder.float64
+        assert recorder.operators <= mps_operators()
 
     return gpu
+
+
+def test_the_list_of_mps_operators_knows_what_is_missing() -> None:
+    known = mps_operators()
+    assert {"add.Tensor", "_fft_r2c", "linspace", "convolution"} <= known
+    assert not {"logspace", "_adaptive_avg_pool3d"} & known
 
 
 def test_all_shipped_models_are_tried() -> None:
@@ -70,3 +95,56 @@ def test_shipped_models_stay_on_the_gpu_and_launch_little(
     assert gpu.fetched == 0
     # with the preparation of the weights, which only the first batch needs
     assert gpu.launches <= (1500 if name != "swintormer-prior" else 3000 * prior.samples)
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_the_filter_for_a_known_blur_stays_on_the_gpu(network: bool, gpu_of: GpuOf) -> None:
+    power = PowerOfPlane.measured([np.eye(64, dtype=np.float32)[None]], photo=True)
+    plane = PlaneBlur(FoundBlur(Blur.disk(2.0)), power, clipped=0.9)
+    inner = tiny_card().network.model_copy(update={"known_blur": True})
+    continued = {"network": Swintormer(inner), "multiple": inner.multiple} if network else {}
+    restorer = KnownBlurRestorer({0: plane}, (96, 96), 3, **continued)
+    side = 64 + 2 * restorer.margin
+    pixels = np.zeros((3, side, side), np.float32)
+    tile = Tile(pixels, TileOrigin(0, 0, 0), restorer.margin)
+    with gpu_of() as gpu:
+        (changes,) = filter(
+            None, RunnerRecipe(restorer, "k", "cuda", "bf16", 2).make().changes([[tile] * 2])
+        )
+    assert [change.shape for change in changes] == [(3, 64, 64)] * 2
+    assert gpu.fetched <= 1  # whether there are clipped pixels
+
+
+def test_stacks_are_deconvolved_on_the_gpu(gpu_of: GpuOf) -> None:
+    psf, counts = np.ones((3, 5, 5), np.float32) / 75, np.ones((4, 16, 18), np.float32)
+    with gpu_of() as gpu:
+        shapes = {estimate.shape for estimate in islice(estimates(psf, counts, GPU), 2)}
+    assert shapes == {(4, 16, 18)}
+    assert gpu.launches < 600
+
+
+@pytest.mark.parametrize("stage", ["alone", *PRIOR_STAGES])
+def test_the_losses_of_a_training_stay_on_the_gpu(
+    stage: str, gpu_of: GpuOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Published, "fill_convolutions", lambda *_: None)
+    loss = "l1 + charbonnier + frequency + decibel + perceptual"
+    settings = TrainSettings(
+        sharp=(tmp_path,),
+        out=tmp_path / "a.safetensors",
+        synthesize="defocus",
+        loss=loss,
+        vgg19=tmp_path,
+        precision="bf16",
+        batch_size=2,
+    )
+    card = tiny_card() if stage == "alone" else tiny_prior_card()
+    blurred, sharp = torch.rand(2, 2, 3, 32, 32)
+    cpu = torch.device("cpu")
+    state = TrainingState(card, None, settings, cpu, torch.bfloat16, PRIOR_STAGES.get(stage))
+    with gpu_of():
+        network = state.network.to(GPU)
+        batch = Batch(network, blurred.to(GPU), sharp.to(GPU), 0, 0)
+        with torch.autocast("cuda", torch.bfloat16):
+            value = state.stage.loss(batch)
+    assert value.device == GPU
