@@ -11,7 +11,7 @@ makes of the sharp one. There the change fades to nothing.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scipy.fft import next_fast_len
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 # Brightness at which light and intensities count alike, and how fast one takes over.
 _EVEN, _TAKEOVER = 0.2, 2.4
 _KEPT = 4  # sets of kernels and spectra that stay
-
-
-class _Transforms(NamedTuple):
-    """What is ready for a plane and a size of tiles."""
-
-    filters: Tensor  # (1 or 2, H, W // 2 + 1) complex
-    network: Tensor  # (H, W // 2 + 1) complex, the filter before a network
 
 
 class KnownBlurRestorer(TileRestorer):
@@ -79,7 +72,7 @@ class KnownBlurRestorer(TileRestorer):
         self.margin = REACH
         self.network, self.otherwise = network, otherwise
         self.multiple = 1 if network is None else multiple
-        self._ready: dict[object, _Transforms] = {}
+        self._ready: dict[object, Tensor] = {}
 
     @property
     def name(self) -> str:
@@ -128,7 +121,7 @@ class KnownBlurRestorer(TileRestorer):
             elif self.network is None:
                 restored = inner + self._change(tiles.float(), known, origins)
             else:
-                filtered = self._in_light(tiles.clamp(0, 1), known)
+                filtered = self.filtered(tiles.clamp(0, 1), known)
         if known.changes and self.network is not None:
             restored = self._continue(filtered, inner, known)
         for _ in range(self.count_steps(*tiles.shape[2:])):
@@ -137,8 +130,12 @@ class KnownBlurRestorer(TileRestorer):
 
     def _change(self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]) -> Tensor:
         """Give what the filters add to the tiles without their margin."""
-        inner, gamma = _inside(tiles), known.power.gamma
-        kernels = self._transforms(known, tiles).filters
+        inner = _inside(tiles)
+        return (self.filtered(tiles, known) - inner) * self._trust(known, origins, inner)
+
+    def filtered(self, tiles: Tensor, known: PlaneBlur) -> Tensor:
+        """Filter tiles ``(B, C, H, W)`` and cut their margin off."""
+        gamma, kernels = known.power.gamma, self._ready_kernels(known, tiles)
         filtered = _convolve(tiles, kernels[0])
         if gamma != 1:
             light = _convolve(_power(tiles, gamma), kernels[1])
@@ -147,13 +144,7 @@ class KnownBlurRestorer(TileRestorer):
             filtered = filtered + share * (_power(light.clamp_min(0), 1 / gamma) - filtered)
         if known.clipped is not None:
             filtered = self._without_rings(filtered, tiles, known)
-        return (filtered - inner) * self._trust(known, origins, inner)
-
-    def _in_light(self, tiles: Tensor, known: PlaneBlur) -> Tensor:
-        """Filter tiles as in the training of a network for a known blur."""
-        gamma = known.power.gamma
-        light = _convolve(_power(tiles, gamma), self._transforms(known, tiles).network)
-        return _power(light.clamp_min(0), 1 / gamma)
+        return filtered
 
     def _without_rings(self, filtered: Tensor, tiles: Tensor, known: PlaneBlur) -> Tensor:
         """Keep what lies near clipped pixels between the extremes of the image around it.
@@ -193,17 +184,16 @@ class KnownBlurRestorer(TileRestorer):
         restored = restored.mean(dim=1, keepdim=True) if grey else restored
         return restored + (image - unit)
 
-    def _transforms(self, known: PlaneBlur, tiles: Tensor) -> _Transforms:
-        """Transform the kernels of a plane for the size and device of tiles; the last are kept."""
+    def _ready_kernels(self, known: PlaneBlur, tiles: Tensor) -> Tensor:
+        """Transform the filters of a plane for the size and device of tiles; the last are kept.
+
+        ``(1 or 2, H, W // 2 + 1)`` complex.
+        """
         size, device = _fast(tiles), tiles.device
         key = (id(known), *size, device)
         ready = self._ready.get(key)
         if ready is None:
-            if self.network is None:
-                filters = _transform(known.kernels(), size, device)
-            else:
-                filters = _transform(known.network_kernel()[None], size, device)
-            ready = _Transforms(filters, filters[-1])
+            ready = _transform(known.kernels(), size, device)
             while len(self._ready) >= _KEPT:
                 self._ready.pop(next(iter(self._ready)))
             self._ready[key] = ready

@@ -103,10 +103,6 @@ class PlaneBlur:
             [inverse_kernel(self._moments, p.with_blur(self.blur), caution) for p in powers]
         )
 
-    def network_kernel(self) -> NDArray[np.float32]:
-        """Make the filter before a network: of the light, as in training; the network judges it."""
-        return inverse_kernel(self._moments, self._power.image)
-
     def maps(self) -> NDArray[np.float32]:
         """Give the constants that a network for a known blur sees as maps."""
         radius = sum(p * candidate.radius for p, candidate in self.blur.candidates)

@@ -113,7 +113,8 @@ class BlurJob(Job):
 
     def _scaled(self, ranges: list[IntensityRange]) -> list[IntensityRange]:
         """Let the ranges of photos begin at black: light follows from the distance to it."""
-        if not (self.photo and self._without_model and self.planes.dtype.kind == "u"):
+        filters = self._without_model or self._continues
+        if not (self.photo and filters and self.planes.dtype.kind == "u"):
             return ranges
         return [replace(r, low=0.0, high=r.ceiling) if r.gain else r for r in ranges]
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.training.data.annotations import LEAVE_OUT, read_marks
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.pairs import drawing_weights
@@ -122,7 +123,8 @@ class PatchSampler:
         if len(sharp) < self._channels:
             sharp, *clipped = (np.repeat(p, self._channels, axis=0) for p in (sharp, *clipped))
         if isinstance(degradation, KnownBlur):
-            clipped.append(degradation.describe(clipped[0]))
+            clipped = [crop(clipped[0], REACH), degradation.describe(clipped[0].astype(np.float32))]
+            sharp = crop(sharp, REACH)
         return np.concatenate(clipped).astype(np.float32), sharp.astype(np.float32)
 
     def _degraded(

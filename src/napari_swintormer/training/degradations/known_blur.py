@@ -15,16 +15,14 @@ import numpy as np
 from scipy import ndimage
 
 from napari_swintormer.optics import motion, psf
-from napari_swintormer.optics.inverse_filter import (
-    GAMMA,
-    apply_kernel,
-    blur_maps,
-    image_power,
-    inverse_kernel,
-    psf_moments,
-)
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.blur_kinds import LARGEST
+from napari_swintormer.optics.inverse_filter import GAMMA, REACH, ImagePower, blur_maps
+from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
+from napari_swintormer.optics.plane_power import PowerOfPlane
+from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.image_formation import flat_optics
-from napari_swintormer.training.degradations.primitives import from_light, to_light
+from napari_swintormer.training.degradations.primitives import crop
 from napari_swintormer.training.degradations.realistic import (
     Recording,
     draw_aperture,
@@ -32,7 +30,12 @@ from napari_swintormer.training.degradations.realistic import (
     draw_objective,
     draw_recording,
 )
-from napari_swintormer.training.degradations.simple import UNBLURRED, draw_psf, draw_radius
+from napari_swintormer.training.degradations.simple import (
+    UNBLURRED,
+    Degradation,
+    draw_psf,
+    draw_radius,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +45,10 @@ if TYPE_CHECKING:
 
     Candidates = tuple[tuple[float, FloatArray], ...]
     Drawn = Callable[[float], FloatArray]
+    Record = Callable[[list[FloatArray]], Recording | Degradation]
 
 # Shares of the patches.
+_SIMPLE = 0.6  # with a simple camera; the others have the mosaic and the sharpening of a real one
 _MOTION = 0.4  # of the photos
 _TRUE, _WRONG_SIZE, _WRONG_KIND = 0.5, 0.12, 0.08  # the others get several candidates
 _TWO_SIZES = 0.12
@@ -55,62 +60,73 @@ _POINT = np.ones((1, 1), np.float32)
 class KnownBlur:
     """A degradation, and what is known of its PSF."""
 
-    recording: Recording
+    recording: Recording | Degradation
     candidates: Candidates  # probabilities of sum 1, and PSFs
     certainty: float
     gamma: float  # of the filter: `GAMMA` for photos, 1 for micrographs
 
     @property
     def margin(self) -> int:
-        """Pixels around a patch that optics and camera reach."""
-        return self.recording.margin
+        """Pixels around a patch that optics, camera and filter reach."""
+        return self.recording.margin + REACH
 
     def degrade(self, sharp: FloatArray, rng: Rng) -> tuple[FloatArray, FloatArray]:
-        """Degrade a patch as `Recording.degrade` does."""
+        """Degrade a patch as `Recording.degrade` does, but keep `REACH` pixels around it."""
         return self.recording.degrade(sharp, rng)
 
     def describe(self, image: FloatArray) -> FloatArray:
-        """Filter an image ``(C, Y, X)`` in [0, 1]; return it and the maps, ``(C + 3, Y, X)``."""
-        light = to_light(image, self.gamma)
-        power = image_power(light)
-        kernel = inverse_kernel(psf_moments(self.candidates), power)
-        filtered = from_light(apply_kernel(light, kernel).clip(0, None), self.gamma)
-        radius = rms_radius(self.candidates)
-        maps = blur_maps(radius, self.certainty, power)[:, None, None]
-        return np.concatenate([filtered, np.broadcast_to(maps, (3, *image.shape[1:]))])
+        """Filter an image in [0, 1] as a run does, and add the maps.
 
+        ``(C, Y + 2 * REACH, X + 2 * REACH)`` gives ``(C + 3, Y, X)``.
+        """
+        import torch
 
-def rms_radius(candidates: Candidates) -> float:
-    """Mean over the candidates of the PSF's root mean square distance from its centre, pixels."""
-    total = 0.0
-    for probability, kernel in candidates:
-        along = np.arange(len(kernel)) - len(kernel) // 2
-        distance = along[:, None] ** 2 + along**2
-        total += probability * math.sqrt(max(float((kernel * distance).sum()), 0))
-    return total
+        from napari_swintormer.models.blur_filter import KnownBlurRestorer
+
+        blur = Blur.mixture((share, _as_blur(psf)) for share, psf in self.candidates)
+        power = PowerOfPlane.measured([image], photo=self.gamma != 1)
+        known, inner = PlaneBlur(FoundBlur(blur, self.certainty), power), crop(image, REACH)
+        filtered, maps = inner, blur_maps(0, self.certainty, ImagePower(0, 0))
+        if known.changes:
+            restorer = KnownBlurRestorer({0: known}, inner.shape[1:], len(image))
+            filtered = restorer.filtered(torch.from_numpy(image)[None], known)[0].numpy()
+            maps = known.maps()
+        return np.concatenate(
+            [filtered, np.broadcast_to(maps[:, None, None], (3, *inner.shape[1:]))]
+        )
 
 
 def draw_known(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> KnownBlur:
     """Draw a blur, a camera, and what is known of the blur."""
-    photo = modality == "photo"
-    camera = draw_camera(rng) if photo else draw_recording(modality, rng).camera
-    gamma = GAMMA if photo else 1.0
+    gamma = GAMMA if modality == "photo" else 1.0
+    draw = _draw_simple_camera if rng.random() < _SIMPLE else _draw_camera
+    record = draw(modality, rng)
     if rng.random() < unblurred:
-        return KnownBlur(Recording(None, camera), *_draw_false_alarm(rng), gamma)
-    if photo and rng.random() < _MOTION:
+        return KnownBlur(record([]), *_draw_false_alarm(rng), gamma)
+    if modality == "photo" and rng.random() < _MOTION:
         kernel = _draw_motion(rng)
-        return KnownBlur(
-            Recording(flat_optics([kernel]), camera), *_draw_kernels(kernel, rng), gamma
-        )
+        return KnownBlur(record([kernel]), *_draw_kernels(kernel, rng), gamma)
     drawn = _draw_lens(modality, rng)
     if rng.random() < _TWO_SIZES:  # the size changes from place to place, and a mixture is known
         sizes = 1.0, math.exp(rng.uniform(-0.7, 0.7))
         kernels = [drawn(size) for size in sizes]
-        optics = flat_optics(kernels)
         known: Candidates = tuple((0.5, kernel) for kernel in kernels)
-        return KnownBlur(Recording(optics, camera), known, 0.3, gamma)
-    optics = flat_optics([drawn(1.0)])
-    return KnownBlur(Recording(optics, camera), *_draw_sizes(drawn, rng), gamma)
+        return KnownBlur(record(kernels), known, 0.3, gamma)
+    return KnownBlur(record([drawn(1.0)]), *_draw_sizes(drawn, rng), gamma)
+
+
+def _draw_camera(modality: Modality, rng: Rng) -> Record:
+    camera = draw_camera(rng) if modality == "photo" else draw_recording(modality, rng).camera
+    return lambda kernels: Recording(flat_optics(kernels) if kernels else None, camera)
+
+
+def _draw_simple_camera(modality: Modality, rng: Rng) -> Record:
+    """Draw a camera with little noise, which is even in the intensities of the file."""
+    noise = SensorNoise(rng.uniform(0, 0.006), rng.uniform(0, 0.006) ** 2, normalized=False)
+    gamma = rng.uniform(2.0, 2.4) if modality == "photo" else 1.0
+    levels = 256 if rng.random() < 0.7 else None
+    quality = int(rng.integers(88, 99)) if modality == "photo" and rng.random() < 0.25 else None
+    return lambda kernels: Degradation(tuple(kernels), gamma, noise, levels, quality)
 
 
 def _draw_lens(modality: Modality, rng: Rng) -> Drawn:
@@ -165,7 +181,7 @@ def _draw_kernels(kernel: FloatArray, rng: Rng) -> tuple[Candidates, float]:
     """Draw what is known of a motion: the truth, or a kernel as blind estimates give it."""
     if rng.random() < _TRUE:
         return ((1.0, kernel),), 1.0
-    wider = np.pad(kernel, 3)
+    wider = np.pad(kernel, min(3, (LARGEST - len(kernel)) // 2))
     soft = ndimage.gaussian_filter(wider, rng.uniform(0.3, 1.0))
     rough = soft * np.exp(rng.normal(0, rng.uniform(0, 0.5), soft.shape))
     rough = np.where(rough < rng.uniform(0, 0.08) * rough.max(), 0, rough)
@@ -187,5 +203,10 @@ def _draw_false_alarm(rng: Rng) -> tuple[Candidates, float]:
 
 def _of_other_kind(kernel: FloatArray, rng: Rng) -> FloatArray:
     """Make a disk or a Gaussian with the variance of a PSF."""
-    radius = min(rms_radius(((1.0, kernel),)) * math.sqrt(2), 20.0)
+    radius = min(_as_blur(kernel).radius * math.sqrt(2), 20.0)
     return (psf.disk if rng.random() < 0.5 else psf.gaussian)(max(radius, 0.3))
+
+
+def _as_blur(kernel: FloatArray) -> Blur:
+    """Make a blur of a PSF; what is negative or too far away for one is cut off."""
+    return Blur.kernel(crop(kernel, max(0, (len(kernel) - LARGEST) // 2)).clip(min=0))
