@@ -126,11 +126,11 @@ def _prepare_known(
     settings = complete(settings, chosen.card)
     planes = Planes(image, axes, chosen.channels, meaning=meaning)
     planes = chosen_planes(planes, settings.planes)
-    if chosen.card is None:
+    convention = IntensityConvention() if chosen.card is None else chosen.card.intensity
+    if chosen.card is None or chosen.continues:  # the filter alone, or a network behind it
         photo = "photo" in kinds
-        convention = WHOLE if photo else IntensityConvention()
+        convention = WHOLE if photo else convention
     else:
-        convention = chosen.card.intensity
         photo = convention.whole
     plan = _plan(planes, settings, chosen, REACH, speed_name(chosen.sha256))
     return BlurJob(planes, plan, settings, chosen.model, convention, chosen.restorer, wish, photo)
