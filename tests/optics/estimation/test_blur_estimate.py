@@ -98,7 +98,7 @@ def test_nothing_is_found_where_nothing_is(leaves, field, name):
     ("kernel", "confidence", "family"),
     [
         (Blur.motion(11, 30), 0.8, "motion"),
-        (Blur.motion(11, 30), 0.4, "none"),
+        (Blur.motion(11, 30), 0.2, "none"),
         (Blur.disk(3), 0.8, "defocus"),
         (None, 0.8, "none"),
     ],
