@@ -66,7 +66,8 @@ def test_the_form_has_a_row_for_every_option(qtbot):
 
     form = DeblurForm(list, list_models)
     qtbot.addWidget(form)
-    rows = {label.text() for label in form.findChildren(QLabel)}
+    qtbot.addWidget(form.more)
+    rows = {label.text() for part in (form, form.more) for label in part.findChildren(QLabel)}
     assert {o.label for o in options_of(DeblurSettings).values() if o.label} <= rows
     chosen = dataclasses.asdict(form.settings())
     of_model = {"model", "tile_size", "overlap", "blend", "samples"}  # the form shows its values
