@@ -19,6 +19,7 @@ from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
+from napari_swintormer.runs import planning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +119,8 @@ def test_the_border_does_not_ring() -> None:
 
 
 @pytest.mark.parametrize("told", ["motion:9@30", "2.5px"])
-def test_tiles_agree_with_the_whole(told: str) -> None:
+def test_tiles_agree_with_the_whole(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "known_blur_model", lambda kinds: None)  # the filter alone
     image = blurred(texture(260, 230), Blur.parse(told))
     options = {"device": "cpu", "precision": "fp32", "blur": told}
     whole = deblur(image, tile_size=512, **options)

@@ -21,7 +21,7 @@ from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation.estimate import BlurEstimate
-from napari_swintormer.runs import blur_finding
+from napari_swintormer.runs import blur_finding, planning
 from napari_swintormer.runs.blur_finding import measured_planes
 from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
 from napari_swintormer.runs.file import FileRun
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 
 FAST = {"device": "cpu", "precision": "fp32"}
 IMAGE = (1000 + 30000 * gaussian_filter(texture(90, 120), 1.2)).astype(np.uint16)
+
+
+@pytest.fixture(autouse=True)
+def filter_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network continues from the filter, as where the package has no model for it."""
+    monkeypatch.setattr(planning, "known_blur_model", lambda kinds: None)
 
 
 class Estimator:
@@ -213,6 +219,13 @@ def test_a_measured_blur_leaves_a_volume_to_its_optics() -> None:
     job = prepare(stack, DeblurSettings(blur="auto", **known))
     assert job.model_name == prepare(stack, DeblurSettings(**known)).model_name
     assert prepare(stack, DeblurSettings(blur="3px", **known)).model_name == BLUR_METHOD
+
+
+def test_the_shipped_model_continues_from_a_told_blur(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    job = prepare(IMAGE, DeblurSettings(blur="2px", **FAST))
+    assert job.model_name == "known-blur"
+    assert prepare(IMAGE, DeblurSettings(**FAST)).model_name != "known-blur"
 
 
 def test_a_dask_array_gets_the_same_pixels() -> None:

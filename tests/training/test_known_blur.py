@@ -8,13 +8,8 @@ import pytest
 from helpers.images import texture
 from napari_swintormer import load_model, train
 from napari_swintormer.optics import psf
-from napari_swintormer.optics.inverse_filter import ImagePower
-from napari_swintormer.training.degradations.known_blur import (
-    KnownBlur,
-    blur_maps,
-    draw_known,
-    rms_radius,
-)
+from napari_swintormer.optics.inverse_filter import REACH, ImagePower, blur_maps
+from napari_swintormer.training.degradations.known_blur import KnownBlur, draw_known
 
 POINT = np.ones((1, 1), np.float32)
 
@@ -29,17 +24,19 @@ def test_what_is_known_of_a_blur_is_a_distribution(modality):
         assert (known.gamma == 1) == (modality != "photo")
 
 
+def test_a_patch_is_filtered_as_in_a_run_and_loses_its_margin():
+    recording = draw_known("photo", np.random.default_rng(0)).recording
+    image = np.stack([texture(64 + 2 * REACH, 64 + 2 * REACH)] * 3)
+    inner = image[:, REACH:-REACH, REACH:-REACH]
+    sharp = KnownBlur(recording, ((1.0, POINT),), 0.7, 1).describe(image)
+    assert sharp.shape == (6, 64, 64)
+    np.testing.assert_allclose(sharp[:3], inner, atol=1e-4)  # a point blurs nothing
+    assert sharp[4, 0, 0] == np.float32(0.7)
+    blurred = KnownBlur(recording, ((1.0, psf.disk(3)),), 1, 2.2).describe(image)
+    assert np.abs(blurred[:3] - inner).max() > 0.01
+
+
 def test_the_maps_tell_size_certainty_and_noise():
-    """A disk has the root mean square radius r / sqrt(2)."""
-    assert rms_radius(((1.0, psf.disk(6)),)) == pytest.approx(6 / 2**0.5, rel=0.01)
-    known = KnownBlur(
-        draw_known("photo", np.random.default_rng(0)).recording, ((1.0, POINT),), 0.7, 1
-    )
-    image = np.stack([texture(64, 64)] * 3)
-    described = known.describe(image)
-    assert described.shape == (6, 64, 64)
-    np.testing.assert_allclose(described[:3], image, atol=1e-5)  # a point blurs nothing
-    assert described[4, 0, 0] == np.float32(0.7)
     coarse, fine = blur_maps(8, 1, ImagePower(0.01, 1)), blur_maps(1, 1, ImagePower(0.001, 1))
     assert coarse[0] > fine[0] == 0
     assert coarse[2] > fine[2]

@@ -166,9 +166,12 @@ class Block(nn.Module):
         return self.__dict__ | {"_prepared": {}}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Block:
-        """Move the block, and drop cached weights, which would stay on the old device."""
-        self._prepared.clear()
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+        """Move the block, and drop cached weights if they would stay on the old device."""
+        before = next(self.parameters()).device
+        moved: Block = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if next(self.parameters()).device != before:
+            self._prepared.clear()
+        return moved
 
     def train(self, mode: bool = True) -> Block:
         """Switch the mode, and drop cached weights: training can change parameters unnoticed."""
