@@ -79,7 +79,7 @@ def test_the_list_of_mps_operators_knows_what_is_missing() -> None:
 
 
 def test_all_shipped_models_are_tried() -> None:
-    names = {name for name, *_ in WAYS}
+    names = {name for name, *_ in WAYS} | {"known-blur"}  # the network behind the filter, below
     assert {path.stem for path in BUILT_IN_FOLDER.glob("*.safetensors")} == names
 
 

@@ -417,7 +417,7 @@ def test_an_unfinished_run_is_not_lost_by_accident(tmp_path):
     image = image_of("YX")
     copy_chunks(image, "YX", begin(tmp_path / "a.zarr", image), limit=1)
     assert ResultStore.is_unfinished(tmp_path / "a.zarr")
-    with pytest.raises(OutputError, match=r"unfinished run of .* exists; resume it"):
+    with pytest.raises(OutputError, match=r"unfinished run of .* exists\. Resume it"):
         begin(tmp_path / "a.zarr", image)
     store = begin(tmp_path / "a.zarr", image, overwrite=True)
     assert store.finished() == set()
