@@ -22,6 +22,7 @@ _SMALLEST = 48  # pixels, shorter side of a window that can be measured
 _UNKNOWN = 0.25  # largest share of pixels without a number
 _FLAT = 1e-4  # standard deviation of a window without detail, in unit intensities
 _SHARP = 0.5  # probability of no blur above which nothing is done
+_SHOWN = 0.5  # certainty below which the sentence says "may"
 _SURELY_SHARP = 0.9  # and above which motion is not even looked for: that takes longest
 # Motion is told where no defocus is surer than `_DEFOCUS`, and its kernel is surer than a threshold
 # that rises with the certainty of a defocus: (threshold, rise). Chosen on validation images, sharp
@@ -77,10 +78,11 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> BlurE
             )
     if posterior.none >= _SHARP:
         return BlurEstimate(Blur.none(), posterior.none, "The image looks sharp.")
+    shows = "shows" if posterior.certainty >= _SHOWN else "may show"
     return BlurEstimate(
         posterior.blur(),
         posterior.certainty,
-        f"The image shows defocus blur with a radius of about {posterior.radius:.2g} pixels; "
+        f"The image {shows} defocus blur with a radius of about {posterior.radius:.2g} pixels; "
         f"{100 * posterior.certainty:.0f} % sure.",
     )
 
