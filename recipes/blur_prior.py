@@ -25,16 +25,15 @@ from napari_swintormer.optics import psf
 from napari_swintormer.optics.estimation.defocus_posterior import (
     CLIP,
     CUTOFFS,
-    GAMMA,
+    GAMMAS,
     KINDS,
     RADII,
-    to_light,
 )
 from napari_swintormer.optics.estimation.spectrum import describe_window
+from napari_swintormer.optics.light import from_light, to_light
 from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.primitives import (
     blur,
-    from_light,
     round_to_levels,
     through_jpeg,
 )
@@ -46,7 +45,7 @@ BOUNDS = np.sqrt(np.multiply(CUTOFFS[1:], CUTOFFS[:-1]))  # between cutoffs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--field", choices=list(GAMMA), required=True)
+    parser.add_argument("--field", choices=list(GAMMAS), required=True)
     parser.add_argument("--images", type=Path, required=True, help="folder of sharp images")
     parser.add_argument("--out", type=Path, required=True, help=".npz file to write")
     parser.add_argument("--draws", type=int, default=40, help="draws of each image")
@@ -102,7 +101,7 @@ def draw(sharp: np.ndarray, field: str, rng: np.random.Generator) -> tuple[np.nd
         side = min(*rng.choice([256, 320, 384, 448], 1), *sharp.shape)
         y, x = (int(rng.integers(n - side + 1)) for n in sharp.shape)
         sharp = sharp[y : y + side, x : x + side]
-    light = to_light(sharp, field)
+    light = to_light(sharp, GAMMAS[field])
     if min(sharp.shape) >= 300 and rng.random() < 0.25:  # a smaller picture is sharper
         scale = rng.uniform(0.5, 1)
         light = ndimage.zoom(ndimage.gaussian_filter(light, 0.45 / scale), scale, order=1)
@@ -115,7 +114,7 @@ def draw(sharp: np.ndarray, field: str, rng: np.random.Generator) -> tuple[np.nd
             kind = None
         else:
             light = blur(np.pad(light, half, mode="reflect")[None], kernel, half)[0]
-    image = record(from_light(light, GAMMA[field]), field, rng)
+    image = record(from_light(light, GAMMAS[field]), field, rng)
     return describe_image(image, field), target(kind, radius)
 
 
@@ -151,7 +150,7 @@ def record(image: np.ndarray, field: str, rng: np.random.Generator) -> np.ndarra
 
 
 def describe_image(image: np.ndarray, field: str) -> np.ndarray:
-    return describe_window(to_light(image.astype(np.float32), field))
+    return describe_window(to_light(image.astype(np.float32), GAMMAS[field]))
 
 
 def target(kind: int | None, radius: float) -> np.ndarray:

@@ -14,14 +14,14 @@ from helpers.images import texture
 from napari_swintormer.cli import app
 from napari_swintormer.cli.blur_command import drawing
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.estimation.estimate import BlurEstimate
+from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.runs import blur_finding
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOUND = BlurEstimate(Blur.motion(14, 30), 0.9, "The image shows motion blur; 90 % sure.")
-NOTHING = BlurEstimate(Blur.none(), 0.8, "The image looks sharp.")
+FOUND = FoundBlur(Blur.motion(14, 30), 0.9, "The image shows motion blur; 90 % sure.")
+NOTHING = FoundBlur(Blur.none(), 0.8, "The image looks sharp.")
 
 
 @pytest.fixture

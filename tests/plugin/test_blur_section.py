@@ -9,6 +9,8 @@ from qtpy.QtCore import Qt
 from scipy.ndimage import gaussian_filter
 
 from helpers.widgets import PATIENCE, expected, noise
+from napari_swintormer.events import Progress
+from napari_swintormer.plugin.deblur.deblur_events import keep_first_speed
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python
 from napari_swintormer.runs import blur_finding, blur_job
 from napari_swintormer.runs.planning import prepare
@@ -171,3 +173,16 @@ def test_of_a_stack_the_plane_on_the_screen_is_measured(deblur_alone, qtbot, ima
     assert len(windows) == 2
     assert "pixels" not in said[0]
     assert "radius of about" in said[1]
+
+
+def test_the_speed_of_a_preview_gives_a_time_to_the_plan_of_the_run(image):
+    settings = DeblurSettings(device="cpu", precision="fp32", blur="3.2px")
+    job = prepare(image, settings)
+    assert job.plan.seconds is None
+    assert list(keep_first_speed(job, iter_once(Progress(1, 1, "tiles", 0.5))))
+    assert prepare(image, settings).plan.seconds is not None
+    assert prepare(image, DeblurSettings(device="cpu", precision="fp32")).plan.seconds is None
+
+
+def iter_once(event):
+    yield event

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget, QMessageBox
 
-from helpers.widgets import PATIENCE, expected, noise
+from helpers.widgets import PATIENCE, closing_button, expected, no_and_yes, noise
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
 
 pytestmark = pytest.mark.gui
@@ -17,18 +16,7 @@ pytestmark = pytest.mark.gui
 def test_closing_the_window_asks_and_stops_the_run(
     viewer, deblur, qtbot, batches, monkeypatch, close
 ):
-    yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-    asked, answers = [], [yes, no]
-
-    def ask(_parent, _title, text, *_):
-        asked.append(text)
-        return answers.pop()
-
-    monkeypatch.setattr(QMessageBox, "question", ask)
-    panel = deblur.widget.parent()
-    while not isinstance(panel, QDockWidget):
-        panel = panel.parent()
-    shut = panel.titleBarWidget().close_button.click
+    asked, shut = no_and_yes(monkeypatch), closing_button(deblur.widget)
     image = viewer.add_image(noise(4, 96, 96))
     whole, n_batches = expected(noise(4, 96, 96)), len(batches)
     batches.clear()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from qtpy.QtWidgets import QDockWidget, QFileDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog
 
 from helpers.train_runs import same
 from helpers.training import stacks, use_folders, weights
-from helpers.widgets import PATIENCE
+from helpers.widgets import PATIENCE, closing_button, no_and_yes
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.plugin.train.train_sources import FOLDERS, LAYERS, SHARP_ONLY
 from napari_swintormer.training.loop.checkpoint import load_checkpoint
@@ -111,18 +111,7 @@ def test_closing_the_window_leaves_a_training_that_can_go_on(
     use_folders(training.form, folders)
     training.form.steps.value = 100_000
     settings = training.form.settings()
-    yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-    asked, answers = [], [yes, no]
-
-    def ask(_parent, _title, text, *_):
-        asked.append(text)
-        return answers.pop()
-
-    monkeypatch.setattr(QMessageBox, "question", ask)
-    panel = training.widget.parent()
-    while not isinstance(panel, QDockWidget):
-        panel = panel.parent()
-    shut = panel.titleBarWidget().close_button.click
+    asked, shut = no_and_yes(monkeypatch), closing_button(training.widget)
     with training.held_after(2) as reached:
         training.widget.run()
         worker = training.widget.work._worker

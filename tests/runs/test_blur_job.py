@@ -20,7 +20,7 @@ from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.estimation.estimate import BlurEstimate
+from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.runs import blur_finding, planning
 from napari_swintormer.runs.blur_finding import measured_planes
 from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
@@ -50,12 +50,12 @@ class Estimator:
     def __init__(self, blur: Blur) -> None:
         self.blur, self.calls, self.windows = blur, 0, [0]
 
-    def __call__(self, windows: list[np.ndarray], field: str) -> BlurEstimate:
+    def __call__(self, windows: list[np.ndarray], field: str) -> FoundBlur:
         assert all(w.ndim == 2 and w.dtype == np.float32 for w in windows)
         assert field == "micrograph"
         self.calls += 1
         self.windows.append(len(windows))
-        return BlurEstimate(self.blur, 0.7, f"It has {self.blur.sentence()}.")
+        return FoundBlur(self.blur, 0.7, f"It has {self.blur.sentence()}.")
 
 
 @pytest.fixture

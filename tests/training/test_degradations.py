@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
 from napari_swintormer.optics import psf
+from napari_swintormer.optics.light import from_light, to_light
 from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.primitives import (
     blur,
-    from_light,
     smooth_mask,
     through_jpeg,
-    to_light,
 )
 from napari_swintormer.training.degradations.simple import (
     Degradation,

@@ -5,7 +5,8 @@ filters, one for each. In the dark the filter of the light amplifies the noise, 
 counts; the brighter a place is, the more the light counts.
 
 Near the border of the plane, and beside clipped pixels, the blurred image is not what the blur
-makes of the sharp one. There the change fades to nothing.
+makes of the sharp one. The change fades to nothing at the border, and keeps to the values around
+it beside clipped pixels.
 """
 
 from __future__ import annotations

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.optics.psf import PSF
-
     FloatArray = NDArray[np.float32]
 
 REACH = 64
@@ -31,8 +29,6 @@ REACH = 64
 
 GRID = 256
 """Pixels of the grid that filters are computed on, far beyond their reach."""
-GAMMA = 2.2
-"""Exponent of the intensity curve that a filter assumes for photos."""
 
 # Chosen on training images blurred by defocus, motion and microscopes: with the smaller weights
 # some images lose, with larger ones all gain less.
@@ -58,13 +54,6 @@ class ImagePower(NamedTuple):
     """Mean square of the differences of neighbours along y and x together, noise included."""
 
 
-class PsfMoments(NamedTuple):
-    """The first two moments of an uncertain OTF on the grid of the filters."""
-
-    mean: NDArray[np.complex128]
-    power: NDArray[np.float64]
-
-
 def image_power(planes: Iterable[FloatArray]) -> ImagePower:
     """Measure noise and gradients of planes ``(Y, X)`` of one image, five pixels or more wide."""
     noise, gradients, count = 0.0, 0.0, 0
@@ -76,22 +65,20 @@ def image_power(planes: Iterable[FloatArray]) -> ImagePower:
     return ImagePower((noise / count) ** 0.5, gradients / count)
 
 
-def psf_moments(candidates: Iterable[tuple[float, PSF]]) -> PsfMoments:
-    """Average the OTFs of PSFs with probabilities of sum 1; sides are odd and below 256."""
-    mean, power = np.zeros(_SIGNAL.shape, np.complex128), np.zeros(_SIGNAL.shape)
-    for probability, psf in candidates:
-        otf = fft.rfft2(_centred_on_grid(psf))
-        mean += probability * otf
-        power += probability * (otf.real**2 + otf.imag**2)
-    return PsfMoments(mean, power)
+def inverse_kernel(
+    moments: tuple[NDArray[np.complex64], NDArray[np.float32]],
+    image: ImagePower,
+    caution: float = CAUTION,
+) -> FloatArray:
+    """Make the kernel that undoes a blur, ``(2 * REACH + 1, 2 * REACH + 1)`` float32 of sum 1.
 
-
-def inverse_kernel(blur: PsfMoments, image: ImagePower, caution: float = CAUTION) -> FloatArray:
-    """Make the kernel that undoes a blur, ``(2 * REACH + 1, 2 * REACH + 1)`` float32 of sum 1."""
+    `moments` are those of `napari_swintormer.optics.blur.Blur.otf_moments` on ``(GRID, GRID)``.
+    """
+    mean, power = moments[0].astype(np.complex128), moments[1].astype(np.float64)
     signal = max(image.gradients - 4 * image.noise**2, 1e-10)
-    height = signal / float((_SHARES * blur.power * _GRADIENT * _SIGNAL).sum())
+    height = signal / float((_SHARES * power * _GRADIENT * _SIGNAL).sum())
     noise = caution * (image.noise**2 + _LEAST_NOISE**2)
-    spectrum = blur.mean.conj() / (blur.power + noise / (height * _SIGNAL))
+    spectrum = mean.conj() / (power + noise / (height * _SIGNAL))
     # what cannot be restored stays as it is: a smaller gain would smooth sharp images
     spectrum = spectrum + np.clip(1 - np.abs(spectrum), 0, None)
     kernel = fft.fftshift(fft.irfft2(spectrum, (GRID, GRID)))
@@ -102,17 +89,6 @@ def inverse_kernel(blur: PsfMoments, image: ImagePower, caution: float = CAUTION
     return np.asarray(kernel, np.float32)
 
 
-def apply_kernel(planes: FloatArray, kernel: FloatArray) -> FloatArray:
-    """Convolve ``(..., Y, X)``, mirrored at its border, with a kernel of odd side."""
-    half, (height, width) = len(kernel) // 2, planes.shape[-2:]
-    around = [(0, 0)] * (planes.ndim - 2) + [(half, half)] * 2
-    padded = np.pad(planes, around, mode="symmetric")
-    size = [fft.next_fast_len(n, real=True) for n in padded.shape[-2:]]
-    spectrum = fft.rfft2(padded, size) * fft.rfft2(kernel, size)
-    whole: FloatArray = fft.irfft2(spectrum, size)
-    return whole[..., 2 * half : 2 * half + height, 2 * half : 2 * half + width]
-
-
 def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
     """Scale the size of a blur, how sure it is, and the noise to about -1 to 1.
 
@@ -121,13 +97,6 @@ def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
     size = math.log2(max(radius, 0.25)) / 4
     noise = math.log10(max(image.noise, 1e-4)) / 2 + 1.5
     return np.array([size, certainty, noise], np.float32)
-
-
-def _centred_on_grid(psf: PSF) -> NDArray[np.float64]:
-    half = len(psf) // 2
-    grid = np.zeros((GRID, GRID))
-    grid[: len(psf), : len(psf)] = psf
-    return np.roll(grid, (-half, -half), (0, 1))
 
 
 def _fading() -> NDArray[np.float64]:

@@ -11,7 +11,6 @@ from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.inverse_filter import (
     CAUTION,
     GRID,
-    PsfMoments,
     blur_maps,
     inverse_kernel,
 )
@@ -99,19 +98,13 @@ class PlaneBlur:
         photo = self.power.gamma != 1
         powers = [self._shown, self._power] if photo else [self._power]
         caution = CAUTION if photo else _MICROGRAPH * CAUTION
-        return np.stack(
-            [inverse_kernel(self._moments, p.with_blur(self.blur), caution) for p in powers]
-        )
+        moments = self.blur.otf_moments((GRID, GRID))
+        return np.stack([inverse_kernel(moments, p.with_blur(self.blur), caution) for p in powers])
 
     def maps(self) -> NDArray[np.float32]:
         """Give the constants that a network for a known blur sees as maps."""
         radius = sum(p * candidate.radius for p, candidate in self.blur.candidates)
         return blur_maps(radius, self.found.certainty, self._power.image)
-
-    @property
-    def _moments(self) -> PsfMoments:
-        mean, power = self.blur.otf_moments((GRID, GRID))
-        return PsfMoments(mean.astype(np.complex128), power.astype(np.float64))
 
     @property
     def _power(self) -> PlanePower:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_swintormer.optics.inverse_filter import GAMMA, ImagePower, image_power
+from napari_swintormer.optics.inverse_filter import ImagePower, image_power
+from napari_swintormer.optics.light import GAMMA, to_light
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +77,7 @@ class PowerOfPlane:
         shown = _measure(windows)
         if shown is None or not photo:
             return cls(1.0, shown, shown)
-        return cls(GAMMA, shown, _measure([_light(window) for window in windows]))
+        return cls(GAMMA, shown, _measure([to_light(window, GAMMA) for window in windows]))
 
 
 def _measure(windows: Sequence[Window]) -> PlanePower | None:
@@ -104,8 +105,3 @@ def _squares(windows: Sequence[Window], side: int) -> Iterator[Window]:
         for y in range(0, height - side + 1, side):
             for x in range(0, width - side + 1, side):
                 yield from window[:, y : y + side, x : x + side]
-
-
-def _light(window: Window) -> Window:
-    light: Window = np.sign(window) * np.abs(window) ** np.float32(GAMMA)
-    return light

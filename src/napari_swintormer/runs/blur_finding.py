@@ -85,8 +85,7 @@ def read_unit_windows(
 def estimated(windows: Sequence[Window], *, photo: bool) -> FoundBlur:
     """Estimate one blur from windows ``(C, h, w)`` in unit intensities."""
     grey = [window.mean(axis=0) for window in windows]
-    found = estimate_blur(grey, "photo" if photo else "micrograph")
-    return FoundBlur(found.blur, float(found.certainty), found.reason)
+    return estimate_blur(grey, "photo" if photo else "micrograph")
 
 
 def find_blurs(

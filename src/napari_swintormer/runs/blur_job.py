@@ -25,12 +25,10 @@ from napari_swintormer.runs.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
@@ -58,15 +56,12 @@ class BlurJob(Job):
         Blurs by plane that an earlier part of the run found; None measures them.
     powers
         Noise and detail by plane, if they are measured already.
-    given_ranges
-        Intensity ranges that replace the measured ones.
     """
 
     wish: Wish = "auto"
     photo: bool = False
     found: Mapping[int, FoundBlur] | None = None
     powers: Mapping[int, PowerOfPlane] | None = None
-    given_ranges: list[IntensityRange] | None = None
 
     @property
     def model_name(self) -> str:
@@ -96,12 +91,8 @@ class BlurJob(Job):
             card = None if self.model is None else self.model.card
         return card is not None and card.network.known_blur
 
-    @cached_property
-    def ranges(self) -> list[IntensityRange]:
-        """Intensity range of every plane."""
-        if self.given_ranges is not None:
-            return self.given_ranges
-        return self._scaled(super().ranges)
+    def _measure_ranges(self) -> list[IntensityRange]:
+        return self._scaled(super()._measure_ranges())
 
     @cached_property
     def _all_ranges(self) -> list[IntensityRange]:
@@ -236,20 +227,6 @@ class BlurJob(Job):
         assert isinstance(loaded, BlurJob)
         return loaded
 
-    def run(
-        self,
-        out: Any,
-        journal: RunJournal | None = None,
-        ranges: list[IntensityRange] | None = None,
-        deviation: Any = None,
-        scratch: Path | None = None,
-        changes: Any = None,
-    ) -> Generator[Event, None, None]:
-        """Find the blur, say it, and restore the image; see `Job.run`."""
-        job = self if ranges is None else replace(self, given_ranges=ranges)
-        yield from job.notices()
-        yield from super(BlurJob, job).run(out, journal, None, deviation, scratch, changes)
-
     def _recipe(self) -> RunnerRecipe:
         import_torch()
         from napari_swintormer.engine.runners import RunnerRecipe
@@ -265,7 +242,9 @@ class BlurJob(Job):
         restorer = KnownBlurRestorer(
             self.blurs,
             self.planes.shape,
-            self.planes.channels if network is None and inner is None else self._model_channels,
+            self.planes.channels
+            if network is None and inner is None
+            else self.planes.model_channels,
             network,
             multiple,
             otherwise,
@@ -280,10 +259,6 @@ class BlurJob(Job):
             tile=(self.planes.channels, *self.plan.grid.seen_shape),
             prior=self._prior_use(),
         )
-
-    @property
-    def _model_channels(self) -> int:
-        return self.planes.model_channels
 
     def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:
         """Return how the result is made, with the blur that was told and found; imports torch."""

@@ -67,6 +67,8 @@ class Job:
         How the model wants intensities.
     restorer
         The restorer that was given or loaded; None if the model is not loaded yet.
+    given_ranges
+        Intensity ranges that replace the measured ones.
     """
 
     planes: Planes
@@ -75,6 +77,7 @@ class Job:
     model: ModelInfo | None
     convention: IntensityConvention
     restorer: TileRestorer | None = None
+    given_ranges: list[IntensityRange] | None = None
 
     @property
     def keeps_changes(self) -> bool:
@@ -107,9 +110,17 @@ class Job:
         """Name under which the speed of this kind of run is remembered."""
         return self.weights_sha256
 
+    @property
+    def speed_key(self) -> str:
+        """Key under which the speed of this job is remembered."""
+        return speed_key(self.speed_name, self.settings)
+
     @cached_property
     def ranges(self) -> list[IntensityRange]:
         """Intensity range of every plane, measured on first use on a fixed sample."""
+        return self._measure_ranges() if self.given_ranges is None else self.given_ranges
+
+    def _measure_ranges(self) -> list[IntensityRange]:
         ranges = measure_ranges(self.planes, self.convention)
         return [replace(measured, strength=self.settings.strength) for measured in ranges]
 
@@ -155,12 +166,11 @@ class Job:
         self,
         out: Any,
         journal: RunJournal | None = None,
-        ranges: list[IntensityRange] | None = None,
         deviation: Any = None,
         scratch: Path | None = None,
         changes: Any = None,
     ) -> Generator[Event, None, None]:
-        """Load the model and restore the image; imports torch.
+        """Say what was found on the image, load the model and restore the image; imports torch.
 
         Closing the generator stops the run.
 
@@ -171,8 +181,6 @@ class Job:
         journal
             Records the finished chunks, and the batch size that they were made with. The run keeps
             that size unless the settings name one.
-        ranges
-            Intensity range of every plane; None takes `ranges` of the job.
         deviation
             Array-like of the image's shape, float32, filled with 0: with ``settings.uncertainty``
             the standard deviation of the samples is written there.
@@ -194,6 +202,7 @@ class Job:
         SettingsError
             The device or the precision is not available, or memory is too small for a single tile.
         """
+        yield from self.notices()
         recipe = self._recipe()
         from napari_swintormer.engine import local
 
@@ -203,9 +212,10 @@ class Job:
             if journal is not None and journal.batch_size is None:
                 journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
-            ranges = ranges or self.ranges
-            events = local.run(plan, self.planes, ranges, runner, out, journal, deviation, changes)
-            yield from remembering_speed(events, plan, speed_key(self.speed_name, self.settings))
+            events = local.run(
+                plan, self.planes, self.ranges, runner, out, journal, deviation, changes
+            )
+            yield from remembering_speed(events, plan, self.speed_key)
 
     def preview(
         self, position: Mapping[str, int], region: Region

@@ -133,7 +133,9 @@ def _prepare_known(
     else:
         photo = convention.whole
     plan = _plan(planes, settings, chosen, REACH, speed_name(chosen.sha256))
-    return BlurJob(planes, plan, settings, chosen.model, convention, chosen.restorer, wish, photo)
+    return BlurJob(
+        planes, plan, settings, chosen.model, convention, chosen.restorer, wish=wish, photo=photo
+    )
 
 
 def _choose_for_blur(

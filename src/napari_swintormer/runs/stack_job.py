@@ -99,9 +99,8 @@ class StackJob(Job):
         whole = self.planes.whole
         return int(whole.data.shape[whole.axes.index("C")]) if "C" in whole.axes else 1
 
-    @cached_property
-    def ranges(self) -> list[IntensityRange]:
-        """What may change in every plane, in counts, and the strength."""
+    def _measure_ranges(self) -> list[IntensityRange]:
+        """Tell what may change in every plane, in counts, and the strength."""
         measured = measure_ranges(self.planes, self.convention)
         return [replace(r, low=0.0, high=1.0, strength=self.settings.strength) for r in measured]
 
@@ -162,7 +161,6 @@ class StackJob(Job):
         self,
         out: Any,
         journal: RunJournal | None = None,
-        ranges: list[IntensityRange] | None = None,
         deviation: Any = None,
         scratch: Path | None = None,
         changes: Any = None,
@@ -181,7 +179,7 @@ class StackJob(Job):
         events = volume.run(
             self.plan.grid,
             self.planes,
-            ranges or self.ranges,
+            self.ranges,
             self.psfs,
             self._device(),
             out,

@@ -134,7 +134,7 @@ def prepare_stack(
         seconds=_seconds(settings, *whole, volumes=len(planes) // stack),
     )
     settings = replace(settings, axes=axes, tile_size=CHUNK, overlap=0, blend="uniform")
-    return StackJob(planes, plan, settings, None, IntensityConvention(), None, optics)
+    return StackJob(planes, plan, settings, None, IntensityConvention(), optics=optics)
 
 
 def _seconds(

@@ -17,9 +17,9 @@ from napari_swintormer.errors import FileError
 from napari_swintormer.evaluation.data.pair_images import to_dtype
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.optics import motion, psf
+from napari_swintormer.optics.light import GAMMA, from_light, to_light
 from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.image_formation import depth_optics
-from napari_swintormer.training.degradations.primitives import from_light, to_light
 from napari_swintormer.training.degradations.simple import Degradation
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ SEED = 20240107
 CROP = 512  # pixels, side of the centre that is scored
 RADII = (1.5, 3.5)  # pixels, of the blur circle: moderate defocus
 STRONGEST_NOISE = 0.006  # standard deviation at white, in unit intensity
-GAMMA = 2.2  # of photos
 Blur = Literal["defocus", "motion", "layers"]
 _EXTENTS = (4.0, 16.0)  # pixels, of the path of a shaking hand
 _LAYERS = 8

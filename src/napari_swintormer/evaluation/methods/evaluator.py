@@ -82,7 +82,7 @@ def run_planned(job: Job, pair: PairImages) -> Any:
         measured = measure_ranges(job.planes, job.convention)
         ranges = [replace(r, floor=-np.inf, ceiling=np.inf, strength=strength) for r in measured]
     out = _allocate(job)
-    for _ in job.run(out, ranges=ranges):
+    for _ in replace(job, given_ranges=ranges).run(out):
         pass
     return out
 

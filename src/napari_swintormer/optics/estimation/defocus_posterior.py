@@ -18,6 +18,7 @@ import numpy as np
 
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation.spectrum import describe_window
+from napari_swintormer.optics.light import GAMMA, to_light
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 Field = Literal["photo", "micrograph"]
 
-GAMMA = {"photo": 2.2, "micrograph": 1.0}  # light is intensity ** gamma
+GAMMAS: dict[Field, float] = {"photo": GAMMA, "micrograph": 1.0}
+"""Exponent of the intensity curve by field."""
 RADII = np.geomspace(0.5, 16, 36)  # pixels, of the blur circle
 CUTOFFS = (0.41, 0.55, 0.72)  # cycles per pixel that a lens passes
 KINDS: tuple[Callable[[float], Blur], ...] = (
@@ -87,7 +89,7 @@ def defocus_posterior(windows: Sequence[NDArray[np.float32]], field: Field) -> D
     err alike, so the votes of an image weigh little more than one.
     """
     network = _network(field)
-    lights = [to_light(window, field) for window in windows]
+    lights = [to_light(window, GAMMAS[field]) for window in windows]
     logs = network.log_probabilities(lights)
     quarters = [quarter for light in lights for quarter in _quarters(light)]
     if quarters:
@@ -97,15 +99,6 @@ def defocus_posterior(windows: Sequence[NDArray[np.float32]], field: Field) -> D
     return DefocusPosterior(
         float(probabilities[0]), probabilities[1:].reshape(len(KINDS), len(RADII))
     )
-
-
-def to_light(window: NDArray[np.float32], field: Field) -> NDArray[np.float32]:
-    """Undo the intensity curve of photos; negative values keep their sign."""
-    gamma = GAMMA[field]
-    if gamma == 1:
-        return window
-    light: NDArray[np.float32] = np.sign(window) * np.abs(window) ** np.float32(gamma)
-    return light
 
 
 @dataclass(frozen=True)

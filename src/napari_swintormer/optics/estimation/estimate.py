@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.estimation.defocus_posterior import GAMMA, defocus_posterior
+from napari_swintormer.optics.estimation.defocus_posterior import GAMMAS, defocus_posterior
 from napari_swintormer.optics.estimation.motion_kernel import estimate_motion
+from napari_swintormer.optics.plane_blur import FoundBlur
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,19 +32,7 @@ _DEFOCUS = 0.7
 _MOTION: dict[Field, tuple[float, float]] = {"photo": (0.6, 0.0), "micrograph": (0.25, 0.3)}
 
 
-@dataclass(frozen=True)
-class BlurEstimate:
-    """What blurs an image, how sure that is, and why."""
-
-    blur: Blur
-    certainty: float
-    """Probability that the estimate is right: the size of a defocus to 20 %, that the kernel of a
-    motion helps, or that there is no blur."""
-    reason: str
-    """One sentence for people."""
-
-
-def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> BlurEstimate:
+def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> FoundBlur:
     """Estimate the blur of an image from windows of it, at the places of `sample.sample_windows`.
 
     Parameters
@@ -56,11 +44,13 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> BlurE
 
     Returns
     -------
-    The estimate. Where nothing is recognised its blur is `Blur.none()`, and the reason says why.
+    The estimate. Its certainty is the probability that the size of a defocus is right to 20 %, that
+    the kernel of a motion helps, or that there is no blur. Where nothing is recognised its blur is
+    `Blur.none()`, and the reason says why.
     """
     measurable = [filled for window in windows if (filled := _filled(window)) is not None]
     if not measurable:
-        return BlurEstimate(
+        return FoundBlur(
             Blur.none(),
             0.0,
             f"No part of the image can be measured: a window needs {_SMALLEST} pixels along both "
@@ -68,18 +58,16 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> BlurE
         )
     posterior = defocus_posterior(measurable, field)
     if posterior.none < _SURELY_SHARP:
-        kernel, confidence = estimate_motion(measurable, GAMMA[field])
+        kernel, confidence = estimate_motion(measurable, GAMMAS[field])
         least, rise = _MOTION[field]
         enough = least + rise * posterior.certainty
         if confidence > enough and posterior.certainty < _DEFOCUS:
             motion = Blur.kernel(kernel)
-            return BlurEstimate(
-                motion, confidence, f"The image shows {motion.sentence(confidence)}."
-            )
+            return FoundBlur(motion, confidence, f"The image shows {motion.sentence(confidence)}.")
     if posterior.none >= _SHARP:
-        return BlurEstimate(Blur.none(), posterior.none, "The image looks sharp.")
+        return FoundBlur(Blur.none(), posterior.none, "The image looks sharp.")
     shows = "shows" if posterior.certainty >= _SHOWN else "may show"
-    return BlurEstimate(
+    return FoundBlur(
         posterior.blur(),
         posterior.certainty,
         f"The image {shows} defocus blur with a radius of about {posterior.radius:.2g} pixels; "

@@ -20,6 +20,7 @@ from napari_swintormer.optics.estimation.strong_edges import (
     shrunk_gradients,
     strongest,
 )
+from napari_swintormer.optics.light import to_light
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,8 +154,7 @@ def edge_strength(image: Floats) -> float:
 
 def _light(window: Floats, gamma: float) -> Floats:
     finite = np.nan_to_num(np.ascontiguousarray(window, np.float32), posinf=1.0, neginf=0.0)
-    light: Floats = np.maximum(finite, 0) ** np.float32(gamma)
-    return light
+    return to_light(np.maximum(finite, 0), gamma)
 
 
 def _halves(image: Floats) -> tuple[Floats, Floats]:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from napari_swintormer.engine.remembered import (
     recall_speed,
     remember_speed,
-    speed_key,
     tile_pixels_of,
 )
 from napari_swintormer.events import Event, Notice, Progress, Substitution
@@ -107,7 +106,7 @@ def keep_first_speed(job: Job, events: Generator[Event, None, T]) -> Generator[E
 def _remember_first(job: Job, last: Progress | None) -> None:
     """Store the speed up to the last batch, if none is known."""
     if last is not None and last.elapsed > 0:
-        key, tile_pixels = speed_key(job.weights_sha256, job.settings), tile_pixels_of(job.plan)
+        key, tile_pixels = job.speed_key, tile_pixels_of(job.plan)
         if recall_speed(key, tile_pixels) is None:
             rate = last.done * job.plan.samples * tile_pixels / last.elapsed
             remember_speed(key, tile_pixels, rate, first=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from napari_swintormer.optics.light import from_light
 from napari_swintormer.training.degradations.primitives import (
     crop,
-    from_light,
     round_to_levels,
     through_jpeg,
 )

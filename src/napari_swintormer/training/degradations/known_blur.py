@@ -17,7 +17,8 @@ from scipy import ndimage
 from napari_swintormer.optics import motion, psf
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.blur_kinds import LARGEST
-from napari_swintormer.optics.inverse_filter import GAMMA, REACH, ImagePower, blur_maps
+from napari_swintormer.optics.inverse_filter import REACH, ImagePower, blur_maps
+from napari_swintormer.optics.light import GAMMA
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
 from napari_swintormer.training.degradations.camera import SensorNoise

@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     Sizes = tuple[int, ...]
 
 
-def to_light(image: FloatArray, gamma: float) -> FloatArray:
-    """Undo the intensity curve: light is ``image ** gamma``. Negative values keep their sign."""
-    return image if gamma == 1 else np.sign(image) * np.abs(image) ** np.float32(gamma)
-
-
-def from_light(light: FloatArray, gamma: float) -> FloatArray:
-    """Apply the intensity curve; the inverse of `to_light`."""
-    return to_light(light, 1 / gamma)
-
-
 def blur(image: FloatArray, kernel: FloatArray, margin: int) -> FloatArray:
     """Convolve ``(C, Y, X)`` with an odd square kernel and cut `margin` pixels off every side.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_swintormer.optics import motion, psf
+from napari_swintormer.optics.light import from_light, to_light
 from napari_swintormer.optics.microscope import Microscope
 from napari_swintormer.training.degradations import camera
 from napari_swintormer.training.degradations.camera import Camera, SensorNoise, draw_noise
@@ -24,7 +25,7 @@ from napari_swintormer.training.degradations.image_formation import (
     flat_optics,
     motion_optics,
 )
-from napari_swintormer.training.degradations.primitives import crop, from_light, to_light
+from napari_swintormer.training.degradations.primitives import crop
 from napari_swintormer.training.degradations.simple import (
     UNBLURRED,
     Degradation,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer.optics import psf
+from napari_swintormer.optics.light import from_light, to_light
 from napari_swintormer.training.degradations import primitives
 from napari_swintormer.training.degradations.camera import NOISELESS, SensorNoise
 
@@ -62,9 +63,9 @@ class Degradation:
         """Degrade ``(C, Y + 2 * margin, X + 2 * margin)``, mostly in [0, 1], to ``(C, Y, X)``."""
         image = sharp
         if self.psfs:
-            light = primitives.to_light(sharp, self.gamma)
+            light = to_light(sharp, self.gamma)
             blurred = [primitives.blur(light, kernel, self.margin) for kernel in self.psfs]
-            image = primitives.from_light(primitives.blend(blurred, rng), self.gamma)
+            image = from_light(primitives.blend(blurred, rng), self.gamma)
         image = self.noise.add(image, rng)
         if self.jpeg_quality is not None:
             image = primitives.through_jpeg(image, self.jpeg_quality)
