@@ -24,8 +24,9 @@ from napari_swintormer.cli import app
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.evaluation.residual import residual_map
 from napari_swintormer.imaging.views import Ordered
-from napari_swintormer.models.catalogue import import_model, list_models
+from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.models.files.weights import read_card
+from napari_swintormer.models.own_models import import_model
 from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:

@@ -17,17 +17,19 @@ from helpers.tiny import tiny_card
 from napari_swintormer.errors import ModelNotFoundError, OutputError, WeightsError
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import (
-    delete_model,
     describe_model,
-    export_model,
     find_model,
     free_name,
-    import_model,
     list_models,
     load_model,
-    rename_model,
 )
 from napari_swintormer.models.files.weights import file_sha256
+from napari_swintormer.models.own_models import (
+    delete_model,
+    export_model,
+    import_model,
+    rename_model,
+)
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import models_folder

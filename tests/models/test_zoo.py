@@ -13,7 +13,8 @@ from helpers.foreign import network_of
 from napari_swintormer import deblur, list_models, load_model
 from napari_swintormer.cli import app
 from napari_swintormer.errors import OutputError, SettingsError, WeightsError
-from napari_swintormer.models.catalogue import describe_model, export_model, import_model
+from napari_swintormer.models.catalogue import describe_model
+from napari_swintormer.models.own_models import export_model, import_model
 from napari_swintormer.settings.preferences import models_folder
 
 pytestmark = [

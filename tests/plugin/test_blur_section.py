@@ -55,7 +55,7 @@ def test_each_choice_gives_the_option_of_a_run(opened, tmp_path):
     assert "blur='3.2px'" in as_python(record)
     tifffile.imwrite(tmp_path / "image.tif", noise(160, 160))
     assert "--blur 3.2px" in as_command(record | {"path": str(tmp_path / "image.tif")})
-    assert "radius of 3.2 pixels" in opened.widget._plan()[0][2].describe()
+    assert "radius of 3.2 pixels" in opened.widget.chosen.plan()[0][2].describe()
 
     section.choice.value = "file"
     assert section.facts.property("role") == "error"

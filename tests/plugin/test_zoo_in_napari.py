@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from helpers.foreign import network_of
 from napari_swintormer.cli import app
-from napari_swintormer.models.catalogue import import_model
+from napari_swintormer.models.own_models import import_model
 
 pytestmark = [
     pytest.mark.gui,

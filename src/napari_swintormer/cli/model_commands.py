@@ -67,7 +67,7 @@ def import_file(
     ] = False,
 ) -> None:
     """Check a model file and copy it into the folder of your models."""
-    from napari_swintormer.models.catalogue import import_model
+    from napari_swintormer.models.own_models import import_model
 
     typer.echo(str(import_model(file, name=name, overwrite=overwrite, run_code=run_code)))
 
@@ -84,7 +84,7 @@ def export_file(
     overwrite: Overwrite = False,
 ) -> None:
     """Copy a model to a file, to give it to others."""
-    from napari_swintormer.models.catalogue import export_model
+    from napari_swintormer.models.own_models import export_model
 
     typer.echo(str(export_model(name, target, overwrite=overwrite)))
 
@@ -95,7 +95,7 @@ def rename(
     new_name: Annotated[str, typer.Argument(help="Its new name.")],
 ) -> None:
     """Rename one of your models."""
-    from napari_swintormer.models.catalogue import rename_model
+    from napari_swintormer.models.own_models import rename_model
 
     typer.echo(str(rename_model(name, new_name)))
 
@@ -106,7 +106,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete one of your models; asks first."""
-    from napari_swintormer.models.catalogue import delete_model
+    from napari_swintormer.models.own_models import delete_model
 
     if not yes:
         typer.confirm(f"Delete the model {name!r} for good?", abort=True, err=True)

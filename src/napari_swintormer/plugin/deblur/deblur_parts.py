@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import napari
 from napari.layers import Image
@@ -13,6 +12,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QWidget
 
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur.blur_panel import BlurPanel
+from napari_swintormer.plugin.deblur.chosen_images import ChosenImages
 from napari_swintormer.plugin.deblur.compare import ComparePanel
 from napari_swintormer.plugin.deblur.copy_panel import CopyPanel
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
@@ -22,7 +22,6 @@ from napari_swintormer.plugin.deblur.plan_panel import PlanPanel
 from napari_swintormer.plugin.deblur.preview import Preview
 from napari_swintormer.plugin.deblur.run_queue import Runs
 from napari_swintormer.plugin.deblur.try_panel import TryPanel
-from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.models.models_widget import weights_files
 from napari_swintormer.plugin.shared.form_area import FormArea
 from napari_swintormer.plugin.shared.panel import Panel, open_panel
@@ -38,28 +37,22 @@ class DeblurParts(Panel):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.form = DeblurForm(self._image_layers, list_models)
+        self.chosen = ChosenImages(napari_viewer, self.form)
         self.plan_panel = PlanPanel()
         self.run_panel = RunPanel()
         self.compare = ComparePanel(napari_viewer)
         self.runs = Runs(napari_viewer, self)
         self.preview = Preview(napari_viewer, self)
         self.live = LiveStrength(napari_viewer, self)
-        self.trying = TryPanel(napari_viewer, self.form, self.in_view)
-        self.blur = BlurPanel(napari_viewer, self.form, self.in_view)
+        self.trying = TryPanel(napari_viewer, self.form, self.chosen.in_view)
+        self.blur = BlurPanel(napari_viewer, self.form, self.chosen.in_view)
         self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
-        self.copying = CopyPanel(self._active_record)
+        self.copying = CopyPanel(self.chosen.active_record)
         self.form.help.clicked.connect(lambda *_: QDesktopServices.openUrl(QUrl(GUIDE)))
         self._labels: list[QLabel] = []
         self.setAcceptDrops(True)
         self._lay_out()
         self._order_tabs()
-
-    def in_view(self) -> InView:
-        """Return what is on the screen of the chosen image, or raise a `SwintormerError`."""
-        raise NotImplementedError
-
-    def _active_record(self) -> dict[str, Any]:
-        raise NotImplementedError
 
     def _image_layers(self) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]

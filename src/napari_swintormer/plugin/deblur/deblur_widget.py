@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,14 @@ import napari
 from napari.layers import Image
 from qtpy.QtCore import QEvent, QTimer, Signal
 
-from napari_swintormer.errors import ImageError, SwintormerError
+from napari_swintormer.errors import SwintormerError
 from napari_swintormer.plugin.deblur.deblur_parts import DeblurParts
 from napari_swintormer.plugin.deblur.run_queue import Run
-from napari_swintormer.plugin.deblur.scripts import run_record
 from napari_swintormer.plugin.layers.adopting import sources_of_results
-from napari_swintormer.plugin.layers.file_result import check_destination, destination_of
-from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
-from napari_swintormer.plugin.layers.made_layers import kind_of, source_of, users_images
+from napari_swintormer.plugin.layers.layer_data import LayerSource
+from napari_swintormer.plugin.layers.made_layers import kind_of, source_of
 from napari_swintormer.plugin.layers.space_check import shortage
-from napari_swintormer.plugin.layers.visible_region import InView, selected_shapes, visible_region
+from napari_swintormer.plugin.layers.visible_region import selected_shapes
 from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.closing import ClosingQuestion
 from napari_swintormer.plugin.shared.panel import open_panel
@@ -83,8 +80,8 @@ class DeblurWidget(DeblurParts):
             if self.form.layer is None:
                 self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
             else:
-                planned = self._plan()
-                jobs, path = [job for _, _, job in planned], self._destination(planned)
+                planned = self.chosen.plan()
+                jobs, path = [job for _, _, job in planned], self.chosen.destination(planned)
                 lacking = next(filter(None, (shortage(job, path) for job in jobs)), None)
                 self.plan_panel.show_jobs(jobs, lacking, path)
                 possible = lacking is None
@@ -102,56 +99,8 @@ class DeblurWidget(DeblurParts):
     def _busy(self) -> bool:
         return any(work.running for work in self._works)
 
-    def _plan(self) -> list[tuple[Image, LayerSource, Job]]:
-        """Plan a run over every chosen layer."""
-        sources = [(layer, self._source(layer)) for layer in self._chosen_layers()]
-        settings = self.form.settings()
-        return [(layer, source, source.plan(settings)) for layer, source in sources]
-
-    def _destination(self, planned: list[tuple[Image, LayerSource, Job]]) -> Path | None:
-        """Return the file of the result, after a check that it can be written; None for a layer."""
-        path = destination_of(self.form.save_to.value, len(planned))
-        if path is not None:
-            layer, source, job = planned[0]
-            check_destination(path, source, layer.source.path, job)
-        return path
-
-    def _source(self, layer: Image) -> LayerSource:
-        """Return the chosen planes of a layer, with the second view if the model takes one."""
-        axes = self.form.axes.value if layer is self.form.layer else guess_axes(layer)
-        source = LayerSource.of(layer, axes)
-        second = self.form.second_layer
-        if second is not None:
-            if second is layer:
-                raise ImageError(
-                    f"{layer.name} is chosen for both views; choose the other image of the scene."
-                )
-            source = source.with_second_view(second)
-        if self.form.current_plane_only and any(axis in "TCZ" for axis in source.axes):
-            return source.plane_at(layer.world_to_data(self._viewer.dims.point))
-        if self.form.plane_range is not None:
-            return source.planes_along(*self.form.plane_range)
-        return source
-
-    def _chosen_layer(self) -> Image:
-        if self.form.layer is None:
-            raise ImageError("There is no image to deblur; open one, or choose an image layer.")
-        return self.form.layer
-
-    def _chosen_layers(self) -> list[Image]:
-        """Return the layer of the form, or all selected images of the user if it is one of them.
-
-        A second view belongs to the layer of the form only, so it excludes the others.
-        """
-        chosen = self._chosen_layer()
-        if self.form.second_layer is not None:
-            return [chosen]
-        selected = self._viewer.layers.selection
-        several = [layer for layer in users_images(self._viewer.layers) if layer in selected]
-        return several if chosen in several else [chosen]
-
     def _name_run_button(self) -> None:
-        n_layers = 0 if self.form.layer is None else len(self._chosen_layers())
+        n_layers = 0 if self.form.layer is None else len(self.chosen.layers())
         what = f"{n_layers} layers" if n_layers > 1 else "all"
         if n_layers == 1 and self.form.current_plane_only:
             what = "this plane"
@@ -188,25 +137,9 @@ class DeblurWidget(DeblurParts):
             Image, model and settings do not fit, or the image is not on the screen.
         """
         if not self._busy:
-            view = self.in_view()
+            view = self.chosen.in_view()
             job = view.source.plan(self.form.settings())
             self.preview.start(job.keeping(self.blur.measured), view)
-
-    def in_view(self) -> InView:
-        """Return what is on the screen of the chosen image, or raise a `SwintormerError`."""
-        layer = self._chosen_layer()
-        source = self._source(layer)
-        region = visible_region(self._viewer, layer, source)
-        whole = replace(source, data=source.whole)
-        position = whole.position(layer.world_to_data(self._viewer.dims.point))
-        for axis, (first, end) in source.spans.items():
-            if not first <= position[axis] < end:
-                raise ImageError(
-                    f"The view shows plane {position[axis]} along {axis}, outside of the range "
-                    f"{first} to {end - 1}; move the slider into it."
-                )
-            position[axis] -= first
-        return InView(source, position, region)
 
     def run(self) -> None:
         """Start the run of the fields; the result becomes a new layer.
@@ -218,8 +151,8 @@ class DeblurWidget(DeblurParts):
         SwintormerError
             Image, model and settings do not fit; one sentence says what would work.
         """
-        planned = self._plan()
-        path = self._destination(planned)
+        planned = self.chosen.plan()
+        path = self.chosen.destination(planned)
         self.preview.cancel()  # the run makes these pixels, too
         for run in self._runs_of(planned, path):
             if not self.runs.has(run):
@@ -229,7 +162,8 @@ class DeblurWidget(DeblurParts):
         self, planned: list[tuple[Image, LayerSource, Job]], path: Path | None
     ) -> list[Run]:
         return [
-            Run(source, job, self._record(layer, source), path) for layer, source, job in planned
+            Run(source, job, self.chosen.record(layer, source), path)
+            for layer, source, job in planned
         ]
 
     def cancel(self) -> None:
@@ -301,20 +235,6 @@ class DeblurWidget(DeblurParts):
         if self._blur_waits:
             self._follow_blur()
         self.previewed.emit(layer)
-
-    def _active_record(self) -> dict[str, Any]:
-        """Return the run of the active result, else the run of the fields."""
-        active = self._viewer.layers.selection.active
-        made = None if active is None else active.metadata.get("swintormer", {}).get("run")
-        if made is not None:
-            return dict(made)
-        layer = self._chosen_layer()
-        return self._record(layer, self._source(layer))
-
-    def _record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
-        settings = source.complete(self.form.settings())
-        moved = source.look["translate"] if source.spans else None
-        return run_record(layer, settings, self.form.second_layer, moved)
 
     # ---- the window --------------------------------------------------------------------------
 

@@ -20,16 +20,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swintormer.errors import SwintormerError
-from napari_swintormer.models.catalogue import (
-    ModelInfo,
+from napari_swintormer.models.catalogue import ModelInfo, free_name, list_models
+from napari_swintormer.models.files.kinds import MODEL_SUFFIXES, detect, has_model_suffix
+from napari_swintormer.models.own_models import (
     delete_model,
     export_model,
-    free_name,
     import_model,
-    list_models,
     rename_model,
 )
-from napari_swintormer.models.files.kinds import MODEL_SUFFIXES, detect, has_model_suffix
 from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.shared.form_area import FormArea
 from napari_swintormer.plugin.shared.panel import MessageLine, Panel

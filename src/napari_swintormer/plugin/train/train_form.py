@@ -12,7 +12,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_swintormer.errors import SwintormerError, TrainingError
-from napari_swintormer.models.catalogue import ModelInfo, check_free, choose_model, free_name
+from napari_swintormer.models.catalogue import ModelInfo, choose_model, free_name
+from napari_swintormer.models.own_models import check_free
 from napari_swintormer.plugin.deblur.kind_choice import kinds_to_serve, known_kind
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import option_field
