@@ -51,7 +51,7 @@ def test_each_choice_gives_the_option_of_a_run(opened, tmp_path):
     assert section.text().endswith("Blur: defocus blur with a radius of 3.2 pixels")
     section.expand(animate=False)
     assert section.text().endswith("Blur")
-    record = opened.widget._active_record()
+    record = opened.widget.chosen.active_record()
     assert "blur='3.2px'" in as_python(record)
     tifffile.imwrite(tmp_path / "image.tif", noise(160, 160))
     assert "--blur 3.2px" in as_command(record | {"path": str(tmp_path / "image.tif")})
