@@ -7,56 +7,100 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtCore import QEvent, QPointF, QSize, Qt
+from qtpy.QtGui import QEnterEvent
+from qtpy.QtWidgets import QApplication, QFileDialog
 from scipy.ndimage import gaussian_filter
 
 from helpers.tiny import random_network, tiny_prior_card
 from helpers.widgets import PATIENCE, expected, noise
 from napari_swintormer.models.files.weights import save_weights
-from napari_swintormer.plugin.deblur.variant_row import coloured
+from napari_swintormer.plugin.deblur.variant_row import VariantRow, coloured
+from napari_swintormer.plugin.deblur.variants import Variant
+from napari_swintormer.plugin.layers.visible_region import canvas_view
 from napari_swintormer.plugin.shared import work as work_module
 from napari_swintormer.plugin.shared.run_panel import ImageProgress
 
 pytestmark = pytest.mark.gui
 
+LOOK = {"rgb": False, "contrast_limits": (0, 1), "colormap": "gray", "gamma": 1.0}
+
 
 def try_out(deblur, qtbot, button):
     trying = deblur.widget.trying
     shown = {}
-    trying.made.connect(lambda number, pixels: shown.update({number: pixels}))
+    trying.made.connect(lambda made: shown.update({made.number: made.pixels}))
     deblur.widget.update_plan()
     with qtbot.waitSignal(trying.work.ended, timeout=PATIENCE):
         qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
     return [shown[number] for number in sorted(shown)]
 
 
-def test_strengths_are_shown_side_by_side_and_a_click_sets_one(viewer, deblur, qtbot, batches):
+def test_strengths_are_shown_side_by_side_and_a_click_shows_one(viewer, deblur, qtbot, batches):
     image = noise(300, 260)
     viewer.add_image(image)
     whole = expected(image)
-    n_tiles = len(batches)
     batches.clear()
+    trying, window = deblur.widget.trying, viewer.window._qt_window
+    window.resize(1366, 768)
+    qtbot.waitUntil(lambda: window.height() == 768)
 
-    shown = try_out(deblur, qtbot, deblur.widget.trying.strengths)
+    shown = try_out(deblur, qtbot, trying.strengths)
 
-    assert len(batches) <= n_tiles // 2  # restored once, in the middle
-    row = deblur.widget.trying.row
+    assert window.height() == 768  # the row does not make a low window grow
+    n_batches = len(batches)  # restored once, in the middle
+    row = trying.row
     assert [button.text() for button in row.buttons] == ["As it is", "0.5", "1", "1.5", "2"]
     assert "Try on the view" in viewer.window.dock_widgets
     height, width = shown[0].shape
+    assert min(height, width) > 128
     y, x = (300 - height) // 2, (260 - width) // 2
     part = np.s_[y : y + height, x : x + width]
     np.testing.assert_array_equal(shown[0], image[part])
     np.testing.assert_array_equal(shown[2], whole[part])
     assert row.buttons[2].isChecked()
-    assert not row.buttons[3].icon().isNull()
+    assert row.buttons[3].icon().actualSize(QSize(999, 999)).height() == 240
+    camera, canvas = canvas_view(viewer)
+    for zoom in (1.0, 2.5):  # the frame follows the camera
+        camera.zoom = zoom
+        corners = (trying.frame.corners() / (trying.frame.width(), trying.frame.height()) - 0.5)[
+            :, ::-1
+        ]
+        edges = np.array([(y, x), (y + height, x + width)]) - 0.5
+        inside = (edges - camera.center[1:]) * zoom / canvas
+        np.testing.assert_allclose([corners.min(axis=0), corners.max(axis=0)], inside)
     qtbot.mouseClick(row.buttons[3], Qt.MouseButton.LeftButton)
     assert deblur.form.strength.value == 1.5
-    try_out(deblur, qtbot, deblur.widget.trying.strengths)  # in place of the first row
-    assert deblur.widget.trying.row.buttons[3].isChecked()
+    preview = deblur.widget.preview.layer
+    assert len(viewer.layers) == 2
+    np.testing.assert_array_equal(preview.data, shown[3])
+    deblur.form.strength.value = 1  # acts on the preview at once
+    np.testing.assert_array_equal(preview.data, whole[part])
+    assert len(batches) == n_batches
+    qtbot.mouseClick(row.buttons[3], Qt.MouseButton.LeftButton)
+    try_out(deblur, qtbot, trying.strengths)  # in place of the first row
+    assert trying.row.buttons[3].isChecked()
+    viewer.window.remove_dock_widget(trying.row)  # the frame goes with the row
+    assert trying.frame is None
+    try_out(deblur, qtbot, trying.strengths)
+    assert trying.frame is not None
     viewer.window.remove_dock_widget(deblur.widget)
     assert "Try on the view" not in viewer.window.dock_widgets
+
+
+def test_the_mouse_shows_a_picture_large(qtbot):
+    variant = Variant("a", None, 1.0, {})
+    row = VariantRow([variant, variant], "YX", LOOK)
+    qtbot.addWidget(row)
+    row.show()
+    row.show_result(0, np.eye(9, 12))
+    for number, large in ((1, False), (0, True)):  # the other one is not made yet
+        button, place = row.buttons[number], QPointF(5, 5)
+        QApplication.sendEvent(button, QEnterEvent(place, place, place))
+        assert row.large.isVisible() == large
+    assert row.large.pixmap().width() > 240
+    QApplication.sendEvent(button, QEvent(QEvent.Type.Leave))
+    assert not row.large.isVisible()
 
 
 def test_models_are_shown_side_by_side(deblur_alone, qtbot, home, model, make_weights):
@@ -78,6 +122,9 @@ def test_models_are_shown_side_by_side(deblur_alone, qtbot, home, model, make_we
     np.testing.assert_array_equal(shown[0], image)
     deblur_alone.widget.trying.row.buttons[1].click()
     assert deblur_alone.form.model.value == "other"
+    deblur_alone.widget.trying.row.buttons[0].click()
+    assert deblur_alone.form.model.value == "other"
+    np.testing.assert_array_equal(deblur_alone.widget.preview.layer.data, image)
     qtbot.addWidget(deblur_alone.widget.trying.row)
 
 

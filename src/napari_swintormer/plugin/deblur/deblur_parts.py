@@ -44,7 +44,7 @@ class DeblurParts(Panel):
         self.runs = Runs(napari_viewer, self)
         self.preview = Preview(napari_viewer, self)
         self.live = LiveStrength(napari_viewer, self)
-        self.trying = TryPanel(napari_viewer, self.form, self.chosen.in_view)
+        self.trying = TryPanel(napari_viewer, self.form, self.chosen.in_view, self.preview)
         self.blur = BlurPanel(napari_viewer, self.form, self.chosen.in_view)
         self.folder = FolderPanel(self.form.settings, self.form.second_view_name)
         self.copying = CopyPanel(self.chosen.active_record)

@@ -47,7 +47,12 @@ class Preview(Work):
     def start(self, job: Job, view: InView) -> None:
         """Restore the region in view with a job that is planned for the whole image."""
         self._strength = job.settings.strength
-        self.begin(partial(_restored, job, view), take=partial(self._show, view))
+        self.begin(partial(iter_preview, job, view), take=partial(self._accept, view))
+
+    def show_made(self, job: Job, view: InView, restored: RestoredRegion, strength: float) -> None:
+        """Show a region that was restored elsewhere, as if this had made it."""
+        self.job, self._strength = job, strength
+        self.ended.emit(self._show(view, restored))
 
     def adopt(self, sources: Mapping[Image, LayerSource]) -> None:
         """Take over a preview of an earlier panel; the next preview replaces it."""
@@ -66,10 +71,11 @@ class Preview(Work):
         if self.layer is not None:
             self._viewer.layers.remove(self.layer)
 
-    def _show(self, view: InView, made: tuple[Job, RestoredRegion]) -> Image | None:
+    def _accept(self, view: InView, made: tuple[Job, RestoredRegion]) -> Image | None:
         self.job, restored = made
-        if self.stopping:
-            return None
+        return None if self.stopping else self._show(view, restored)
+
+    def _show(self, view: InView, restored: RestoredRegion) -> Image | None:
         data = restored.at_strength(self._strength)
         offset = {**view.position, "Y": restored.region.y0, "X": restored.region.x0}
         self.source = view.source.part_at(offset, restored.image.data)
@@ -98,7 +104,7 @@ class Preview(Work):
             self.layer = self._restored = None
 
 
-def _restored(job: Job, view: InView) -> Generator[Event, None, tuple[Job, RestoredRegion]]:
+def iter_preview(job: Job, view: InView) -> Generator[Event, None, tuple[Job, RestoredRegion]]:
     """Restore the region in view; the returned job holds what it has measured."""
     job = job.measured_at(view.position)
     restored = yield from keep_first_speed(job, job.preview(view.position, view.region))

@@ -1,4 +1,4 @@
-"""Buttons that compare settings on the view, with a row of small results below the image."""
+"""Buttons that compare settings on the view, with a row of results in a window of its own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import napari
-from numpy.typing import NDArray
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QDockWidget, QWidget
 
 from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
+from napari_swintormer.plugin.deblur.preview import Preview
 from napari_swintormer.plugin.deblur.variant_row import VariantRow
 from napari_swintormer.plugin.deblur.variants import (
+    Made,
     PlanJob,
     Variant,
     iter_variants,
@@ -26,45 +26,55 @@ from napari_swintormer.plugin.deblur.variants import (
     of_steps,
     of_strength,
 )
+from napari_swintormer.plugin.layers.region_frame import RegionFrame
+from napari_swintormer.plugin.layers.swipe import canvas_of
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row, style_sheet
 from napari_swintormer.plugin.shared.work import Work
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
+_TITLE = "Try on the view"
+
 
 class TryPanel(QWidget):
     """Compares strengths, models or steps of a prior on the middle of the view.
 
-    A click on a result changes the form. `in_view` returns what is on the screen, and raises a
-    `SwintormerError` if that cannot be deblurred.
+    A click on a result changes the form, and shows the result as the preview. `in_view` returns
+    what is on the screen, and raises a `SwintormerError` if that cannot be deblurred.
     """
 
-    made = Signal(int, object)
-    """Number of a variant, and its pixels in the axes of the image."""
+    made = Signal(object)
+    """The `Made` of a variant."""
 
     def __init__(
-        self, viewer: napari.Viewer, form: DeblurForm, in_view: Callable[[], InView]
+        self,
+        viewer: napari.Viewer,
+        form: DeblurForm,
+        in_view: Callable[[], InView],
+        preview: Preview,
     ) -> None:
         super().__init__()
-        self._viewer, self._form, self._in_view = viewer, form, in_view
+        self._viewer, self._form, self._in_view, self._preview = viewer, form, in_view, preview
         self.work = Work(self)
-        self.row: VariantRow | None = None  # below the image
+        self.row: VariantRow | None = None  # in a window of its own
+        self.frame: RegionFrame | None = None  # around what is tried, while the row is shown
+        self._variants: list[Variant] = []
+        self._made: dict[int, Made] = {}
         self.strengths = button(
             "Strengths",
-            "Show the middle of the view at several strengths, side by side below the image.\n"
-            "Click one to use it.",
+            "Show the middle of the view at several strengths, side by side.\nClick one to use it.",
             lambda: self._try(of_strength),
         )
         self.models = button(
             "Models",
-            "Show the middle of the view as each model restores it, side by side below the\n"
-            "image. Click one to use it.",
+            "Show the middle of the view as each model restores it, side by side.\n"
+            "Click one to use it.",
             lambda: self._try(partial(of_models, models=list_models())),
         )
         self.steps = button(
             "Steps",
             "Show the middle of the view without the prior and with more and more steps of it,\n"
-            "side by side below the image. Click one to use it.",
+            "side by side. Click one to use it.",
             lambda: self._try(of_steps),
         )
         self.steps.hide()
@@ -78,8 +88,9 @@ class TryPanel(QWidget):
         self.steps.setHidden(self._form.prior_rows.isHidden())
 
     def close_row(self) -> None:
-        """Remove the row from the window."""
+        """Remove the row and the frame from the screen."""
         self.work.cancel()
+        self._frame_if(False)
         if self.row is not None and hasattr(self._viewer, "window"):
             with suppress(LookupError):  # the user has closed it
                 self._viewer.window.remove_dock_widget(self.row)
@@ -95,30 +106,59 @@ class TryPanel(QWidget):
         except SwintormerError as error:
             self.work.said.emit(str(error), True)
             return
-        self._show_row(variants, view)
+        tried = replace(view, region=middle(view.region))
+        self._show_row(variants, tried)
         self.work.begin(
-            partial(iter_variants, variants, view.position, middle(view.region)),
-            hear=lambda made: self.made.emit(*made),
+            partial(iter_variants, variants, tried), hear=lambda made: self.made.emit(made)
         )
 
     def _show_row(self, variants: list[Variant], view: InView) -> None:
         self.close_row()
-        self.row = VariantRow(variants, view.source.axes, view.source.look)
-        self.row.setStyleSheet(style_sheet(self._viewer.theme))
-        self.row.chosen.connect(self._use)
-        for variant, picture in zip(variants, self.row.buttons, strict=True):
+        self._variants, self._view, self._made = variants, view, {}
+        self.row = row = VariantRow(variants, view.source.axes, view.source.look)
+        row.setStyleSheet(style_sheet(self._viewer.theme))
+        row.chosen.connect(self._use)
+        row.shown.connect(self._frame_if)
+        for variant, picture in zip(variants, row.buttons, strict=True):
             chosen = (getattr(self._form, name).value == v for name, v in variant.choice.items())
             picture.setChecked(bool(variant.choice) and all(chosen))
         if hasattr(self._viewer, "window"):  # a ViewerModel in a script has none
-            self._viewer.window.add_dock_widget(self.row, name="Try on the view", area="bottom")
+            dock = self._viewer.window.add_dock_widget(row, name=_TITLE, area="bottom")
+            _float(dock, self.window())
 
-    def _show_result(self, number: int, pixels: NDArray[Any]) -> None:
+    def _frame_if(self, shown: bool) -> None:
+        """Frame on the canvas what is tried while the row is shown, and only then."""
+        if self.frame is not None:
+            self.frame.close_frame()
+            self.frame = None
+        canvas, layer = canvas_of(self), self._form.layer
+        if shown and canvas is not None and layer is not None:
+            view = self._view
+            self.frame = RegionFrame(self._viewer, canvas.native, layer, view, view.region)
+
+    def _show_result(self, made: Made) -> None:
         if self.row is not None:
-            self.row.show_result(number, pixels)
+            self._made[made.number] = made
+            self.row.show_result(made.number, made.pixels)
 
-    def _use(self, variant: Variant) -> None:
-        if not variant.choice:
-            return  # the image itself, to compare with
+    def _use(self, number: int) -> None:
+        """Let the form have the choice of a variant, and show its result as the preview."""
+        variant, made = self._variants[number], self._made[number]
         for name, value in variant.choice.items():
             getattr(self._form, name).value = value
-        self.work.said.emit(f"The form now has: {variant.label}.", False)
+        self._preview.show_made(made.job, self._view, made.restored, variant.strength)
+        if variant.choice:
+            self.work.said.emit(f"The form now has: {variant.label}.", False)
+
+
+def _float(dock: QDockWidget, window: QWidget) -> None:
+    """Let a dock be a window below another one, or at its lower edge if the screen ends there.
+
+    In the other window it would take more height than a small screen has.
+    """
+    dock.setFloating(True)
+    outer, room = window.frameGeometry(), window.screen().availableGeometry()
+    dock.resize(min(dock.sizeHint().width(), outer.width()), dock.sizeHint().height())
+    left = outer.center().x() - dock.width() // 2
+    top = min(outer.bottom() + 1, room.bottom() - dock.height())
+    dock.move(max(left, room.left()), top)

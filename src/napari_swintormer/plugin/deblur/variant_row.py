@@ -1,4 +1,4 @@
-"""A row of small results with labels; a click chooses one."""
+"""A row of results with labels: the mouse shows one large, a click chooses one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from typing import Any
 import numpy as np
 from napari.utils.colormaps import ensure_colormap
 from numpy.typing import NDArray
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QIcon
-from qtpy.QtWidgets import QButtonGroup, QFrame, QHBoxLayout, QScrollArea, QToolButton, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtGui import QHideEvent, QIcon, QPixmap, QShowEvent
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QScrollArea,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_swintormer.plugin.deblur.large_picture import LargePicture
 from napari_swintormer.plugin.deblur.variants import Variant
 from napari_swintormer.plugin.shared.pixmaps import pixmap_of
+from napari_swintormer.plugin.shared.style import text_label
 
-_SIDE = 128  # pixels of the screen
+_SIDE = 240  # pixels of the screen
+_BORDER = 16  # pixels
 
 
 class VariantRow(QScrollArea):
@@ -31,29 +42,41 @@ class VariantRow(QScrollArea):
     """
 
     chosen = Signal(object)
-    """The `Variant` that was clicked."""
+    """The number of the variant that was clicked."""
+    shown = Signal(bool)
+    """The row has come onto the screen, or has left it."""
 
     def __init__(self, variants: Sequence[Variant], axes: str, look: dict[str, Any]) -> None:
         super().__init__()
         self._axes, self._look = axes, look
         self.buttons: list[QToolButton] = []
+        self._pictures: dict[int, QPixmap] = {}
         self._group = QButtonGroup(self)  # only one button is checked
+        self.large = LargePicture(self)  # of the one under the mouse
         inside = QWidget()
-        row = QHBoxLayout(inside)
-        row.setContentsMargins(8, 4, 8, 4)
+        column, row = QVBoxLayout(inside), QHBoxLayout()
+        column.setContentsMargins(8, 4, 8, 4)
+        hint = text_label("caption")
+        hint.setText(
+            "The frame on the image shows what is tried. Hold the mouse over a picture to see it "
+            "large. Click it to see it in the image, as the preview."
+        )
+        column.addWidget(hint)
+        column.addLayout(row)
         row.setSpacing(8)
         row.addStretch(1)
-        for variant in variants:
+        for number, variant in enumerate(variants):
             button = QToolButton()
             button.setObjectName("swintormer-variant")
             button.setText(variant.label)
-            button.setToolTip(f"Use {variant.label}")
+            button.setAccessibleDescription(f"Show {variant.label} as the preview")
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
             button.setIconSize(QSize(_SIDE, _SIDE))
             button.setFixedSize(_SIDE + 10, _SIDE + 32)
             button.setCheckable(True)
             button.setEnabled(False)
-            button.clicked.connect(lambda _, variant=variant: self.chosen.emit(variant))
+            button.clicked.connect(lambda _, number=number: self.chosen.emit(number))
+            button.installEventFilter(self)
             self._group.addButton(button)
             self.buttons.append(button)
             row.addWidget(button)
@@ -68,15 +91,42 @@ class VariantRow(QScrollArea):
 
     def show_result(self, number: int, pixels: NDArray[Any]) -> None:
         """Show the pixels of a variant, counted from 0; T, C and Z have the size 1."""
-        pixmap = pixmap_of(coloured(pixels, self._axes, self._look)).scaled(
+        picture = pixmap_of(coloured(pixels, self._axes, self._look))
+        self._pictures[number] = picture
+        button = self.buttons[number]
+        small = picture.scaled(
             _SIDE,
             _SIDE,
             Qt.AspectRatioMode.KeepAspectRatio,
             Qt.TransformationMode.FastTransformation,
         )
-        button = self.buttons[number]
-        button.setIcon(QIcon(pixmap))
+        button.setIcon(QIcon(small))
         button.setEnabled(True)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return the size of the whole row, and of the border that a dock has."""
+        return QSize(self.widget().sizeHint().width() + _BORDER, self.height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
+        """Show the picture under the mouse large."""
+        if event.type() == QEvent.Type.Enter and watched in self.buttons:
+            number = self.buttons.index(watched)
+            if number in self._pictures:
+                self.large.show_picture(self._pictures[number], self.buttons[number])
+        elif event.type() == QEvent.Type.Leave:
+            self.large.hide()
+        return bool(super().eventFilter(watched, event))
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's name)
+        """Tell that the row is on the screen."""
+        super().showEvent(event)
+        self.shown.emit(True)
+
+    def hideEvent(self, event: QHideEvent) -> None:  # noqa: N802 (Qt's name)
+        """Tell that the row has left the screen."""
+        super().hideEvent(event)
+        self.large.hide()
+        self.shown.emit(False)
 
 
 def coloured(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> NDArray[np.uint8]:

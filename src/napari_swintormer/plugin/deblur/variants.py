@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from napari_swintormer.errors import SettingsError, SwintormerError
 from napari_swintormer.events import Event
 from napari_swintormer.models.catalogue import ModelInfo
+from napari_swintormer.plugin.deblur.preview import iter_preview
+from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.runs.job import Job
 from napari_swintormer.settings.deblur_settings import STRENGTHS, DeblurSettings
 from napari_swintormer.tiling.grid import Region
 
-SIDE = 128  # pixels of full resolution along Y and X
+SIDE = 240
+"""Longest side of the region that is tried, in pixels of full resolution."""
 STEPS = (1, 2, 4, 8)
 
+if TYPE_CHECKING:
+    from napari_swintormer.engine.region import RestoredRegion  # imports torch
+
 PlanJob = Callable[[DeblurSettings], Job]
-Made = tuple[int, NDArray[Any]]  # number of a variant, and its pixels in the axes of the image
 
 
 # replaced where a variant does not use the prior of the form
 _NO_PRIOR: dict[str, Any] = {"num_inference_steps": None, "samples": None, "uncertainty": False}
+
+
+@dataclass(frozen=True)
+class Made:
+    """The result of a variant.
+
+    Attributes
+    ----------
+    number
+        Number of the variant.
+    pixels
+        In the axes of the image; T, C and Z have the size 1.
+    restored, job
+        What a preview shows at any strength, and the job with what it has measured.
+    """
+
+    number: int
+    pixels: NDArray[Any] = field(repr=False)
+    restored: RestoredRegion = field(repr=False)
+    job: Job = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,7 @@ def _as_it_is(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def middle(region: Region) -> Region:
-    """Return the middle of a region, at most 128 pixels along Y and X."""
+    """Return the middle of a region, at most `SIDE` pixels along Y and X."""
     spans = []
     for start, stop in ((region.y0, region.y1), (region.x0, region.x1)):
         if stop - start > SIDE:
@@ -97,15 +122,10 @@ def middle(region: Region) -> Region:
     return Region(*spans)
 
 
-def iter_variants(
-    variants: Sequence[Variant], position: Mapping[str, int], region: Region
-) -> Generator[Event | Made, None, None]:
-    """Restore a region once for each job; yield the pixels of a variant as soon as they exist.
-
-    `position` and `region` are those of `napari_swintormer.runs.job.Job.preview`.
-    """
-    for job in {id(variant.job): variant.job for variant in variants}.values():
-        restored = yield from job.preview(position, region)
+def iter_variants(variants: Sequence[Variant], view: InView) -> Generator[Event | Made, None, None]:
+    """Restore a view once for each job; yield the result of a variant as soon as it exists."""
+    for planned in {id(variant.job): variant.job for variant in variants}.values():
+        job, restored = yield from iter_preview(planned, view)
         for number, variant in enumerate(variants):
-            if variant.job is job:
-                yield number, restored.at_strength(variant.strength)
+            if variant.job is planned:
+                yield Made(number, restored.at_strength(variant.strength), restored, job)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from napari.components import ViewerModel
+from napari.components import Camera, ViewerModel
 from napari.layers import Image, Shapes
 from numpy.typing import NDArray
 
@@ -82,6 +82,13 @@ def selected_shapes(viewer: ViewerModel) -> Shapes | None:
     return active if chosen else None
 
 
+def canvas_view(viewer: ViewerModel) -> tuple[Camera, NDArray[np.float64]]:
+    """Return the camera, and height and width of the canvas in its units."""
+    new = hasattr(viewer, "scene")  # in napari before 0.9 the viewer has camera and canvas size
+    camera = viewer.scene.camera if new else viewer.camera
+    return camera, np.array(viewer.canvas.size if new else viewer._canvas_size, float)
+
+
 def _span(along: NDArray[np.float64], length: int) -> tuple[int, int]:
     """Cut an extent to pixels inside the image, and to the middle `LARGEST_PREVIEW` of them."""
     # the centre of a pixel has an integer coordinate, so its borders lie at halves
@@ -106,9 +113,7 @@ def _shapes_in_world(viewer: ViewerModel, shapes: Shapes) -> list[tuple[float, .
 
 def _corners_in_world(viewer: ViewerModel) -> list[tuple[float, ...]]:
     """Return the corners of the canvas in world coordinates."""
-    new = hasattr(viewer, "scene")  # in napari before 0.9 the viewer has camera and canvas size
-    camera = viewer.scene.camera if new else viewer.camera
-    size = np.array(viewer.canvas.size if new else viewer._canvas_size, float)
+    camera, size = canvas_view(viewer)
     half = size / 2 / camera.zoom
     center = np.array(camera.center[-2:], float)
     corners = []

@@ -130,6 +130,7 @@ def style_sheet(theme_id: str) -> str:
     #swintormer-kind:checked {{ background-color: {theme.current.as_hex()}; }}
     #swintormer-variant {{ border-radius: 4px; padding: 3px; }}
     #swintormer-variant:checked {{ background-color: {theme.current.as_hex()}; }}
+    #swintormer-large {{ border: 2px solid {theme.current.as_hex()}; }}
     #swintormer-run, #swintormer-preview {{ min-height: 20px; }}
     #swintormer-run {{ font-weight: 600; }}
     #swintormer-run:enabled {{ background-color: {theme.current.as_hex()}; }}
