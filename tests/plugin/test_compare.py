@@ -153,7 +153,7 @@ def test_the_residual_is_what_the_result_does_not_explain(deblur_alone, qtbot):
     qtbot.mouseClick(compare.residual, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: not compare.residual_work.running, timeout=60_000)
     wanted = residual_map(photo, result.data).mean(axis=-1)
-    np.testing.assert_allclose(layers["photo deblurred, residual"].data, wanted, atol=1e-3)
+    np.testing.assert_allclose(layers[f"{result.name}, residual"].data, wanted, atol=1e-3)
 
 
 def test_copied_python_gives_the_same_pixels(deblur_alone, qtbot):

@@ -61,7 +61,7 @@ def test_the_result_has_the_place_of_the_image_and_the_pixels_of_the_api(deblur_
     result = deblur_alone.run()
 
     assert result is deblur_alone.viewer.layers[-1]
-    assert result.name == "cells deblurred"
+    assert result.name == "cells · swintormer-small · half size"
     assert result.dtype == image.dtype
     assert not np.array_equal(result.data, image)
     np.testing.assert_array_equal(result.data, expected(image, axes="ZYX", overlap=8, scale=2))

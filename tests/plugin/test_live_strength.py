@@ -31,8 +31,16 @@ def test_the_result_follows_the_slider_to_the_pixels_of_a_run(deblur_alone, qtbo
         np.testing.assert_array_equal(result.data, wanted)
         made = result.metadata["swintormer"]
         assert made["settings"]["strength"] == strength
-        change = viewer.layers["cells deblurred, difference"].data
+        words = ["cells", "swintormer-small", f"{strength:g}x"]
+        assert result.name == " · ".join(words)
+        change = viewer.layers[f"{result.name}, difference"].data
         assert bool(np.any(change)) is (strength > 0)
+    result.name = "mine"
+    with qtbot.waitSignal(widget.live.blended):
+        form.strength.value = 1.0
+    assert result.name == "mine"  # a name of the user stays
+    with qtbot.waitSignal(widget.live.blended):
+        form.strength.value = 0.0
     widget.copying.python.click()
     assert "strength=0.0" in QGuiApplication.clipboard().text()
 

@@ -89,7 +89,7 @@ def test_the_deviation_becomes_a_layer(deblur_alone, image, model, tmp_path, mon
     result = deblur_alone.run()
 
     wanted, deviation = deblur_array(photo, model, samples=2, uncertainty=True, axes="YXS", **FP32)
-    layer = layers["cells deviation"]
+    layer = layers[f"{result.name}, deviation"]
     assert layers.selection.active == result
     assert not layer.visible
     np.testing.assert_array_equal(np.asarray(result.data), wanted)
@@ -146,7 +146,7 @@ def test_a_run_with_uncertainty_is_copied(deblur_alone, image, model, tmp_path):
     names = {"viewer": deblur_alone.viewer}
     deblur_alone.viewer.add_layer(layer)
     exec(as_python(record), names)
-    assert deblur_alone.viewer.layers["cells deviation"].data.shape == image.shape
+    assert deblur_alone.viewer.layers["cells · deblurred, deviation"].data.shape == image.shape
     done = CliRunner().invoke(app, shlex.split(as_command(record))[1:])
     assert done.exit_code == 0, done.output
     with open_image(tmp_path / "cells-deblurred-deviation.ome.zarr") as made:

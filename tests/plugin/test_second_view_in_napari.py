@@ -57,7 +57,7 @@ def test_the_second_view_is_a_second_layer(dual, deblur_alone, tmp_path, qtbot):
     np.testing.assert_array_equal(preview.data, shown)
     result = deblur_alone.run()
     np.testing.assert_array_equal(result.data, wanted)
-    assert [layer.name for layer in viewer.layers] == ["right", "right deblurred", "left"]
+    assert [layer.name for layer in viewer.layers] == ["right", "right · dual", "left"]
 
     made = result.metadata["swintormer"]["run"]
     namespace = {"viewer": viewer}

@@ -59,7 +59,7 @@ def test_a_volume_in_the_viewer_equals_that_of_the_api(widget, stack, qtbot):
     expected = deblur(
         stack, axes="ZYX", pixel_size=0.3, z_step=0.8, iterations=3, depth="volume", **NUMBERS
     )
-    (result,) = (layer for layer in widget._viewer.layers if layer.name.endswith("deblurred"))
+    (result,) = (layer for layer in widget._viewer.layers if layer.name.endswith("· volume"))
     np.testing.assert_array_equal(result.data, expected)
     assert result.metadata["swintormer"]["model"] == "Richardson-Lucy 3-D"
 

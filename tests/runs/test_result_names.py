@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from napari_swintormer.runs.result_names import result_file, result_names
+from napari_swintormer.runs.planning import prepare
+from napari_swintormer.runs.result_names import (
+    result_file,
+    result_names,
+    result_stem,
+    result_title,
+    result_words,
+)
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 
 @pytest.mark.parametrize(
@@ -47,3 +56,27 @@ def test_an_existing_folder_takes_the_result(tmp_path):
         (tmp_path / "old.ome.zarr", tmp_path / "old.ome.zarr"),
     ]:
         assert result_file(Path("in/a.jpg"), given) == file
+
+
+@pytest.mark.parametrize(
+    ("options", "title"),
+    [
+        ({"model": "photo-defocus"}, "a · photo-defocus"),
+        ({"strength": 1.2, "scale": 2}, "a · microscopy · half size · 1.2x"),
+        ({"model": "swintormer-prior", "prior": "off"}, "a · swintormer-prior · no prior"),
+        ({"model": "swintormer-prior", "samples": 4}, "a · swintormer-prior · 4 samples"),
+        ({"planes": "Z=1:2"}, "a · microscopy · Z=1:2"),
+        ({"blur": "auto"}, "a · known-blur · auto blur"),
+        ({"blur": "3.2px"}, "a · known-blur · 3.2px"),
+        ({"blur": "motion:14@30"}, "a · known-blur · motion:14@30"),
+        ({"blur": "optics:0.7@0.5@0.2"}, "a · known-blur · lens"),
+        ({"psf": "PSF"}, "a · volume"),
+    ],
+)
+def test_the_name_of_a_result_tells_how_it_was_made(options, title, tmp_path):
+    if "psf" in options:
+        np.save(tmp_path / "psf.npy", np.ones((3, 3, 3), np.float32))
+        options = {"psf": str(tmp_path / "psf.npy"), "depth": "volume"}
+    job = prepare(np.zeros((3, 40, 50), np.uint16), DeblurSettings(axes="ZYX", **options))
+    assert result_title("a", result_words(job)) == title
+    assert not set(result_stem("a", result_words(job))) & set(' <>:"/\\|?*·=@')

@@ -68,6 +68,11 @@ class BlurJob(Job):
         """Name of the method or the model, for people."""
         return METHOD if self._without_model else super().model_name
 
+    @property
+    def short_name(self) -> str:
+        """Name of the model or the filter in the name of a result."""
+        return "filter" if self._without_model else self.model_name
+
     @cached_property
     def weights_sha256(self) -> str:
         """SHA-256 of the weights file; empty without a model."""

@@ -93,6 +93,11 @@ class Job:
         return self.restorer.name
 
     @property
+    def short_name(self) -> str:
+        """Name of the model or the method in the name of a result."""
+        return self.model_name
+
+    @property
     def counts_tiles(self) -> bool:
         """Whether the progress of the job counts tiles."""
         return True

@@ -1,8 +1,9 @@
-"""Names of results in a folder: every image gets one of its own."""
+"""Names of results: words that tell how one was made, and files of a folder that differ."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from itertools import chain, count
 from typing import TYPE_CHECKING
@@ -10,13 +11,66 @@ from unicodedata import normalize
 
 from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES, SUFFIXES
 from napari_swintormer.imaging.image import split_suffix
+from napari_swintormer.optics.blur import as_text
 from napari_swintormer.runs.stores import deviation_path
+from napari_swintormer.settings.deblur_settings import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_swintormer.runs.job import Job
+
+_SCALES = {2: "half size", 4: "quarter size"}
 _SUFFIX = ".tif"  # for an image whose own suffix tells no format; a TIFF holds most
+
+
+def result_words(job: Job) -> list[str]:
+    """Tell in a few words how a result is made: the model, and settings that change it much."""
+    settings = job.settings
+    told, samples = settings.blur, settings.samples or 1
+    words = [
+        job.short_name,
+        settings.planes,
+        _SCALES.get(settings.scale),
+        None if told is None else _blur_word(as_text(told)),
+        "no prior" if settings.prior == "off" else None,
+        f"{samples} samples" if samples > 1 else None,
+        f"{settings.strength:g}x" if settings.strength != 1 else None,
+    ]
+    return [word for word in words if word]
+
+
+def result_title(name: str, words: Sequence[str]) -> str:
+    """Name a result for people.
+
+    Examples
+    --------
+    >>> result_title("leaves", ["photo-defocus", "1.2x"])
+    'leaves · photo-defocus · 1.2x'
+    """
+    return " · ".join((name, *words))
+
+
+def result_stem(name: str, words: Sequence[str]) -> str:
+    """Name the file of a result, without suffix, for any file system.
+
+    Examples
+    --------
+    >>> result_stem("leaves", ["known-blur", "motion:14@30", "1.2x"])
+    'leaves-known-blur-motion-14-30-1.2x'
+    """
+    parts = (re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words)
+    return "-".join((re.sub(r'[<>:"/\\|?*]', "-", name), *parts))
+
+
+def _blur_word(told: str) -> str:
+    """Write a blur shortly; `told` is a text that `Blur.parse` reads, or how it is measured."""
+    if told in MEASURED:
+        return "auto blur"
+    if told.startswith(("{", "optics:", "lens:")):
+        return "lens"
+    return told if re.fullmatch(r"(\w+:)?[\d.@+-]+ ?(px|pixels?)?|none", told) else "PSF"
 
 
 def result_file(src: Path, dst: Path) -> Path:

@@ -68,6 +68,11 @@ class StackJob(Job):
         return METHOD
 
     @property
+    def short_name(self) -> str:
+        """Name of the method in the name of a result."""
+        return "volume"
+
+    @property
     def counts_tiles(self) -> bool:
         """Whether the progress of the job counts tiles; it counts iterations."""
         return False

@@ -17,6 +17,7 @@ from napari_swintormer.plugin.layers.layer_data import LayerSource, guess_axes
 from napari_swintormer.plugin.layers.made_layers import users_images
 from napari_swintormer.plugin.layers.visible_region import InView, visible_region
 from napari_swintormer.runs.job import Job
+from napari_swintormer.runs.result_names import result_stem, result_words
 
 
 class ChosenImages:
@@ -38,6 +39,12 @@ class ChosenImages:
             layer, source, job = planned[0]
             check_destination(path, source, layer.source.path, job)
         return path
+
+    def proposed_file(self, planned: list[tuple[Image, LayerSource, Job]]) -> str:
+        """Propose a file for the result of the first run, beside the file of its image."""
+        layer, source, job = planned[0]
+        name = result_stem(source.name, result_words(job)) + ".ome.zarr"
+        return name if layer.source.path is None else str(Path(layer.source.path).with_name(name))
 
     def _source(self, layer: Image) -> LayerSource:
         """Return the chosen planes of a layer, with the second view if the model takes one."""
@@ -96,10 +103,11 @@ class ChosenImages:
         if made is not None:
             return dict(made)
         layer = self._layer()
-        return self.record(layer, self._source(layer))
+        source = self._source(layer)
+        return self.record(layer, source, source.plan(self._form.settings()))
 
-    def record(self, layer: Image, source: LayerSource) -> dict[str, Any]:
+    def record(self, layer: Image, source: LayerSource, job: Job) -> dict[str, Any]:
         """Return what repeats a run over a layer; see `run_record`."""
         settings = source.complete(self._form.settings())
         moved = source.look["translate"] if source.spans else None
-        return run_record(layer, settings, self._form.second_layer, moved)
+        return run_record(layer, settings, self._form.second_layer, moved, result_words(job))

@@ -114,6 +114,8 @@ class ComparePanel(QWidget):
             self._viewer.layers.remove(old)
         for shown in made_of(layer, "difference", self._viewer.layers):
             levels = _difference(layer, self._sources[layer])
+            if shown.name.endswith(", difference"):
+                shown.name = f"{layer.name}, difference"
             shown.data = levels if len(levels) > 1 else levels[0]
 
     def _start_residual(self) -> None:

@@ -53,6 +53,8 @@ class DeblurFields(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._labels: list[QLabel] = []
+        self.proposed_file = ""
+        """What the dialog of *Save to* proposes."""
         self._make_input_fields()
         self._make_option_fields()
         self._lay_out()
@@ -222,7 +224,7 @@ class DeblurFields(QWidget):
         path, _ = QFileDialog.getSaveFileName(
             self,
             "Save the result to",
-            self.save_to.value,
+            self.save_to.value or self.proposed_file,
             "OME-Zarr (*.ome.zarr);;OME-TIFF (*.ome.tif);;TIFF (*.tif)",
             options=QFileDialog.Option.DontConfirmOverwrite,  # nothing is overwritten
         )

@@ -81,6 +81,7 @@ class DeblurWidget(DeblurParts):
                 self.plan_panel.show_sentence("Choose an image to see the plan.", error=False)
             else:
                 planned = self.chosen.plan()
+                self.form.proposed_file = self.chosen.proposed_file(planned)
                 jobs, path = [job for _, _, job in planned], self.chosen.destination(planned)
                 lacking = next(filter(None, (shortage(job, path) for job in jobs)), None)
                 self.plan_panel.show_jobs(jobs, lacking, path)
@@ -162,7 +163,7 @@ class DeblurWidget(DeblurParts):
         self, planned: list[tuple[Image, LayerSource, Job]], path: Path | None
     ) -> list[Run]:
         return [
-            Run(source, job, self.chosen.record(layer, source), path)
+            Run(source, job, self.chosen.record(layer, source, job), path)
             for layer, source, job in planned
         ]
 

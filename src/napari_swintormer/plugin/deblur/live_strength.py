@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.plugin.layers.layer_data import LayerSource
 from napari_swintormer.plugin.layers.layer_result import MemoryResult
 from napari_swintormer.runs.job import Job
+from napari_swintormer.runs.result_names import result_title, result_words
 
 _WHOLE = slice(None)
 
@@ -28,6 +30,10 @@ class _Kept:
     array: NDArray[Any]
     changes: Planes
     strength: float
+
+    def with_strength(self) -> Job:
+        """Return the job of a run with the strength."""
+        return replace(self.job, settings=replace(self.job.settings, strength=self.strength))
 
     def blend(self, numbers: range) -> None:
         """Write some planes at the strength, to the pixels of a run with it."""
@@ -80,7 +86,7 @@ class LiveStrength(QObject):
         seen = kept.source.position(layer.world_to_data(self._viewer.dims.point))
         first = planes.numbers_at(seen)
         self._todo = [first, *(numbers for numbers in positions if numbers != first)]
-        _note_strength(layer, strength)
+        _note_strength(layer, kept.source.name, result_words(kept.with_strength()), strength)
         self._timer.start()
         return True
 
@@ -104,11 +110,15 @@ class LiveStrength(QObject):
                 self.blended.emit(layer)
 
 
-def _note_strength(layer: Image, strength: float) -> None:
-    """Let the metadata of a result tell its new strength."""
+def _note_strength(layer: Image, name: str, words: list[str], strength: float) -> None:
+    """Let metadata and name of a result tell its new strength; a name of the user stays."""
     made = dict(layer.metadata["swintormer"])
     made["settings"] = made["settings"] | {"strength": strength}
     run = made["run"]
     settings = {k: v for k, v in run["settings"].items() if k != "strength"}
     made["run"] = run | {"settings": settings | {"strength": strength}}
+    made["run"]["words"] = words
+    before = re.escape(result_title(name, run["words"]))
+    if re.fullmatch(rf"{before}( \[\d+\])?", layer.name):  # the number is napari's
+        layer.name = result_title(name, words)
     layer.metadata = layer.metadata | {"swintormer": made}

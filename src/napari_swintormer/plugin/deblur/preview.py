@@ -79,7 +79,8 @@ class Preview(Work):
         data = restored.at_strength(self._strength)
         offset = {**view.position, "Y": restored.region.y0, "X": restored.region.x0}
         self.source = view.source.part_at(offset, restored.image.data)
-        new = view.source.part_at(offset, data).result_layer(data, place=offset)
+        new = view.source.part_at(offset, data)
+        new = new.result_layer(data, f"{new.name} preview", place=offset)
         if self.layer is not None and _same_place(self.layer, new):
             self.layer.data = data
         else:

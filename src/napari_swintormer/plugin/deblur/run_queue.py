@@ -25,6 +25,7 @@ from napari_swintormer.plugin.layers.made_layers import add_above_source
 from napari_swintormer.plugin.shared.run_panel import clock
 from napari_swintormer.plugin.shared.work import Work, Worker
 from napari_swintormer.runs.job import Job
+from napari_swintormer.runs.result_names import result_title
 
 _DEVICES = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}
 
@@ -63,6 +64,11 @@ class Run:
     def complete(self) -> bool:
         """Whether the whole result is finished."""
         return self.result is not None and self.result.complete
+
+    @property
+    def title(self) -> str:
+        """Name of the layer of the result."""
+        return result_title(self.source.name, self.record["words"])
 
     def metadata(self, provenance: dict[str, Any]) -> dict[str, Any]:
         """Return ``metadata["swintormer"]`` of the layer."""
@@ -183,7 +189,7 @@ class Runs(Work):
 
     def _add_layer(self, run: Run, outcome: Outcome) -> None:
         made = run.metadata(outcome.provenance)
-        run.layer = run.source.result_layer(outcome.result.shown, made)
+        run.layer = run.source.result_layer(outcome.result.shown, run.title, made)
         add_above_source(self._viewer.layers, run.layer)
         if not run.complete:
             _UNFINISHED[run.layer] = replace(run, layer=None)
@@ -209,7 +215,7 @@ class Runs(Work):
     def _add_deviation(self, run: Run, outcome: Outcome) -> None:
         """Add the layer of the deviation; the result stays the active layer."""
         made = outcome.provenance | {"run": run.record}
-        layer = deviation_layer(run.source, outcome.result.shown_deviation, made)
+        layer = deviation_layer(run.source, run.title, outcome.result.shown_deviation, made)
         add_above_source(self._viewer.layers, layer)
         self._viewer.layers.selection.active = run.layer
 

@@ -15,6 +15,7 @@ from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.plugin.image_choice import IMAGE_NUMBER
 from napari_swintormer.plugin.layers.layer_data import full_resolution
+from napari_swintormer.runs.result_names import result_stem, result_title
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import with_preferences
 
@@ -29,11 +30,12 @@ def run_record(
     settings: DeblurSettings,
     second_view: Image | None = None,
     translate: Sequence[float] | None = None,
+    words: Sequence[str] = ("deblurred",),
 ) -> dict[str, Any]:
     """Return the input and the settings of a run, for `as_python` and `as_command`.
 
     The settings are complete. `translate` is that of the result, if it lies elsewhere than the
-    image. The dictionary can be stored as JSON.
+    image, and `words` are those of `result_words`. The dictionary can be stored as JSON.
     """
     moved = {} if translate is None else {"translate": [float(step) for step in translate]}
     second = {} if second_view is None else {"second_view": _where(second_view)}
@@ -41,6 +43,7 @@ def run_record(
         **_where(layer),
         **second,
         **moved,
+        "words": list(words),
         "shape": list(full_resolution(layer).shape),
         "settings": _chosen(dataclasses.asdict(settings)),
     }
@@ -58,19 +61,20 @@ def as_python(record: Mapping[str, Any]) -> str:
     look = f"look = {{name: getattr(image, name) for name in {_LOOK!r}}}"
     if "translate" in record:
         look += f" | {{'translate': {record['translate']!r}}}"
+    title = result_title(record["layer"], record["words"])
     lines = [
         "from napari_swintormer import deblur\n",
         f"image = viewer.layers[{record['layer']!r}]",
         f"{names} = deblur({image}{arguments})",
         look,
-        f"viewer.add_image(result, name={record['layer'] + ' deblurred'!r}, **look)",
+        f"viewer.add_image(result, name={title!r}, **look)",
     ]
     if uncertainty:
         lines += [
             "look |= {'rgb': False, 'colormap': 'magma', 'contrast_limits': None, 'gamma': 1}",
             "if image.rgb:  # one deviation for the colours of a pixel",
             "    deviation = (deviation[..., :3] ** 2).mean(axis=-1) ** 0.5",
-            f"viewer.add_image(deviation, name={record['layer'] + ' deviation'!r}, **look)",
+            f"viewer.add_image(deviation, name={title + ', deviation'!r}, **look)",
         ]
     return "\n".join(lines) + "\n"
 
@@ -91,8 +95,8 @@ def as_command(record: Mapping[str, Any]) -> str:
         if not same or image.axes == settings["axes"]:
             del settings["axes"]  # the command reads them from the file
     folder, name = os.path.split(path)
-    stem = name.split(".")[0] + "-deblurred.ome.zarr"
-    words = ["swintormer", "deblur", path, os.path.join(folder, stem)]
+    result = result_stem(name.split(".")[0], record["words"]) + ".ome.zarr"
+    words = ["swintormer", "deblur", path, os.path.join(folder, result)]
     if "second_view" in record:
         words += ["--second-view", _file(record["second_view"])]
     if number is not None:

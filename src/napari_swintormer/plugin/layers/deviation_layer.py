@@ -13,12 +13,14 @@ from napari_swintormer.plugin.layers.made_layers import mark
 _BRIGHTEST = 99.9  # percentile of the deviation that is drawn brightest
 
 
-def deviation_layer(source: LayerSource, data: Any, provenance: dict[str, Any]) -> Image:
+def deviation_layer(
+    source: LayerSource, title: str, data: Any, provenance: dict[str, Any]
+) -> Image:
     """Build the layer of a deviation, with the transform of the source.
 
-    `data` is the standard deviation of the samples in the units of the image, or its levels, finest
-    first. The layer shows the root mean square over the colours of a pixel. `provenance` becomes
-    ``metadata["swintormer"]``.
+    `title` is the name of the result. `data` is the standard deviation of the samples in the units
+    of the image, or its levels, finest first. The layer shows the root mean square over the colours
+    of a pixel. `provenance` becomes ``metadata["swintormer"]``.
     """
     levels = data if isinstance(data, list) else [data]
     if source.look.get("rgb"):
@@ -33,7 +35,7 @@ def deviation_layer(source: LayerSource, data: Any, provenance: dict[str, Any]) 
     }
     return Image(
         levels if len(levels) > 1 else levels[0],
-        name=f"{source.name} deviation",
+        name=f"{title}, deviation",
         metadata=mark("deviation", source.layer_id) | {"swintormer": provenance},
         multiscale=len(levels) > 1,
         cache=False,

@@ -165,6 +165,7 @@ class LayerSource:
     def result_layer(
         self,
         data: Any,
+        name: str,
         provenance: dict[str, Any] | None = None,
         place: Mapping[str, int] | None = None,
     ) -> Image:
@@ -173,7 +174,6 @@ class LayerSource:
         `provenance` becomes ``metadata["swintormer"]``. `place` is the index of the first pixel of
         a preview along each axis.
         """
-        kind = "deblurred" if place is None else "preview"
         metadata = mark("result" if place is None else "preview", self.layer_id, place)
         if provenance is not None:
             metadata["swintormer"] = provenance
@@ -181,7 +181,7 @@ class LayerSource:
             metadata[CARRIED] = self.carried
         layer = Image(
             data,
-            name=f"{self.name} {kind}",
+            name=name,
             metadata=metadata,
             multiscale=isinstance(data, list),
             cache=False,
