@@ -21,7 +21,7 @@ from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.options import documents_options
 from napari_swintormer.training.data.pairs import are_arrays, array_pairs
 from napari_swintormer.training.loop.train import iter_train
-from napari_swintormer.training.train_presets import named_network
+from napari_swintormer.training.train_presets import named_network, named_prior
 from napari_swintormer.training.train_settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.formats.writing import Compression
     from napari_swintormer.models.network.network_settings import SwintormerSettings
+    from napari_swintormer.models.prior.prior_settings import (
+        CompactPriorSettings,
+        LdmPriorSettings,
+    )
     from napari_swintormer.settings.deblur_settings import DeblurOptions
     from napari_swintormer.training.train_settings import TrainOptions
 
@@ -205,7 +209,18 @@ def deblur_file(
 
 @documents_options(
     TrainSettings,
-    without=["sharp", "out", "blurred", "dual_pixel", "annotations", "kinds", "vgg19", "network"],
+    without=[
+        "sharp",
+        "out",
+        "blurred",
+        "dual_pixel",
+        "annotations",
+        "kinds",
+        "vgg19",
+        "network",
+        "prior",
+        "prior_cache",
+    ],
 )
 def train(
     blurred: Any = None,
@@ -217,6 +232,8 @@ def train(
     axes: str | None = None,
     kind: str | Sequence[str] = "auto",
     network: str | SwintormerSettings | None = None,
+    prior: str | CompactPriorSettings | LdmPriorSettings | None = None,
+    prior_cache: str | Path | None = None,
     vgg19: str | Path | None = None,
     progress: bool = False,
     **options: Unpack[TrainOptions],
@@ -251,6 +268,11 @@ def train(
     network
         Network to train from nothing: ``"small"`` (1.3 M parameters, the default), ``"paper"``
         (25.2 M), or its sizes.
+    prior
+        Prior to train with: ``"ldm"``, that of the paper, or its settings. The stage
+        ``"autoencoder"`` adds a compact prior to a model, which may be of other sizes.
+    prior_cache
+        Folder of the sampled priors of the training images; None takes one in the run folder.
     vgg19
         File with the parameters of VGG19, for the loss ``"perceptual"``; None fetches them once.
     progress
@@ -288,6 +310,8 @@ def train(
         dual_pixel=_path(dual_pixel),
         kinds=(kind,) if isinstance(kind, str) else tuple(kind),  # type: ignore[arg-type]
         network=named_network(network),
+        prior=named_prior(prior),
+        prior_cache=_path(prior_cache),
         vgg19=_path(vgg19),
         **images,
         **options,

@@ -27,8 +27,9 @@ class Progress:
     done, total
         Work in `unit`.
     unit
-        ``"tiles"``, ``"steps"``, ``"images"``, ``"pairs"`` while a training checks its images, or
-        ``"chunks"`` while the result is put in its place.
+        ``"tiles"``, ``"steps"``, ``"images"``, ``"pairs"`` while a training checks its images,
+        ``"priors"`` while it samples the prior of each, or ``"chunks"`` while the result is put in
+        its place.
     elapsed
         Seconds since the run began, without those of an earlier run that it resumes.
     eta

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from napari_swintormer.events import Event
 
-_NAMES = {"chunks": "Writing the result", "pairs": "Checking the images"}  # by unit
+_NAMES = {  # by unit
+    "chunks": "Writing the result",
+    "pairs": "Checking the images",
+    "priors": "Sampling the prior",
+}
 
 
 def finish(events: Generator[Event, None, None], title: str) -> None:

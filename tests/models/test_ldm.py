@@ -9,13 +9,22 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.functional as F
+from diffusers import VQModel
 from safetensors.torch import load_file
 
 from helpers.golden import ldm_denoiser, predicted_noise, read_golden, sampled
 from helpers.tiny import sample_prior
 from napari_swintormer.errors import FileError, WeightsError
+from napari_swintormer.models.prior.autoencoder import load_encoder
 from napari_swintormer.models.prior.compvis import convert_compvis
-from napari_swintormer.models.prior.ldm import LdmPrior, build_denoiser, load_prior
+from napari_swintormer.models.prior.ldm import (
+    NOTHING,
+    LdmPrior,
+    build_denoiser,
+    load_prior,
+    save_denoiser,
+)
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
@@ -243,3 +252,136 @@ def test_the_released_size_builds_and_makes_a_step():
         z0 = run_to_end(sample(predict, z, plan, lambda _step, like: torch.zeros_like(like)))
     assert z0.shape == z.shape
     assert bool(z0.isfinite().all())
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    """An autoencoder as small as can be, in the form of diffusers."""
+    torch.manual_seed(3)
+    return VQModel(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=2,
+        num_vq_embeddings=8,
+        norm_num_groups=4,
+    ).eval()
+
+
+def test_the_latent_of_a_sharp_image_has_its_size(autoencoder, denoiser, tmp_path):
+    autoencoder.save_pretrained(tmp_path / "vqvae")
+    denoiser.save_pretrained(tmp_path / "unet")
+    image = torch.rand(1, 3, 8, 16)
+    with torch.no_grad():
+        latent = load_encoder(str(tmp_path))(image)
+        beside = load_encoder(str(tmp_path / "unet"))(image)
+        enlarged = F.interpolate(2 * image - 1, scale_factor=4, mode="bicubic")
+        wanted = autoencoder.encode(enlarged).latents
+    assert latent.shape == image.shape
+    assert torch.equal(latent, wanted)
+    assert torch.equal(beside, wanted)
+    assert torch.equal(load_encoder(NOTHING)(image), 2 * image - 1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileError, match="holds no autoencoder"):
+        load_encoder(str(tmp_path / "empty"))
+
+
+def original_encoder(w, x, levels, blocks):
+    """The encoder of the original code, in plain functions over its weights; groups of 32."""
+    conv = lambda x, name, **more: F.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], **more)  # noqa: E731
+
+    def swish_norm(x, name, activate=True):
+        x = F.group_norm(x, 32, w[f"{name}.weight"], w[f"{name}.bias"], 1e-6)
+        return F.silu(x) if activate else x
+
+    def block(x, name):
+        y = conv(swish_norm(x, f"{name}.norm1"), f"{name}.conv1", padding=1)
+        y = conv(swish_norm(y, f"{name}.norm2"), f"{name}.conv2", padding=1)
+        shortcut = f"{name}.nin_shortcut"
+        return y + (conv(x, shortcut) if f"{shortcut}.weight" in w else x)
+
+    x = conv(x, "encoder.conv_in", padding=1)
+    for level in range(levels):
+        for number in range(blocks):
+            x = block(x, f"encoder.down.{level}.block.{number}")
+        if level < levels - 1:
+            x = conv(F.pad(x, (0, 1, 0, 1)), f"encoder.down.{level}.downsample.conv", stride=2)
+    x = block(x, "encoder.mid.block_1")
+    y = swish_norm(x, "encoder.mid.attn_1.norm", activate=False)
+    q, k, v = (conv(y, f"encoder.mid.attn_1.{part}").flatten(2) for part in "qkv")
+    shares = torch.softmax(q.transpose(1, 2) @ k / q.shape[1] ** 0.5, dim=-1)
+    attended = (v @ shares.transpose(1, 2)).view_as(y)
+    x = block(x + conv(attended, "encoder.mid.attn_1.proj_out"), "encoder.mid.block_2")
+    x = conv(swish_norm(x, "encoder.norm_out"), "encoder.conv_out", padding=1)
+    return conv(x, "quant_conv")
+
+
+def encoder_shapes(channels, blocks):
+    """Shapes of the original encoder's weights."""
+    shapes = {"encoder.conv_in": (channels[0], 3, 3, 3), "quant_conv": (3, 3, 1, 1)}
+    before = channels[0]
+
+    def block(name, inside, outside):
+        shapes.update({f"{name}.norm1": (inside,), f"{name}.norm2": (outside,)})
+        shapes.update({f"{name}.conv1": (outside, inside, 3, 3)})
+        shapes.update({f"{name}.conv2": (outside, outside, 3, 3)})
+        if inside != outside:
+            shapes[f"{name}.nin_shortcut"] = (outside, inside, 1, 1)
+
+    for level, own in enumerate(channels):
+        for number in range(blocks):
+            block(f"encoder.down.{level}.block.{number}", before, own)
+            before = own
+        if level < len(channels) - 1:
+            shapes[f"encoder.down.{level}.downsample.conv"] = (own, own, 3, 3)
+    block("encoder.mid.block_1", before, before)
+    block("encoder.mid.block_2", before, before)
+    shapes["encoder.mid.attn_1.norm"] = (before,)
+    shapes |= {
+        f"encoder.mid.attn_1.{n}": (before, before, 1, 1) for n in ("q", "k", "v", "proj_out")
+    }
+    return shapes | {"encoder.norm_out": (before,), "encoder.conv_out": (3, before, 3, 3)}
+
+
+def test_the_autoencoder_of_a_checkpoint_encodes_as_the_original(weights, tmp_path):
+    torch.manual_seed(0)
+    state = {}
+    for name, shape in encoder_shapes((32, 64), 2).items():
+        state[f"{name}.weight"] = torch.randn(shape) * (0.1 if len(shape) > 1 else 1)
+        state[f"{name}.bias"] = torch.randn(shape[0]) * 0.1
+    path = tmp_path / "model.ckpt"
+    both = {f"first_stage_model.{k}": v for k, v in state.items()}
+    both["first_stage_model.decoder.conv_in.weight"] = torch.zeros(3)
+    torch.save(
+        {"state_dict": both | {f"model.diffusion_model.{k}": v for k, v in weights.items()}}, path
+    )
+    encoder, image = load_encoder(str(path)), torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        enlarged = F.interpolate(2 * image - 1, scale_factor=2, mode="bicubic")
+        wanted = original_encoder(state, enlarged, levels=2, blocks=2)
+        torch.testing.assert_close(encoder(image), wanted, rtol=1e-4, atol=1e-5)
+    torch.save(weights, path)
+    with pytest.raises(WeightsError, match="holds no autoencoder"):
+        load_encoder(str(path))
+
+
+def test_a_trained_denoiser_is_one_file(denoiser, tmp_path):
+    save_denoiser(tmp_path / "d.safetensors", denoiser)
+    state = load_prior(str(tmp_path / "d.safetensors"), SETTINGS).denoiser.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in denoiser.state_dict().items())
+
+
+def test_windows_at_once_change_the_result_by_rounding_only(denoiser):
+    settings = SETTINGS.model_copy(update={"window": 32, "shift": 16, "eta": 1.0})
+    one, more = (LdmPrior(denoiser, settings) for _ in range(2))
+    more.windows_at_once = 3
+    images, noise = torch.rand(2, 3, 32, 64), TileNoise(1, [TileOrigin(0, 0, 0)] * 2)
+    wanted, found = (sample_prior(prior, images, noise, 2) for prior in (one, more))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert (one.count_calls(32, 64, 2), more.count_calls(32, 64, 2)) == (6, 2)
+
+
+def test_the_prior_of_two_views_is_that_of_their_mean(denoiser):
+    prior, views = LdmPrior(denoiser, SETTINGS), torch.rand(2, 6, 8, 8)
+    mean = views.unflatten(1, (2, 3)).mean(dim=1)
+    assert torch.equal(prior.forward_features(views), prior.forward_features(mean))

@@ -14,7 +14,8 @@ from napari_swintormer.training.train_settings import TrainOptions, TrainSetting
 
 OPTIONS = options_of(TrainSettings)
 IMAGES = {"sharp", "blurred", "annotations"}  # the API takes arrays, too
-WIDER = {"out", "dual_pixel", "kinds", "vgg19", "network"}  # and these in more types
+# and these in more types
+WIDER = {"out", "dual_pixel", "kinds", "vgg19", "network", "prior", "prior_cache"}
 NO_TEXT = {"network", "deconvolution", "prior", "training_data"}  # a command line has no such types
 
 
@@ -53,7 +54,7 @@ def test_the_command_line_has_the_options_with_their_defaults():
     as_list = {name: OPTIONS[name].default for name in named}
     as_list = {k: list(v) if isinstance(v, tuple) else v for k, v in as_list.items()}
     assert {name: given[name] for name in named} == as_list
-    assert given.keys() == OPTIONS.keys() - NO_TEXT | {"network"}
+    assert given.keys() == OPTIONS.keys() - NO_TEXT | {"network", "prior"}
 
 
 def test_the_form_has_the_words_and_defaults_of_the_options(qtbot):

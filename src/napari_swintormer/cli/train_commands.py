@@ -49,15 +49,19 @@ def train(
     network: Annotated[
         str | None, typer.Option(help="Network to train from nothing: small or paper.")
     ] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="Prior to train with: ldm, that of the paper.")
+    ] = None,
     **options: Any,
 ) -> None:
     """Train a model on pairs of blurred and sharp images, or on sharp images alone."""
     from napari_swintormer.terminal import finish
     from napari_swintormer.training.loop.train import iter_train
     from napari_swintormer.training.loop.trainer import BEST
-    from napari_swintormer.training.train_presets import named_network
+    from napari_swintormer.training.train_presets import named_network, named_prior
 
-    settings = TrainSettings(network=named_network(network), **options)
+    sizes = named_network(network)
+    settings = TrainSettings(network=sizes, prior=named_prior(prior), **options)
     with resumable(settings.run_folder / BEST):
         finish(iter_train(settings), "Training")
     typer.echo(str(settings.out))

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_swintormer.errors import TrainingError
+from napari_swintormer.models.prior.prior_settings import STEPS_MAX
 
 if TYPE_CHECKING:
     from napari_swintormer.training.train_settings import TrainSettings
@@ -17,7 +18,10 @@ StageName = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
 Synthesis = Literal["defocus", "optics", "motion", "all", "known"]
 
 LOSSES = ("l1", "charbonnier", "frequency", "decibel", "perceptual")
-_COUNTS = ("steps", "batch_size", "validate_every", "checkpoint_every", "workers", "patience")
+_COUNTS = (
+    *("steps", "batch_size", "validate_every", "checkpoint_every", "workers", "patience"),
+    "num_inference_steps",
+)
 
 
 def check_train_settings(settings: TrainSettings) -> None:
@@ -54,6 +58,7 @@ def check_train_settings(settings: TrainSettings) -> None:
             "set the deconvolution in network."
         )
     parse_loss(settings.loss)
+    _check_prior(settings)
     if settings.pairs:
         _check_pairs(settings)
     elif settings.dual_pixel is None:
@@ -68,6 +73,25 @@ def _check_choice(name: str, value: Any, choices: Any) -> None:
     if value not in get_args(choices):
         known = ", ".join(map(repr, get_args(choices)))
         raise TrainingError(f"{name} must be one of {known} (got {name}={value!r}).")
+
+
+def _check_prior(settings: TrainSettings) -> None:
+    """Refuse options of the paper's prior for another training."""
+    compact = settings.prior is not None and settings.prior.kind == "compact"
+    none = settings.prior is None and settings.from_model is None
+    for name in ("prior_source", "num_inference_steps", "prior_cache"):
+        value = getattr(settings, name)
+        if value is not None and (compact or none):
+            raise TrainingError(
+                f"{name} goes with the paper's prior (got {name}={str(value)!r}). Add prior='ldm', "
+                "or leave it out."
+            )
+    steps = settings.num_inference_steps
+    if steps is not None and steps >= STEPS_MAX:
+        raise TrainingError(
+            f"num_inference_steps must be less than {STEPS_MAX} (got {steps}). The paper takes 5 "
+            "to 50."
+        )
 
 
 def _check_folders(settings: TrainSettings) -> None:

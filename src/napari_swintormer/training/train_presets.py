@@ -9,6 +9,7 @@ from napari_swintormer.models.network.network_settings import (
     DeconvolutionSettings,
     SwintormerSettings,
 )
+from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, LdmPriorSettings
 
 NETWORKS = {
     # Two blocks per level: with one block the windows never shift, and their borders show.
@@ -30,6 +31,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     "from scratch": {"steps": 10_000, "learning_rate": 1e-3, "warmup": 200, "validate_every": 250},
 }
 """Options by preset: minutes or an hour to train a model further, hours to train from nothing."""
+
+
+def named_prior(
+    name: str | CompactPriorSettings | LdmPriorSettings | None,
+) -> CompactPriorSettings | LdmPriorSettings | None:
+    """Return the settings of a prior by its name; other values are returned as they are."""
+    if not isinstance(name, str):
+        return name
+    if name != "ldm":
+        raise TrainingError(
+            f"There is no such prior (got prior={name!r}). Use 'ldm', the prior of the paper. The "
+            "stages of a compact prior need no name."
+        )
+    return LdmPriorSettings()
 
 
 def named_network(name: str | SwintormerSettings | None) -> SwintormerSettings | None:

@@ -13,7 +13,11 @@ from napari_swintormer.models.network.network_settings import (
     DeconvolutionSettings,
     SwintormerSettings,
 )
-from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
+from napari_swintormer.models.prior.prior_settings import (
+    LDM_SOURCE,
+    CompactPriorSettings,
+    LdmPriorSettings,
+)
 from napari_swintormer.settings.deblur_settings import DeblurSettings, Device, Precision
 from napari_swintormer.settings.options import about, option, options_of
 from napari_swintormer.training.settings_check import (
@@ -34,8 +38,10 @@ _DEBLUR = options_of(DeblurSettings)
 _FREE_ON_RESUME = (
     *("out", "resume", "device", "validate_every", "checkpoint_every", "workers"),
     *("patience", "keep", "pairs", "annotations", "register", "match_intensity", "skip_bad"),
-    *("title", "summary", "licence", "training_data", "vgg19", "tensorboard"),
+    *("title", "summary", "licence", "training_data", "vgg19", "tensorboard", "prior_cache"),
 )
+# Checkpoints of older versions lack these, which change nothing where they are not set.
+_NEW_OPTIONS = ("larger_patches", "prior_source", "num_inference_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,10 +185,29 @@ class TrainSettings:
     stage: StageName = option(
         "network",
         "What is trained: network; of a prior autoencoder, denoiser, network, joint or prior.",
-        "prior runs all four stages of a prior in a row.",
+        "prior runs all stages of a prior in a row. The paper's prior has the stages denoiser and "
+        "network.",
     )
-    prior: CompactPriorSettings | None = option(
-        None, "Sizes of the prior that the stage autoencoder adds to a model."
+    prior: CompactPriorSettings | LdmPriorSettings | None = option(
+        None,
+        "Prior to train with: ldm, that of the paper.",
+        "In Python also the sizes of a compact prior, which the stage autoencoder adds to a model.",
+    )
+    prior_source: str | None = option(
+        None,
+        "Weights of the paper's prior: hub id, folder, .ckpt, denoiser.safetensors or nothing.",
+        f"The default is {LDM_SOURCE}. With nothing, a small denoiser is trained from random "
+        "weights, whose latent is the image itself.",
+    )
+    num_inference_steps: int | None = option(
+        None,
+        "Steps in which the paper's prior of the training images is sampled.",
+        "5, 10, 20 or 50 in the paper; the default is 20.",
+    )
+    prior_cache: Path | None = option(
+        None,
+        "Folder of the sampled priors of the training images; the default is in the .run folder.",
+        "Trainings with the same prior, steps and seed can share it.",
     )
     resume: bool = option(False, "Continue the interrupted training of the same out and settings.")
     held_out: float = option(0.05, "Share of the images that is held out for validation.")
@@ -226,6 +251,11 @@ class TrainSettings:
         return self.out.with_suffix(".run")
 
     @property
+    def latents(self) -> Path:
+        """Folder of the sampled priors of the training images."""
+        return self.prior_cache or self.run_folder / "priors"
+
+    @property
     def sides(self) -> tuple[int, ...]:
         """Sides of the patches in the parts of the training, in pixels."""
         return (self.patch_size, *self.larger_patches)
@@ -247,8 +277,7 @@ class TrainSettings:
         """
         left_out = {*_FREE_ON_RESUME, "sharp", "blurred", "dual_pixel", "stage", "prior"}
         left_out |= {"network", "deconvolution"}
-        if not self.larger_patches:  # checkpoints of older versions do not have it
-            left_out.add("larger_patches")
+        left_out |= {name for name in _NEW_OPTIONS if not getattr(self, name)}
         names = (f.name for f in fields(self) if f.name not in left_out)
         return {name: getattr(self, name) for name in names} | {"kinds": list(self.kinds)}
 
@@ -274,7 +303,8 @@ class TrainOptions(TypedDict, total=False):
     from_model: str | None
     deconvolution: DeconvolutionSettings | None
     stage: StageName
-    prior: CompactPriorSettings | None
+    prior_source: str | None
+    num_inference_steps: int | None
     resume: bool
     held_out: float
     seed: int

@@ -62,7 +62,7 @@ class ModelCard(BaseModel):
         What the views show, in the order of the network's input; the residual is added to the
         first. None for two views means `DUAL_PIXEL`, as in the authors' code.
     prior
-        The prior for the network's prior channels, or None; only for networks of one view.
+        The prior for the network's prior channels, or None; a compact one only for one view.
     tile_size, overlap
         Side and overlap of the tiles that the model works best on, in pixels.
     blend
@@ -112,8 +112,10 @@ class ModelCard(BaseModel):
         if self.views is not None and len(self.views) != self.network.views:
             raise ValueError(f"the network has {self.network.views} views (got {self.views})")
         if self.prior is not None:
-            if self.network.views != 1:
-                raise ValueError(f"a prior needs one view (the network has {self.network.views})")
+            if self.network.views != 1 and self.prior.kind == "compact":
+                raise ValueError(
+                    f"a compact prior needs one view (the network has {self.network.views})"
+                )
             given = (self.prior.channels, self.prior.prior_channels)
             wanted = (self.network.channels, self.network.prior_channels)
             if given != wanted:

@@ -1,7 +1,8 @@
-"""Checkpoints of the original latent-diffusion code, converted to diffusers' ``UNet2DModel``.
+"""Checkpoints of the original latent-diffusion code, converted to the networks of diffusers.
 
 That code, and all that was fine-tuned with it, names the parts of its U-Net ``input_blocks``,
 ``middle_block`` and ``output_blocks``. The network is the same; its sizes follow from the shapes.
+The encoder of the autoencoder lies beside it, under ``first_stage_model.``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,22 @@ _INNER = {
     "op": "downsamplers.0.conv",
     "conv": "upsamplers.0.conv",
 }
+_FIRST_STAGE = "first_stage_model."
+# parts of the encoder of the autoencoder
+_ENCODER = {
+    "mid.block_1": "mid_block.resnets.0",
+    "mid.attn_1": "mid_block.attentions.0",
+    "mid.block_2": "mid_block.resnets.1",
+    "norm_out": "conv_norm_out",
+}
+_ENCODER_INNER = {
+    "nin_shortcut": "conv_shortcut",
+    "attentions.0.norm": "attentions.0.group_norm",
+    "attentions.0.q": "attentions.0.to_q",
+    "attentions.0.k": "attentions.0.to_k",
+    "attentions.0.v": "attentions.0.to_v",
+    "attentions.0.proj_out": "attentions.0.to_out.0",
+}
 _LEVELS_MAX, _BLOCKS_MAX, _CHANNELS_MAX = 8, 8, 4096
 
 
@@ -84,6 +101,57 @@ def convert_compvis(
     return config, state
 
 
+def convert_compvis_encoder(
+    content: object, source: str = "the file"
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Convert the encoder of a checkpoint's autoencoder, as `convert_compvis` does the denoiser.
+
+    The result is for diffusers' ``VQModel``: its arguments, and the weights of ``encoder`` and
+    ``quant_conv``.
+    """
+    begins = tuple(_FIRST_STAGE + part for part in ("encoder.", "quant_conv."))
+    weights = {
+        key.removeprefix(_FIRST_STAGE): weight.float()
+        for key, weight in _tensors_in(content, source).items()
+        if key.startswith(begins)
+    }
+    pattern = re.compile(r"encoder\.down\.(\d{1,3})\.block\.(\d{1,3})\.conv2\.weight")
+    blocks = [tuple(map(int, m.groups())) for m in map(pattern.fullmatch, weights) if m]
+    levels = 1 + max((level for level, _ in blocks), default=-1)
+    counts = [sum(level == i for level, _ in blocks) for i in range(levels)]
+    if (
+        not 1 <= levels <= _LEVELS_MAX
+        or {*counts} - {*range(1, _BLOCKS_MAX + 1)}
+        or len({*counts}) != 1
+    ):
+        raise WeightsError(
+            f"{source} holds no autoencoder that can be built (got residual blocks {counts} per "
+            "level). Use a checkpoint of a whole latent-diffusion model."
+        )
+    keys = [f"encoder.down.{level}.block.0.conv2.weight" for level in range(levels)]
+    config = {
+        "block_out_channels": tuple(size_at(weights, key, 0, source) for key in keys),
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "layers_per_block": counts[0],
+        "latent_channels": size_at(weights, "quant_conv.weight", 0, source),
+    }
+    return config, {
+        _encoder_name(key): weight.flatten(1)
+        if ".attn_1." in key and weight.ndim == 4  # 1 × 1 convolutions
+        else weight
+        for key, weight in weights.items()
+    }
+
+
+def _encoder_name(key: str) -> str:
+    """Return the name of a parameter of the encoder in diffusers; unknown names stay."""
+    key = re.sub(r"\.down\.(\d+)\.block\.(\d+)\.", r".down_blocks.\1.resnets.\2.", key)
+    key = re.sub(r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0.", key)
+    for before, now in (_ENCODER | _ENCODER_INNER).items():
+        key = key.replace(f".{before}.", f".{now}.")
+    return key
+
+
 def read_checkpoint(path: Path) -> Any:
     """Read a checkpoint as data; nothing in it is executed.
 
@@ -112,7 +180,7 @@ class _Inert:
         pass
 
 
-def _denoiser_weights(content: object, source: str) -> dict[str, Tensor]:
+def _tensors_in(content: object, source: str) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
@@ -120,7 +188,11 @@ def _denoiser_weights(content: object, source: str) -> dict[str, Tensor]:
             f"{source} holds no state dict (got {type(content).__name__}). Use a checkpoint of a "
             "latent-diffusion model."
         )
-    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _denoiser_weights(content: object, source: str) -> dict[str, Tensor]:
+    tensors = _tensors_in(content, source)
     whole = {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
     # averaged parameters have the same name without its dots
     averaged = {k: _EMA_PREFIX + k.replace(".", "") for k in whole}

@@ -76,7 +76,9 @@ class LdmPriorSettings(BaseModel):
     Attributes
     ----------
     source
-        Default address of its parameters on the Hugging Face hub.
+        Default address of its parameters on the Hugging Face hub; empty if they lie in a file.
+    sha256
+        SHA-256 of the file of its parameters that the network was trained with; empty if unknown.
     num_inference_steps
         Default number of steps.
     eta
@@ -93,8 +95,9 @@ class LdmPriorSettings(BaseModel):
 
     kind: Literal["ldm_sr"] = "ldm_sr"
     source: str = Field(
-        LDM_SOURCE, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", max_length=96
+        LDM_SOURCE, pattern=r"^([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)?$", max_length=96
     )
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     num_inference_steps: int = Field(20, ge=1, le=STEPS_MAX)
     eta: float = Field(1.0, ge=0, le=1)
     solver: Solver = "ddim"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.imaging.intensity import IntensityConvention
     from napari_swintormer.training.data.pairs import PlanePair
+    from napari_swintormer.training.data.prior_cache import PriorCache
     from napari_swintormer.training.degradations.realistic import Modality, Recording
     from napari_swintormer.training.degradations.simple import Degradation
 
@@ -49,6 +50,7 @@ _SHRUNK, _SHRUNK_MOST = 0.25, 2.0
 _SOFT = 0.2
 # Some patches are drawn patterns; most of these stay unblurred.
 _PATTERNS, _PATTERNS_UNBLURRED = 0.1, 0.7
+_WITHOUT_PRIOR = 0.05
 DRAWN: dict[str, Callable[..., Any]] = {**DEGRADATIONS, "known": draw_known}
 _AHEAD = 4  # batches that are prepared in advance
 
@@ -57,7 +59,8 @@ class PatchSampler:
     """Draws pairs of blurred and sharp patches, for a network of these channels and convention.
 
     `synthesize` names the blur in `DRAWN` for pairs without a blurred image; None if there
-    are no such pairs.
+    are no such pairs. `priors` has the latents of all blurred images; patches then keep their scale
+    and their intensities, as the latents do.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class PatchSampler:
         convention: IntensityConvention,
         seed: int,
         synthesize: str | None = "defocus",
+        priors: PriorCache | None = None,
     ) -> None:
         self._pairs = list(pairs)
         self._patch_size = patch_size
@@ -75,6 +79,7 @@ class PatchSampler:
         self._images = ImageCache(channels, convention)
         self._seed = seed
         self._degrade = None if synthesize is None else DRAWN[synthesize]
+        self._priors = priors
         self._cumulative = np.cumsum(drawing_weights(pairs))
         self._marks = {p: read_marks(p, channels) for p in pairs if p.annotations is not None}
 
@@ -88,7 +93,7 @@ class PatchSampler:
             its tiles. What was clipped is subtracted from the sharp patch, because a restorer adds
             it again. A pair with two views has the channels of both in the blurred patch. The
             sharp patch is NaN where annotations leave pixels out. With a known blur the
-            filtered image and the maps follow the blurred patch.
+            filtered image and the maps follow the blurred patch, with a prior its latent does.
         """
         rng = np.random.default_rng([self._seed, step, index])
         k = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))
@@ -114,7 +119,7 @@ class PatchSampler:
         else:
             cut = self._draw_crop(pair, side, rng)
             sharp, *views = self._read(pair, cut)
-        low, high = draw_range(rng)
+        low, high = draw_range(rng) if self._priors is None else (0.0, 1.0)
         sharp, *views = ((patch - low) / (high - low) for patch in (sharp, *views))
         clipped = [np.clip(view, 0, 1) for view in views]
         sharp = sharp - (views[0] - clipped[0])
@@ -125,7 +130,17 @@ class PatchSampler:
         if isinstance(degradation, KnownBlur):
             clipped = [crop(clipped[0], REACH), degradation.describe(clipped[0].astype(np.float32))]
             sharp = crop(sharp, REACH)
+        if self._priors is not None:
+            clipped.append(self._prior(pair, cut, rng, validation))
         return np.concatenate(clipped).astype(np.float32), sharp.astype(np.float32)
+
+    def _prior(
+        self, pair: PlanePair, cut: _Crop, rng: np.random.Generator, validation: bool
+    ) -> FloatArray:
+        """Cut the latent of a patch; of some patches it is zero, so that none is needed later."""
+        assert self._priors is not None
+        latent = cut.turn(self._priors.read(pair, cut.y, cut.x))
+        return 0 * latent if not validation and rng.random() < _WITHOUT_PRIOR else latent
 
     def _degraded(
         self, pair: PlanePair, side: int, rng: np.random.Generator, validation: bool
@@ -157,7 +172,7 @@ class PatchSampler:
         sizes = bottom - top, right - left
         most = min(_SHRUNK_MOST, min(sizes) / side)
         read = side
-        if most > 1 and rng.random() < _SHRUNK:
+        if self._priors is None and most > 1 and rng.random() < _SHRUNK:
             read = round(side * rng.uniform(1, most))
         corner = [int(rng.integers(0, max(1, n - read + 1))) for n in sizes]
         if pair.annotations is not None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.card import DUAL_PIXEL, ForeignCard, ModelCard, card_name
-from napari_swintormer.models.files.kinds import Kind, detect
-from napari_swintormer.models.files.weights import load_weights, read_card
+from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.training.train_presets import NETWORKS
 
 if TYPE_CHECKING:
@@ -20,16 +19,6 @@ if TYPE_CHECKING:
     from napari_swintormer.training.train_settings import TrainSettings
 
 _TILE_SIZE = 512  # of a new model, as in the paper; the overlap is an eighth, a third of the cost
-
-
-def trains_prior(settings: TrainSettings) -> bool:
-    """Whether a training concerns a prior: by its stage, or by the model that it starts from."""
-    if settings.stage != "network":
-        return True
-    if settings.from_model is None:
-        return False
-    path = find_model(settings.from_model)
-    return detect(path) is Kind.OWN and read_card(path).prior is not None
 
 
 def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor] | None]:

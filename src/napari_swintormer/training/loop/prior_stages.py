@@ -16,7 +16,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.errors import TrainingError
-from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
+from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.training.loop.initial_model import start_model
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
             "A prior works for one view. Train a network of two views without prior."
         )
     assert weights is not None
+    assert not isinstance(settings.prior, LdmPriorSettings)
     if card.prior is None and settings.stage == "autoencoder":
         prior = settings.prior or CompactPriorSettings(encoder=card.network)
         return add_prior(card, weights, prior, settings.seed)

@@ -72,6 +72,13 @@ class Processes:
             distributed.broadcast(sent, 0)
         return bool(sent.item())
 
+    def wait(self, device: torch.device) -> None:
+        """Wait until all processes are here."""
+        if self.world_size > 1:
+            import torch
+
+            self.all_reduce([], torch.zeros((), device=device))
+
 
 SINGLE_PROCESS = Processes()
 

@@ -13,10 +13,10 @@ from napari_swintormer.training.loop.losses import decibel, make_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from napari_swintormer.models.network.swintormer import Swintormer
     from napari_swintormer.models.prior.compact import BlurredFeatures, PriorSwintormer
     from napari_swintormer.training.train_settings import TrainSettings
 
@@ -37,10 +37,13 @@ class Stage(NamedTuple):
 
     trains: Callable[[str], bool]  # tells by its name whether a parameter is trained
     loss: Callable[[Batch], Tensor]  # mean over the patches of a batch
-    image: Callable[[Batch], Tensor]  # what validation compares with the sharp image
+    # What validation compares with the sharp image; None for a stage that makes no image.
+    image: Callable[[Batch], Tensor] | None
     # Changes a copy of the model before its weights are written, by some blurred patches and the
     # sharp ones.
     finish: Callable[[Any, Tensor, Tensor], None] | None = None
+    # Writes what is trained to a file; None for the weights file of a model.
+    write: Callable[[Path, Any], None] | None = None
 
 
 class Batch(NamedTuple):
@@ -96,7 +99,7 @@ def network_stage(settings: TrainSettings) -> Stage:
     )
 
 
-def trained_parameters(network: Swintormer, stage: Stage) -> list[Tensor]:
+def trained_parameters(network: nn.Module, stage: Stage) -> list[Tensor]:
     """Return the parameters that a stage trains, and freeze all others."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(stage.trains(name))

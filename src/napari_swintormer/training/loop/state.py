@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.training.train_settings import TrainSettings
@@ -35,7 +35,8 @@ class TrainingState:
     """Network, moving average and optimizer of a training.
 
     The network starts from `weights`, or from random ones. `precision` is that of its forward pass.
-    Without `stage`, it is trained as a network without prior.
+    Without `stage`, it is trained as a network without prior. `network` takes the place of the
+    network of the card.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class TrainingState:
         precision: torch.dtype,
         stage: Stage | None = None,
         processes: Processes = SINGLE_PROCESS,
+        network: nn.Module | None = None,
     ) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            network = build_network(card.network, card.prior)
+        if network is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(settings.seed)
+                network = build_network(card.network, card.prior)
         if weights is not None:
             network.load_state_dict(dict(weights))
         self.network = network.to(device).train()
@@ -137,6 +140,9 @@ class TrainingState:
         for module in self.network.modules():
             if isinstance(module, Block):
                 module.recompute = True
+        checkpoint = getattr(self.network, "enable_gradient_checkpointing", None)
+        if checkpoint is not None:  # a network of diffusers
+            checkpoint()
 
     def _add_gradients(self, blurred: Tensor, sharp: Tensor, step: int) -> Tensor:
         """Run forward and backward for as many patches at once as fit; return the loss."""

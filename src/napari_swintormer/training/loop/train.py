@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from napari_swintormer.openmp import import_torch
 from napari_swintormer.training.loop.checkpoint import FILE_NAME, check_new_run
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from napari_swintormer.training.loop.processes import Processes
     from napari_swintormer.training.loop.trainer import Trainer
@@ -36,9 +37,26 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
         One `Progress` per checked pair and per step, and one `Trained` per line of the log.
     """
     import_torch()
+    from napari_swintormer.training.loop.start import prior_kind
+
     if settings.stage == "prior":
         yield from _iter_stages(settings)
         return
+    if prior_kind(settings) == "ldm_sr":
+        yield from _plan([settings])
+    yield from _iter_stage(settings)
+
+
+def _plan(stages: Sequence[TrainSettings]) -> Generator[Event]:
+    """Say what the stages of the paper's prior take; of several processes the first one says it."""
+    from napari_swintormer.training.loop.ldm_plan import plan_ldm
+
+    if os.environ.get("RANK", "0") == "0":
+        yield Notice(plan_ldm(stages))
+
+
+def _iter_stage(settings: TrainSettings) -> Generator[Event]:
+    """Run one stage of a training."""
     from napari_swintormer.engine.devices import resolve_device
     from napari_swintormer.training.loop.processes import join_processes
     from napari_swintormer.training.loop.trainer import Trainer
@@ -110,18 +128,20 @@ def _iter_steps(trainer: Trainer, processes: Processes) -> Generator[Event]:
 def _iter_stages(settings: TrainSettings) -> Generator[Event]:
     """Run the stages of a prior one after the other, each from the model of the one before."""
     from napari_swintormer.engine.devices import resolve_device
-    from napari_swintormer.training.loop.prior_stages import stages_of_prior
     from napari_swintormer.training.loop.processes import join_processes
+    from napari_swintormer.training.loop.start import prior_kind, stages_of
 
     if not settings.resume:
         check_new_run(settings)
-    stages = stages_of_prior(settings)
+    stages = stages_of(settings)
+    if prior_kind(settings) == "ldm_sr":
+        yield from _plan([s for s in stages if not (settings.resume and s.out.is_file())])
     done, total = 0, sum(stage.steps for stage in stages)
     with join_processes(resolve_device(settings.device)):  # once for all stages
         for stage in stages:
             if not (settings.resume and stage.out.is_file()):
                 resume = settings.resume and (stage.run_folder / FILE_NAME).is_file()
-                with closing(iter_train(dataclasses.replace(stage, resume=resume))) as events:
+                with closing(_iter_stage(dataclasses.replace(stage, resume=resume))) as events:
                     for event in events:
                         if isinstance(event, Progress) and event.unit == "steps":
                             event = Progress(done + event.done, total, event.unit, event.elapsed)

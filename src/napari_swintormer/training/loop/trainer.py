@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,16 @@ from napari_swintormer.engine.devices import resolve_precision, slow_precision
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Notice, Progress, Trained
 from napari_swintormer.models.catalogue import find_model
-from napari_swintormer.models.files.weights import load_weights, save_weights
+from napari_swintormer.models.files.kinds import Kind, detect
+from napari_swintormer.models.files.weights import load_weights, save_weights, written_beside
 from napari_swintormer.training.data.dataset import find_plane_pairs
 from napari_swintormer.training.data.patches import PatchSampler, batches
+from napari_swintormer.training.data.prior_cache import PriorCache
 from napari_swintormer.training.loop.checkpoint import check_new_run
-from napari_swintormer.training.loop.initial_model import start_model, trains_prior
 from napari_swintormer.training.loop.log import TrainingLog
-from napari_swintormer.training.loop.prior_stages import start_with_prior
+from napari_swintormer.training.loop.prior_sampling import sample_priors, sampling_recipe
 from napari_swintormer.training.loop.saved_settings import save_settings
-from napari_swintormer.training.loop.stage import PRIOR_STAGES, network_stage
+from napari_swintormer.training.loop.start import prior_kind, start_training
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.validation import Validation
 
@@ -53,43 +55,55 @@ class Trainer:
     def __init__(self, settings: TrainSettings, device: torch.device, processes: Processes) -> None:
         self.settings, self._processes = settings, processes
         precision = resolve_precision(settings.precision, device)
-        self._prior = trains_prior(settings)
-        self.card, weights = (start_with_prior if self._prior else start_model)(settings)
-        stage = PRIOR_STAGES[settings.stage] if self._prior else network_stage(settings)
+        self._prior = prior_kind(settings)
+        start = start_training(settings)
+        self.card = start.card
         self._earlier: dict[str, float] = {}  # scores of earlier stages
-        if self._prior and settings.from_model is not None:
+        if self._prior == "compact" and settings.from_model is not None:
             self._earlier = load_weights(find_model(settings.from_model))[0].metrics
         if not settings.resume:
             check_new_run(settings)
-        self._start = weights, device, precision, stage
+        self._start = start, device, precision
 
     def preparing(self) -> Generator[Progress]:
         """Check the images and make everything ready; must come before anything else."""
-        settings, (weights, device, precision, stage) = self.settings, self._start
-        processes = self._processes
+        settings, (start, device, precision) = self.settings, self._start
+        processes, stage = self._processes, start.stage
         del self._start  # the state has its own copy of the weights
         channels, intensity = self.card.network.channels, self.card.intensity
         pairs, held_out, images, notices = yield from find_plane_pairs(settings, channels)
         self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
-        if self._prior and any(pair.annotations is not None for pair in pairs):
+        needs_latents = self._prior == "compact" or settings.stage == "denoiser"
+        if needs_latents and any(pair.annotations is not None for pair in pairs):
             raise TrainingError(  # an image with holes has no latent
                 "A model with a prior cannot be trained with annotations. Leave them out, or crop "
                 "the images."
             )
+        priors: PriorCache | None = None
+        if start.prior is not None:
+            recipe = sampling_recipe(start.prior, settings.seed)
+            priors = PriorCache(settings.latents, recipe, intensity)
+            yield from sample_priors(
+                *(priors, [*pairs, *held_out], start.prior, intensity),
+                *((device, precision), settings.seed, processes),
+            )
         self.state = TrainingState(
-            self.card, weights, settings, device, precision, stage, processes
+            self.card, start.weights, settings, device, precision, stage, processes, start.network
         )
+        del start
         self._resume_key = self._make_resume_key(images)
         self.step = self.state.restore(self._resume_key) if settings.resume else 0
         self._losses: list[Tensor] = []
         self.sampler = PatchSampler(
-            pairs, settings.patch_size, channels, intensity, settings.seed, settings.synthesize
+            *(pairs, settings.patch_size, channels, intensity, settings.seed),
+            *(settings.synthesize, priors),
         )
-        self.validates = bool(held_out)
+        self.validates = bool(held_out) and stage.image is not None
         if processes.writes:
             save_settings(settings)
             self.log = TrainingLog(settings.run_folder, self.step, tensorboard=settings.tensorboard)
-            self._validation = Validation(held_out, settings, self.card)
+            kept = held_out if self.validates else []
+            self._validation = Validation(kept, settings, self.card, priors)
 
     def _make_resume_key(self, images: str) -> dict[str, object]:
         network = self.card.network.model_dump()
@@ -147,18 +161,21 @@ class Trainer:
         self._write(LAST, report or Trained(self.step, self.settings.steps, math.nan))
 
     def _write(self, name: str, report: Trained) -> None:
-        network = self.state.ema
+        network, path = self.state.ema, self.settings.run_folder / name
+        if (write := self.state.stage.write) is not None:
+            write(path, network)
+            return
         if (finish := self.state.stage.finish) is not None:
             network = copy.deepcopy(network)
             patches = self.sampler.draw_validation(_FINISHING_PATCHES)
             finish(network, *map(torch.from_numpy, patches))
         metrics = self._earlier | self._metrics(report)
         card = self.card.model_copy(update={"metrics": metrics})
-        save_weights(self.settings.run_folder / name, network.state_dict(), card)
+        save_weights(path, network.state_dict(), card)
 
     def _metrics(self, report: Trained) -> dict[str, float]:
         """Return the scores of a report with the names that the card gives them."""
-        stage = f"stage {self.settings.stage}, " if self._prior else ""
+        stage = f"stage {self.settings.stage}, " if self._prior == "compact" else ""
         metrics = {f"{stage}steps" if stage else "training steps": float(report.step)}
         if report.psnr is not None and report.psnr_blurred is not None:
             metrics[f"{stage}validation PSNR, dB"] = round(report.psnr, 3)
@@ -173,5 +190,9 @@ class Trainer:
 
 def put_in_place(weights: Path, out: Path) -> None:
     """Copy the weights of a run to a file, under the name of the file."""
+    if detect(weights) is not Kind.OWN:  # the denoiser of a prior, which has no card
+        with written_beside(out) as partial:
+            shutil.copyfile(weights, partial)
+        return
     card, state = load_weights(weights)
     save_weights(out, state, card)

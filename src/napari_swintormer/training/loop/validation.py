@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.training.data.pairs import PlanePair
+    from napari_swintormer.training.data.prior_cache import PriorCache
     from napari_swintormer.training.loop.state import TrainingState
     from napari_swintormer.training.train_settings import TrainSettings
 
@@ -31,7 +32,11 @@ class Validation:
     """Measures a network on a fixed set of blurred patches, taken from `pairs` in turn."""
 
     def __init__(
-        self, pairs: Sequence[PlanePair], settings: TrainSettings, card: ModelCard
+        self,
+        pairs: Sequence[PlanePair],
+        settings: TrainSettings,
+        card: ModelCard,
+        priors: PriorCache | None = None,
     ) -> None:
         self._batch_size = settings.batch_size
         self._patches: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -40,7 +45,7 @@ class Validation:
         if pairs:
             channels, side = card.network.channels, settings.largest_patch
             sampler = PatchSampler(
-                pairs, side, channels, card.intensity, _SEED, settings.synthesize
+                pairs, side, channels, card.intensity, _SEED, settings.synthesize, priors
             )
             blurred, sharp = sampler.draw_validation(_PATCHES)
             self._patches = torch.from_numpy(blurred), torch.from_numpy(sharp)
@@ -53,7 +58,7 @@ class Validation:
 
         The averaged network restores. Without patches the result is None.
         """
-        if self._patches is None:
+        if self._patches is None or state.stage.image is None:
             return None
         blurred, sharp = self._patches
         device, precision = state.device, state.precision
