@@ -15,19 +15,18 @@ blurred estimate. Three things are added to the textbook form:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from scipy.ndimage import uniform_filter
 from scipy.optimize import nnls
 
+from napari_swintormer.engine.stack_convolution import StackConvolution
 from napari_swintormer.tiling import stack_regions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -38,11 +37,9 @@ ITERATIONS_MAX = 60
 # The fit counts as finished when its excess error falls by less than this share per iteration,
 _LEAST_PROGRESS = 0.04
 _PROGRESS_OVER = 5  # measured over this many iterations.
-_LEAST_WEIGHT = 0.01  # of the PSF's light that must fall on known voxels for a voxel to be fitted
+_LEAST_SHARE = 0.01  # of a voxel's light that must fall on known voxels for it to be fitted
 _LEAST_KEPT = 0.1  # of a voxel, before momentum: an estimate of zero stays zero for ever
 _SMALLEST = 1e-6
-_CACHED = 2**17  # values that a core of a processor transforms at once: they stay in its cache
-_AT_ONCE = 2**25  # values that a GPU transforms at once
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,6 @@ class RegionDeconvolver:
     region ends either where the object does, or at a cut: then the outer part of the result, as
     wide as the PSF, is not valid.
 
-    Fourier transforms run over a few planes or rows at a time. Such small arrays stay in the cache
-    of the processor, and planes that hold nothing are not transformed.
-
     Parameters
     ----------
     psf
@@ -83,6 +77,11 @@ class RegionDeconvolver:
         Where the work is done.
     cut
         Whether a region can end at a cut; False for the whole object.
+
+    Attributes
+    ----------
+    image
+        The part of a region along Y and X that the image covers: all of it if it can end at a cut.
     """
 
     def __init__(
@@ -96,65 +95,58 @@ class RegionDeconvolver:
         *,
         cut: bool = True,
     ) -> None:
-        self.planes, self.height, self.width, self.device = planes, height, width, device
-        self.depth = depth
-        self._below = (self.depth - planes) // 2
-        # Light that leaves at one end comes back at the other: there must be room for it. The
-        # image ends before the object, so without cuts less room is enough.
-        self._period = int(next_fast_len(max(planes + psf.shape[0] // 2, self.depth)))
-        self._size = tuple(
-            next_fast_len(max(n + side // 2 - (0 if cut else beyond), side))
-            for n, side, beyond in zip((height, width), psf.shape[1:], margin(psf), strict=True)
+        top, left = (0, 0) if cut else margin(psf)
+        self.image = slice(top, height - top), slice(left, width - left)
+        self._convolution = StackConvolution(
+            psf, planes, depth, (height, width), self.image, device
         )
-        spectrum = self.depth, self._size[0], self._size[1] // 2 + 1
-        self._spectrum = torch.empty(spectrum, dtype=torch.complex64, device=device)
-        self._ratio = torch.empty((planes, height, width), device=device)
-        self._otf = self._transfer(psf)
 
-    def _transfer(self, psf: Volume) -> Tensor:
-        """Fourier transform of the PSF, whose middle voxel is the origin."""
-        kernel = torch.zeros((self._period, *self._size), device=self.device)
-        planes = (torch.arange(len(psf)) - len(psf) // 2) % self._period
-        given = torch.tensor(psf, device=self.device)
-        kernel[:, : psf.shape[1], : psf.shape[2]].index_add_(0, planes.to(self.device), given)
-        centred = torch.roll(kernel, [-(n // 2) for n in psf.shape[1:]], (1, 2))
-        transfer: Tensor = torch.fft.rfftn(centred)
-        return transfer
+    def gain(self, known: Tensor) -> Tensor:
+        """Give what the back-projection of the ratio is multiplied by, ``(depth, h, w)``.
 
-    def weight(self, known: Tensor) -> Tensor:
-        """Share of a voxel's light that falls on `known` voxels, ``(depth, h, w)``; at least 0.01.
-
-        `known` is ``(planes, h, w)`` of 0 and 1.
+        It is 1 over the share of a voxel's light that falls on known voxels, and NaN where that
+        share is below 1 %. `known` is ``(planes, h, w)`` of 0 and 1 on the `image`.
         """
-        return self._joined(self._correlated(known)).clamp_(min=_LEAST_WEIGHT)
+        parts = ((place, known[place]) for place in self._convolution.batches(len(known)))
+        share = _joined(self._convolution.correlated(parts))
+        return torch.where(share > _LEAST_SHARE, 1 / share, torch.nan)
 
     def ahead(self, estimate: Tensor, previous: Tensor, step: int) -> Tensor:
         """Move on from the last two estimates by Nesterov's momentum; not negative.
 
         The result takes the place of `previous`.
         """
+        for _ in self._ahead(estimate, previous, step):
+            pass
+        return previous
+
+    def _ahead(
+        self, estimate: Tensor, previous: Tensor, step: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Move some planes on at a time."""
         momentum = max(0, step - 1) / (step + 2)
-        for place in _batches(estimate.shape, self.device):
+        for place in self._convolution.batches(len(estimate)):
             moved, last = previous[place], estimate[place]
             moved.mul_(-momentum).add_(last, alpha=1 + momentum)
-            torch.maximum(moved, _LEAST_KEPT * last, out=moved)
-        return previous
+            yield place, torch.maximum(moved, _LEAST_KEPT * last, out=moved)
 
     def blur(self, x: Tensor) -> Tensor:
         """Blur an object ``(depth, h, w)`` into its image ``(planes, h, w)``, which is positive."""
-        return self._joined(self._blurred(x))
+        parts = ((place, x[place]) for place in self._convolution.batches(len(x)))
+        return _joined(self._convolution.blurred(parts)).clamp_(min=_SMALLEST)
 
-    def factor(self, counts: Tensor, blurred: Tensor, weight: Tensor) -> Tensor:
+    def factor(self, counts: Tensor, blurred: Tensor, gain: Tensor) -> Tensor:
         """Give what the estimate is multiplied by, ``(depth, h, w)``; `counts` may hold NaN."""
         ratio = torch.nan_to_num(counts / blurred, nan=0.0)
-        return self._joined(self._correlated(ratio)).div_(weight)
+        parts = ((place, ratio[place]) for place in self._convolution.batches(len(ratio)))
+        return _joined(self._convolution.correlated(parts)).mul_(gain)
 
-    def update(self, ahead: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
-        """Make the next estimate; voxels that no known voxel sees stay as they are.
+    def update(self, ahead: Tensor, factor: Tensor) -> Tensor:
+        """Make the next estimate; voxels that no known voxel sees (NaN) stay as they are.
 
         The result takes the place of `ahead`.
         """
-        return ahead.mul_(torch.where(weight > _LEAST_WEIGHT, factor.clamp_(min=0), 1.0))
+        return ahead.mul_(factor.clamp_(min=0).nan_to_num_(nan=1.0))
 
     def step(
         self,
@@ -162,7 +154,7 @@ class RegionDeconvolver:
         estimate: Tensor,
         previous: Tensor,
         number: int,
-        weight: Tensor,
+        gain: Tensor,
         inner: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> Tensor:
         """Make one iteration; the next estimate takes the place of `previous`.
@@ -170,13 +162,13 @@ class RegionDeconvolver:
         Parameters
         ----------
         counts
-            ``(planes, h, w)``; NaN where nothing is known.
+            ``(planes, h, w)`` on the `image`; NaN where nothing is known.
         estimate, previous
             The last two estimates ``(depth, h, w)``.
         number
             Of the iteration, from 0.
-        weight
-            See `weight`, of the inner part.
+        gain
+            See `gain`, of the inner part.
         inner
             The part along Y and X that becomes the next estimate; what is around it is spoiled.
 
@@ -185,64 +177,21 @@ class RegionDeconvolver:
         Tensor
             The inner part of the next estimate.
         """
-        ahead = self.ahead(estimate, previous, number)
-        for place, blurred in self._blurred(ahead):
-            torch.nan_to_num(counts[place] / blurred, nan=0.0, out=self._ratio[place])
-        result = ahead[:, inner[0], inner[1]]
-        for place, back in self._correlated(self._ratio):
-            share = weight[place]
-            self.update(result[place], back[:, inner[0], inner[1]] / share, share)
+        convolution = self._convolution
+        ahead = self._ahead(estimate, previous, number)
+        ratios = (
+            (place, (counts[place] / blurred.clamp_(min=_SMALLEST)).nan_to_num_(nan=0.0))
+            for place, blurred in convolution.blurred(ahead)
+        )
+        result = previous[:, inner[0], inner[1]]
+        for place, back in convolution.correlated(ratios):
+            self.update(result[place], back[:, inner[0], inner[1]] * gain[place])
         return result
 
-    def _blurred(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Blur an object; yield some planes of the image at a time."""
-        self._transform(x)
-        self._filter(self.depth, self.planes, self._otf)
-        for place, blurred in self._back(self.planes):
-            yield place, blurred.clamp_(min=_SMALLEST)
 
-    def _correlated(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Project an image back; yield some planes of the object at a time."""
-        self._transform(x)
-        self._filter(self.planes, self.depth, self._otf.conj())
-        yield from self._back(self.depth)
-
-    def _joined(self, parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
-        """Put planes together that come a few at a time."""
-        return torch.cat([part for _, part in parts])
-
-    def _transform(self, x: Tensor) -> None:
-        """Transform every plane of `x`."""
-        for place in _batches((len(x), *self._size), self.device):
-            self._spectrum[place] = torch.fft.rfft2(x[place], self._size)
-
-    def _filter(self, known: int, wanted: int, otf: Tensor) -> None:
-        """Filter the spectrum, whose first `known` planes are filled; make the `wanted` first."""
-        _, rows, columns = self._spectrum.shape
-        above, period = self.depth - self._below, self._period
-        for place in _batches((rows, period, 2 * columns), self.device):
-            given = self._spectrum[:known, place]
-            if known > above:  # the planes below the image are the last ones of a period
-                between = given.new_zeros((period - known, *given.shape[1:]))
-                given = torch.cat((given[:above], between, given[above:]))
-            filtered = torch.fft.fft(given, period, dim=0).mul_(otf[:, place])
-            filtered = torch.fft.ifft(filtered, dim=0)
-            self._spectrum[: min(wanted, above), place] = filtered[: min(wanted, above)]
-            if wanted > above:
-                self._spectrum[above:wanted, place] = filtered[period - self._below :]
-
-    def _back(self, wanted: int) -> Iterator[tuple[slice, Tensor]]:
-        """Transform the first planes of the spectrum back; yield some planes at a time."""
-        for place in _batches((wanted, *self._size), self.device):
-            rows = torch.fft.ifft(self._spectrum[place], dim=1)[:, : self.height]
-            yield place, torch.fft.irfft(rows, self._size[1])[:, :, : self.width]
-
-
-def _batches(shape: Sequence[int], device: torch.device) -> list[slice]:
-    """Divide the first axis of an array so that parts fit into the cache of a processor."""
-    at_once = _CACHED * torch.get_num_threads() if device.type == "cpu" else _AT_ONCE
-    count = max(1, at_once // max(1, prod(shape[1:])))
-    return [slice(start, min(start + count, shape[0])) for start in range(0, shape[0], count)]
+def _joined(parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
+    """Put planes together that come a few at a time."""
+    return torch.cat([part for _, part in parts])
 
 
 def object_planes(psf: Volume, planes: int) -> int:
@@ -340,31 +289,29 @@ def _whole_steps(
     tall, wide = height + 2 * top, width + 2 * left
     steps = RegionDeconvolver(psf, planes, depth, tall, wide, device, cut=False)
     inside = slice(0, planes), slice(top, top + height), slice(left, left + width)
-    measured = torch.full((planes, steps.height, steps.width), torch.nan, device=device)
-    measured[inside] = torch.tensor(counts, device=device)
+    measured = torch.tensor(counts, device=device)
     known = torch.isfinite(measured)
-    weight = steps.weight(known.float())
-    estimate = torch.full(
-        (steps.depth, steps.height, steps.width),
-        start_value(counts) if start is None else start,
-        device=device,
-    )
+    gain = steps.gain(known.float())
+    first = start_value(counts) if start is None else start
+    estimate = torch.full((depth, tall, wide), first, device=device)
     previous = estimate.clone()
     halves = None if noise is None else _split(measured, noise)
     step = 0
     while True:
         agreement = misfit = 0.0
         if halves is None or noise is None:
-            following = steps.step(measured, estimate, previous, step, weight)
+            following = steps.step(measured, estimate, previous, step, gain)
         else:
             ahead = steps.ahead(estimate, previous, step)
             blurred = steps.blur(ahead)
-            one, other = (steps.factor(half, blurred, weight) for half in halves)
+            one, other = (steps.factor(half, blurred, gain) for half in halves)
             changes = (ahead**2 * (one - 1) * (other - 1))[inside]
-            agreement = float(changes.cpu().double().sum())  # some devices have no float64
+            agreement = float(
+                changes.nan_to_num_(nan=0.0).cpu().double().sum()
+            )  # some devices have no float64
             variance = noise.gain * blurred + noise.floor + _SMALLEST
             misfit = float(((measured - blurred) ** 2 / variance)[known].cpu().double().mean())
-            following = steps.update(ahead, one.add_(other).div_(2), weight)
+            following = steps.update(ahead, one.add_(other).div_(2))
         previous, estimate = estimate, following
         step += 1
         yield estimate[inside].cpu().numpy().copy(), agreement, misfit

@@ -52,7 +52,7 @@ class StackState:
             "estimate": "a",
             "previous": "b",
             "following": following,
-            "weight": "weight",
+            "gain": "gain",
         }
         self._arrays: dict[str, Volume] | None = None
         self.iterations = 0

@@ -136,13 +136,12 @@ class StackWork:
             counts[inside] = known_counts(raw, self.intensity) - np.float32(self.fit.offset)
         return counts
 
-    def _counts_on(self, span: _Span) -> torch.Tensor:
-        return torch.from_numpy(self.counts(span)).to(self.device)
-
     @cached_property
     def _measured(self) -> torch.Tensor:
-        """The counts on the whole object."""
-        return self._counts_on(self.spans[0])
+        """The counts of the whole image."""
+        (top, left), (height, width) = self.margin, self.planes.shape
+        image = _Span(top, top + height, left, left + width)
+        return torch.from_numpy(self.counts(image)).to(self.device)
 
     def begin(self, folder: Path) -> StackState:
         """Open the estimates of an earlier run in `folder`, or begin with even ones."""
@@ -162,18 +161,19 @@ class StackWork:
     def _step(self, state: StackState, span: _Span, step: int) -> None:
         """Make one iteration on one region."""
         outer = self._outer(span)
-        counts = self._measured if len(self.spans) == 1 else self._counts_on(outer)
+        whole = len(self.spans) == 1
+        counts = self._measured if whole else torch.from_numpy(self.counts(outer)).to(self.device)
         steps = self._deconvolver
         inner = span.within(outer)
-        weight = self._weight(state, steps, counts, span, inner, step)
+        gain = self._gain(state, steps, counts, span, inner, step)
         estimate, previous = (
             torch.from_numpy(state.read(name, outer.slices)).to(self.device)
             for name in ("estimate", "previous")
         )
-        update = steps.step(counts, estimate, previous, step, weight, (inner[1], inner[2]))
+        update = steps.step(counts, estimate, previous, step, gain, (inner[1], inner[2]))
         state.write("following", span.slices, update.cpu().numpy())
 
-    def _weight(
+    def _gain(
         self,
         state: StackState,
         steps: RegionDeconvolver,
@@ -182,12 +182,12 @@ class StackWork:
         inner: tuple[slice, slice, slice],
         step: int,
     ) -> torch.Tensor:
-        """Give the weights of a region; they are the same in every iteration."""
+        """Give the gain of a region; it is the same in every iteration."""
         if step > 0:
-            return torch.from_numpy(state.read("weight", span.slices)).to(self.device)
-        weight = steps.weight(torch.isfinite(counts).float())[inner]
-        state.write("weight", span.slices, weight.cpu().numpy())
-        return weight
+            return torch.from_numpy(state.read("gain", span.slices)).to(self.device)
+        gain = steps.gain(torch.isfinite(counts).float())[inner]
+        state.write("gain", span.slices, gain.cpu().numpy())
+        return gain
 
     def _outer(self, span: _Span) -> _Span:
         """Put the margin around a region that it is worked on with; all have the same size."""
