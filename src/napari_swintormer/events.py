@@ -39,6 +39,8 @@ class Progress:
         Both are 0 when the batch is done, and for restorers that need one step.
     batch
         Size of the current batch, in `unit`.
+    taken
+        Work of `done` that was taken over from a preview, and tells no speed.
     """
 
     done: int
@@ -49,6 +51,7 @@ class Progress:
     step: int = 0
     steps: int = 0
     batch: int = 0
+    taken: int = 0
 
     @property
     def share(self) -> float:
@@ -70,21 +73,28 @@ class Clock:
     def __init__(self, total: int, unit: str, done_before: int = 0) -> None:
         self._total, self._unit = total, unit
         self._done_before = self._done = done_before
-        self._start = time.monotonic()
+        self._start, self._taken = time.monotonic(), 0
 
-    def after(self, n: int) -> Progress:
-        """Count `n` more, at least one."""
+    def after(self, n: int, taken: int = 0) -> Progress:
+        """Count `n` more, at least one; `taken` of all were taken over from a preview."""
         self._done += n
+        self._taken = taken
         elapsed = time.monotonic() - self._start
-        eta = elapsed / (self._done - self._done_before) * (self._total - self._done)
-        return Progress(self._done, self._total, self._unit, elapsed, eta)
+        eta = self._eta(elapsed, self._done)
+        return Progress(self._done, self._total, self._unit, elapsed, eta, taken=taken)
 
     def within(self, n: int, step: int, steps: int) -> Progress:
         """Report `step` of `steps`, at least one, of the next `n`."""
         elapsed = time.monotonic() - self._start
         done = self._done + n * step / steps
-        eta = elapsed / (done - self._done_before) * (self._total - done)
-        return Progress(self._done, self._total, self._unit, elapsed, eta, step, steps, n)
+        eta = self._eta(elapsed, done)
+        return Progress(
+            self._done, self._total, self._unit, elapsed, eta, step, steps, n, self._taken
+        )
+
+    def _eta(self, elapsed: float, done: float) -> float | None:
+        worked = done - self._done_before - self._taken
+        return elapsed / worked * (self._total - done) if worked > 0 else None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from napari_swintormer.engine.kept_tiles import KeptTiles, TakingOver
 from napari_swintormer.engine.local import run
 from napari_swintormer.engine.region import count_tiles, restore_region
 from napari_swintormer.engine.tile_runner import TileRunner
@@ -36,6 +38,18 @@ class Smooth(TileRestorer):
         restored = nn.functional.avg_pool2d(tiles, 5, 1, 2) * 1.1 + 0.1 * noise
         yield
         return restored
+
+
+class Counting(Smooth):
+    """Counts the tiles that it restores."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def in_steps(self, tiles, origins=None):
+        self.count += len(tiles)
+        return super().in_steps(tiles, origins)
 
 
 def spans(length):
@@ -87,3 +101,51 @@ def test_a_restored_region_has_the_pixels_of_the_run(data):
     n_tiles = len(planes.numbers_at(position)) * count_tiles(plan.grid, region)
     assert events[-1].done == events[-1].total == n_tiles
     assert n_tiles <= plan.n_tiles
+
+
+def finished(events):
+    last = None
+    while True:
+        try:
+            last = next(events)
+        except StopIteration:
+            return last
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "change", "taken"),
+    [
+        (1, "nothing", 9),
+        (2, "nothing", 4),
+        (1, "a pixel", 5),  # the tiles that hold it are made again
+        (1, "the restorer", 0),
+        (1, "memory for two tiles", 2),
+    ],
+)
+def test_a_run_takes_over_the_tiles_of_a_preview(batch_size, change, taken):
+    image = np.random.default_rng(3).random((70, 60), np.float32)
+    planes = Planes(image, "YX", 1)
+    plan = make_plan(planes.shape, dtype="float32", tile_size=16, overlap=6, batch_size=batch_size)
+    ranges, restorer = measure_ranges(planes, IntensityConvention()), Counting()
+    kept = KeptTiles(2 * 4 * 16 * 16 if change == "memory for two tiles" else 10**6)
+
+    def runner(name, adds):
+        made = TileRunner(restorer, CPU, torch.float32, batch_size)
+        made.taking_over = None if name is None else TakingOver(kept, name, adds)
+        return made
+
+    def whole(name):
+        out, restorer.count = np.empty_like(image), 0
+        finished(run(plan, planes, ranges, runner(name, adds=False), out))
+        return out, restorer.count
+
+    region = Region(22, 34, 22, 34)
+    finished(restore_region(plan, planes, ranges, runner("a", True), {}, region))
+    assert restorer.count == count_tiles(plan.grid, region)
+    if change == "a pixel":
+        image[23, 23] += 0.1
+    wanted, n_tiles = whole(None)
+    assert n_tiles == plan.n_tiles
+    got, n_made = whole("b" if change == "the restorer" else "a")
+    np.testing.assert_array_equal(got, wanted)
+    assert n_tiles - n_made == taken

@@ -103,3 +103,17 @@ def test_a_selected_rectangle_replaces_the_view(deblur_alone):
     shapes.selected_data = set()
     widget.update_plan()
     assert widget.run_panel.preview.text() == "Deblur this view"
+
+
+def test_the_run_takes_over_the_tiles_of_the_preview(deblur_alone, batches):
+    image = noise(100, 100)
+    deblur_alone.viewer.add_image(image)
+    wanted = expected(image)
+    batches.clear()
+    look_at(deblur_alone.viewer, (10, 10), 30)
+    deblur_alone.preview()
+    n_previewed = len(batches)
+    result = deblur_alone.run()
+    np.testing.assert_array_equal(result.data, wanted)
+    n_tiles = deblur_alone.widget.chosen.plan()[0][2].plan.n_tiles
+    assert 0 < n_previewed < len(batches) == n_tiles  # none twice

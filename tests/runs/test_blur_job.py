@@ -14,10 +14,12 @@ from scipy.ndimage import gaussian_filter
 from helpers.images import texture
 from helpers.tiny import tiny_card
 from napari_swintormer import deblur, deblur_file
+from napari_swintormer.engine.kept_tiles import KeptTiles
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import ChunkFinished, Notice, PlanNotice
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.store.result import ResultStore
+from napari_swintormer.models.blur_filter import KnownBlurRestorer
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.plane_blur import FoundBlur
@@ -249,3 +251,31 @@ def test_a_network_for_a_known_blur_continues_and_needs_one(
     np.testing.assert_array_equal(deblur(IMAGE, weights, blur="none", **FAST), IMAGE)
     with pytest.raises(SettingsError, match="'continues' needs a known blur"):
         deblur(IMAGE, weights, **FAST)
+
+
+def test_a_run_takes_over_the_tiles_of_a_preview_with_the_same_blur(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    restored: list[int] = []
+    restore = KnownBlurRestorer.in_steps
+
+    def counting(self: KnownBlurRestorer, tiles: Any, origins: Any = None) -> Any:
+        restored.append(len(tiles))
+        return restore(self, tiles, origins)
+
+    monkeypatch.setattr(KnownBlurRestorer, "in_steps", counting)
+    kept = KeptTiles()
+    told = {"axes": "YX", "tile_size": 64, "overlap": 16, **FAST}
+    job = prepare(IMAGE, DeblurSettings(blur="2px", **told))
+    run_to_end(job.preview({}, Region(0, 50, 0, 50), kept))
+    n_previewed = len(restored)
+    for blur, other, taken in (("2px", job, n_previewed), ("2.5px", None, 0)):
+        planned = prepare(IMAGE, DeblurSettings(blur=blur, **told)).keeping(other)
+        results = []
+        for tiles in (None, kept):
+            restored.clear()
+            results.append(np.empty_like(IMAGE))
+            run_to_end(planned.run(results[-1], kept=tiles))
+        np.testing.assert_array_equal(*results)
+        assert planned.plan.n_tiles - sum(restored) == taken
+    assert n_previewed > 0

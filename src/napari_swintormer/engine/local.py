@@ -158,7 +158,7 @@ class _Run:
                 restoration = next(b.restoration for b in self.in_hand if not b.complete)
                 assert restoration is not None
                 restoration.add(changes)
-                yield clock.after(len(changes))
+                yield clock.after(len(changes), self.runner.n_taken)
                 yield from self._finish_complete(writer)
             yield from self._finish_complete(writer)
             if self.writing is not None:

@@ -57,6 +57,10 @@ class Runner(Protocol):
     batch_size: int
     steps: Steps
 
+    @property
+    def n_taken(self) -> int:
+        """Tiles that were taken over from a preview so far."""
+
     def changes(self, groups: Iterable[list[Tile]]) -> Iterator[list[Change]]:
         """Restore tiles and give the change that the restorer makes to each, batch by batch.
 

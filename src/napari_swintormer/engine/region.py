@@ -92,7 +92,7 @@ def restore_region(
                     yield clock.within(tiles, step, steps)
                     continue
                 restoration.add(done)
-                yield clock.after(len(done))
+                yield clock.after(len(done), runner.n_taken)
             restoration.add_to(change, region)
         for inverse in plan.blending.sum_inverse(region):
             change *= inverse

@@ -121,5 +121,7 @@ def remembering_speed(
     finally:
         if first is not None and last is not None and last.elapsed > first.elapsed:
             tile_pixels = step_pixels or tile_pixels_of(plan)
-            pixels = (last.done - first.done) * plan.samples * tile_pixels
-            remember_speed(key, tile_pixels, pixels / (last.elapsed - first.elapsed))
+            done = (last.done - last.taken) - (first.done - first.taken)
+            pixels = done * plan.samples * tile_pixels
+            if done > 0:
+                remember_speed(key, tile_pixels, pixels / (last.elapsed - first.elapsed))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_swintormer.engine import devices
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.devices import is_out_of_memory, processor_for
+from napari_swintormer.engine.kept_tiles import KeptTiles, TakingOver
 from napari_swintormer.engine.team import RunnerTeam
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import WeightsError
@@ -55,6 +56,8 @@ class RunnerRecipe:
         How the prior is sampled, if the model has one.
     scale
         Pixels of the image per pixel that the model sees.
+    kept_as
+        Name under which tiles are kept, where restorers of several names give the same ones.
     """
 
     restorer: TileRestorer | Path = field(compare=False)
@@ -65,6 +68,7 @@ class RunnerRecipe:
     tile: tuple[int, int, int] | None = None
     prior: PriorUse = _DEFAULT_PRIOR_USE
     scale: int = 1
+    kept_as: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the restorer as it is on the CPU: another computer may have no such device."""
@@ -88,18 +92,26 @@ class RunnerRecipe:
             )
         return replace(self, restorer=restorer)
 
-    def make(self) -> TileRunner:
-        """Make the runner, and move the restorer to its device."""
+    def make(self, kept: KeptTiles | None = None) -> TileRunner:
+        """Make the runner, and move the restorer to its device; it keeps tiles in `kept`."""
         device, *_ = devices.resolve_devices(self.device)
-        return self._make_on(device, self._restorer())
+        runner = self._make_on(device, self._restorer())
+        runner.taking_over = self._taking_over(kept, adds=True)
+        return runner
 
-    def make_team(self) -> TileRunner | RunnerTeam:
-        """Make a runner on every device that the user named."""
+    def make_team(self, kept: KeptTiles | None = None) -> TileRunner | RunnerTeam:
+        """Make a runner on every device that the user named; they take over tiles of `kept`."""
         first, *others = devices.resolve_devices(self.device)
         restorer = self._restorer()
         copies = [copy.deepcopy(restorer) for _ in others]
         runners = [self._make_on(first, restorer), *map(self._make_on, others, copies)]
+        for runner in runners:
+            runner.taking_over = self._taking_over(kept, adds=False)
         return RunnerTeam(runners) if others else runners[0]
+
+    def _taking_over(self, kept: KeptTiles | None, *, adds: bool) -> TakingOver | None:
+        name = f"{self.kept_as or self.name}, {self.prior}, 1/{self.scale}, {self.precision}"
+        return None if kept is None else TakingOver(kept, name, adds)
 
     def _restorer(self) -> TileRestorer:
         restorer = self.load().restorer

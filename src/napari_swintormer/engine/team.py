@@ -39,6 +39,11 @@ class RunnerTeam:
         self._notices: list[Notice] = []
         self.steps = Steps(0, 1, 0)
 
+    @property
+    def n_taken(self) -> int:
+        """Tiles that were taken over from a preview so far."""
+        return sum(runner.n_taken for runner in self._runners)
+
     def take_notices(self) -> list[Notice]:
         """Return what is to be told of precision and memory since the last call."""
         notices, self._notices = self._notices, []

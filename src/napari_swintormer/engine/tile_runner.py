@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,11 +23,12 @@ from napari_swintormer.events import Notice, Substitution
 from napari_swintormer.models.stepwise import run_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from napari_swintormer.engine.devices import Processor
+    from napari_swintormer.engine.kept_tiles import Key, TakingOver
     from napari_swintormer.engine.protocol import Tile
     from napari_swintormer.models.tile_restorer import TileRestorer
 
@@ -50,6 +52,10 @@ class TileRunner:
 
     Attributes
     ----------
+    taking_over
+        Kept tiles that need not be restored again; None to restore all.
+    n_taken
+        Tiles that were taken over so far.
     substitution
         Says that the CPU has taken the place of the device; None as long as it has not.
     """
@@ -70,6 +76,8 @@ class TileRunner:
         self._notices: list[Notice] = [Notice(told) for told in slow_precision(dtype, device)]
         self.substitution: Substitution | None = None
         self.steps = Steps(0, 1, 0)
+        self.taking_over: TakingOver | None = None
+        self.n_taken = 0
 
     def take_notices(self) -> list[Notice]:
         """Return what is to be told of precision and memory since the last call."""
@@ -104,8 +112,10 @@ class TileRunner:
             elif restored is None:
                 _drop(waiting, len(started[-1].tiles))
             else:
-                tiles = started.popleft().tiles
+                tiles, _, keys = started.popleft()
                 self._check(restored)
+                if keys and self.taking_over is not None and self.taking_over.adds:
+                    self.taking_over.kept.keep(keys, restored)
                 # numpy: on busy cores, the threads of small torch operations cost more than they
                 # gain
                 yield [
@@ -114,6 +124,13 @@ class TileRunner:
                 ]
 
     def _start(self, tiles: list[Tile]) -> Generator[list[NDArray[np.float32]], None, _Batch]:
+        keys: list[Key] = []
+        if self.taking_over is not None:
+            keys = self.taking_over.keys(tiles, f"{self.device} {self.dtype}", self.restorer)
+            kept = self.taking_over.kept.find(keys) if keys else None
+            if kept is not None:
+                self.n_taken += len(kept)
+                return _Batch(tiles, partial(np.stack, kept))
         pixels, origins = np.stack([tile.pixels for tile in tiles]), [tile.origin for tile in tiles]
         total = self.restorer.count_steps(*pixels.shape[2:])
         starting = self._processor.start(self.restorer, self.dtype, pixels, origins)
@@ -122,7 +139,7 @@ class TileRunner:
             if total > 1:
                 self.steps = Steps(done, total, len(tiles))
                 yield []
-        return _Batch(tiles, run_to_end(starting))
+        return _Batch(tiles, run_to_end(starting), keys)
 
     def _take_less(self, n_tiles: int) -> None:
         """Use less memory from now on; it ran out with `n_tiles` waiting or started."""
@@ -183,10 +200,11 @@ class TileRunner:
 
 
 class _Batch(NamedTuple):
-    """Tiles that are started, and the function that waits for their result."""
+    """Tiles that are started, the function that waits for their result, and keys to keep them."""
 
     tiles: list[Tile]
     wait: Callable[[], NDArray[np.float32]]
+    keys: Sequence[Key] = ()
 
 
 def _first_view(tile: Tile, views: int) -> NDArray[np.float32]:

@@ -89,6 +89,10 @@ class KnownBlurRestorer(TileRestorer):
         self._ready.clear()
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
+    def plane_key(self, plane: int) -> str:
+        """Name the known blur of a plane, the shape of planes, and their channels."""
+        return f"{self.known[plane].digest}, {self.shape}, {self.channels}"
+
     def with_prior(self, use: PriorUse) -> KnownBlurRestorer:
         """Let the restorer of planes without a known blur sample its prior as in `use`."""
         if self.otherwise is None:

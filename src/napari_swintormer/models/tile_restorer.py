@@ -65,6 +65,10 @@ class TileRestorer(nn.Module):
         """Name that differs where the memory for a tile differs; empty if unknown."""
         return self.sha256
 
+    def plane_key(self, plane: int) -> str:
+        """Name what the restorer knows of a plane; tiles of planes with equal keys are alike."""
+        return ""
+
     def with_prior(self, use: PriorUse) -> TileRestorer:
         """Return a restorer that samples its prior in this way; the same one if it has none."""
         return self

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +91,16 @@ class PlaneBlur:
     def changes(self) -> bool:
         """Whether there is something to undo, in a plane that has detail."""
         return self.blur.kind != "none" and self.power.light is not None
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells this from another known blur."""
+        found = json.dumps([self.blur.to_json(), self.found.certainty])
+        known = hashlib.sha256(f"{found}, {self.power.gamma}, {self.clipped}".encode())
+        for power in (self.power.intensities, self.power.light):
+            if power is not None:
+                known.update(repr(power.image).encode() + power.spectrum.tobytes())
+        return known.hexdigest()
 
     def kernels(self) -> NDArray[np.float32]:
         """Make the filters of the intensities and of the light, ``(2, 2R + 1, 2R + 1)`` of sum 1.

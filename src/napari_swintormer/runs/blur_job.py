@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_swintormer.engine.kept_tiles import KeptTiles
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
@@ -185,10 +186,11 @@ class BlurJob(Job):
         )
 
     def preview(
-        self, position: Mapping[str, int], region: Region
+        self, position: Mapping[str, int], region: Region, kept: KeptTiles | None = None
     ) -> Generator[Event, None, RestoredRegion]:
         """Restore a region; see `Job.preview`. Only what it needs is measured."""
-        return (yield from super(BlurJob, self.measured_at(position)).preview(position, region))
+        measured = self.measured_at(position)
+        return (yield from super(BlurJob, measured).preview(position, region, kept))
 
     def with_found(self, stored: Mapping[str, Any]) -> BlurJob:
         """Return this job with the blurs that the provenance of its first part holds."""
@@ -263,6 +265,7 @@ class BlurJob(Job):
             base.batch_size,
             tile=(self.planes.channels, *self.plan.grid.seen_shape),
             prior=self._prior_use(),
+            kept_as=self.speed_name,
         )
 
     def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     import dask.array as da
 
+    from napari_swintormer.engine.kept_tiles import KeptTiles
     from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.runners import RunnerRecipe
@@ -174,6 +175,7 @@ class Job:
         deviation: Any = None,
         scratch: Path | None = None,
         changes: Any = None,
+        kept: KeptTiles | None = None,
     ) -> Generator[Event, None, None]:
         """Say what was found on the image, load the model and restore the image; imports torch.
 
@@ -195,6 +197,9 @@ class Job:
         changes
             Array-like of the image's shape, float32: the change of every pixel in unit intensities
             is written there, if `keeps_changes`.
+        kept
+            Tiles that previews with the same settings have restored; the run does not restore them
+            again, and its pixels are the same.
 
         Yields
         ------
@@ -213,7 +218,7 @@ class Job:
 
         if recipe.batch_size is None and journal is not None:
             recipe = replace(recipe, batch_size=journal.batch_size)
-        with closing(recipe.make_team()) as runner:
+        with closing(recipe.make_team(kept)) as runner:
             if journal is not None and journal.batch_size is None:
                 journal.batch_size = runner.batch_size
             plan = replace(self.plan, batch_size=runner.batch_size)
@@ -223,17 +228,17 @@ class Job:
             yield from remembering_speed(events, plan, self.speed_key)
 
     def preview(
-        self, position: Mapping[str, int], region: Region
+        self, position: Mapping[str, int], region: Region, kept: KeptTiles | None = None
     ) -> Generator[Event, None, RestoredRegion]:
         """Restore a region of the planes at one position, to the pixels of `run`; imports torch.
 
         The position is the index along each of T, C and Z that the image has. Yields `Progress`
-        after every batch of tiles.
+        after every batch of tiles. Restored tiles are kept in `kept`.
         """
         recipe = replace(self, settings=replace(self.settings, uncertainty=False))._recipe()
         from napari_swintormer.engine.region import restore_region
 
-        with closing(recipe.make()) as runner:
+        with closing(recipe.make(kept)) as runner:
             return (
                 yield from restore_region(
                     self.plan, self.planes, self.ranges, runner, position, region

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import NDArray
 
+    from napari_swintormer.engine.kept_tiles import KeptTiles
     from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.stack_work import StackFit
@@ -169,10 +170,11 @@ class StackJob(Job):
         deviation: Any = None,
         scratch: Path | None = None,
         changes: Any = None,
+        kept: KeptTiles | None = None,
     ) -> Generator[Event, None, None]:
         """Restore the stacks; see `Job.run` and `napari_swintormer.engine.volume.run`.
 
-        Changes of volumes are not kept.
+        Changes of volumes are not kept, nor are there tiles.
         """
         assert changes is None
         import_torch()
@@ -197,7 +199,7 @@ class StackJob(Job):
         yield from remembering_speed(events, self.plan, speed_key(self.settings), voxels)
 
     def preview(
-        self, position: Mapping[str, int], region: Region
+        self, position: Mapping[str, int], region: Region, kept: KeptTiles | None = None
     ) -> Generator[Event, None, RestoredRegion]:
         """Restore a region of one plane, with all planes of its stack and a margin around it.
 

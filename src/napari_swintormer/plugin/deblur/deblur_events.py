@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from napari_swintormer.engine.kept_tiles import KeptTiles
 from napari_swintormer.engine.remembered import (
     recall_speed,
     remember_speed,
@@ -38,11 +39,12 @@ def iter_run(
     source: LayerSource,
     result: LayerResult | FileResult | None = None,
     destination: Path | None = None,
+    kept: KeptTiles | None = None,
 ) -> Generator[Event | Outcome, None, Outcome]:
     """Run a job, or continue it with the `result` of a run that was stopped.
 
     The result goes into the file `destination`, or into a layer if that is None. Closing the
-    generator keeps the finished part of the result.
+    generator keeps the finished part of the result. Tiles of previews are taken over from `kept`.
 
     Yields
     ------
@@ -61,7 +63,9 @@ def iter_run(
         provenance = job.provenance()
         yield Outcome(result, provenance)
         changes = None if isinstance(result, FileResult) else result.changes
-        events = job.run(result.array, result, deviation=result.deviation, changes=changes)
+        events = job.run(
+            result.array, result, deviation=result.deviation, changes=changes, kept=kept
+        )
         if not result.finished():  # the tiles of an earlier run would count as well
             events = keep_first_speed(job, events)
         substituted: list[str] = []

@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Shapes
 from qtpy.QtCore import QObject
 
+from napari_swintormer.engine.kept_tiles import KeptTiles
 from napari_swintormer.events import Event
 from napari_swintormer.plugin.deblur.deblur_events import keep_first_speed
 from napari_swintormer.plugin.layers.layer_data import LayerSource
@@ -31,12 +32,13 @@ class Preview(Work):
     """Shows a region of the result in its own layer, with the pixels of the whole run.
 
     The layer is in `layer` while it is in the viewer, the same region of the image in `source`.
-    The last job is in `job`, with what it has measured on the image.
+    The last job is in `job`, with what it has measured on the image, and restored tiles in `kept`.
     """
 
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent, on_cancel="Cancelled. The layers are as they were.")
         self._viewer = viewer
+        self.kept = KeptTiles()
         self._restored: RestoredRegion | None = None
         self._strength = 1.0
         self.layer: Image | None = None
@@ -47,7 +49,7 @@ class Preview(Work):
     def start(self, job: Job, view: InView) -> None:
         """Restore the region in view with a job that is planned for the whole image."""
         self._strength = job.settings.strength
-        self.begin(partial(iter_preview, job, view), take=partial(self._accept, view))
+        self.begin(partial(iter_preview, job, view, self.kept), take=partial(self._accept, view))
 
     def show_made(self, job: Job, view: InView, restored: RestoredRegion, strength: float) -> None:
         """Show a region that was restored elsewhere, as if this had made it."""
@@ -105,10 +107,15 @@ class Preview(Work):
             self.layer = self._restored = None
 
 
-def iter_preview(job: Job, view: InView) -> Generator[Event, None, tuple[Job, RestoredRegion]]:
-    """Restore the region in view; the returned job holds what it has measured."""
+def iter_preview(
+    job: Job, view: InView, kept: KeptTiles | None = None
+) -> Generator[Event, None, tuple[Job, RestoredRegion]]:
+    """Restore the region in view; the returned job holds what it has measured.
+
+    Restored tiles are kept in `kept`, for the run.
+    """
     job = job.measured_at(view.position)
-    restored = yield from keep_first_speed(job, job.preview(view.position, view.region))
+    restored = yield from keep_first_speed(job, job.preview(view.position, view.region, kept))
     return job, restored
 
 

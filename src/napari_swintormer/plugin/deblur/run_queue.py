@@ -14,6 +14,7 @@ from napari.layers import Image
 from napari.utils import progress
 from qtpy.QtCore import QObject, Signal
 
+from napari_swintormer.engine.kept_tiles import KeptTiles
 from napari_swintormer.events import ChunkFinished, Progress
 from napari_swintormer.plugin.deblur.deblur_events import Outcome, iter_run
 from napari_swintormer.plugin.deblur.live_strength import keep_changes
@@ -78,6 +79,8 @@ class Run:
 class Runs(Work):
     """Starts runs one after the other, and shows each result while it fills in.
 
+    Tiles that previews have restored are taken over from `kept`.
+
     Attributes
     ----------
     stopped
@@ -89,9 +92,9 @@ class Runs(Work):
     opened = Signal(object)
     """The layer of a `Run` is in the viewer and begins to fill in."""
 
-    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+    def __init__(self, viewer: ViewerModel, parent: QObject, kept: KeptTiles) -> None:
         super().__init__(parent)
-        self._viewer = viewer
+        self._viewer, self._kept = viewer, kept
         self._waiting: deque[Run] = deque()
         self._current: Run | None = None
         self._activity: progress | None = None
@@ -162,7 +165,7 @@ class Runs(Work):
         self._current, self.stopped = run, None
         self._activity = progress(total=run.job.plan.n_tiles, desc=f"Deblurring {run.source.name}")
         self.begin(
-            partial(iter_run, run.job, run.source, run.result, run.destination),
+            partial(iter_run, run.job, run.source, run.result, run.destination, self._kept),
             take=partial(self._show_outcome, run),
             hear=partial(self._show_event, run),
         )

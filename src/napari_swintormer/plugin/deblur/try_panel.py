@@ -109,7 +109,8 @@ class TryPanel(QWidget):
         tried = replace(view, region=middle(view.region))
         self._show_row(variants, tried)
         self.work.begin(
-            partial(iter_variants, variants, tried), hear=lambda made: self.made.emit(made)
+            partial(iter_variants, variants, tried, self._preview.kept),
+            hear=lambda made: self.made.emit(made),
         )
 
     def _show_row(self, variants: list[Variant], view: InView) -> None:

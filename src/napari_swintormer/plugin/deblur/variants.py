@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from napari_swintormer.engine.kept_tiles import KeptTiles
 from napari_swintormer.errors import SettingsError, SwintormerError
 from napari_swintormer.events import Event
 from napari_swintormer.models.catalogue import ModelInfo
@@ -122,10 +123,15 @@ def middle(region: Region) -> Region:
     return Region(*spans)
 
 
-def iter_variants(variants: Sequence[Variant], view: InView) -> Generator[Event | Made, None, None]:
-    """Restore a view once for each job; yield the result of a variant as soon as it exists."""
+def iter_variants(
+    variants: Sequence[Variant], view: InView, kept: KeptTiles
+) -> Generator[Event | Made, None, None]:
+    """Restore a view once for each job; yield the result of a variant as soon as it exists.
+
+    Restored tiles are kept in `kept`, for the run.
+    """
     for planned in {id(variant.job): variant.job for variant in variants}.values():
-        job, restored = yield from iter_preview(planned, view)
+        job, restored = yield from iter_preview(planned, view, kept)
         for number, variant in enumerate(variants):
             if variant.job is planned:
                 yield Made(number, restored.at_strength(variant.strength), restored, job)
