@@ -8,7 +8,7 @@ EXTRAS := all,bioimage,distributed,heif,metrics,raw,tensorboard
 # Python compiles a module when it is first imported, and keeps that for all the processes after it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types docs pytest test-slow test-pyside wheel screenshots clean
+.PHONY: demo test lint types docs pytest test-slow test-napari wheel screenshots clean
 
 demo: $(READY)
 	$(BIN)/swintormer demo --out demo
@@ -44,9 +44,11 @@ pytest: $(READY)
 test-slow: $(READY)
 	$(BIN)/pytest -m "slow and not gpu" --slow all
 
-# The plugin with the other Qt binding.
-test-pyside: $(READY)
-	.ci/check-pyside $(BIN)
+# The plugin with another napari or the other Qt binding: make test-napari NAPARI=0.9.0 QT=pyside6
+NAPARI ?= 0.6.0
+QT ?= pyqt6
+test-napari: $(READY)
+	.ci/check-napari $(BIN) $(NAPARI) $(QT)
 
 # What a user gets: the wheel, installed away from the source tree, seen by npe2, run once.
 wheel: $(READY)
@@ -56,4 +58,4 @@ screenshots: $(READY)
 	$(BIN)/python docs/make_screenshots.py
 
 clean:
-	rm -rf $(VENV) .venv-pyside build dist demo
+	rm -rf $(VENV) .venv-napari build dist demo

@@ -39,6 +39,25 @@ def no_and_yes(monkeypatch: Any) -> list[str]:
     return asked
 
 
+def camera_of(viewer: Any) -> Any:
+    """Return the camera of a viewer, also of one of napari before 0.9."""
+    return getattr(viewer, "scene", viewer).camera
+
+
+def canvas_size(viewer: Any) -> tuple[int, int]:
+    """Return height and width of the canvas, also in napari before 0.9."""
+    height, width = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size
+    return height, width
+
+
+def docks_of(viewer: Any) -> dict[str, QWidget]:
+    """Return the widgets in the docks of a window by name, also in napari before 0.9."""
+    window = viewer.window
+    if hasattr(window, "dock_widgets"):
+        return dict(window.dock_widgets)
+    return {name: dock.widget() for name, dock in window._dock_widgets.items()}
+
+
 def closing_button(widget: QWidget) -> Callable[[], None]:
     """Return a click on the button that closes the dock widget of a panel."""
     panel = widget.parent()

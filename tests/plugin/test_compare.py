@@ -12,7 +12,7 @@ from qtpy.QtGui import QGuiApplication
 from typer.testing import CliRunner
 
 import napari_swintormer
-from helpers.widgets import noise
+from helpers.widgets import camera_of, canvas_size, noise
 from napari_swintormer.cli import app
 from napari_swintormer.evaluation.residual import residual_map
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.gui
 
 def boundary(viewer):
     """Column of the canvas where the grey of the image changes."""
-    row = viewer.screenshot(canvas_only=True, flash=False)[viewer.canvas.size[0] // 2, :, 0]
+    row = viewer.screenshot(canvas_only=True, flash=False)[canvas_size(viewer)[0] // 2, :, 0]
     changes = np.flatnonzero(np.abs(np.diff(row.astype(int))) > 20)
     return None if changes.size == 0 else int(changes[0]) + 1
 
@@ -35,7 +35,7 @@ def test_the_swipe_line_is_dragged_follows_the_view_and_goes(viewer, deblur, qtb
     viewer.add_image(dark, contrast_limits=(0, 255))
     result = deblur.run()
     result.data = dark + 200  # as if it were bright
-    viewer.scene.camera.zoom = 20  # fills the canvas
+    camera_of(viewer).zoom = 20  # fills the canvas
     compare = deblur.widget.compare
     assert boundary(viewer) is None
 
@@ -43,7 +43,7 @@ def test_the_swipe_line_is_dragged_follows_the_view_and_goes(viewer, deblur, qtb
     line = compare._swipe._line
     assert abs(boundary(viewer) - compare._swipe.x) <= 1
     for move in (
-        lambda: setattr(viewer.scene.camera, "zoom", 40),
+        lambda: setattr(camera_of(viewer), "zoom", 40),
         lambda: viewer.dims.set_point(0, 1),
         lambda: setattr(result, "visible", True),
     ):
@@ -89,7 +89,7 @@ def test_comparing_shows_the_input_alone_and_brings_everything_back(viewer, debl
     channel = viewer.add_image(dark, blending="additive", name="channel")
     points = viewer.add_points([[0, 0]])
     earlier.data, result.data = dark + 90, dark + 200
-    viewer.scene.camera.zoom = 20
+    camera_of(viewer).zoom = 20
     viewer.layers.selection.active = result
     image.visible = False
     states = {layer: layer.visible for layer in viewer.layers}

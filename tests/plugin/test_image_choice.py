@@ -30,7 +30,7 @@ def positions(tmp_path):
     return str(tmp_path / "plate.ome.tif")
 
 
-def test_a_combo_box_opens_any_image_of_a_file(viewer, positions, qtbot):
+def test_a_combo_box_opens_any_image_of_a_file(viewer, positions, qtbot, tmp_path):
     viewer.open(positions, plugin=PLUGIN)
     assert [layer.name for layer in viewer.layers] == ["plate overview"]
     said = notification_manager.records[-1].message
@@ -49,9 +49,9 @@ def test_a_combo_box_opens_any_image_of_a_file(viewer, positions, qtbot):
     assert np.all(np.asarray(third.data) == 3)
     viewer.open(positions, plugin=PLUGIN)  # no second combo box
     assert sum(isinstance(w, ImageChoice) for w in QApplication.allWidgets()) == 1
-    choice._path = positions + " is gone"
+    choice._path = str(tmp_path / "gone.tif")
     choice.combo.setCurrentIndex(1)
-    assert "is gone" in choice.message.text()
+    assert "gone.tif does not exist" in choice.message.text()
     assert choice.combo.currentIndex() == 2
 
 

@@ -13,6 +13,7 @@ from napari._app_model import get_app_model
 from npe2 import PluginManifest
 
 import napari_swintormer
+from helpers.widgets import docks_of
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
@@ -53,9 +54,9 @@ def test_the_menus_open_the_deblur_panel_and_every_sample(viewer, model):
         return {getattr(i, "command", i).title: i for i in get_app_model().menus.get_menu(menu)}
 
     for menu in ("napari/plugins", "napari/layers/filter"):
-        assert "Deblur" in entries(entries(menu)["Swintormer"].submenu)
-    get_app_model().commands.execute_command(f"{PLUGIN}.deblur").result()
-    (widget,) = viewer.window.dock_widgets.values()
+        entry = entries(entries(menu)["Swintormer"].submenu)["Deblur"]
+    get_app_model().commands.execute_command(entry.command.id).result()
+    (widget,) = docks_of(viewer).values()
     for key in ("circuit-board", "actin", "algae", "nuclei-stack", "mitochondria"):
         for layer in viewer.open_sample(PLUGIN, key):
             sample = next(sample for sample in sample_images() if sample.name == layer.name)

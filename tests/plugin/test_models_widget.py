@@ -12,6 +12,7 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
+from helpers.widgets import docks_of
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
@@ -119,7 +120,7 @@ def drop(widget, *files):
 
 def test_weights_dropped_on_the_deblur_panel_become_models(viewer, deblur, qtbot, make_weights):
     drop(deblur.widget, make_weights("dropped"))
-    models = viewer.window.dock_widgets["Models (napari-swintormer)"]
+    models = docks_of(viewer)["Models (napari-swintormer)"]
     qtbot.waitUntil(lambda: "dropped" in names(models), timeout=PATIENCE)
     deblur.form.refresh()
     assert "dropped" in deblur.form.model.choices

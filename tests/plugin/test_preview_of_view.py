@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.widgets import expected, noise
+from helpers.widgets import camera_of, canvas_size, expected, noise
 from napari_swintormer.errors import ImageError
 from napari_swintormer.plugin.layers import visible_region
 from napari_swintormer.plugin.layers.layer_data import LayerSource
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.gui
 
 
 def look_at(viewer, center, zoom):
-    viewer.scene.camera.center = (0, *center)
-    viewer.scene.camera.zoom = zoom
+    camera_of(viewer).center = (0, *center)
+    camera_of(viewer).zoom = zoom
 
 
 @pytest.mark.parametrize("multiscale", [False, True])
@@ -24,7 +24,7 @@ def test_the_preview_of_the_view_has_the_pixels_of_the_run(viewer, deblur, qtbot
     data = [image, image[:, ::2, ::2]] if multiscale else image
     layer = viewer.add_image(data, multiscale=multiscale, scale=(2, 0.5, 0.5), translate=(0, 9, 7))
     viewer.dims.set_point(0, 2)
-    height, width = viewer.canvas.size
+    height, width = canvas_size(viewer)
     look_at(viewer, (9 + 25, 7 + 30), zoom := 16)
     whole = expected(image, axes="ZYX")
 

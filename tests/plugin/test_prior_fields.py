@@ -10,7 +10,7 @@ from napari.layers import Image
 from typer.testing import CliRunner
 
 from helpers.tiny import random_network, tiny_prior_card
-from helpers.widgets import FP32
+from helpers.widgets import FP32, camera_of
 from napari_swintormer import deblur as deblur_array
 from napari_swintormer.cli import app
 from napari_swintormer.imaging.formats.reading import open_image
@@ -106,7 +106,7 @@ def test_a_preview_with_a_prior_has_the_pixels_of_the_run(deblur_alone, image, q
     deblur_alone.form.model.value = "with-prior"
     deblur_alone.form.samples.value = 2
     deblur_alone.form.uncertainty.value = True  # a preview shows none
-    deblur_alone.viewer.scene.camera.zoom = 10
+    camera_of(deblur_alone.viewer).zoom = 10
     shown = deblur_alone.preview()
     result = deblur_alone.run()
     y, x = (int(i) for i in np.round(layer.world_to_data(shown.data_to_world((0, 0)))))

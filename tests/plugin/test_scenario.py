@@ -13,7 +13,7 @@ import torch
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QSlider
 
-from helpers.widgets import PATIENCE, expected
+from helpers.widgets import PATIENCE, camera_of, expected
 from napari_swintormer.plugin.layers.swipe import canvas_of
 
 pytestmark = pytest.mark.gui
@@ -35,7 +35,7 @@ def test_from_a_sample_to_a_file(viewer, model, qtbot, tmp_path, batches):
 
     # preview what is on the screen
     viewer.dims.set_point(0, 2)
-    viewer.scene.camera.zoom = 12
+    camera_of(viewer).zoom = 12
     with qtbot.waitSignal(widget.previewed, timeout=PATIENCE) as previewed:
         qtbot.mouseClick(panel.preview, LEFT)
     (preview,) = previewed.args

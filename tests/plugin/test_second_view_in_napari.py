@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from helpers.tiny import tiny_card
-from helpers.widgets import expected
+from helpers.widgets import camera_of, expected
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.plugin.deblur.deblur_fields import CURRENT_PLANE
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python
@@ -48,7 +48,7 @@ def test_the_second_view_is_a_second_layer(dual, deblur_alone, tmp_path, qtbot):
     assert widget.update_plan()
 
     wanted = expected(stacks[0], model="dual", axes="ZYX", second_view=stacks[1])
-    viewer.scene.camera.zoom = 20
+    camera_of(viewer).zoom = 20
     viewer.dims.set_point(0, 1)
     preview = deblur_alone.preview()
     place = tuple(round(n) for n in preview.translate[1:])

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from scipy.ndimage import gaussian_filter
 
 from helpers.tiny import random_network, tiny_prior_card
-from helpers.widgets import PATIENCE, expected, noise
+from helpers.widgets import PATIENCE, docks_of, expected, noise
 from napari_swintormer.models.files.weights import save_weights
 from napari_swintormer.plugin.deblur.variant_row import VariantRow, coloured
 from napari_swintormer.plugin.deblur.variants import Variant
@@ -51,7 +51,7 @@ def test_strengths_are_shown_side_by_side_and_a_click_shows_one(viewer, deblur, 
     n_batches = len(batches)  # restored once, in the middle
     row = trying.row
     assert [button.text() for button in row.buttons] == ["As it is", "0.5", "1", "1.5", "2"]
-    assert "Try on the view" in viewer.window.dock_widgets
+    assert "Try on the view" in docks_of(viewer)
     height, width = shown[0].shape
     assert min(height, width) > 128
     y, x = (300 - height) // 2, (260 - width) // 2
@@ -85,7 +85,7 @@ def test_strengths_are_shown_side_by_side_and_a_click_shows_one(viewer, deblur, 
     try_out(deblur, qtbot, trying.strengths)
     assert trying.frame is not None
     viewer.window.remove_dock_widget(deblur.widget)
-    assert "Try on the view" not in viewer.window.dock_widgets
+    assert "Try on the view" not in docks_of(viewer)
 
 
 def test_the_mouse_shows_a_picture_large(qtbot):

@@ -101,13 +101,20 @@ def show_text(label: QLabel, text: str, role: str) -> None:
     label.setVisible(bool(text))
 
 
+def is_dark(theme_id: str) -> bool:
+    """Say whether a theme of napari has a dark background; napari before 0.9 does not tell."""
+    red, green, blue = get_theme(theme_id).background.as_rgb_tuple()[:3]
+    return 299 * red + 587 * green + 114 * blue < 500 * 255
+
+
 def style_sheet(theme_id: str) -> str:
     """Return the colours and sizes of the widgets in a theme of napari."""
     theme = get_theme(theme_id)
     # the `error` of the theme is a background colour, too dark for text
-    error = "#ff8a80" if theme.type == "dark" else "#b3261e"
-    caption = "#a9b0bb" if theme.type == "dark" else "#56585c"
-    link = "#7fb4ff" if theme.type == "dark" else "#0b57d0"
+    dark = is_dark(theme_id)
+    error = "#ff8a80" if dark else "#b3261e"
+    caption = "#a9b0bb" if dark else "#56585c"
+    link = "#7fb4ff" if dark else "#0b57d0"
     size = int(str(theme.font_size).removesuffix("pt"))
     return f"""
     QLabel[role="caption"] {{ color: {caption}; font-size: {size}pt; }}
