@@ -21,6 +21,7 @@ from napari_swintormer.plugin.deblur.live_strength import LiveStrength
 from napari_swintormer.plugin.deblur.plan_panel import PlanPanel
 from napari_swintormer.plugin.deblur.preview import Preview
 from napari_swintormer.plugin.deblur.run_queue import Runs
+from napari_swintormer.plugin.deblur.save_panel import SavePanel
 from napari_swintormer.plugin.deblur.try_panel import TryPanel
 from napari_swintormer.plugin.models.models_widget import weights_files
 from napari_swintormer.plugin.shared.form_area import FormArea
@@ -41,6 +42,7 @@ class DeblurParts(Panel):
         self.plan_panel = PlanPanel()
         self.run_panel = RunPanel()
         self.compare = ComparePanel(napari_viewer)
+        self.saving = SavePanel(napari_viewer, lambda: self.compare.layer)
         self.preview = Preview(napari_viewer, self)
         self.runs = Runs(napari_viewer, self, self.preview.kept)
         self.live = LiveStrength(napari_viewer, self)
@@ -63,8 +65,10 @@ class DeblurParts(Panel):
         self._compare_part = QWidget()  # shown when there is a result
         comparing = form_layout(self._compare_part)
         self._add_row(comparing, "Compare", self.compare)
+        self._add_row(comparing, "Result", self.saving)
         self._compare_part.hide()
         self.compare.usable.connect(self._compare_part.setVisible)
+        self.compare.usable.connect(self.saving.enable)
         self.column.addWidget(self._compare_part)
         rest = form_layout()
         for text, buttons in (
@@ -89,7 +93,10 @@ class DeblurParts(Panel):
         """Let Tab go from top to bottom."""
         here, folded = self.form.tab_order()
         panels = (self.trying, self.folder, self.copying)
-        order = [*here, *_buttons(self.run_panel), *_buttons(self.compare), *folded]
+        order = [*here]
+        for panel in (self.run_panel, self.compare, self.saving):
+            order += _buttons(panel)
+        order += folded
         for panel in panels:
             order += _buttons(panel)
         for before, after in pairwise(order):

@@ -301,9 +301,10 @@ class DeblurWidget(DeblurParts):
         for work in self._works:
             work.changed.connect(self._show_state)
             work.progressed.connect(self.run_panel.show_progress)
-        for speaker in (*self._works, self.compare, self.blur.work, self.copying):
+        for speaker in (*self._works, self.compare, self.blur.work, self.copying, self.saving):
             speaker.said.connect(self.run_panel.show_message)
         self.runs.opened.connect(self._compare_run)
+        self.runs.ended.connect(self.saving.enable)
         self.runs.ended.connect(self.finished)
         self.preview.ended.connect(self._compare_preview)
         self._viewer.layers.selection.events.changed.connect(self._start_plan_timer)

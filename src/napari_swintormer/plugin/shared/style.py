@@ -104,7 +104,7 @@ def show_text(label: QLabel, text: str, role: str) -> None:
 def is_dark(theme_id: str) -> bool:
     """Say whether a theme of napari has a dark background; napari before 0.9 does not tell."""
     red, green, blue = get_theme(theme_id).background.as_rgb_tuple()[:3]
-    return 299 * red + 587 * green + 114 * blue < 500 * 255
+    return bool(299 * red + 587 * green + 114 * blue < 500 * 255)
 
 
 def style_sheet(theme_id: str) -> str:
