@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
 
 from napari_swintormer import deblur
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
+from napari_swintormer.plugin.layers.layer_data import LayerSource, show_brighter
+from napari_swintormer.plugin.layers.samples import nuclei_stack
 
 NUMBERS = {"na": 0.8, "immersion": "air", "wavelength": 500.0}
 
@@ -42,6 +46,7 @@ def test_the_section_takes_voxels_from_the_layer_and_names_what_is_missing(widge
     assert (settings.depth, settings.na, settings.immersion) == ("volume", 0.8, "air")
     section.depth.value = "planes"
     assert widget.form.settings().depth == "planes"
+    assert widget.form.stack.toggleButton().text().endswith("Stack: plane by plane")
     widget._viewer.add_image(np.zeros((20, 20), np.uint8), name="flat")
     widget.form.refresh()
     widget.form.image.value = widget._viewer.layers["flat"]
@@ -64,6 +69,19 @@ def test_a_volume_in_the_viewer_equals_that_of_the_api(widget, stack, qtbot):
     assert result.metadata["swintormer"]["model"] == "Richardson-Lucy 3-D"
 
 
+def test_a_volume_is_shown_to_its_own_brightness_unless_the_user_has_set_the_limits(stack):
+    layer = Image(stack)
+    source = LayerSource.of(layer, "ZYX")
+    brighter = source.result_layer(3 * stack)
+    show_brighter(brighter, source)
+    low, high = layer.contrast_limits
+    assert brighter.contrast_limits[0] == low
+    assert high < brighter.contrast_limits[1] <= 3 * stack.max()
+    brighter.contrast_limits = (low, 200)
+    show_brighter(brighter, source)
+    assert brighter.contrast_limits == [low, 200]
+
+
 @pytest.mark.gui
 def test_the_psf_is_drawn_when_the_section_is_open(widget, qtbot):
     section = widget.form.stack
@@ -72,3 +90,22 @@ def test_the_psf_is_drawn_when_the_section_is_open(widget, qtbot):
     assert section.picture.pixmap().isNull()
     section.expand(animate=False)
     qtbot.waitUntil(lambda: not section.picture.pixmap().isNull(), timeout=10_000)
+
+
+@pytest.mark.gui
+def test_the_microscope_is_taken_from_the_file_of_the_layer(qtbot, one_model):
+    viewer = ViewerModel()
+    ((data, arguments, _),) = nuclei_stack()
+    layer = viewer.add_image(data, **arguments)
+    widget = DeblurWidget(viewer)
+    qtbot.addWidget(widget)
+    section, settings = widget.form.stack, widget.form.settings()
+    assert (settings.depth, settings.na, settings.immersion) == ("volume", 1.2, "water")
+    assert (settings.wavelength, settings.modality) == (520, "widefield")
+    assert section.toggleButton().text().endswith("Stack: as a volume")
+    assert "as a volume" in widget.form.kind.sentence.text()
+    viewer.layers.remove(layer)
+    viewer.add_image(np.zeros((4, 20, 20), np.uint8), axis_labels=("z", "y", "x"))
+    widget.reset_choices()
+    assert section.na.value == 1.2  # the same microscope, until another is told
+    assert section.pixel_size.value == 0

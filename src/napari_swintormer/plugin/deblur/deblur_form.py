@@ -78,6 +78,7 @@ class DeblurForm(DeblurFields):
         self.use_prior.changed.connect(self._enable_prior)
         self.uncertainty.changed.connect(self._use_preset_or_samples)
         self.stack.changed.connect(self._show_blur)
+        self.stack.changed.connect(self._show_facts)
         self.stack.changed.connect(self._tell)
         self.kind.answered.connect(self._take_answer)
         self.kind.other_wanted.connect(self._take_recommended)
@@ -279,11 +280,13 @@ class DeblurForm(DeblurFields):
                 field.max = end
                 field.value = value
 
-    def _show_facts(self) -> None:
+    def _show_facts(self, *_: object) -> None:
         """Describe the model, and name a better one for this kind of image."""
         info = self._models.get(self.model.value)
         self.model_facts.setText("" if info is None else _describe_model(info))
         self.kind.describe(info, list(self._models.values()))
+        if self.stack.options().get("depth") == "volume":
+            self.kind.describe_volume()
         self.kind.setEnabled(self.layer is not None)
 
     def _show_model(self, *_: object) -> None:

@@ -109,7 +109,7 @@ class DeblurParts(Panel):
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 (Qt's name)
         """Let the Models panel add the dropped weights files."""
-        models = open_panel(self._viewer, "Models")
+        models = open_panel(self, "Models")
         if models is not None:
             models.add_models(weights_files(event.mimeData()))
             event.acceptProposedAction()

@@ -123,7 +123,7 @@ class DeblurWidget(DeblurParts):
 
     def _show_card(self) -> None:
         """Open the Models widget at the chosen model."""
-        models = open_panel(self._viewer, "Models")
+        models = open_panel(self, "Models")
         if models is not None:
             models.refresh(self.form.model.value)
 

@@ -91,6 +91,11 @@ class KindChoice(QWidget):
         self.use_other.setVisible(better is not None)
         self.use_other.setText(f"Another model fits {kind_words(kind)} better: {better}")
 
+    def describe_volume(self) -> None:
+        """Say that the numbers of the microscope restore the stack, and no model."""
+        show_text(self.sentence, "The stack is restored as a volume, without a model.", "caption")
+        self.use_other.hide()
+
 
 def known_kind(layer: Image) -> ImageKind | None:
     """Say what an image is, as far as its pixels, its units and its file tell; None for unknown."""

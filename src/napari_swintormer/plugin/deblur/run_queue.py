@@ -20,7 +20,7 @@ from napari_swintormer.plugin.deblur.deblur_events import Outcome, iter_run
 from napari_swintormer.plugin.deblur.live_strength import keep_changes
 from napari_swintormer.plugin.layers.deviation_layer import deviation_layer
 from napari_swintormer.plugin.layers.file_result import FileResult
-from napari_swintormer.plugin.layers.layer_data import LayerSource
+from napari_swintormer.plugin.layers.layer_data import LayerSource, show_brighter
 from napari_swintormer.plugin.layers.layer_result import LayerResult
 from napari_swintormer.plugin.layers.made_layers import add_above_source
 from napari_swintormer.plugin.shared.run_panel import clock
@@ -211,6 +211,8 @@ class Runs(Work):
         if outcome.result.shown_deviation is not None:
             self._add_deviation(run, outcome)
         run.layer.metadata = run.layer.metadata | {"swintormer": run.metadata(outcome.provenance)}
+        if not run.job.counts_tiles:
+            show_brighter(run.layer, run.source)
         run.layer.refresh()
         where = run.layer.name if run.destination is None else run.destination.name
         self.said.emit(f"Done in {clock(outcome.seconds)}: {where}", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
@@ -10,14 +11,17 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.optics.file_optics import FileOptics, voxel_size
+from napari_swintormer.imaging.carried import NOTHING
+from napari_swintormer.imaging.image import Image as ImageFile
+from napari_swintormer.optics.file_optics import FileOptics
 from napari_swintormer.optics.stack_optics import IMMERSION_INDEX, StackOptics
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
 from napari_swintormer.plugin.deblur.psf_picture import psf_pixmap
-from napari_swintormer.plugin.layers.layer_data import full_resolution, pixel_sizes
+from napari_swintormer.plugin.layers.layer_data import CARRIED, full_resolution, pixel_sizes
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
 from napari_swintormer.plugin.shared.style import add_row, form_layout, text_label
+from napari_swintormer.runs.stack_inputs import file_optics
 from napari_swintormer.settings.deblur_settings import STACK_OPTIONS, DeblurSettings
 from napari_swintormer.settings.options import options_of
 
@@ -87,12 +91,25 @@ class StackFields(FoldedPart):
         self.setVisible(self._planes > 1)
         if layer is not None and self._planes > 1 and layer is not self._layer:
             self._layer = layer
-            known = voxel_size(*pixel_sizes(axes, layer.scale, layer.units))
-            for name in ("pixel_size", "z_step"):
-                field = self.field(name)
-                with field.changed.blocked():
-                    field.value = min(known.get(name, 0.0), field.max)
+            self._take(_optics_of(layer, axes))
         self._show_facts()
+
+    def _take(self, known: FileOptics) -> None:
+        """Fill in what the file of a layer says of the microscope; other numbers stay."""
+        names = {index: name for name, index in IMMERSION_INDEX.items()}
+        emissions = {round(1000 * e) for e in known.emissions if e}
+        told = {
+            "na": known.na,
+            "immersion": names.get(known.immersion_index or 0),
+            "wavelength": emissions.pop() if len(emissions) == 1 else None,
+            "modality": known.modality,
+        }
+        values = {name: value for name, value in told.items() if value is not None}
+        values |= {name: getattr(known, name) or 0.0 for name in ("pixel_size", "z_step")}
+        for name, value in values.items():
+            field = self.field(name)
+            with field.changed.blocked():
+                field.value = min(value, field.max) if name in _NUMBERS else value
 
     def options(self) -> dict[str, Any]:
         """Return the options of a volume; empty where the stack is restored plane by plane."""
@@ -131,6 +148,8 @@ class StackFields(FoldedPart):
         else:
             text = f"For a volume these numbers are missing: {', '.join(missing)}."
         self.facts.setText(text)
+        how = "as a volume" if self.options()["depth"] == "volume" else "plane by plane"
+        self.set_title(f"Stack: {how}")
         self._timer.start()
 
     def _draw(self) -> None:
@@ -147,3 +166,11 @@ class StackFields(FoldedPart):
             return
         middle = psf.shape[1] // 2
         self.picture.setPixmap(psf_pixmap(psf[psf.shape[0] // 2], psf[:, middle]))
+
+
+def _optics_of(layer: Image, axes: str) -> FileOptics:
+    """Return what the file of a layer says of the microscope, with the voxel size of the layer."""
+    sizes = pixel_sizes(axes, layer.scale, layer.units)
+    carried = layer.metadata.get(CARRIED, NOTHING)
+    file = ImageFile(full_resolution(layer), axes, Path(layer.name), *sizes, carried=carried)
+    return file_optics(file)

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from napari.types import FullLayerData
 
+from napari_swintormer.imaging.carried import NOTHING
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.plugin.layers.layer_data import CARRIED
 from napari_swintormer.sample import sample_images
 
 
@@ -44,5 +46,7 @@ def _open(name: str) -> list[FullLayerData]:
         if image.axes == "ZYX":
             arguments["scale"] = [image.pixel_size[axis] for axis in image.axes]
             arguments["units"] = [image.unit[axis] for axis in image.axes]
-    arguments["metadata"] = {"source": sample.source, "licence": sample.licence}
+        arguments["metadata"] = {"source": sample.source, "licence": sample.licence}
+        if image.carried != NOTHING:
+            arguments["metadata"][CARRIED] = image.carried
     return [(data, arguments, "image")]

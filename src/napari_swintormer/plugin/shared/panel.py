@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import napari
-from qtpy.QtCore import Qt, QTimer
+from napari._app_model import get_app_model
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QVBoxLayout, QWidget
 
 from napari_swintormer.plugin.shared.closing import ancestor
 from napari_swintormer.plugin.shared.style import show_text, style_sheet
+
+_PLUGIN = "napari-swintormer"
 
 
 class Panel(QWidget):
@@ -19,7 +22,7 @@ class Panel(QWidget):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self._placed = False
+        self._placed = self._is_tab = False
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(10, 8, 10, 8)
         self.column.setSpacing(8)
@@ -33,7 +36,17 @@ class Panel(QWidget):
             self._placed = True
             QTimer.singleShot(0, self._join_tabs)
 
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return no height before this is a tab: below another panel it enlarges the window."""
+        hint = super().minimumSizeHint()
+        return hint if self._is_tab else QSize(hint.width(), 0)
+
     def _join_tabs(self) -> None:
+        self._tabify()
+        self._is_tab = True
+        self.updateGeometry()
+
+    def _tabify(self) -> None:
         dock, window = ancestor(self, QDockWidget), ancestor(self, QMainWindow)
         if dock is None or window is None:
             return
@@ -50,14 +63,37 @@ class Panel(QWidget):
         self.setStyleSheet(style_sheet(self._viewer.theme))
 
 
-def open_panel(viewer: Any, name: str) -> Any:
-    """Open a panel of the plugin, or bring its tab to the front; None without a window."""
-    if not hasattr(viewer, "window"):
+def open_panel(beside: Panel, name: str) -> Any:
+    """Open a panel of the plugin in the window of another panel, or bring it to the front.
+
+    Return the panel; None without a window.
+    """
+    window = ancestor(beside, QMainWindow)
+    if window is None:
         return None
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-swintormer", name)
-    dock.show()
-    dock.raise_()
-    return widget
+    if _find(window, name) is None:
+        _choose_in_menu(beside, name)
+    panel = _find(window, name)
+    dock = None if panel is None else ancestor(panel, QDockWidget)
+    if dock is not None:
+        dock.show()
+        dock.raise_()
+    return panel
+
+
+def _find(window: QMainWindow, name: str) -> Panel | None:
+    panels = window.findChildren(Panel)
+    return next((panel for panel in panels if type(panel).__name__ == f"{name}Widget"), None)
+
+
+def _choose_in_menu(beside: Panel, name: str) -> None:
+    """Open a panel as the menu does: under another name the menu would open it once more."""
+    commands = get_app_model().commands
+    for command in (f"{_PLUGIN}.{name.lower()}", f"{_PLUGIN}:{name}"):  # of napari 0.9 and 0.6
+        if command in commands:
+            commands.execute_command(command).result()
+            return
+    beside._viewer.window.add_plugin_dock_widget(_PLUGIN, name)
 
 
 class MessageLine(QLabel):

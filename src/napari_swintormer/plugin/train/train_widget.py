@@ -233,7 +233,7 @@ class TrainWidget(Panel):
         """Open the Deblur panel at the new model and the blurred image; return its widget."""
         if self.work.settings is None:
             return None
-        deblur = open_panel(self._viewer, "Deblur")
+        deblur = open_panel(self, "Deblur")
         if deblur is None:
             return None
         deblur.form.refresh()
