@@ -72,7 +72,7 @@ def test_a_volume_in_the_viewer_equals_that_of_the_api(widget, stack, qtbot):
 def test_a_volume_is_shown_to_its_own_brightness_unless_the_user_has_set_the_limits(stack):
     layer = Image(stack)
     source = LayerSource.of(layer, "ZYX")
-    brighter = source.result_layer(3 * stack)
+    brighter = source.result_layer(3 * stack, "stack")
     show_brighter(brighter, source)
     low, high = layer.contrast_limits
     assert brighter.contrast_limits[0] == low

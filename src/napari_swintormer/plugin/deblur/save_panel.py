@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -103,4 +104,9 @@ class SavePanel(QWidget):
             folder, own = src.parent, split_suffix(src)[1].lower()
             fitting = RESULT_SUFFIXES.get(own, own)
             suffix = fitting if fitting in _KINDS.values() else suffix
-        return folder / f"{layer.name.replace(' ', '_').replace('/', '_')}{suffix}"
+        return folder / f"{_file_name(layer.name)}{suffix}"
+
+
+def _file_name(name: str) -> str:
+    """Turn the name of a layer into one for a file, such as a_b of "a · b"."""
+    return re.sub(r"[\\/:*?\"<>|\s·]+", "_", name).strip("_")
