@@ -60,3 +60,13 @@ def test_tiles_share_their_noise_in_any_order():
     assert torch.equal(together, backwards.flip(0))
     assert torch.equal(together[0][:, 2:, 4:], together[1][:, :-2, :-4])
     assert not torch.equal(together[0], together[2])
+
+
+def test_a_gpu_draws_the_same_noise():
+    """Its operations, run here, give the published bits, and so the noise of the CPU."""
+    origins = [TileOrigin(0, 0, 0), TileOrigin(3, 8, 16, sample=2)]
+    noise = TileNoise(7, origins, factor=4)
+    found = noise._on_device(5, (6, 40, 50), torch.device("cpu"))
+    wanted = noise(5, torch.empty(2, 6, 40, 50))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=5e-4)
+    assert float((found - wanted).abs().mean()) < 1e-6

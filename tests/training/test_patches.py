@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_swintormer.errors import TrainingError
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.training.data.annotations import Marks
+from napari_swintormer.training.data.feeding import batches
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.listing import list_pairs
-from napari_swintormer.training.data.pairs import array_pairs, plane_pairs, sharp_planes
-from napari_swintormer.training.data.patches import PatchSampler, batches
-from napari_swintormer.training.data.sources import open_planes
+from napari_swintormer.training.data.pairs import ImagePair, array_pairs, plane_pairs, sharp_planes
+from napari_swintormer.training.data.patches import PatchSampler
+from napari_swintormer.training.data.sources import ArrayImage, open_planes
 
 CONVENTION = IntensityConvention()
 
@@ -47,7 +49,7 @@ def test_patches_depend_on_their_number_alone(photos):
     assert not np.array_equal(other_seed.draw(0, 0)[0], forwards[0][0])
 
 
-def test_threads_change_nothing(photos):
+def test_threads_and_processes_change_nothing(photos):
     sampler = PatchSampler(photos, 32, 3, CONVENTION, seed=5)
 
     def two(_):
@@ -56,11 +58,34 @@ def test_threads_change_nothing(photos):
     one = list(batches(sampler, range(7), 1, two))
     three = list(batches(sampler, range(7), 3, two))
     late = list(batches(sampler, range(4, 7), 2, two))
-    for (a, b), (c, d) in zip(one, three, strict=True):
+    elsewhere = list(batches(sampler, range(7), 1, two, processes=True))
+    for (a, b), (c, d), (e, f) in zip(one, three, elsewhere, strict=True):
+        np.testing.assert_array_equal([a, b], [e, f])
         assert a.shape == b.shape == (2, 3, 32, 32)
         np.testing.assert_array_equal([a, b], [c, d])
     for (a, b), (c, d) in zip(one[4:], late, strict=True):
         np.testing.assert_array_equal([a, b], [c, d])
+
+
+def test_images_that_stay_in_their_process_are_refused():
+    image = ArrayImage("lazy", Unpickled(np.zeros((40, 40), np.uint8)))
+    (plane,) = unchecked([ImagePair(image)])
+    sampler = PatchSampler([plane], 32, 1, CONVENTION, seed=0)
+    with pytest.raises(TrainingError, match="cannot be sent to processes"):
+        next(batches(sampler, range(1), 1, lambda _: (32, range(1)), processes=True))
+
+
+class Unpickled:
+    """An array that cannot be sent to another process."""
+
+    def __init__(self, data):
+        self.data, self.shape, self.dtype = data, data.shape, data.dtype
+
+    def __getitem__(self, key):
+        return self.data[key]
+
+    def __reduce__(self):
+        raise TypeError("not this one")
 
 
 def test_both_images_of_a_pair_are_cut_and_turned_alike(tmp_path):

@@ -37,6 +37,7 @@ _DEBLUR = options_of(DeblurSettings)
 # The result does not depend on these, or the fingerprint of the pairs covers them.
 _FREE_ON_RESUME = (
     *("out", "resume", "device", "validate_every", "checkpoint_every", "workers"),
+    "worker_processes",
     *("patience", "keep", "pairs", "annotations", "register", "match_intensity", "skip_bad"),
     *("title", "summary", "licence", "training_data", "vgg19", "tensorboard", "prior_cache"),
 )
@@ -223,7 +224,12 @@ class TrainSettings:
     precision: Precision = field(default="auto", metadata={"option": _DEBLUR["precision"]})
     validate_every: int = option(500, "Number of steps between two validations.")
     checkpoint_every: int = option(100, "Number of steps between two checkpoints.")
-    workers: int = option(2, "Number of threads that prepare patches.")
+    workers: int = option(2, "Number of threads, or processes, that prepare patches.")
+    worker_processes: bool = option(
+        False,
+        "Prepare patches in processes instead of threads, which cannot feed a GPU.",
+        "They change nothing in the result. A script that trains needs a main guard then.",
+    )
     patience: int | None = option(
         None, "Number of validations without a new best one that end the training."
     )
@@ -313,6 +319,7 @@ class TrainOptions(TypedDict, total=False):
     validate_every: int
     checkpoint_every: int
     workers: int
+    worker_processes: bool
     patience: int | None
     keep: Keep
     tensorboard: bool

@@ -23,6 +23,7 @@ from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 from napari_swintormer.models.prior.sampling import SamplingPlan, Schedule, sample
+from napari_swintormer.models.transfer import send
 
 if TYPE_CHECKING:
     from napari_swintormer.models.network.network_settings import SwintormerSettings
@@ -127,11 +128,14 @@ class CompactDenoiser(nn.Module):
             self.out.bias[latent : 2 * latent] = 1
 
     def forward(self, z: Tensor, t: Tensor, features: BlurredFeatures) -> Tensor:
-        """Predict ``(B, C, h, w)`` float32; `t` is ``(B,)``, the step in (0, 1] of all steps."""
+        """Predict ``(B, C, h, w)`` float32.
+
+        `t` is ``(B,)`` on the CPU, the step in (0, 1] of all steps.
+        """
         maps, guesses = features
         latents = torch.cat([z[:, None], guesses], dim=1).flatten(1, 2).permute(0, 2, 3, 1)
         x = self.embed(torch.cat([latents, maps], dim=-1))
-        time = _time_features(t).to(x.dtype)
+        time = send(_time_features(t), x.device).to(x.dtype)
         for block in self.blocks:
             x = block(x, time)
         out = self.out(x).float().permute(0, 3, 1, 2)
@@ -141,9 +145,11 @@ class CompactDenoiser(nn.Module):
 
 
 def _time_features(t: Tensor) -> Tensor:
-    """Waves of 16 frequencies over `t` ``(B,)`` in [0, 1]: sines, then cosines, ``(B, 32)``."""
-    # made on the CPU: other devices compute powers with other last bits
-    frequencies = torch.logspace(0, 2.5, _TIME_FREQUENCIES, device="cpu").to(t.device)
+    """Waves of 16 frequencies over `t` ``(B,)`` in [0, 1]: sines, then cosines, ``(B, 32)``.
+
+    `t` is on the CPU: other devices compute powers with other last bits.
+    """
+    frequencies = torch.logspace(0, 2.5, _TIME_FREQUENCIES)
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
@@ -186,7 +192,7 @@ class CompactPrior(nn.Module):
         return BlurredFeatures(maps, guesses)
 
     def denoise(self, z: Tensor, t: Tensor, features: BlurredFeatures) -> Tensor:
-        """Predict the clean latent of `z`, ``(B, c, h, w)``, at the steps `t`, ``(B,)``."""
+        """Predict the clean latent of `z`, ``(B, c, h, w)``, at steps `t`, ``(B,)`` on the CPU."""
         clean: Tensor = self.denoiser(z, (t + 1) / len(self.schedule.betas), features)
         return clean
 
@@ -210,7 +216,7 @@ class CompactPrior(nn.Module):
         )
 
         def denoiser(z: Tensor, t: int) -> Stepwise[Tensor]:
-            clean = self.denoise(z, torch.full((len(z),), t, device=z.device), features)
+            clean = self.denoise(z, torch.full((len(z),), t, device="cpu"), features)
             yield
             return clean
 

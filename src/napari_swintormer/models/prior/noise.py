@@ -2,7 +2,7 @@
 
 A counter-based generator (Philox 4 × 32, 10 rounds; Salmon et al., SC 2011) computes each value
 from its position. So tiles share their noise where they overlap, for any order of tiles, batch size
-and number of workers.
+and number of workers. A GPU computes the same bits itself, and the same noise to about 1e-4.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from napari_swintormer.models.transfer import send
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
+_LOW_INT = 0xFFFFFFFF
+_LOW = np.uint64(_LOW_INT)
 _HALF = np.uint64(32)
 _STEPS = 2**16  # more than any sampling takes; the other 16 bits of the number count samples
 
@@ -55,6 +58,8 @@ class TileNoise:
     def __call__(self, step: int, like: torch.Tensor) -> torch.Tensor:
         """Draw the noise of a step, with the shape ``(B, C, h, w)`` and the device of `like`."""
         shape = (like.shape[1], like.shape[2], like.shape[3])
+        if like.device.type == "cuda":  # nothing that the CPU would have to wait for
+            return self._on_device(step, shape, like.device)
         noise = [
             gaussian_noise(
                 self.seed, plane, step, shape, (y // self.factor, x // self.factor), sample
@@ -62,6 +67,33 @@ class TileNoise:
             for plane, y, x, sample in self.origins
         ]
         return torch.from_numpy(np.stack(noise)).to(like.device)
+
+    def _on_device(
+        self, step: int, shape: tuple[int, int, int], device: torch.device
+    ) -> torch.Tensor:
+        """Draw the noise of all tiles with operations of the device, as few as can be."""
+        channels, height, width = shape
+        numbers = [
+            (
+                *_round_keys(self.seed, plane),
+                *(x // self.factor, 0, y // self.factor, step + _STEPS * sample),
+                *map(int, _MULTIPLIERS),
+            )
+            for plane, y, x, sample in self.origins
+        ]
+        given = torch.tensor(numbers, dtype=torch.int64).T.reshape(-1, 2, len(numbers), 1, 1, 1)
+        sent = send(given, device)  # pairs of what is computed alike
+        grid = np.indices((-(-channels // 4), height, width))
+        # counters 0 and 2 are the column and the group, 1 and 3 the row and the step
+        places = np.stack([grid[2], grid[0], grid[1], 0 * grid[0]])[:, None]
+        even = send(torch.from_numpy(places), device)
+        even, odd = even[:2] + sent[10], even[2:] + sent[11]
+        even, odd = _philox_on_device(even, odd, sent[:10], sent[12])
+        radius = ((even + 1) * 2.0**-32).log().mul_(-2).sqrt_()
+        normal = torch.view_as_real(torch.polar(radius, odd * (2 * np.pi * 2.0**-32)))
+        # (2, B, groups, h, w, 2): a pair of counters gives two channels
+        normal = normal.permute(1, 2, 5, 0, 3, 4).reshape(len(numbers), -1, height, width)
+        return normal[:, :channels]
 
 
 def gaussian_noise(
@@ -97,14 +129,40 @@ def gaussian_noise(
     counter[1] = (origin[0] + np.arange(height, dtype=np.uint64))[:, None]
     counter[2] = np.arange(groups, dtype=np.uint64)[:, None, None]
     counter[3] = step + _STEPS * sample
-    key = np.random.SeedSequence((seed, plane)).generate_state(2, np.uint32)
-    bits = philox(counter, (int(key[0]), int(key[1])))
+    bits = philox(counter, _key(seed, plane))
     # two uniform numbers give two normal numbers (Box and Muller); the first is never 0
     radius = np.sqrt(-2 * np.log((bits[0::2] + 1.0) * 2.0**-32))
     angle = bits[1::2] * (2 * np.pi * 2.0**-32)
     normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)])  # (2, 2, groups, h, w)
     normal = normal.transpose(2, 0, 1, 3, 4).reshape(4 * groups, height, width)
     return normal[:channels].astype(np.float32)
+
+
+def _key(seed: int, plane: int) -> tuple[int, int]:
+    key = np.random.SeedSequence((seed, plane)).generate_state(2, np.uint32)
+    return int(key[0]), int(key[1])
+
+
+def _round_keys(seed: int, plane: int) -> tuple[int, ...]:
+    """Return the keys of the ten rounds, two of each."""
+    key = _key(seed, plane)
+    pairs = zip(key, _KEY_STEPS, strict=True)
+    rounds = [[(k + number * s) & _LOW_INT for number in range(10)] for k, s in pairs]
+    return tuple(k for pair in zip(*rounds, strict=True) for k in pair)
+
+
+def _philox_on_device(
+    even: torch.Tensor, odd: torch.Tensor, keys: torch.Tensor, multipliers: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute `philox` with int64 tensors, whose products keep the lower 64 bits.
+
+    `even` holds the counters 0 and 2, `odd` the counters 1 and 3, along the first axis.
+    """
+    for key in keys:
+        products = (even * multipliers).flip(0)
+        even = ((products >> 32) ^ odd ^ key) & _LOW_INT
+        odd = products  # its upper half is cut off with that of the result
+    return even, odd & _LOW_INT
 
 
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:

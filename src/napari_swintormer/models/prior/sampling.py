@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
+from napari_swintormer.models.transfer import send
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -86,8 +88,10 @@ class Schedule:
 
     def diffuse(self, z0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
         """Noise ``z0``, ``(B, C, h, w)``, to ``z_t`` (eq. 9 and 10); `t` may be ``(B,)``."""
-        alpha_bar = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z0).reshape(-1, 1, 1, 1)
-        return alpha_bar.sqrt() * z0 + (1 - alpha_bar).sqrt() * noise
+        alpha_bar = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z0.dtype)
+        factors = torch.stack([alpha_bar.sqrt(), (1 - alpha_bar).sqrt()])
+        factors = send(factors, z0.device).reshape(2, -1, 1, 1, 1)
+        return factors[0] * z0 + factors[1] * noise
 
 
 @dataclass(frozen=True, eq=False)

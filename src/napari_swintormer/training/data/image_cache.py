@@ -45,6 +45,15 @@ class ImageCache:
         self._dark: dict[tuple[Source, int], bool] = {}
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave images and lock behind: another process reads images itself."""
+        return self.__dict__ | {"_images": OrderedDict(), "_bytes": 0, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def range_of(self, source: Source, plane: int) -> IntensityRange:
         """Return the intensity range of a plane, which is measured once."""
         ranges = self._ranges.get(source)

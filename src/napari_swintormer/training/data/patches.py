@@ -6,9 +6,7 @@ prepare patches changes nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable  # noqa: TC003 (a module-level name needs it)
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,7 @@ from napari_swintormer.training.degradations.realistic import DEGRADATIONS
 from napari_swintormer.training.degradations.simple import UNBLURRED, draw_range
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -52,7 +50,6 @@ _SOFT = 0.2
 _PATTERNS, _PATTERNS_UNBLURRED = 0.1, 0.7
 _WITHOUT_PRIOR = 0.05
 DRAWN: dict[str, Callable[..., Any]] = {**DEGRADATIONS, "known": draw_known}
-_AHEAD = 4  # batches that are prepared in advance
 
 
 class PatchSampler:
@@ -267,31 +264,3 @@ def _shrunk(patch: FloatArray, side: int) -> FloatArray:
     size = (side, side)
     planes = [Image.fromarray(p).resize(size, Image.Resampling.BOX) for p in patch]
     return np.stack([np.asarray(p, np.float32) for p in planes])
-
-
-def batches(
-    sampler: PatchSampler, steps: range, workers: int, sizes: Callable[[int], tuple[int, range]]
-) -> Generator[Patch]:
-    """Yield the batches ``(B, C, side, side)`` of some steps, blurred and sharp.
-
-    Threads prepare them in advance. `sizes` returns the side of the patches of a step, and their
-    numbers.
-    """
-
-    def prepare(step: int) -> Patch:
-        side, numbers = sizes(step)
-        patches = [sampler.draw(step, number, side) for number in numbers]
-        if not patches:  # there are more processes than patches
-            return (np.empty((0, 0, side, side), np.float32),) * 2
-        return np.stack([b for b, _ in patches]), np.stack([s for _, s in patches])
-
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
-    try:
-        waiting = deque(pool.submit(prepare, step) for step in steps[:_AHEAD])
-        for later in range(_AHEAD, _AHEAD + len(steps)):
-            batch = waiting.popleft().result()
-            if later < len(steps):
-                waiting.append(pool.submit(prepare, steps[later]))
-            yield batch
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

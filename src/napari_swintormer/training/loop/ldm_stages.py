@@ -25,6 +25,7 @@ from napari_swintormer.models.files.weights import read_card
 from napari_swintormer.models.prior.autoencoder import load_encoder
 from napari_swintormer.models.prior.ldm import NOTHING, load_prior, save_denoiser
 from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
+from napari_swintormer.models.transfer import send
 from napari_swintormer.training.loop.initial_model import start_model
 from napari_swintormer.training.loop.prior_sampling import MULTIPLE
 from napari_swintormer.training.loop.stage import Stage, network_stage
@@ -169,7 +170,7 @@ def _denoiser_stage(prior: LdmPrior, encoder: nn.Module) -> Stage:
         noise = batch.noise(0, clean)
         z = prior.schedule.diffuse(clean, t, noise)
         inputs = torch.cat([z, prior.forward_features(batch.blurred)], dim=1)
-        predicted = batch.network(inputs, t.to(device)).sample
+        predicted = batch.network(inputs, send(t, device)).sample
         return F.mse_loss(predicted.float(), noise)
 
     return Stage(trains=lambda _: True, loss=loss, image=None, write=save_denoiser)

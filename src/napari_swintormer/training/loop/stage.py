@@ -9,6 +9,7 @@ import torch
 
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.stepwise import run_to_end
+from napari_swintormer.models.transfer import send
 from napari_swintormer.training.loop.losses import decibel, make_loss
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _denoising_loss(batch: Batch, features: BlurredFeatures | None = None) -> Te
     share = batch.uniform(1) / (1 - _AT_START)
     t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
     z = prior.diffuse(clean, t, batch.noise(0, clean))
-    predicted: Tensor = prior.decode(prior.denoise(z, t.to(z.device), features))
+    predicted: Tensor = prior.decode(prior.denoise(z, t, features))
     return decibel(predicted, residual)
 
 
@@ -163,7 +164,7 @@ def _joint_loss(batch: Batch) -> Tensor:
 
 def _drop_some(batch: Batch, prior: Tensor) -> Tensor:
     """Set the prior of some patches to zero, so that the network works without prior, too."""
-    kept = (batch.uniform(2) >= _WITHOUT_PRIOR).float().to(prior.device)
+    kept = send((batch.uniform(2) >= _WITHOUT_PRIOR).float(), prior.device)
     return prior * kept[:, None, None, None]
 
 

@@ -17,7 +17,8 @@ from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.kinds import Kind, detect
 from napari_swintormer.models.files.weights import load_weights, save_weights, written_beside
 from napari_swintormer.training.data.dataset import find_plane_pairs
-from napari_swintormer.training.data.patches import PatchSampler, batches
+from napari_swintormer.training.data.feeding import batches, on_device
+from napari_swintormer.training.data.patches import PatchSampler
 from napari_swintormer.training.data.prior_cache import PriorCache
 from napari_swintormer.training.loop.checkpoint import check_new_run
 from napari_swintormer.training.loop.log import TrainingLog
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_swintormer.training.data.patches import Patch
     from napari_swintormer.training.loop.processes import Processes
     from napari_swintormer.training.train_settings import TrainSettings
 
@@ -112,19 +112,22 @@ class Trainer:
             key |= {"stage": self.settings.stage} | self.card.model_dump(include={"prior"})
         return key
 
-    def batches(self) -> Generator[Patch]:
-        """Yield this process's patches of the remaining steps; threads prepare them."""
+    def batches(self) -> Generator[tuple[Tensor, ...]]:
+        """Yield this process's patches of the remaining steps, on the device."""
 
         def sizes(step: int) -> tuple[int, range]:
             side, count = self.settings.size_of_step(step)
             return side, self._processes.share(count)
 
-        steps = range(self.step, self.settings.steps)
-        return batches(self.sampler, steps, self.settings.workers, sizes)
+        settings, steps = self.settings, range(self.step, self.settings.steps)
+        prepared = batches(
+            *(self.sampler, steps, settings.workers, sizes), processes=settings.worker_processes
+        )
+        return on_device(prepared, self.state.device)
 
-    def update(self, patches: Patch, rate: float) -> str | None:
+    def update(self, patches: tuple[Tensor, ...], rate: float) -> str | None:
         """Make one step; return a sentence when memory ran out."""
-        blurred, sharp = map(torch.from_numpy, patches)
+        blurred, sharp = patches
         loss, notice = self.state.update(blurred, sharp, rate, self.step)
         self._losses.append(loss.detach())
         self.step += 1
