@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := all,bioimage,distributed,heif,metrics,raw,tensorboard
+EXTRAS := all,bioimage,distributed,heif,metrics,raw,remote,tensorboard
 
 # Python compiles a module when it is first imported, and keeps that for all the processes after it.
 unexport PYTHONDONTWRITEBYTECODE

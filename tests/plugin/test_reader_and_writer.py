@@ -10,12 +10,16 @@ import zarr
 from napari.components import ViewerModel
 from npe2 import PluginManager
 
+from helpers.web import serving
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.formats.flat import FlatArray
+from napari_swintormer.imaging.formats.ome_zarr import describe
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.plugin import reader
+from napari_swintormer.plugin.deblur.scripts import as_command, run_record
 from napari_swintormer.plugin.layers import writer
 from napari_swintormer.plugin.layers.layer_data import CARRIED
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 PLUGIN = "napari-swintormer"
 
@@ -143,6 +147,25 @@ def test_a_saved_layer_opens_with_the_same_pixels_and_axes(tmp_path, suffix, kin
         assert arguments["axis_labels"] == ["t", "y", "x"]
     else:
         assert arguments["rgb"]
+
+
+def test_an_image_on_the_web_opens_lazily_and_its_run_can_be_copied(tmp_path):
+    pytest.importorskip("aiohttp")
+    PluginManager.instance().discover()
+    pixels = np.random.default_rng(0).integers(0, 999, (2, 40, 70)).astype("uint16")
+    group = zarr.open_group(tmp_path / "cells.ome.zarr", mode="w")
+    scale = {"Z": 2.0, "Y": 0.5, "X": 0.25}
+    group.attrs["ome"] = describe("", "ZYX", scale, dict.fromkeys("ZYX", "micrometer"), [(1,) * 3])
+    group.create_array("0", data=pixels, chunks=(1, 40, 40))
+    with serving(tmp_path) as server:
+        address = f"{server.address}/cells.ome.zarr"
+        (layer,) = ViewerModel().open(address, plugin=PLUGIN)
+        assert isinstance(layer.data, da.Array)
+        assert (layer.name, layer.source.path) == ("cells", address)
+        np.testing.assert_array_equal(layer.data, pixels)
+        np.testing.assert_array_equal(layer.scale, list(scale.values()))
+        command = as_command(run_record(layer, DeblurSettings(axes="ZYX")))
+    assert command.split()[:4] == ["swintormer", "deblur", address, "cells-deblurred.ome.zarr"]
 
 
 def test_a_damaged_file_and_a_list_of_files_are_refused(tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from napari_swintormer.errors import FileError
 from napari_swintormer.imaging.carried import NOTHING, Carried
+from napari_swintormer.imaging.web_path import WebPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,8 @@ def unit_symbol(name: str) -> str:
 
 def unreadable(path: Path, reason: object) -> FileError:
     """Make the error for an opened file that can no longer be read."""
+    what_helps = "Check the connection" if isinstance(path, WebPath) else "Connect its disk again"
     return FileError(
-        f"{path} cannot be read any more ({reason}). Connect its disk again: a run into a file "
-        "then goes on where it stopped."
+        f"{path} cannot be read any more ({reason}). {what_helps}: a run into a file then goes on "
+        "where it stopped."
     )

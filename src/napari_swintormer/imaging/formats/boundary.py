@@ -21,6 +21,7 @@ from napari_swintormer.errors import FileError, OutputError, SwintormerError, on
 from napari_swintormer.imaging.hidden_names import name_bytes
 from napari_swintormer.imaging.image import unreadable
 from napari_swintormer.imaging.views import LazyArray
+from napari_swintormer.imaging.web_path import WebPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +89,8 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def check_readable(path: Path) -> None:
     """Refuse what has no bytes that can be read in any order, with a `FileError`."""
+    if isinstance(path, WebPath):
+        return
     with read_errors(path):
         if not path.exists():
             raise FileError(f"{path} does not exist.")

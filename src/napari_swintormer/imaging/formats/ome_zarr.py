@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,10 @@ from napari_swintormer.imaging.formats.zarr_carried import (
     read_carried,
     translation_of,
 )
+from napari_swintormer.imaging.formats.zarr_store import zarr_store
 from napari_swintormer.imaging.image import Image, unit_name, unreadable
 from napari_swintormer.imaging.views import LazyArray, Ordered
+from napari_swintormer.imaging.web_path import WebPath
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,11 +54,10 @@ class OmeZarr(Format):
         import zarr.errors
 
         try:
-            node = zarr.open(path, mode="r")
+            node = zarr.open(zarr_store(path), mode="r")
         except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
-            raise FileError(
-                f"{path} is a folder without a Zarr array or OME-Zarr image."
-            ) from error
+            what = "an address" if isinstance(path, WebPath) else "a folder"
+            raise FileError(f"{path} is {what} without a Zarr array or OME-Zarr image.") from error
         if isinstance(node, zarr.Array):
             axes = resolve_axes(node.shape, node.dtype, axes or _named_axes(node))
             return Image(_ZarrPixels(node, path), axes, path)
@@ -85,16 +87,20 @@ class _ZarrPixels(LazyArray):
         self.chunks: tuple[int, ...] = array.chunks
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
+        on_web = isinstance(self._path, WebPath)
         try:
             pixels = np.asarray(self._array[index])
-        except (RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:  # of the codecs
-            if isinstance(error, OSError) and error.errno is not None:
-                raise unreadable(self._path, error.strerror) from error
+        except Exception as error:
+            damaged = isinstance(error, (RuntimeError, ValueError, EOFError, zlib.error))  # codecs
+            if (on_web and not damaged) or (isinstance(error, OSError) and error.errno is not None):
+                raise unreadable(self._path, getattr(error, "strerror", None) or error) from error
+            if not damaged and not isinstance(error, OSError):
+                raise
             raise FileError(
                 f"{self._path} has a damaged chunk ({error}); copy the image again from where it "
                 "came from."
             ) from error
-        if not self._path.exists():  # zarr takes the chunks of a vanished disk for empty ones
+        if not on_web and not self._path.exists():  # a vanished disk gives empty chunks
             raise unreadable(self._path, "it is gone")
         return pixels
 
@@ -131,7 +137,8 @@ def _open_multiscale(path: Path, node: Any, axes: str | None, image: int | None)
     pixel_size = {a: pixel_size[a] for a in axes if a in pixel_size}
     unit = {a: unit[a] for a in pixel_size if a in unit}
     folder = path / inner if inner else path
-    carried = read_carried(path, folder, attributes.get("ome", attributes), multiscale)
+    about = attributes.get("ome", attributes)
+    carried = read_carried(path, folder, about, multiscale, labels="labels" in group)
     read = Image(data, axes, path, pixel_size, unit, levels=tuple(coarser), carried=carried)
     if len(images) > 1:
         names = [found.name for found in images]
@@ -149,6 +156,8 @@ class _Listed(NamedTuple):
 
 def _list_images(node: Any) -> list[_Listed]:
     """List the images of a group: one, a collection of Bio-Formats, or the fields of a plate."""
+    from zarr.storage import LocalStore
+
     described: dict[str, Any] = dict(node.attrs.get("ome", node.attrs))
     if "plate" in described:
         paths = []
@@ -158,7 +167,10 @@ def _list_images(node: Any) -> list[_Listed]:
             paths += [f"{well['path']}/{field['path']}" for field in fields]
         return [_Listed(path, node[path], 0) for path in paths]
     if "bioformats2raw.layout" in described:
-        numbers = sorted(int(name) for name, _ in node.groups() if name.isdecimal())
+        if isinstance(node.store, LocalStore):
+            numbers = sorted(int(name) for name, _ in node.groups() if name.isdecimal())
+        else:  # the web lists nothing
+            numbers = list(takewhile(lambda number: str(number) in node, count()))
         return [_Listed(str(number), node[str(number)], 0) for number in numbers]
     n_images = len(described["multiscales"])
     return [_Listed("", node, index) for index in range(n_images)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from napari_swintormer.imaging.formats.boundary import GuardedArray, check_readable, read_errors
 from napari_swintormer.imaging.formats.flat import FlatArray
 from napari_swintormer.imaging.formats.registry import detect_format
+from napari_swintormer.imaging.web_path import as_path
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +29,8 @@ def open_image(
     path
         TIFF (also BigTIFF, OME-TIFF, ImageJ; compressed or flat), OME-Zarr or Zarr folder, NPY,
         PNG, JPEG, WebP or AVIF. With extras of the package: HEIC (``heif``), a camera's raw file
-        (``raw``), CZI, ND2, LIF and more (``bioio``).
+        (``raw``), CZI, ND2, LIF and more (``bioio``). With the extra ``remote`` also the address of
+        an OME-Zarr image on the web, such as ``https://example.org/cells.ome.zarr``.
     axes
         One letter of ``TCZYXS`` per dimension, to overrule the file. None takes the axes of the
         file, or guesses them (`napari_swintormer.imaging.axes.resolve_axes`).
@@ -43,7 +44,7 @@ def open_image(
     ImageError
         The file holds no image of real numbers, or its axes are not known.
     """
-    path = Path(path)
+    path = as_path(path)
     check_readable(path)
     with read_errors(path):
         form = detect_format(path)

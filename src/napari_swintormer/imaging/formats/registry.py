@@ -14,6 +14,7 @@ from napari_swintormer.imaging.formats.png import Png
 from napari_swintormer.imaging.formats.raw import Raw
 from napari_swintormer.imaging.formats.tiff import Tiff
 from napari_swintormer.imaging.formats.webp import WebP
+from napari_swintormer.imaging.web_path import WebPath
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,13 @@ def loss_notice(path: Path, image: Image, compression: str | None = None) -> str
 
 def detect_format(path: Path) -> Format:
     """Return the format of a file by its content, whatever its suffix."""
+    if isinstance(path, WebPath):
+        if any(part.lower().endswith(OmeZarr.suffixes) for part in path.parts):
+            return next(form for form in FORMATS if isinstance(form, OmeZarr))
+        raise FileError(
+            f"{path} is on the web, where only OME-Zarr images can be read, whose names end in "
+            ".zarr. Download the file first."
+        )
     start = b""
     if not path.is_dir():
         with path.open("rb") as file:

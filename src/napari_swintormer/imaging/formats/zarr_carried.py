@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.imaging.carried import Carried, Channel
+from napari_swintormer.imaging.formats.zarr_store import zarr_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,12 @@ class ZarrData:
 
 
 def read_carried(
-    path: Path, folder: Path, described: Mapping[str, Any], multiscale: Mapping[str, Any]
+    path: Path,
+    folder: Path,
+    described: Mapping[str, Any],
+    multiscale: Mapping[str, Any],
+    *,
+    labels: bool,
 ) -> Carried:
     """Gather what the metadata of a multiscale image in `folder` tell."""
     omero = dict(described.get("omero") or {})
@@ -52,11 +58,10 @@ def read_carried(
         str(axis["name"] if isinstance(axis, dict) else axis).upper()
         for axis in multiscale.get("axes", list("tczyx"))
     ]
-    labels = folder / "labels"
     native = ZarrData(
         omero,
         {a: t for a, t in zip(letters, _translation(multiscale), strict=False) if t},
-        labels if labels.is_dir() else None,
+        folder / "labels" if labels else None,
     )
     told = native != ZarrData()
     known = name not in (*_DEFAULT_NAMES, path.name.split(".")[0], folder.name)
@@ -135,7 +140,7 @@ def copy_labels(carried: Carried, group: Any, folder: Path) -> None:
     if native is None or native.labels is None:
         return
     shutil.rmtree(folder / "labels", ignore_errors=True)  # of a run that was stopped here
-    source = zarr.open_group(native.labels, mode="r")
+    source = zarr.open_group(zarr_store(native.labels), mode="r")
     names = list(_described(source).get("labels") or [name for name, _ in source.groups()])
     target = group.create_group("labels")
     target.attrs["ome"] = {"version": "0.5", "labels": names}

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES
 from napari_swintormer.imaging.image import split_suffix
+from napari_swintormer.imaging.web_path import WebPath, as_path
 from napari_swintormer.plugin.layers.layer_data import full_resolution
 from napari_swintormer.plugin.layers.made_layers import kind_of, source_of
 from napari_swintormer.plugin.layers.writer import save_layer
@@ -100,8 +101,9 @@ class SavePanel(QWidget):
         suffix = ".png" if layer.rgb and data.ndim == 3 and data.dtype == "uint8" else ".ome.tif"
         folder = Path()
         if image is not None and image.source.path:
-            src = Path(image.source.path)
-            folder, own = src.parent, split_suffix(src)[1].lower()
+            src = as_path(image.source.path)
+            folder = Path() if isinstance(src, WebPath) else src.parent
+            own = split_suffix(src)[1].lower()
             fitting = RESULT_SUFFIXES.get(own, own)
             suffix = fitting if fitting in _KINDS.values() else suffix
         return folder / f"{_file_name(layer.name)}{suffix}"

@@ -13,6 +13,7 @@ from napari.layers import Image
 
 from napari_swintormer.errors import ImageError
 from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.imaging.web_path import WebPath, as_path
 from napari_swintormer.plugin.image_choice import IMAGE_NUMBER
 from napari_swintormer.plugin.layers.layer_data import full_resolution
 from napari_swintormer.runs.result_names import result_stem, result_title
@@ -95,6 +96,7 @@ def as_command(record: Mapping[str, Any]) -> str:
         if not same or image.axes == settings["axes"]:
             del settings["axes"]  # the command reads them from the file
     folder, name = os.path.split(path)
+    folder = "" if isinstance(as_path(path), WebPath) else folder
     result = result_stem(name.split(".")[0], record["words"]) + ".ome.zarr"
     words = ["swintormer", "deblur", path, os.path.join(folder, result)]
     if "second_view" in record:
@@ -122,7 +124,7 @@ def _expression(layer: Mapping[str, Any]) -> str:
 
 def _file(layer: Mapping[str, Any]) -> str:
     path: str | None = layer["path"]
-    if path is None or not os.path.exists(path):
+    if path is None or not (isinstance(as_path(path), WebPath) or os.path.exists(path)):
         raise ImageError(
             f"{layer['layer']} comes from no file; copy as Python, or save the layer first."
         )
