@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QEnterEvent
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
 from scipy.ndimage import gaussian_filter
 
 from helpers.tiny import random_network, tiny_prior_card
@@ -182,6 +182,40 @@ def test_the_blur_of_the_view_is_described_and_mapped(deblur_alone, qtbot):
     assert np.nanmax(shown.data[0, :, 0]) < np.nanmin(shown.data[0, :, 3])
 
 
+def open_dialog(panel, qtbot):
+    """Open the dialog for a folder, and choose the folder that the file dialog returns."""
+    qtbot.mouseClick(panel.choose, Qt.MouseButton.LeftButton)
+    assert not panel.dialog.begin.isEnabled()
+    (choose, *_) = (b for b in panel.dialog.findChildren(QPushButton) if b.text() == "…")
+    choose.click()
+    return panel.dialog
+
+
+def test_the_dialog_for_a_folder_says_what_is_left_out(deblur_alone, qtbot, tmp_path, monkeypatch):
+    src = tmp_path / "blurred"
+    (src / "further").mkdir(parents=True)
+    (tmp_path / "blurred-deblurred").mkdir()
+    for name in "abc":
+        tifffile.imwrite(src / f"{name}.tif", noise(60, 70))
+    shutil.copy(src / "a.tif", tmp_path / "blurred-deblurred")
+    (src / "b.tif").write_bytes(b"II*\0 torn")
+    (src / "notes.txt").write_text("no image")
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(src))
+    dialog = open_dialog(deblur_alone.widget.folder, qtbot)
+    qtbot.waitUntil(lambda: dialog.begin.text() == "Deblur 1 image", timeout=PATIENCE)
+    assert dialog.facts.text() == "1 image to deblur, the time is unknown before the first run."
+    said = dialog.details.text().splitlines()
+    assert said[0] == "Skipped, because they have a result: a.tif."
+    assert said[1] == "Skipped, because they cannot be deblurred: 1 file."
+    assert said[2].startswith("b.tif: ")
+    assert said[3] == "Left out, because they are no images: further, notes.txt."
+    dialog.dst.value = str(src)
+    qtbot.waitUntil(lambda: "is the folder of the images" in dialog.facts.text(), timeout=PATIENCE)
+    assert not dialog.begin.isEnabled()
+    dialog.reject()
+    assert not deblur_alone.widget.folder.work.running
+
+
 def test_a_folder_is_deblurred_from_the_widget(deblur_alone, qtbot, tmp_path, monkeypatch):
     src, dst = tmp_path / "blurred", tmp_path / "sharper"
     src.mkdir()
@@ -189,15 +223,19 @@ def test_a_folder_is_deblurred_from_the_widget(deblur_alone, qtbot, tmp_path, mo
         tifffile.imwrite(src / f"{name}.tif", noise(60, 70))
     lines, shares = [], []
     monkeypatch.setitem(work_module.PAUSES, ImageProgress, 0.0)
-    folders = [str(src), str(dst)]
-    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: folders.pop(0))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(src))
     panel = deblur_alone.widget.folder
     panel.work.progressed.connect(lambda event: shares.append(event.share))
     panel.work.progressed.connect(
         lambda _: lines.append(deblur_alone.widget.run_panel.progress_text.text())
     )
+    dialog = open_dialog(panel, qtbot)
+    assert dialog.dst.value == f"{src}-deblurred"  # proposed
+    assert not dst.exists()
+    dialog.dst.value = str(dst)
+    qtbot.waitUntil(lambda: "2 images" in dialog.begin.text(), timeout=PATIENCE)
     with qtbot.waitSignal(panel.work.ended, timeout=PATIENCE) as done:
-        qtbot.mouseClick(panel.choose, Qt.MouseButton.LeftButton)
+        qtbot.mouseClick(dialog.begin, Qt.MouseButton.LeftButton)
         assert not panel.choose.isEnabled()
         assert deblur_alone.widget.run_panel.cancel.isVisibleTo(deblur_alone.widget)
     assert done.args == [True]

@@ -71,6 +71,11 @@ class FileRun:
         with self._planned() as (_, job):
             return job.describe()
 
+    def estimate(self) -> float | None:
+        """Estimate the seconds of the run; None for an unknown speed. Imports no torch."""
+        with self._prepared() as (_, job):
+            return job.plan.seconds
+
     def events(self) -> Generator[Event, None, None]:
         """Run; after the generator is closed, the run can be resumed.
 
@@ -181,6 +186,13 @@ class FileRun:
         for src in filter(None, (self.src, self.second_view)):
             check_output(self.dst, src, self.overwrite)
         self._check_compression()
+        with self._prepared() as (views, job):
+            check_deviation(self.dst, self.src, job, overwrite=self.overwrite)
+            yield views, job
+
+    @contextmanager
+    def _prepared(self) -> Iterator[tuple[Sequence[Image], Job]]:
+        """Open the views and plan the run, also where its folder does not exist yet."""
         with ExitStack() as opened:
             image = opened.enter_context(open_image(self.src, self.settings.axes, self.image))
             views = [image]
@@ -203,7 +215,6 @@ class FileRun:
                     "or use depth='planes'."
                 )
             check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)
-            check_deviation(self.dst, self.src, job, overwrite=self.overwrite)
             yield views, job
 
     def _check_compression(self) -> None:

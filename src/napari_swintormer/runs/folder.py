@@ -47,16 +47,24 @@ def images_in(folder: Path) -> dict[Path, int | None]:
     An OME-TIFF of several files is one image, under the name of its first file. Subfolders are
     ignored, except for Zarr images. A `FileError` says that there is no image.
     """
-    with read_errors(folder):
-        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    images = [
-        path
-        for path in inside
-        if path.suffix.lower() in RESULT_SUFFIXES and not is_folder_of_images(path)
-    ]
+    images = [path for path in _inside(folder) if _is_image(path)]
     if not images:
         raise FileError(f"{folder} holds no TIFF, Zarr, NPY, PNG or JPEG image.")
     return whole_images(images)
+
+
+def not_images(folder: Path) -> list[str]:
+    """List the names of files and subfolders that `images_in` ignores."""
+    return [path.name for path in _inside(folder) if not _is_image(path)]
+
+
+def _inside(folder: Path) -> list[Path]:
+    with read_errors(folder):
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in RESULT_SUFFIXES and not is_folder_of_images(path)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,21 @@ class FolderRun:
             images |= whole_images(paths)
         return images
 
+    def has_result(self, out: Path) -> bool:
+        """Say whether an image is skipped, because the file of its result is there."""
+        return out.exists() and not self.overwrite
+
+    def file_run(self, image: Path, out: Path) -> FileRun:
+        """Return the run of one image."""
+        return FileRun(
+            image,
+            out,
+            self.settings,
+            second_view=self.second_view and self.second_view / image.name,
+            overwrite=self.overwrite,
+            resume=not self.overwrite,
+        )
+
     def _shared_blur(self, files: Sequence[tuple[Path, Path]]) -> FoundBlur:
         """Estimate one blur from the middle windows of a few images, spread over all.
 
@@ -146,7 +169,7 @@ class FolderRun:
     def describe(self) -> str:
         """Describe the run in one line; imports no torch."""
         files = self.files()
-        done = 0 if self.overwrite else sum(out.exists() for _, out in files)
+        done = sum(self.has_result(out) for _, out in files)
         origin = f" from {self.src}" if isinstance(self.src, Path) else ""
         text = f"{len(files)} image{'s' * (len(files) != 1)}{origin} to {self.dst}"
         return f"{text}, {done} of them done already" if done else text
@@ -173,7 +196,7 @@ class FolderRun:
             if shared.blur.kind == "none" and settings.model is not None:
                 settings = replace(settings, blur=None)  # the named model finds it by itself
             yield PlanNotice(f"All images share one blur. {shared.reason}")
-        there = [out.exists() and not self.overwrite for _, out in files]
+        there = [self.has_result(out) for _, out in files]
         clock = Clock(len(files), "images", sum(there))
         numbers = self._images()
         failed: list[str] = []
@@ -182,15 +205,7 @@ class FolderRun:
                 continue
             message = f"{image.name} ({number} of {len(files)})"
             yield ImageBegun(message, image.name, number, len(files))
-            run = FileRun(
-                image,
-                out,
-                settings,
-                second_view=self.second_view and self.second_view / image.name,
-                overwrite=self.overwrite,
-                resume=not self.overwrite,
-                image=numbers.get(image),
-            )
+            run = replace(self.file_run(image, out), settings=settings, image=numbers.get(image))
             try:
                 with closing(run.events()) as events:
                     yield from events

@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Event, ImageBegun, Progress
+from napari_swintormer.plugin.deblur.folder_dialog import FolderDialog
 from napari_swintormer.plugin.shared.run_panel import ImageProgress
 from napari_swintormer.plugin.shared.style import button, button_row
 from napari_swintormer.plugin.shared.work import Work
@@ -30,12 +31,13 @@ class FolderPanel(QWidget):
     ) -> None:
         super().__init__()
         self._settings, self._second_view_name = settings, second_view_name
+        self.dialog: FolderDialog | None = None  # the last one
         self.work = Work(self, on_cancel="Stopped. The same folders again continue the run.")
         self.choose = button(
             "Deblur a folder …",
             "Deblur every image of a folder with the settings above. The results go into\n"
-            "another folder, under the same names. Images that have a result are skipped, so\n"
-            "starting a stopped run again continues it.",
+            "another folder, under the same names. A dialog asks for both, and says how many\n"
+            "images there are, how long it takes, and what is skipped.",
             self._choose_folders,
         )
         button_row(self, self.choose)
@@ -43,12 +45,18 @@ class FolderPanel(QWidget):
     def start(self, src: Path, dst: Path, second_view: Path | None = None) -> None:
         """Deblur the images of one folder into another; see `napari_swintormer.runs.folder`."""
         try:
-            settings = replace(self._settings(), axes=None)  # each file knows its axes
-            run = FolderRun(src, dst, settings, second_view=second_view)
+            run = self._run(src, dst, second_view)
             run.files()
         except SwintormerError as error:
             self.work.said.emit(str(error), True)
             return
+        self._begin(run)
+
+    def _run(self, src: Path, dst: Path, second_view: Path | None) -> FolderRun:
+        settings = replace(self._settings(), axes=None)  # each file knows its axes
+        return FolderRun(src, dst, settings, second_view=second_view)
+
+    def _begin(self, run: FolderRun) -> None:
         self.work.begin(partial(_iter_folder, run), take=self._announce)
 
     def _announce(self, _: None) -> bool:
@@ -56,17 +64,9 @@ class FolderPanel(QWidget):
         return True
 
     def _choose_folders(self) -> None:
-        asked = ["Folder of blurred images", "Folder for the results"]
-        view = self._second_view_name()
-        if view is not None:
-            asked.insert(1, f"Folder of the {view} views, under the same names")
-        folders: list[str] = []
-        for what in asked:
-            folders.append(QFileDialog.getExistingDirectory(self, what, *folders[-1:]))
-            if not folders[-1]:
-                return
-        src, *second_view, dst = map(Path, folders)
-        self.start(src, dst, *second_view)
+        self.dialog = FolderDialog(self, self._run, self._second_view_name())
+        self.dialog.wanted.connect(self._begin)
+        self.dialog.open()
 
 
 def _iter_folder(run: FolderRun) -> Generator[Event, None, None]:
