@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_swintormer import deblur
+from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
-from napari_swintormer.plugin.layers.layer_data import LayerSource, show_brighter
+from napari_swintormer.plugin.layers.layer_data import CARRIED, LayerSource, show_brighter
 from napari_swintormer.plugin.layers.samples import nuclei_stack
 
 NUMBERS = {"na": 0.8, "immersion": "air", "wavelength": 500.0}
@@ -52,6 +54,60 @@ def test_the_section_takes_voxels_from_the_layer_and_names_what_is_missing(widge
     widget.form.image.value = widget._viewer.layers["flat"]
     assert section.isHidden()
     assert widget.form.settings().depth == "auto"
+
+
+DESCRIPTION = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
+ <Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.25"/></Instrument>
+ <Image ID="Image:0"><InstrumentRef ID="Instrument:0"/>
+  <ObjectiveSettings ID="Objective:0" {index}/>
+  <Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="48" SizeY="40" SizeZ="5"
+   SizeC="2" SizeT="1" PhysicalSizeX="0.1043" PhysicalSizeY="0.1043" PhysicalSizeZ="0.25">
+   <Channel ID="Channel:0:0" SamplesPerPixel="1" EmissionWavelength="461"
+    AcquisitionMode="SpinningDiskConfocal"/>
+   <Channel ID="Channel:0:1" SamplesPerPixel="1" EmissionWavelength="525"
+    AcquisitionMode="SpinningDiskConfocal"/>
+   <TiffData/></Pixels></Image></OME>"""
+
+
+@pytest.mark.gui
+def test_the_section_takes_the_microscope_from_the_file(widget, stack, tmp_path):
+    viewer, section, path = widget._viewer, widget.form.stack, tmp_path / "two.ome.tif"
+    description = DESCRIPTION.format(index="")
+    tifffile.imwrite(path, np.stack([stack] * 2), description=description, metadata=None)
+    layers = viewer.open(path, plugin="napari-swintormer")
+    for layer, wavelength in zip(layers, (461, 525), strict=True):
+        widget.form.refresh()
+        widget.form.image.value = layer
+        names = ("na", "immersion", "wavelength", "pixel_size", "z_step", "modality")
+        values = [section.field(name).value for name in names]
+        assert values == [1.25, None, wavelength, 0.1043, 0.25, "spinning-disk"]
+    assert section.facts.text() == "For a volume these numbers are missing: Immersion."
+    section.immersion.value = "glycerol"
+    assert "as a volume" in section.facts.text()
+    section.specimen_depth.value = 10
+    assert "missing: Specimen index." in section.facts.text()
+    section.sample_index.value = 1.38
+    settings = widget.form.settings()
+    assert (settings.depth, settings.specimen_depth, settings.na) == ("volume", 10, 1.25)
+
+
+@pytest.mark.gui
+def test_every_channel_of_a_layer_has_its_own_wavelength(widget, stack, tmp_path):
+    path, section = tmp_path / "two.ome.tif", widget.form.stack
+    description = DESCRIPTION.format(index='RefractiveIndex="1.44"')
+    tifffile.imwrite(path, np.stack([stack] * 2), description=description, metadata=None)
+    with open_image(path) as image:
+        layer = widget._viewer.add_image(image.data[...], metadata={CARRIED: image.carried})
+    layer.axis_labels, layer.units = "czyx", ("pixel", "um", "um", "um")
+    layer.scale = (1, 0.25, 0.1043, 0.1043)
+    widget.form.refresh()
+    widget.form.image.value = layer
+    widget.form.axes.value = "CZYX"
+    assert (section.wavelength.value, section.immersion.value) == (0, "1.44")
+    assert "each channel" in section.wavelength.native.text()
+    job = LayerSource.of(layer, "CZYX").plan(widget.form.settings())
+    assert [optics.emission for optics in job.optics] == [0.461, 0.525]
 
 
 @pytest.mark.gui

@@ -164,6 +164,8 @@ BAD_OPTICS = [
     ({"na": -0.5}, "na must be a positive number"),
     ({"immersion": "honey"}, "no such immersion"),
     ({"sample_index": 0.5}, "sample_index is a refractive index from 1 to 2"),
+    ({"specimen_depth": 10.0}, r"missing: sample_index\)"),
+    ({"specimen_depth": -1.0, "sample_index": 1.33}, "from 0 to 1000 micrometres"),
     ({"wavelength": 0.52}, "wavelength is in nanometres"),
     ({"modality": "widefeld"}, "no such modality"),
     ({"uncertainty": True}, "without the network"),

@@ -30,7 +30,7 @@ class FileOptics:
 
     Attributes
     ----------
-    na, immersion_index, sample_index, modality, pixel_size, z_step
+    na, immersion_index, sample_index, specimen_depth, modality, pixel_size, z_step
         As in `StackOptics`.
     emissions, excitations
         Wavelengths of the channels in micrometres; one for all channels, or one for each.
@@ -39,6 +39,7 @@ class FileOptics:
     na: float | None = None
     immersion_index: float | None = None
     sample_index: float | None = None
+    specimen_depth: float | None = None
     modality: Modality | None = None
     pixel_size: float | None = None
     z_step: float | None = None
@@ -65,7 +66,7 @@ class FileOptics:
             )
         changes: dict[str, Any] = {
             name: getattr(settings, name)
-            for name in ("na", "sample_index", "modality", "pixel_size", "z_step")
+            for name in ("na", "sample_index", "specimen_depth", "modality", "pixel_size", "z_step")
             if getattr(settings, name) is not None
         }
         if settings.immersion is not None:
@@ -79,6 +80,7 @@ class FileOptics:
         needed = {
             "na": self.na,
             "immersion": self.immersion_index,
+            "sample_index": self.sample_index or not self.specimen_depth,
             "wavelength": self.emissions and all(self.emissions),
             "pixel_size": self.pixel_size,
             "z_step": self.z_step,
@@ -110,6 +112,7 @@ class FileOptics:
                 z_step=self.z_step or 0,
                 immersion_index=self.immersion_index or 0,
                 sample_index=self.sample_index,
+                specimen_depth=self.specimen_depth or 0,
                 modality=self.modality or "widefield",
                 excitation=excitation if excitation and excitation <= (emission or 0) else None,
             )
@@ -151,10 +154,11 @@ def voxel_size(pixel_size: Mapping[str, float], unit: Mapping[str, str]) -> dict
     return {name: size for name, size in known.items() if size is not None}
 
 
-def optics_of_ome(xml: str, image: int = 0) -> FileOptics:
+def optics_of_ome(xml: str, image: int = 0, channels: tuple[int, int] | None = None) -> FileOptics:
     """Read the microscope of one image of an OME-XML block: objective, channels, kind.
 
-    Numbers that are missing, or that make no sense, are left out.
+    `channels` is the first channel and the one after the last; None takes all. Numbers that are
+    missing, or that make no sense, are left out. OME-XML has no word for the depth of a specimen.
     """
     from ome_types import from_xml
 
@@ -167,16 +171,18 @@ def optics_of_ome(xml: str, image: int = 0) -> FileOptics:
     used = described.objective_settings
     objective = objectives.get(used.id) if used is not None else None
     index = used.refractive_index if used is not None else None
-    if index is None and objective is not None and objective.immersion is not None:
-        index = IMMERSION_INDEX.get(objective.immersion.value.lower())
-    channels = described.pixels.channels
-    modes = {c.acquisition_mode.value for c in channels if c.acquisition_mode is not None}
+    mediums = used and used.medium, objective and objective.immersion
+    for medium in mediums:
+        if index is None and medium is not None:
+            index = IMMERSION_INDEX.get(medium.value.lower())
+    chosen = described.pixels.channels[slice(*channels) if channels else slice(None)]
+    modes = {c.acquisition_mode.value for c in chosen if c.acquisition_mode is not None}
     return FileOptics(
         na=_within(objective.lens_na if objective is not None else None, 0.01, 1.9),
         immersion_index=_within(index, 1.0, 2.0),
         modality=next((_ACQUISITION_MODES[m] for m in modes if m in _ACQUISITION_MODES), None),
-        emissions=tuple(_wavelength(c, "emission") for c in channels),
-        excitations=tuple(_wavelength(c, "excitation") for c in channels),
+        emissions=tuple(_wavelength(c, "emission") for c in chosen),
+        excitations=tuple(_wavelength(c, "excitation") for c in chosen),
     )
 
 

@@ -30,9 +30,9 @@ class StackOptics:
         Refractive index between objective and cover glass: 1 for air, 1.333 water, 1.515 oil.
     sample_index
         Refractive index of the specimen; None means equal to `immersion_index`.
-    depth
-        Distance of the specimen below the cover glass, in micrometres; matters only where the two
-        indices differ.
+    specimen_depth
+        Depth of the middle of the stack below the cover glass, in micrometres; matters only where
+        the two indices differ.
     modality
         How the light is selected: ``"widefield"``, ``"confocal"``, ``"spinning-disk"`` or
         ``"light-sheet"``.
@@ -55,7 +55,7 @@ class StackOptics:
     z_step: float
     immersion_index: float = 1.515
     sample_index: float | None = None
-    depth: float = 0.0
+    specimen_depth: float = 0.0
     modality: Modality = "widefield"
     excitation: float | None = None
     pinhole: float = 1.0
@@ -97,9 +97,10 @@ class StackOptics:
                 "excitation must be positive and not longer than emission (got "
                 f"excitation={self.excitation:g}, emission={self.emission:g})."
             )
-        if self.depth < 0:
+        if not 0 <= self.specimen_depth <= 1000:
             raise SettingsError(
-                f"depth below the cover glass cannot be negative (got depth={self.depth:g})."
+                "specimen_depth is a depth below the cover glass from 0 to 1000 micrometres (got "
+                f"specimen_depth={self.specimen_depth:g})."
             )
         if self.modality not in get_args(Modality):
             raise SettingsError(
@@ -125,4 +126,6 @@ class StackOptics:
         'widefield, NA 1.4, index 1.515, 520 nm'
         """
         index = f"index {self.immersion_index:g}"
+        if self.specimen_depth and self.index != self.immersion_index:
+            index += f", {self.specimen_depth:g} µm deep in index {self.index:g}"
         return f"{self.modality}, NA {self.na:g}, {index}, {1000 * self.emission:g} nm"

@@ -130,11 +130,14 @@ def _intensity(
 
 def _focal_shift(optics: StackOptics, wavelength: float) -> float:
     """Find the defocus in micrometres at which a point is brightest; 0 for equal indices."""
-    if optics.depth == 0 or optics.index == optics.immersion_index:
+    if optics.specimen_depth == 0 or optics.index == optics.immersion_index:
         return 0.0
-    z = np.linspace(-1, 1, 801) * optics.depth
-    axial = _radial(optics, wavelength, z, np.zeros(1))[:, 0]
-    return float(z[np.argmax(axial)])
+    found, reach = 0.0, optics.specimen_depth
+    for _ in range(2):  # coarse, then fine
+        z = found + np.linspace(-1, 1, 801) * reach
+        axial = _radial(optics, wavelength, z, np.zeros(1))[:, 0]
+        found, reach = float(z[np.argmax(axial)]), reach / 50
+    return found
 
 
 def _radial(
@@ -144,12 +147,14 @@ def _radial(
     n1, n2, k0 = optics.immersion_index, optics.index, 2 * math.pi / wavelength
     # Rays beyond the critical angle of the specimen do not reach it.
     largest = math.asin(min(optics.na, 0.999 * n2) / n1)
+    cos2 = math.sqrt(1 - (n1 * math.sin(largest) / n2) ** 2)
+    depth = optics.specimen_depth
     turns = k0 * n1 * (np.abs(z).max() * (1 - math.cos(largest)) + r.max() * math.sin(largest))
+    turns += k0 * depth * abs(n2 * (1 - cos2) - n1 * (1 - math.cos(largest)))
     nodes, weights = np.polynomial.legendre.leggauss(int(48 + turns / 2))
     t, weights = (nodes + 1) / 2 * largest, weights * largest / 2
     sin, cos = np.sin(t), np.cos(t)
-    cos2 = np.sqrt(1 - (n1 * sin / n2) ** 2)
-    aberration = k0 * optics.depth * (n2 * cos2 - n1 * cos)
+    aberration = k0 * depth * (n2 * np.sqrt(1 - (n1 * sin / n2) ** 2) - n1 * cos)
     waves = np.exp(1j * (aberration - k0 * n1 * np.outer(z, cos - 1)))
     base, kr = weights * np.sqrt(cos) * sin, k0 * n1 * np.outer(sin, r)
     squares = [

@@ -21,6 +21,7 @@ from napari_swintormer.runs.blur_job import BlurJob
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.result_names import result_names
+from napari_swintormer.runs.stack_inputs import file_optics
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -158,7 +159,8 @@ class FolderRun:
         for path, _ in chosen:
             try:
                 with open_image(path, self.settings.axes, numbers.get(path)) as image:
-                    job = prepare(image.data, replace(self.settings, axes=image.axes))
+                    settings = replace(self.settings, axes=image.axes)
+                    job = prepare(image.data, settings, optics=file_optics(image))
                     if isinstance(job, BlurJob):  # a volume has the PSF of its microscope
                         windows.setdefault(job.photo, []).extend(job.middle_window())
             except (FileError, ImageError):

@@ -20,10 +20,12 @@ from napari_swintormer.optics.file_optics import (
 from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from napari_swintormer.imaging.carried import Carried
     from napari_swintormer.imaging.image import Image
     from napari_swintormer.settings.deblur_settings import DeblurSettings
 
@@ -32,10 +34,16 @@ if TYPE_CHECKING:
 
 def file_optics(image: Image) -> FileOptics:
     """Give what an opened file says of the microscope; its own voxel size goes before others."""
-    carried = image.carried
+    return known_optics(image.carried, image.pixel_size, image.unit)
+
+
+def known_optics(
+    carried: Carried, pixel_size: Mapping[str, float], unit: Mapping[str, str]
+) -> FileOptics:
+    """Give what is carried of a file about its microscope, with a voxel size by axis."""
     if OME in carried.native:
         source = carried.native[OME]
-        known = optics_of_ome(source.xml, source.number)
+        known = optics_of_ome(source.xml, source.number, source.spans.get("C"))
     elif IMAGEJ in carried.native:
         known = optics_of_text(str(carried.native[IMAGEJ].metadata.get("Info", "")))
     else:
@@ -43,7 +51,7 @@ def file_optics(image: Image) -> FileOptics:
     emissions = tuple(channel.emission for channel in carried.channels)
     if not known.emissions and any(emissions):
         known = replace(known, emissions=tuple(e and e / 1000 for e in emissions))
-    sizes = voxel_size(image.pixel_size, image.unit)
+    sizes = voxel_size(pixel_size, unit)
     return replace(known, pixel_size=sizes.get("pixel_size"), z_step=sizes.get("z_step"))
 
 

@@ -24,6 +24,7 @@ STACK_OPTIONS = (
     "na",
     "immersion",
     "sample_index",
+    "specimen_depth",
     "wavelength",
     "pixel_size",
     "z_step",
@@ -244,6 +245,15 @@ class DeblurSettings:
         low=1.0,
         high=2.0,
     )
+    specimen_depth: float | None = option(
+        None,
+        "Depth below the cover glass in micrometres, of the middle of the volume.",
+        "It matters where the index of the specimen differs from that of the immersion: then the "
+        "point-spread function grows with depth. The default is 0.",
+        label="Specimen depth (µm)",
+        low=0,
+        high=1000,
+    )
     wavelength: float | None = option(
         None,
         "Wavelength of the recorded light in nanometres, for a volume.",
@@ -317,6 +327,7 @@ class DeblurOptions(TypedDict, total=False):
     na: float | None
     immersion: str | None
     sample_index: float | None
+    specimen_depth: float | None
     wavelength: float | None
     pixel_size: float | None
     z_step: float | None

@@ -148,9 +148,9 @@ _ALL = (
         "whole volume, then PSNR, correlation, and the mean SSIM of the planes (Gaussian window of "
         "σ 1.5); the data range is that of folders. FRC, lateral and axial: the finest periods, in "
         "pixels and in planes, at which the volume still correlates with the sharp one. A CSV file "
-        "may have columns for the microscope: na, immersion, sample_index, wavelength, pixel_size, "
-        "z_step, modality, psf. A column planes, such as 8:37, names the planes that are scored; "
-        "there the best offset of up to 3 whole planes counts.",
+        "may have columns for the microscope: na, immersion, sample_index, specimen_depth, "
+        "wavelength, pixel_size, z_step, modality, psf. A column planes, such as 8:37, names the "
+        "planes that are scored; there the best offset of up to 3 whole planes counts.",
         full_scale=None,
         ssim="gaussian",
         clamp=False,

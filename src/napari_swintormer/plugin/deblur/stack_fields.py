@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
@@ -12,7 +11,6 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.imaging.carried import NOTHING
-from napari_swintormer.imaging.image import Image as ImageFile
 from napari_swintormer.optics.file_optics import FileOptics
 from napari_swintormer.optics.stack_optics import IMMERSION_INDEX, StackOptics
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
@@ -21,13 +19,15 @@ from napari_swintormer.plugin.layers.layer_data import CARRIED, full_resolution,
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import choices_of, option_field
 from napari_swintormer.plugin.shared.style import add_row, form_layout, text_label
-from napari_swintormer.runs.stack_inputs import file_optics
+from napari_swintormer.runs.stack_inputs import known_optics
 from napari_swintormer.settings.deblur_settings import STACK_OPTIONS, DeblurSettings
 from napari_swintormer.settings.options import options_of
 
 OPTIONS = options_of(DeblurSettings)
 _UNKNOWN = "not known"
-_NUMBERS = ("na", "sample_index", "wavelength", "pixel_size", "z_step")
+_NUMBERS = ("na", "sample_index", "specimen_depth", "wavelength", "pixel_size", "z_step")
+_DECIMALS = {"na": 3, "sample_index": 3, "specimen_depth": 1, "wavelength": 1}
+_DECIMALS_OF_SIZES = 4  # of pixels and z steps in micrometres: files are that exact
 _PICTURE = 41  # pixels: side of the part of a PSF that the picture shows
 
 
@@ -43,13 +43,14 @@ class StackFields(FoldedPart):
         )
         self._layer: Image | None = None
         self._planes, self._channels = 1, 1
-        immersions = [(_UNKNOWN, None), *((name.capitalize(), name) for name in IMMERSION_INDEX)]
+        self._known = FileOptics()
         modalities = [("as the file says, or wide-field", None), *choices_of(OPTIONS["modality"])]
         special: dict[str, dict[str, Any]] = {
-            "immersion": {"choices": immersions, "value": None},
+            "immersion": {"choices": _immersions(), "value": None},
             "modality": {"choices": modalities, "value": None},
             "na": {"step": 0.05},
             "sample_index": {"step": 0.01},
+            "specimen_depth": {"step": 1},
             "wavelength": {"step": 10},
             "pixel_size": {"step": 0.01},
             "z_step": {"step": 0.05},
@@ -59,7 +60,13 @@ class StackFields(FoldedPart):
         for name in STACK_OPTIONS:
             field = option_field(OPTIONS[name], **special.get(name, {}))
             if name in (*_NUMBERS, "iterations"):
-                words = {"sample_index": "as the immersion", "iterations": "found on the image"}
+                words = {
+                    "sample_index": "as the immersion",
+                    "specimen_depth": "at the cover glass",
+                    "iterations": "found on the image",
+                }
+                if name in _NUMBERS:
+                    field.native.setDecimals(_DECIMALS.get(name, _DECIMALS_OF_SIZES))
                 field.min = 0
                 field.value = 0
                 field.native.setSpecialValueText(words.get(name, _UNKNOWN))
@@ -84,32 +91,40 @@ class StackFields(FoldedPart):
         return getattr(self, name)
 
     def show_for(self, layer: Image | None, axes: str) -> None:
-        """Show the section for a layer with planes along Z; a new layer fills in its voxel size."""
+        """Show the section for a layer with planes along Z; a new layer fills in what it knows."""
         shape = () if layer is None else full_resolution(layer).shape
         size = dict(zip(axes, shape, strict=True)) if len(axes) == len(shape) else {}
         self._planes, self._channels = size.get("Z", 1), size.get("C", 1)
         self.setVisible(self._planes > 1)
         if layer is not None and self._planes > 1 and layer is not self._layer:
             self._layer = layer
-            self._take(_optics_of(layer, axes))
+            self._fill(layer, axes)
         self._show_facts()
 
-    def _take(self, known: FileOptics) -> None:
-        """Fill in what the file of a layer says of the microscope; other numbers stay."""
-        names = {index: name for name, index in IMMERSION_INDEX.items()}
-        emissions = {round(1000 * e) for e in known.emissions if e}
-        told = {
+    def _fill(self, layer: Image, axes: str) -> None:
+        """Fill in what the layer and its file say of the microscope; other numbers stay."""
+        sizes = pixel_sizes(axes, layer.scale, layer.units)
+        self._known = known = known_optics(layer.metadata.get(CARRIED, NOTHING), *sizes)
+        index = known.immersion_index
+        immersion = next((name for name, n in IMMERSION_INDEX.items() if n == index), index)
+        waves = {round(1000 * wave, 1) for wave in known.emissions if wave}
+        told: dict[str, Any] = {
             "na": known.na,
-            "immersion": names.get(known.immersion_index or 0),
-            "wavelength": emissions.pop() if len(emissions) == 1 else None,
+            "immersion": None if immersion is None else str(immersion),
+            "wavelength": (waves.pop() if len(waves) == 1 else 0) if waves else None,
             "modality": known.modality,
         }
         values = {name: value for name, value in told.items() if value is not None}
-        values |= {name: getattr(known, name) or 0.0 for name in ("pixel_size", "z_step")}
+        values |= {name: getattr(known, name) or 0 for name in ("pixel_size", "z_step")}
         for name, value in values.items():
             field = self.field(name)
             with field.changed.blocked():
+                if name == "immersion":
+                    field.choices = _immersions(index)
                 field.value = min(value, field.max) if name in _NUMBERS else value
+        several = len(known.emissions) > 1 and all(known.emissions)
+        words = "of each channel, from the file" if several else _UNKNOWN
+        self.field("wavelength").native.setSpecialValueText(words)
 
     def options(self) -> dict[str, Any]:
         """Return the options of a volume; empty where the stack is restored plane by plane."""
@@ -129,7 +144,7 @@ class StackFields(FoldedPart):
         return chosen["psf"] is not None or not self._optics(chosen).missing()
 
     def _optics(self, chosen: Mapping[str, Any]) -> FileOptics:
-        return FileOptics().completed(DeblurSettings(**chosen))
+        return self._known.completed(DeblurSettings(**chosen))
 
     def _tell(self, *_: object) -> None:
         self._show_facts()
@@ -168,9 +183,10 @@ class StackFields(FoldedPart):
         self.picture.setPixmap(psf_pixmap(psf[psf.shape[0] // 2], psf[:, middle]))
 
 
-def _optics_of(layer: Image, axes: str) -> FileOptics:
-    """Return what the file of a layer says of the microscope, with the voxel size of the layer."""
-    sizes = pixel_sizes(axes, layer.scale, layer.units)
-    carried = layer.metadata.get(CARRIED, NOTHING)
-    file = ImageFile(full_resolution(layer), axes, Path(layer.name), *sizes, carried=carried)
-    return file_optics(file)
+def _immersions(index: float | None = None) -> list[tuple[str, str | None]]:
+    """List the immersions of the field, and that of a file if it is none of them."""
+    choices: list[tuple[str, str | None]] = [(_UNKNOWN, None)]
+    choices += [(name.capitalize(), name) for name in IMMERSION_INDEX]
+    if index is not None and index not in IMMERSION_INDEX.values():
+        choices.append((f"Index {index:g}", str(index)))
+    return choices

@@ -20,6 +20,7 @@ from napari_swintormer.imaging.spans import format_planes
 from napari_swintormer.plugin.layers.made_layers import id_of, mark
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.planning import prepare
+from napari_swintormer.runs.stack_inputs import known_optics
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 _TRANSFORM = ("affine", "axis_labels", "rotate", "scale", "shear", "translate", "units")
@@ -103,9 +104,14 @@ class LayerSource:
 
     def plan(self, settings: DeblurSettings) -> Job:
         """Plan a run over `data`; its pixels equal those of a run over the whole image."""
-        meaning = self.carried.meaning
         return prepare(
-            self.whole, self.complete(settings), second_view=self.second, meaning=meaning
+            self.whole,
+            self.complete(settings),
+            second_view=self.second,
+            optics=known_optics(
+                self.carried, *pixel_sizes(self.axes, self.look["scale"], self.look["units"])
+            ),
+            meaning=self.carried.meaning,
         )
 
     def complete(self, settings: DeblurSettings) -> DeblurSettings:
