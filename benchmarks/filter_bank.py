@@ -66,7 +66,10 @@ def patches(folder: Path, kind: str, name: str, number: int) -> list[tuple[np.nd
 
 def gain(bank: WienerBank, blurred: np.ndarray, sharp: np.ndarray) -> float:
     """Compute the gain of the best mixture over the blurred patch, in dB."""
-    results = [torch.stack([*bank.residuals(p)]).numpy() for p in torch.from_numpy(blurred)]
+    results = [
+        np.stack([residual.numpy() for _, residual in bank.residuals(plane)])
+        for plane in torch.from_numpy(blurred)
+    ]
     inner = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     terms = np.stack(results)[inner].swapaxes(0, 1)
     terms = terms.reshape(len(terms), -1).T.astype(np.float64)

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_swintormer.engine.devices import Processor
 from napari_swintormer.models.network import block
-from napari_swintormer.models.network.attention import shifted_windows
+from napari_swintormer.models.network.windows import border_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,13 +152,13 @@ def fake_gpu(patch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     patch.setattr(FakeTensor, "__bool__", lambda _: True, raising=False)
     patch.setattr(FakeTensor, "numpy", lambda t: np.ones(tuple(t.shape), np.float32), raising=False)
     patch.setattr(nn.Module, "to", _to)
-    shifted_windows.cache_clear()
+    border_windows.cache_clear()
     recorder = Recorder()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), recorder:
             yield recorder
     finally:
-        shifted_windows.cache_clear()
+        border_windows.cache_clear()
 
 
 def _to(module: nn.Module, device: Any = None, **_: Any) -> nn.Module:

@@ -121,7 +121,7 @@ def test_other_attention_takes_as_many_parameters(attention):
 )
 def test_inference_computes_what_training_computes(change, monkeypatch):
     # small parts, so that every block has several of them inside and at the border
-    monkeypatch.setattr("napari_swintormer.models.network.block._PART_BYTES", 80 * 2 * 21 * 16)
+    monkeypatch.setattr("napari_swintormer.models.network.block._STRIP_BYTES", 80 * 2 * 21 * 16)
     settings = TINY.model_copy(update=change)
     network, x = make_network(settings), make_input(settings)
     expected = network.train()(x).detach()

@@ -8,71 +8,28 @@ window. Images are NHWC, windows ``(n, p, C)`` with ``p`` pixels.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from napari_swintormer.models.network.products import add_product, product
+
 if TYPE_CHECKING:
     from napari_swintormer.models.network.network_settings import SwintormerSettings
 
 _LOGIT_SCALE_MAX = math.log(100.0)
-_MASKED = -100.0
 _BIAS_HIDDEN = 512
 _EPS = 1e-12  # added to squared lengths
 
 
-def partition_windows(x: Tensor, window_size: int) -> Tensor:
-    """Cut ``(B, H, W, C)`` into windows ``(n, w*w, C)``, row by row of windows."""
-    pattern = "b (ny wy) (nx wx) c -> (b ny nx) (wy wx) c"
-    return rearrange(x, pattern, wy=window_size, wx=window_size)
+class Masks(NamedTuple):
+    """What separates the pixels of those windows that the cyclic shift put together."""
 
-
-def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """Join windows ``(n, w*w, C)`` to ``(B, H, W, C)``."""
-    size = math.isqrt(windows.shape[1])
-    pattern = "(b ny nx) (wy wx) c -> b (ny wy) (nx wx) c"
-    return rearrange(windows, pattern, ny=height // size, nx=width // size, wy=size)
-
-
-class ShiftedWindows(NamedTuple):
-    """The windows of a shifted partition; border windows join pixels of opposite borders."""
-
-    kinds: Tensor  # (n,), index into `shift_masks`: 0 inside, +1 last column, +2 last row
-    inside: Tensor  # indices of the windows of kind 0
-    border: Tensor  # indices of the others
-
-
-@lru_cache(maxsize=64)
-def shifted_windows(batch: int, rows: int, columns: int, device: torch.device) -> ShiftedWindows:
-    """Sort the windows of `partition_windows` by kind; cached by size."""
-    kinds = np.zeros((batch, rows, columns), np.int64)
-    kinds[:, :, -1] += 1
-    kinds[:, -1, :] += 2
-    flat = kinds.ravel()
-    # sorted by numpy: a GPU would have to stop and tell how many windows there are of each kind
-    sorted_windows = flat, np.flatnonzero(flat == 0), np.flatnonzero(flat)
-    with torch.inference_mode(False):  # training may use the cached tensors later
-        return ShiftedWindows(*(torch.from_numpy(part).to(device) for part in sorted_windows))
-
-
-def shift_masks(window_size: int) -> Tensor:
-    """Make the masks that separate pixels which only the cyclic shift brought into one window.
-
-    ``(4, w*w, w*w)``, added to the logits of the four kinds of `ShiftedWindows`: 0 between pixels
-    from the same side of the image, -100 between others.
-    """
-    wrapped = torch.arange(window_size) >= window_size // 2
-    inside = torch.zeros_like(wrapped)
-    masks = []
-    for y, x in ((inside, inside), (inside, wrapped), (wrapped, inside), (wrapped, wrapped)):
-        side = (2 * y[:, None] + x).flatten()
-        masks.append((side[:, None] != side) * _MASKED)
-    return torch.stack(masks)
+    numbers: Tensor  # which windows they are
+    logits: Tensor  # (len(numbers), 1, p, p), added between pixels
 
 
 class PositionBias(nn.Module):
@@ -108,7 +65,7 @@ class PositionBias(nn.Module):
 class PixelWeights(NamedTuple):
     """The weights of attention over pixels."""
 
-    qk_scale: Tensor  # (2, h, c)
+    qk_scale: Tensor  # (2, 1, h, 1, 1)
     bias: Tensor  # (h, p, p)
     merge: Tensor  # (C, h*c)
 
@@ -142,7 +99,7 @@ class WindowAttention(nn.Module):
 
     def prepare(self, dtype: torch.dtype) -> AttentionWeights:
         """Prepare the weights for `forward`; differentiable."""
-        merge = cast(self.merge.weight, dtype).chunk(self.parts, dim=1)
+        merge = [m.contiguous() for m in cast(self.merge.weight, dtype).chunk(self.parts, dim=1)]
         return AttentionWeights(
             cast(self.qkv.weight, dtype),
             cast(self.depthwise.weight, dtype),
@@ -153,23 +110,21 @@ class WindowAttention(nn.Module):
     def _prepare_pixels(self, merge: Tensor) -> PixelWeights:
         per_head = merge.shape[1] // self.num_heads
         scale = self.logit_scale.clamp(max=_LOGIT_SCALE_MAX).exp() / per_head
-        qk_scale = torch.stack([scale, torch.ones_like(scale)])[:, :, None]
+        qk_scale = torch.stack([scale, torch.ones_like(scale)])[:, None, :, None, None]
         bias: Tensor = self.position_bias()
         # a shift of a row does not change its softmax; half precision is finest near zero
         bias = bias - bias.amax(dim=-1, keepdim=True)
-        return PixelWeights(
-            qk_scale.expand(-1, -1, per_head).to(merge.dtype), bias.to(merge.dtype), merge
-        )
+        return PixelWeights(qk_scale.to(merge.dtype), bias.to(merge.dtype), merge)
 
     def forward(
-        self, windows: Tensor, weights: AttentionWeights, mask: Tensor | None, onto: Tensor
+        self, windows: Tensor, weights: AttentionWeights, masks: Masks | None, onto: Tensor
     ) -> Tensor:
         """Return `onto` plus the attention of normalised `windows`, both ``(n, p, C)``.
 
-        `weights` come from `prepare`; `mask` is ``(n, p, p)``, added to the logits between pixels.
+        `weights` come from `prepare`.
         """
         size = self.window_size
-        qkv = F.linear(windows, weights.qkv)
+        qkv = product(windows, weights.qkv)
         qkv = rearrange(qkv, "n (y x) c -> n c y x", y=size, x=size)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
         # the first part is q, k, v over pixels, the last over channels
@@ -177,23 +132,31 @@ class WindowAttention(nn.Module):
         parts = rearrange(qkv, pattern, part=self.parts, three=3, h=self.num_heads)
         # merging the parts separately avoids their concatenation
         if weights.pixels is not None:
-            onto = self._add_over_pixels(parts[0], weights.pixels, mask, onto)
+            onto = self._add_over_pixels(parts[0], weights.pixels, masks, onto)
         if weights.channels is not None:
             onto = self._add_over_channels(parts[-1], weights.channels, onto)
         return onto
 
     def _add_over_pixels(
-        self, qkv: Tensor, weights: PixelWeights, mask: Tensor | None, onto: Tensor
+        self, qkv: Tensor, weights: PixelWeights, masks: Masks | None, onto: Tensor
     ) -> Tensor:
         """Add cosine attention between pixels; `qkv` is ``(n, p, 3, h, c)``."""
-        bias = weights.bias[None] if mask is None else weights.bias + mask[:, None]
-        qk = F.rms_norm(qkv[:, :, :2], qkv.shape[-1:], eps=_EPS) * weights.qk_scale
-        q, k = rearrange(qk, "n p two h c -> two n h p c")
-        v = rearrange(qkv[:, :, 2], "n p h c -> n h p c")
-        if self.softmax == "plain" and not bias.requires_grad:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+        # each head's pixels side by side: strided reading would cost more than this copy
+        qkv = rearrange(qkv, "n p three h c -> three n h p c").contiguous()
+        q, k = scaled_to_unit(qkv[:2], weights.qk_scale)
+        v = qkv[2]
+        if self.softmax == "plain" and not weights.bias.requires_grad:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=weights.bias[None], scale=1.0)
+            if masks is not None:
+                q, k, some = (t[masks.numbers] for t in (q, k, v))
+                bias = weights.bias + masks.logits
+                again = F.scaled_dot_product_attention(q, k, some, attn_mask=bias, scale=1.0)
+                out[masks.numbers] = again
         else:  # the fused attention has neither the released softmax nor gradients of the bias
-            logits = (q @ k.transpose(-2, -1)).float() + bias
+            logits = (q @ k.transpose(-2, -1)).float() + weights.bias
+            if masks is not None:
+                added = masks.logits.float().expand(-1, self.num_heads, -1, -1)
+                logits = logits.index_add(0, masks.numbers, added)
             out = self._softmax(logits).to(v.dtype) @ v
         return add_product(onto, rearrange(out, "n h p c -> n p (h c)"), weights.merge)
 
@@ -228,7 +191,9 @@ def cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return (weight if torch.is_grad_enabled() else weight.detach()).to(dtype)
 
 
-def add_product(onto: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Return ``onto + linear(x, weight)`` in one pass; ``(n, p, C)`` all but the weight."""
-    total = torch.addmm(onto.flatten(0, 1), x.flatten(0, 1), weight.t())
-    return total.view(onto.shape)
+def scaled_to_unit(qk: Tensor, scale: Tensor) -> Tensor:
+    """Scale queries and keys ``(2, n, h, p, c)`` to a mean square of 1, times `scale`."""
+    if qk.dtype == torch.float32:  # in half precision, the factors would lose digits
+        mean_square = (qk * qk).mean(dim=-1, keepdim=True)
+        return qk * ((mean_square + _EPS).rsqrt() * scale)
+    return F.rms_norm(qk, qk.shape[-1:], eps=_EPS) * scale

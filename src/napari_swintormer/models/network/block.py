@@ -11,14 +11,20 @@ from torch.utils.checkpoint import checkpoint
 
 from napari_swintormer.models.network.attention import (
     AttentionWeights,
-    ShiftedWindows,
+    Masks,
     WindowAttention,
-    add_product,
     cast,
+)
+from napari_swintormer.models.network.products import add_product, product
+from napari_swintormer.models.network.windows import (
+    BorderWindows,
+    border_windows,
+    cut_strips,
     merge_windows,
     partition_windows,
+    read_strip,
     shift_masks,
-    shifted_windows,
+    write_strip,
 )
 
 if TYPE_CHECKING:
@@ -26,8 +32,8 @@ if TYPE_CHECKING:
 
 # Matrix products are faster with widths that fill vector registers: pad with zero weights.
 _WIDTH_MULTIPLE = 8
-# Largest tensor, in bytes, of one part of the windows on a CPU: it fits in the cache.
-_PART_BYTES = 2**22
+# Largest tensor, in bytes, of one strip of windows on a CPU: it fits in the cache.
+_STRIP_BYTES = 2**22
 
 
 class FeedForward(nn.Module):
@@ -49,7 +55,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, weights: tuple[Tensor, Tensor], onto: Tensor) -> Tensor:
         """Map each pixel of ``(n, p, C)``, and add the result to `onto`."""
         expand, project = weights
-        left, right = F.linear(x, expand).chunk(2, dim=-1)
+        left, right = product(x, expand).chunk(2, dim=-1)
         return add_product(onto, left * right, project)
 
 
@@ -94,52 +100,52 @@ class Block(nn.Module):
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        device, size, shift = x.device, self.window_size, self.shift_size
-        batch, height, width, _ = x.shape
+        device = x.device
         if torch.is_autocast_enabled(device.type):
             x = x.to(torch.get_autocast_dtype(device.type))
-        order = None
-        if shift:
-            x = x.roll((-shift, -shift), (1, 2))
-            order = shifted_windows(batch, height // size, width // size, device)
-        windows = partition_windows(x, size)
         with torch.autocast(device.type, enabled=False):
             weights = self._weights(x.dtype)
-            if torch.is_grad_enabled():
-                windows = self._transform(windows, weights, order.kinds if order else None)
-            else:
-                windows = self._transform_parts(windows, weights, order)
+            in_strips = device.type == "cpu" and not torch.is_grad_enabled()
+            return (self._in_strips if in_strips else self._at_once)(x, weights)
+
+    def _at_once(self, x: Tensor, weights: BlockWeights) -> Tensor:
+        """Transform all windows of a batch together."""
+        size, shift = self.window_size, self.shift_size
+        batch, height, width, _ = x.shape
+        rows, border = range(height // size), None
+        if shift:
+            x = x.roll((-shift, -shift), (1, 2))
+            border = border_windows(batch, rows, width // size, rows[-1], x.device)
+        windows = self._transform(partition_windows(x, size), weights, border)
         x = merge_windows(windows, height, width)
         return x.roll((shift, shift), (1, 2)) if shift else x
 
-    def _transform(self, windows: Tensor, weights: BlockWeights, kinds: Tensor | None) -> Tensor:
-        """Transform windows ``(n, p, C)``; `kinds` are indices into the masks, None for no mask."""
-        mask = None if kinds is None else weights.masks[kinds]
+    def _in_strips(self, x: Tensor, weights: BlockWeights) -> Tensor:
+        """Transform windows strip by strip, so that all that is made of a strip stays in cache."""
+        size, shift, x = self.window_size, self.shift_size, x.contiguous()
+        batch, height, width, _ = x.shape
+        n_rows, n_columns = height // size, width // size
+        widest = 2 * self.ffn.project.in_features * size * width * x.itemsize
+        transformed, border = torch.empty_like(x), None
+        for strip in cut_strips(batch, n_rows, max(1, _STRIP_BYTES // widest)):
+            if shift:
+                border = border_windows(1, strip.rows, n_columns, n_rows - 1, x.device)
+            windows = read_strip(x, strip, size, shift)
+            windows = self._transform(windows, weights, border)
+            write_strip(transformed, strip, windows, shift)
+        return transformed
+
+    def _transform(
+        self, windows: Tensor, weights: BlockWeights, border: BorderWindows | None
+    ) -> Tensor:
+        """Transform windows ``(n, p, C)``; those at the border get masks."""
+        masks = None
+        if border is not None:
+            masks = Masks(border.numbers, weights.masks[border.kinds][:, None])
         y = F.layer_norm(windows, windows.shape[-1:], *weights.attention_norm)
-        windows = self.attention(y, weights.attention, mask, windows)
+        windows = self.attention(y, weights.attention, masks, windows)
         y = F.layer_norm(windows, windows.shape[-1:], *weights.ffn_norm)
         return self.ffn(y, weights.ffn, windows)  # type: ignore[no-any-return]
-
-    def _transform_parts(
-        self, windows: Tensor, weights: BlockWeights, order: ShiftedWindows | None
-    ) -> Tensor:
-        """Transform windows part by part; only windows at the border get masks."""
-        step = len(windows)
-        if windows.device.type == "cpu":
-            widest = 2 * self.ffn.project.in_features * windows.shape[1] * windows.itemsize
-            step = max(1, _PART_BYTES // widest)
-        transformed = torch.empty_like(windows)
-        if order is None:
-            parts = zip(torch.split(windows, step), torch.split(transformed, step), strict=True)
-            for part, out in parts:
-                out.copy_(self._transform(part, weights, None))
-            return transformed
-        for index in torch.split(order.inside, step):
-            if len(index):
-                transformed[index] = self._transform(windows[index], weights, None)
-        for index in torch.split(order.border, step):
-            transformed[index] = self._transform(windows[index], weights, order.kinds[index])
-        return transformed
 
     def _weights(self, dtype: torch.dtype) -> BlockWeights:
         """Prepare the weights; without gradients they are cached until a parameter changes."""

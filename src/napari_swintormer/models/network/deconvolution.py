@@ -25,6 +25,7 @@ STRIDE = 16
 _WINDOW = 64  # pixels of the windows whose spectra are taken
 _RINGS, _COARSE_RINGS, _SECTORS = 24, 8, 4  # of frequencies; coarse rings are cut into sectors
 _BINS = _RINGS + _COARSE_RINGS * _SECTORS
+_ROWS_AT_ONCE = 2  # of windows
 _FLOOR = 1e-4  # power, far below the rounding noise of 8-bit images
 # Normalise the logarithms of power spectra to about mean 0 and deviation 1.
 _LOG_MEAN, _LOG_DEVIATION = -2.0, 4.0
@@ -71,7 +72,13 @@ class LocalDeconvolution(nn.Module):
         """Take the logarithm of the power around each grid point, ``(B, H/16, W/16, bins)``."""
         margin = (_WINDOW - STRIDE) // 2
         padded = F.pad(planes[:, None], (margin,) * 4, mode="replicate")[:, 0]
-        windows = padded.unfold(1, _WINDOW, STRIDE).unfold(2, _WINDOW, STRIDE)
+        rows = padded.unfold(1, _WINDOW, STRIDE).unfold(2, _WINDOW, STRIDE)
+        on_cpu = planes.device.type == "cpu"
+        # what is made of a few rows of windows stays in the cache of a CPU
+        parts = torch.split(rows, _ROWS_AT_ONCE, dim=1) if on_cpu else (rows,)
+        return torch.cat([self._logarithms(part) for part in parts], dim=1)
+
+    def _logarithms(self, windows: Tensor) -> Tensor:
         windows = windows - windows.mean(dim=(-2, -1), keepdim=True)
         transformed = torch.fft.rfft2(windows * self.fading)
         power = transformed.real.square() + transformed.imag.square()

@@ -67,21 +67,28 @@ class WienerBank(nn.Module):
 
     def _mixed(self, images: Tensor, shares: Tensor) -> Tensor:
         total = torch.zeros_like(images)
-        for share, residual in zip(shares.unbind(1), self.residuals(images), strict=True):
-            total = total + share[:, None] * residual
+        for number, residual in self.residuals(images):
+            total.addcmul_(shares[:, number, None], residual)
         return total
 
-    def residuals(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield filtered minus given ``(..., H, W)`` for each filter, then for each in light."""
-        gamma = self.settings.gamma
-        yield from self.convolved(images)
-        if gamma is not None:
-            light = images.clamp_min(0) ** gamma
-            for residual in self.convolved(light):
-                yield (light + residual).clamp_min(0) ** (1 / gamma) - images
+    def residuals(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield filtered minus given ``(..., H, W)`` with the number of its share.
+
+        The numbers count the filters, and on from there the filters in light.
+        """
+        gamma, n_filters = self.settings.gamma, self.settings.n_filters
+        if gamma is None:
+            yield from enumerate(self.convolved(images))
+            return
+        light = images.clamp_min(0) ** gamma
+        # a real filter leaves the parts of a complex image apart: one transform does for two
+        for number, both in enumerate(self.convolved(torch.complex(images, light))):
+            yield number, both.real
+            filtered = (light + both.imag).clamp_min(0) ** (1 / gamma)
+            yield n_filters + number, filtered - images
 
     def convolved(self, images: Tensor) -> Iterator[Tensor]:
-        """Convolve ``(..., H, W)``, mirrored at its border, with each kernel.
+        """Convolve ``(..., H, W)``, mirrored at its border, with each kernel; real or complex.
 
         One kernel at a time needs little memory. On a CPU one plane at a time stays in its cache.
         """
@@ -90,22 +97,30 @@ class WienerBank(nn.Module):
         padded = padded.view(*images.shape[:-2], *padded.shape[2:])
         # a circular convolution wraps around within the margin only
         size = [next_fast_len(n, real=True) for n in padded.shape[-2:]]
-        spectrum = torch.fft.rfft2(padded, s=size)
-        for transform in self._transform(size):
-            filtered = torch.fft.irfft2(spectrum * transform, s=size)
+        both = images.is_complex()
+        forward, back = (
+            (torch.fft.fft2, torch.fft.ifft2) if both else (torch.fft.rfft2, torch.fft.irfft2)
+        )
+        spectrum = forward(padded, s=size)
+        for transform in self._transform(size, whole=both):
+            filtered = back(spectrum * transform, s=size)
             yield filtered[..., reach : reach + height, reach : reach + width]
 
-    def _transform(self, size: list[int]) -> Tensor:
-        """Transform the kernels, which are even, to real spectra; cached for the last size."""
+    def _transform(self, size: list[int], whole: bool) -> Tensor:
+        """Transform the kernels, which are even, to real spectra; cached for the last size.
+
+        The spectra are whole, or half of that for real images.
+        """
         kernels = self.kernels
-        key = (*size, kernels.device, kernels.dtype)
+        key = (*size, whole, kernels.device, kernels.dtype)
         cached = self._transformed  # read once: threads may share the bank
         if cached is None or cached[0] != key:
             side, reach = kernels.shape[-1], self.settings.reach
             with torch.inference_mode(False):  # training may use the cached spectra later
                 padded = F.pad(kernels.clone(), (0, size[1] - side, 0, size[0] - side))
                 padded = padded.roll((-reach, -reach), (1, 2))
-                transform = torch.fft.rfft2(padded).real.contiguous()
+                spectra = torch.fft.fft2(padded) if whole else torch.fft.rfft2(padded)
+                transform = spectra.real.contiguous()
             cached = self._transformed = (key, transform)
         return cached[1]
 
