@@ -148,9 +148,9 @@ class WindowAttention(nn.Module):
         if self.softmax == "plain" and not weights.bias.requires_grad:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=weights.bias[None], scale=1.0)
             if masks is not None:
-                q, k, some = (t[masks.numbers] for t in (q, k, v))
+                q, k, v = (t[masks.numbers] for t in (q, k, v))
                 bias = weights.bias + masks.logits
-                again = F.scaled_dot_product_attention(q, k, some, attn_mask=bias, scale=1.0)
+                again = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
                 out[masks.numbers] = again
         else:  # the fused attention has neither the released softmax nor gradients of the bias
             logits = (q @ k.transpose(-2, -1)).float() + weights.bias
