@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 Keep = Literal["last", "best"]
 Kind = Literal["auto", "photo", "microscopy"]
+DegradeOn = Literal["cpu", "device"]
 Parameters = Literal["all", "deconvolution", "decoder", "output"]
 StageName = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
 Synthesis = Literal["defocus", "optics", "motion", "all", "known"]
 
+ON_DEVICE = ("defocus", "known")
+"""Kinds of synthetic blur that are one or two kernels for a patch."""
 LOSSES = ("l1", "charbonnier", "frequency", "decibel", "perceptual")
 _COUNTS = (
     *("steps", "batch_size", "validate_every", "checkpoint_every", "workers", "patience"),
@@ -48,6 +51,13 @@ def check_train_settings(settings: TrainSettings) -> None:
     _check_choice("stage", settings.stage, StageName)
     _check_choice("parameters", settings.parameters, Parameters)
     _check_choice("keep", settings.keep, Keep)
+    _check_choice("degrade_on", settings.degrade_on, DegradeOn)
+    on_device = settings.degrade_on == "device"
+    if on_device and (settings.synthesize not in ON_DEVICE or settings.annotations):
+        raise TrainingError(
+            f"degrade_on='device' goes with synthesize='defocus' or 'known', without annotations "
+            f"(got synthesize={settings.synthesize!r}). Use degrade_on='cpu'."
+        )
     if settings.synthesize is not None:
         _check_choice("synthesize", settings.synthesize, Synthesis)
     for kind in settings.kinds:

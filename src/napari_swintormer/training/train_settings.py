@@ -21,6 +21,7 @@ from napari_swintormer.models.prior.prior_settings import (
 from napari_swintormer.settings.deblur_settings import DeblurSettings, Device, Precision
 from napari_swintormer.settings.options import about, option, options_of
 from napari_swintormer.training.settings_check import (
+    DegradeOn,
     Keep,
     Kind,
     Parameters,
@@ -100,6 +101,11 @@ class TrainSettings:
         "defocus is simple moderate blur. optics is the blur of lenses, cameras and microscopes. "
         "motion is camera shake and moving objects. all is optics, and motion for some photos. "
         "known trains a network that is told the blur.",
+    )
+    degrade_on: DegradeOn = option(
+        "cpu",
+        "Where blur is synthesized: cpu, or device for a GPU that processes cannot feed.",
+        "The device does it for defocus and known, with other noise than the CPU.",
     )
     kinds: tuple[Kind, ...] = option(
         ("auto",),
@@ -283,6 +289,8 @@ class TrainSettings:
         """
         left_out = {*_FREE_ON_RESUME, "sharp", "blurred", "dual_pixel", "stage", "prior"}
         left_out |= {"network", "deconvolution"}
+        if self.degrade_on == "cpu":
+            left_out.add("degrade_on")
         left_out |= {name for name in _NEW_OPTIONS if not getattr(self, name)}
         names = (f.name for f in fields(self) if f.name not in left_out)
         return {name: getattr(self, name) for name in names} | {"kinds": list(self.kinds)}
@@ -295,6 +303,7 @@ class TrainOptions(TypedDict, total=False):
     match_intensity: bool
     skip_bad: bool
     synthesize: Synthesis | None
+    degrade_on: DegradeOn
     steps: int
     batch_size: int
     patch_size: int

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.intensity import IntensityConvention
     from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.data.prior_cache import PriorCache
+    from napari_swintormer.training.degradations.on_device import RawPatch
     from napari_swintormer.training.degradations.realistic import Modality, Recording
     from napari_swintormer.training.degradations.simple import Degradation
 
@@ -57,7 +58,8 @@ class PatchSampler:
 
     `synthesize` names the blur in `DRAWN` for pairs without a blurred image; None if there
     are no such pairs. `priors` has the latents of all blurred images; patches then keep their scale
-    and their intensities, as the latents do.
+    and their intensities, as the latents do. With `raw`, blur is left to the device: patches are
+    those of `napari_swintormer.training.degradations.on_device.draw_raw`.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class PatchSampler:
         seed: int,
         synthesize: str | None = "defocus",
         priors: PriorCache | None = None,
+        *,
+        raw: bool = False,
     ) -> None:
         self._pairs = list(pairs)
         self._patch_size = patch_size
@@ -76,11 +80,11 @@ class PatchSampler:
         self._images = ImageCache(channels, convention)
         self._seed = seed
         self._degrade = None if synthesize is None else DRAWN[synthesize]
-        self._priors = priors
+        self._priors, self._raw = priors, raw
         self._cumulative = np.cumsum(drawing_weights(pairs))
         self._marks = {p: read_marks(p, channels) for p in pairs if p.annotations is not None}
 
-    def draw(self, step: int, index: int, side: int | None = None) -> Patch:
+    def draw(self, step: int, index: int, side: int | None = None) -> Patch | RawPatch:
         """Draw patch number `index` of a training step; None takes the usual side.
 
         Returns
@@ -95,7 +99,8 @@ class PatchSampler:
         rng = np.random.default_rng([self._seed, step, index])
         k = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], "right"))
         pair = self._pairs[min(k, len(self._pairs) - 1)]
-        return self._patch(pair, side or self._patch_size, rng)
+        side = side or self._patch_size
+        return self._raw_patch(pair, side, rng) if self._raw else self._patch(pair, side, rng)
 
     def draw_validation(self, count: int) -> Patch:
         """Draw `count` blurred patches with the pairs in turn: the same ones at every call."""
@@ -143,11 +148,36 @@ class PatchSampler:
         self, pair: PlanePair, side: int, rng: np.random.Generator, validation: bool
     ) -> tuple[FloatArray, FloatArray, _Crop, Degradation | Recording | KnownBlur]:
         """Synthesize the blur of a patch; return also its crop, and the degradation."""
+        sharp, cut, degradation = self._scene(pair, side, rng, validation=validation)
+        return *degradation.degrade(sharp, rng), cut, degradation
+
+    def _raw_patch(self, pair: PlanePair, side: int, rng: np.random.Generator) -> RawPatch:
+        """Draw a sharp patch and its degradation, and blur nothing."""
+        from napari_swintormer.training.degradations.on_device import draw_raw, raw_margin
+
+        margin = raw_margin(known=self._degrade is draw_known)
+        sharp, _, degradation = self._scene(pair, side, rng, margin=margin)
+        return draw_raw(degradation, sharp, draw_range(rng), rng)
+
+    def _scene(
+        self,
+        pair: PlanePair,
+        side: int,
+        rng: np.random.Generator,
+        *,
+        margin: int | None = None,
+        validation: bool = False,
+    ) -> tuple[FloatArray, _Crop, Degradation | Recording | KnownBlur]:
+        """Draw a degradation, and the scene that it degrades.
+
+        The margin around the patch is that of the degradation, or a given one.
+        """
         assert self._degrade is not None
         pattern = not validation and rng.random() < _PATTERNS
         unblurred = 0.0 if validation else _PATTERNS_UNBLURRED if pattern else UNBLURRED
         degradation = self._degrade(self._modality(pair), rng, unblurred)
-        cut = self._draw_crop(pair, side + 2 * degradation.margin, rng)
+        margin = degradation.margin if margin is None else margin
+        cut = self._draw_crop(pair, side + 2 * margin, rng)
         sharp = self._read(pair, cut)[0]
         if pair.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
             sharp = sharp.mean(axis=0, keepdims=True)
@@ -155,7 +185,7 @@ class PatchSampler:
             sharp = draw_pattern(sharp.shape, rng)
         elif rng.random() < _SOFT:
             sharp = _enlarged(sharp, rng)
-        return *degradation.degrade(sharp, rng), cut, degradation
+        return sharp, cut, degradation
 
     def _modality(self, pair: PlanePair) -> Modality:
         if pair.kind == "photo":

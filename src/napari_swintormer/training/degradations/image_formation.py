@@ -29,10 +29,12 @@ class Optics(NamedTuple):
 
     `margin` is the number of pixels around a patch that the blur reaches. `form` takes light
     ``(C, Y + 2 * margin, X + 2 * margin)`` and returns a blurred and a sharp image ``(C, Y, X)``.
+    `kernels` are all that there is to optics that blend one or two kernels; else there are none.
     """
 
     margin: int
     form: Callable[[FloatArray, Rng], Formed]
+    kernels: tuple[FloatArray, ...] = ()
 
 
 def flat_optics(
@@ -59,7 +61,8 @@ def flat_optics(
             sharp = rest * sharp + share * glow.mean(axis=(1, 2), keepdims=True)
         return blurred, sharp
 
-    return Optics(margin, form)
+    alone = in_focus is None and haze_kernel is None
+    return Optics(margin, form, tuple(kernels) if alone else ())
 
 
 def depth_optics(

@@ -71,6 +71,11 @@ class KnownBlur:
         """Pixels around a patch that optics, camera and filter reach."""
         return self.recording.margin + REACH
 
+    @property
+    def blur(self) -> Blur:
+        """What is known, as a blur."""
+        return Blur.mixture((share, _as_blur(psf)) for share, psf in self.candidates)
+
     def degrade(self, sharp: FloatArray, rng: Rng) -> tuple[FloatArray, FloatArray]:
         """Degrade a patch as `Recording.degrade` does, but keep `REACH` pixels around it."""
         return self.recording.degrade(sharp, rng)
@@ -84,9 +89,8 @@ class KnownBlur:
 
         from napari_swintormer.models.blur_filter import KnownBlurRestorer
 
-        blur = Blur.mixture((share, _as_blur(psf)) for share, psf in self.candidates)
         power = PowerOfPlane.measured([image], photo=self.gamma != 1)
-        known, inner = PlaneBlur(FoundBlur(blur, self.certainty), power), crop(image, REACH)
+        known, inner = PlaneBlur(FoundBlur(self.blur, self.certainty), power), crop(image, REACH)
         filtered, maps = inner, blur_maps(0, self.certainty, ImagePower(0, 0))
         if known.changes:
             restorer = KnownBlurRestorer({0: known}, inner.shape[1:], len(image))

@@ -20,6 +20,7 @@ from napari_swintormer.training.data.dataset import find_plane_pairs
 from napari_swintormer.training.data.feeding import batches, on_device
 from napari_swintormer.training.data.patches import PatchSampler
 from napari_swintormer.training.data.prior_cache import PriorCache
+from napari_swintormer.training.degradations.on_device import RawPatch, develop, draw_noise
 from napari_swintormer.training.loop.checkpoint import check_new_run
 from napari_swintormer.training.loop.log import TrainingLog
 from napari_swintormer.training.loop.prior_sampling import sample_priors, sampling_recipe
@@ -97,6 +98,7 @@ class Trainer:
         self.sampler = PatchSampler(
             *(pairs, settings.patch_size, channels, intensity, settings.seed),
             *(settings.synthesize, priors),
+            raw=settings.degrade_on == "device",
         )
         self.validates = bool(held_out) and stage.image is not None
         if processes.writes:
@@ -127,11 +129,18 @@ class Trainer:
 
     def update(self, patches: tuple[Tensor, ...], rate: float) -> str | None:
         """Make one step; return a sentence when memory ran out."""
-        blurred, sharp = patches
+        blurred, sharp = patches if len(patches) == 2 else self._develop(RawPatch(*patches))
         loss, notice = self.state.update(blurred, sharp, rate, self.step)
         self._losses.append(loss.detach())
         self.step += 1
         return notice
+
+    def _develop(self, raw: RawPatch) -> tuple[Tensor, Tensor]:
+        """Blur patches on the device."""
+        settings = self.settings
+        first = self._processes.share(settings.size_of_step(self.step)[1]).start
+        with torch.no_grad():
+            return develop(raw, draw_noise(raw, settings.seed, self.step, first))
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -170,7 +179,7 @@ class Trainer:
             return
         if (finish := self.state.stage.finish) is not None:
             network = copy.deepcopy(network)
-            patches = self.sampler.draw_validation(_FINISHING_PATCHES)
+            patches = self.sampler.draw_validation(_FINISHING_PATCHES)  # of a compact prior
             finish(network, *map(torch.from_numpy, patches))
         metrics = self._earlier | self._metrics(report)
         card = self.card.model_copy(update={"metrics": metrics})
