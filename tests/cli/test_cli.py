@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 DEMO_FILES = [
     "circuit_board_deblurred.png",
     "circuit_board_before_after.png",
+    "shaken_board_deblurred.png",
+    "shaken_board_before_after.png",
     "actin_deblurred.tif",
     "actin_before_after.png",
 ]

@@ -57,7 +57,7 @@ def test_the_menus_open_the_deblur_panel_and_every_sample(viewer, model):
         entry = entries(entries(menu)["Swintormer"].submenu)["Deblur"]
     get_app_model().commands.execute_command(entry.command.id).result()
     (widget,) = docks_of(viewer).values()
-    for key in ("circuit-board", "actin", "algae", "nuclei-stack", "mitochondria"):
+    for key in ("circuit-board", "shaken-board", "actin", "algae", "nuclei-stack", "mitochondria"):
         for layer in viewer.open_sample(PLUGIN, key):
             sample = next(sample for sample in sample_images() if sample.name == layer.name)
             with open_image(sample.path) as image:

@@ -18,6 +18,11 @@ def circuit_board() -> list[FullLayerData]:
     return _open("circuit-board")
 
 
+def shaken_board() -> list[FullLayerData]:
+    """Open the photograph with camera shake."""
+    return _open("shaken-board")
+
+
 def actin() -> list[FullLayerData]:
     """Open the fluorescence image."""
     return _open("actin")
