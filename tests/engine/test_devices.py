@@ -47,6 +47,33 @@ def test_of_two_gpus_the_second_is_found_and_a_third_is_refused() -> None:
         resolve_device("cuda:2")
 
 
+@pytest.mark.usefixtures("no_gpu")
+def test_intel_and_amd_gpus_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
+    monkeypatch.setattr(torch.xpu, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.xpu, "get_device_name", lambda _: "Intel Arc B580")
+    assert resolve_device("auto") == torch.device("xpu")
+    assert device_name(resolve_device("xpu:0")) == "Intel Arc B580"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(SettingsError, match="'auto', 'cuda', 'cuda:0', 'xpu', 'xpu:0', 'cpu'"):
+        resolve_device("hip")
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert resolve_device("hip:0") == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_without_bf16_says_why_it_computes_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(devices, "_has_bf16", lambda _: native)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA GeForce GTX 1660")
+    assert resolve_precision("auto", gpu) == (torch.bfloat16 if native else torch.float32)
+    told = "".join(devices.why_fp32(gpu))
+    assert ("GTX 1660 has no instructions for bf16" in told) is not native
+    assert devices.why_fp32(CPU) == []
+
+
 @pytest.mark.usefixtures("two_gpus")
 def test_only_gpus_share_a_run() -> None:
     assert resolve_devices("cuda:0, cuda:1") == [torch.device("cuda:0"), torch.device("cuda:1")]

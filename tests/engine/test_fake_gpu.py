@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from napari_swintormer.models.tile_restorer import TileRestorer
+
     GpuOf = Callable[[], AbstractContextManager[Recorder]]
 
 ONCE, SAMPLED = PriorUse(), PriorUse(samples=2, uncertainty=True, num_inference_steps=2)
@@ -60,6 +62,8 @@ def _guard(tmp_path_factory: pytest.TempPathFactory) -> None:
 def gpu_of(monkeypatch: pytest.MonkeyPatch) -> GpuOf:
     monkeypatch.setattr(runners, "processor_for", lambda *_, **__: FakeProcessor())
     monkeypatch.setattr(runners.devices, "resolve_device", lambda _: GPU)
+    # a GPU without values cannot be compared with the CPU
+    monkeypatch.setattr(runners, "fault_of", _move)
 
     @contextmanager
     def gpu() -> Iterator[Recorder]:
@@ -70,6 +74,11 @@ def gpu_of(monkeypatch: pytest.MonkeyPatch) -> GpuOf:
         assert recorder.operators <= mps_operators()
 
     return gpu
+
+
+def _move(processor: FakeProcessor, restorer: TileRestorer, *_: object, **__: object) -> str:
+    restorer.to(processor.device)
+    return ""
 
 
 def test_the_list_of_mps_operators_knows_what_is_missing() -> None:

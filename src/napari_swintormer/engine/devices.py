@@ -30,7 +30,7 @@ _PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-_BATCH_SIZES = {"cpu": 1, "cuda": 4, "mps": 2}  # larger batches are slower on a CPU
+_BATCH_SIZES = {"cpu": 1, "cuda": 4, "xpu": 2, "mps": 2}  # larger batches are slower on a CPU
 # Messages of the libraries below torch, which raise no type of their own.
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, cuDNN, MPS
@@ -46,21 +46,28 @@ _OUT_OF_MEMORY = (
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Find a device by its name; ``"auto"`` takes CUDA, then MPS, then the CPU.
+    """Find a device by its name; ``"auto"`` takes CUDA, then XPU, then MPS, then the CPU.
 
+    ``"xpu"`` is an Intel GPU. AMD GPUs have the names of CUDA, and ``"hip"`` for the same.
     Raises `SettingsError` if this computer has no such device.
     """
-    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    cuda = _numbered("cuda", torch.cuda.device_count())
+    hip = [device.replace("cuda", "hip") for device in cuda] if torch.version.hip else []
+    xpu = _numbered("xpu", torch.xpu.device_count() if torch.xpu.is_available() else 0)
     mps = ["mps"] if torch.backends.mps.is_available() else []
-    here = [*(["cuda", *cuda] if cuda else []), *mps, "cpu"]
+    here = [*cuda, *hip, *xpu, *mps, "cpu"]
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in here))
+        return torch.device(here[0])
     if name not in here:
         known = ", ".join(repr(device) for device in ("auto", *here))
         raise SettingsError(
             f"There is no such device on this computer (got device={name!r}). Use one of {known}."
         )
-    return torch.device(name)
+    return torch.device(name.replace("hip", "cuda"))
+
+
+def _numbered(kind: str, count: int) -> list[str]:
+    return [kind, *(f"{kind}:{index}" for index in range(count))] if count else []
 
 
 def resolve_devices(names: str = "auto") -> list[torch.device]:
@@ -140,7 +147,28 @@ def device_name(device: torch.device) -> str:
     """Name a device for people: ``"CPU"``, ``"NVIDIA H100"``, ``"AMD Radeon …"``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "xpu":
+        return str(torch.xpu.get_device_name(device))
     return "Apple GPU" if device.type == "mps" else "CPU"
+
+
+def driver_name(device: torch.device) -> str:
+    """Name what runs a device, with its version as far as torch knows it."""
+    if device.type == "cuda":
+        return f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+    if device.type == "xpu":
+        return str(getattr(torch.xpu.get_device_properties(device), "driver_version", "XPU"))
+    return platform.mac_ver()[0] if device.type == "mps" else platform.machine()
+
+
+def why_fp32(device: torch.device) -> list[str]:
+    """Return a sentence if ``precision="auto"`` means fp32 on a GPU, else nothing."""
+    if device.type not in ("cuda", "xpu") or _has_bf16(device):
+        return []
+    return [
+        f"{device_name(device)} has no instructions for bf16, so it computes in fp32. "
+        "precision='fp16' may be faster; its results differ a little more."
+    ]
 
 
 def _computes_in(name: str, device: torch.device) -> bool:
@@ -157,6 +185,8 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "xpu":
+        return bool(getattr(torch.xpu, "is_bf16_supported", lambda: True)())
     if device.type == "cpu" and _is_x86():
         # torch has no public name for this test, and older releases lack it
         has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
@@ -184,6 +214,8 @@ def release_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "mps":
         torch.mps.empty_cache()
+    elif device.type == "xpu":
+        torch.xpu.empty_cache()
     elif device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.empty_cache()

@@ -10,20 +10,22 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from napari_swintormer.engine import devices
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.devices import is_out_of_memory, processor_for
 from napari_swintormer.engine.kept_tiles import KeptTiles, TakingOver
 from napari_swintormer.engine.team import RunnerTeam
 from napari_swintormer.engine.tile_runner import TileRunner
+from napari_swintormer.engine.trust import fault_of
 from napari_swintormer.errors import WeightsError
 from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.restorer import PriorUse
 from napari_swintormer.models.scaled import ScaledRestorer
 
 if TYPE_CHECKING:
-    import torch
-
+    from napari_swintormer.engine.devices import Processor
     from napari_swintormer.models.tile_restorer import TileRestorer
 
 RESTORER_LOCK = Lock()
@@ -122,20 +124,36 @@ class RunnerRecipe:
     def _make_on(self, device: torch.device, restorer: TileRestorer) -> TileRunner:
         dtype = devices.resolve_precision(self.precision, device)
         batch_size = self.batch_size or devices.default_batch_size(device)
-        processor = processor_for(device, tf32=self.precision == "tf32")
+        tf32 = self.precision == "tf32"
+        processor = processor_for(device, tf32=tf32)
         runner = TileRunner(restorer, device, dtype, batch_size, processor)
         try:
-            restorer.to(device)
+            fault = fault_of(processor, restorer, dtype, tf32=tf32)
+            if fault and (tf32 or dtype != torch.float32):
+                processor = processor_for(device)
+                name = "tf32" if tf32 else devices.precision_name(dtype)
+                runner.move_to_fp32(processor, f"{processor.name} {fault} in {name}")
+                fault = fault_of(processor, restorer, runner.dtype)
         except (RuntimeError, MemoryError) as error:
             if device.type == "cpu" or not is_out_of_memory(error):
                 raise
+            reason = None
         else:
-            if self.batch_size is None and self.tile is not None:
-                fits = batch_size_that_fits(processor, restorer, dtype, self.tile)
-                runner.batch_size = fits or batch_size
-            return runner
-        runner.move_to_cpu()  # not in the `except`: the error holds memory of the device
+            if not fault:
+                self._fit_batch(runner, processor)
+                return runner
+            reason = f"{processor.name} {fault} in fp32"
+        runner.move_to_cpu(reason)  # not in the `except`: the error holds memory of the device
         return runner
+
+    def _fit_batch(self, runner: TileRunner, processor: Processor) -> None:
+        """Take as many tiles at once as suit the device, and tell why it computes in fp32."""
+        if self.precision == "auto" and runner.substitution is None:
+            for sentence in devices.why_fp32(runner.device):
+                runner.tell(sentence)
+        if self.batch_size is None and self.tile is not None:
+            fits = batch_size_that_fits(processor, runner.restorer, runner.dtype, self.tile)
+            runner.batch_size = fits or runner.batch_size
 
 
 @lru_cache(maxsize=2)

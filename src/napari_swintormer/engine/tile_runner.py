@@ -57,7 +57,7 @@ class TileRunner:
     n_taken
         Tiles that were taken over so far.
     substitution
-        Says that the CPU has taken the place of the device; None as long as it has not.
+        Says that the CPU, or fp32, has taken the place of what was asked for; None before.
     """
 
     def __init__(
@@ -167,20 +167,37 @@ class TileRunner:
                 "close other programs."
             )
 
-    def move_to_cpu(self) -> None:
-        """Continue on the CPU, which has more memory; results may differ in the last bits."""
-        name = self._processor.name
+    def move_to_cpu(self, reason: str | None = None) -> None:
+        """Continue on the CPU; results may differ in the last bits.
+
+        `reason` says why, as the beginning of a sentence; None for too little memory.
+        """
+        advice = "" if reason else " A smaller tile_size may fit."
+        reason = reason or f"The memory of {self._processor.name} is too small for a single tile"
         self.restorer = self.restorer.to(_CPU)
         self._processor.release()
         self.device, self.batch_size, self._ahead = _CPU, 1, 0
         if self.dtype != torch.float32:
             self.dtype = resolve_precision("auto", _CPU)
         self._processor = processor_for(_CPU)
-        self.substitution = Substitution(
-            f"The memory of {name} is too small for a single tile; going on with the CPU in "
-            f"{precision_name(self.dtype)}, which is slower. A smaller tile_size may fit."
+        self.substitute(
+            f"{reason}; going on with the CPU in {precision_name(self.dtype)}, which is "
+            f"slower.{advice}"
         )
+
+    def move_to_fp32(self, processor: Processor, reason: str) -> None:
+        """Continue in fp32 with a processor of the same device."""
+        self.dtype, self._processor = torch.float32, processor
+        self.substitute(f"{reason}; going on in fp32, which is slower.")
+
+    def substitute(self, message: str) -> None:
+        """Say that something else is used than was asked for."""
+        self.substitution = Substitution(message)
         self._notices.append(self.substitution)
+
+    def tell(self, message: str) -> None:
+        """Say something that the user should know."""
+        self._notices.append(Notice(message))
 
     def close(self) -> None:
         """Bring the restorer back where it came from, and release the memory of its device."""

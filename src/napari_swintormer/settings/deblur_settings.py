@@ -130,13 +130,14 @@ class DeblurSettings:
     )
     device: Device = option(
         "auto",
-        "Device of the network: auto, cpu, cuda, cuda:1 or mps; several GPUs as cuda:0,cuda:1.",
-        "auto takes an NVIDIA or AMD GPU if there is one, else an Apple GPU, else the CPU.",
+        "Device of the network: auto, cpu, cuda, cuda:1, xpu, mps; several GPUs as cuda:0,cuda:1.",
+        "auto takes an NVIDIA or AMD GPU if there is one, else one of Intel or Apple, or the CPU.",
         label="Device",
         choices={
             "auto": "Automatic",
             "cpu": "CPU",
             "cuda": "NVIDIA or AMD GPU",
+            "xpu": "Intel GPU",
             "mps": "Apple GPU",
         },
     )

@@ -38,7 +38,7 @@ class Preferences:
     )
     device: Device = option(
         "auto",
-        "Device that is used where the device is automatic: auto, cpu, cuda, cuda:1 or mps.",
+        "Device that is used where the device is automatic: auto, cpu, cuda, cuda:1, xpu or mps.",
         _DEBLUR["device"].details,
         label="Device",
         choices=_DEBLUR["device"].choices,

@@ -28,7 +28,7 @@ from napari_swintormer.plugin.shared.work import Work, Worker
 from napari_swintormer.runs.job import Job
 from napari_swintormer.runs.result_names import result_title
 
-_DEVICES = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}
+_DEVICES = {"cpu": "the CPU", "cuda": "the GPU", "xpu": "the Intel GPU", "mps": "the Apple GPU"}
 
 
 _UNFINISHED: WeakKeyDictionary[Image, Run] = WeakKeyDictionary()
