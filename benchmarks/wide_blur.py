@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.evaluation.data.pair_images import PairImages
     from napari_swintormer.evaluation.methods.methods import Method
-    from napari_swintormer.models.catalogue import ImageKind
+    from napari_swintormer.settings.deblur_settings import ImageKind
 
 RADII = (0.0, 3.0, 6.0, 10.0, 16.0)  # pixels
 CROP = 256  # the centre that is restored and scored, in pixels

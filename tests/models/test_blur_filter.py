@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
 from helpers.images import texture
 from napari_swintormer import deblur
-from napari_swintormer.models.blur_filter import KnownBlurRestorer
+from napari_swintormer.models.blur_filter import KnownBlurRestorer, _largest_around
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.optics.blur import Blur
@@ -160,3 +161,11 @@ def test_several_planes_have_blurs_of_their_own() -> None:
     changed, same = (restorer(tile, [TileOrigin(n, 0, 0)])[0, 0].numpy() for n in (0, 1))
     np.testing.assert_array_equal(same, image)
     assert np.abs(changed - image).max() > 0.01
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2, 5, 31, 64])
+def test_the_largest_value_around_a_pixel_is_found(reach: int) -> None:
+    image = np.random.default_rng(reach).normal(size=(2, 3, 40, 150)).astype(np.float32)
+    found = _largest_around(torch.from_numpy(image), reach)
+    wanted = maximum_filter(image, (1, 1, 2 * reach + 1, 2 * reach + 1), mode="nearest")
+    np.testing.assert_array_equal(found, wanted)

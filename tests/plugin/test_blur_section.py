@@ -10,8 +10,11 @@ from scipy.ndimage import gaussian_filter
 
 from helpers.widgets import PATIENCE, expected, noise
 from napari_swintormer.events import Progress
+from napari_swintormer.imaging.formats.reading import open_image
+from napari_swintormer.optics.blur import Blur
 from napari_swintormer.plugin.deblur.deblur_events import keep_first_speed
 from napari_swintormer.plugin.deblur.scripts import as_command, as_python
+from napari_swintormer.plugin.layers.layer_data import CARRIED
 from napari_swintormer.runs import blur_finding, blur_job
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -186,3 +189,50 @@ def test_the_speed_of_a_preview_gives_a_time_to_the_plan_of_the_run(image):
 
 def iter_once(event):
     yield event
+
+
+def test_the_lens_of_the_file_is_a_choice_with_the_defocus_as_slider(opened, qtbot, tmp_path):
+    section, words = opened.section, "Numerical Aperture = 0.75\nEmission = 520"
+    file = tmp_path / "cells.tif"
+    info = {"Info": words, "unit": "um", "axes": "YX"}
+    tifffile.imwrite(file, noise(160, 160), imagej=True, resolution=(5, 5), metadata=info)
+    assert "lens" not in section.choice.choices
+    with open_image(file) as read:
+        carried = {CARRIED: read.carried}
+    layer = opened.viewer.add_image(
+        noise(160, 160), name="cells", metadata=carried, scale=(0.2, 0.2), units=("um", "um")
+    )
+    opened.viewer.reset_view()
+    opened.form.image.value = layer
+    qtbot.waitUntil(lambda: "lens" in section.choice.choices, timeout=PATIENCE)
+    section.choice.value = "lens"
+    assert section.lens_facts.text() == "From the file: NA 0.75, 520 nm, pixels of 0.2 µm."
+    with qtbot.waitSignal(opened.widget.previewed, timeout=PATIENCE) as made:
+        section.defocus.value = 1.5
+    told = Blur.optics(na=0.75, wavelength=0.52, pixel_size=0.2, defocus=1.5)
+    assert section.blur() == told
+    assert section.facts.text() == f"B{told.sentence()[1:]}."
+    np.testing.assert_array_equal(made.args[0].data, expected(layer.data, blur=told))
+    section.defocus.value = section.defocus.max  # the widest blur that can be undone
+    assert section.facts.property("role") == "caption"
+    assert opened.widget.update_plan()
+    opened.form.image.value = opened.viewer.layers["squares"]
+    assert section.choice.value == "model"
+    assert "lens" not in section.choice.choices
+
+
+def test_the_answer_what_an_image_is_reaches_the_filter(opened, qtbot, image):
+    photo = np.stack([image // 257] * 3, -1).astype(np.uint8)
+    layer = opened.viewer.add_image(photo, rgb=True, scale=(0.5, 0.5), translate=(9, 7))
+    opened.form.image.value = layer
+    opened.section.choice.value = "size"
+    for kind in ("microscopy", "photo"):
+        with qtbot.waitSignal(opened.widget.previewed, timeout=PATIENCE) as made:
+            getattr(opened.form.kind, kind).click()
+        wanted = expected(photo, blur=f"{opened.section.size.value:g}px", kind=kind)
+        np.testing.assert_array_equal(made.args[0].data, wanted)
+    opened.section.choice.value = "auto"
+    qtbot.waitUntil(lambda: not opened.widget.blur.work.running, timeout=PATIENCE)
+    with qtbot.waitSignal(opened.widget.blur.work.ended, timeout=PATIENCE):
+        opened.form.kind.microscopy.click()
+    assert not opened.widget.blur.measured.photo

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import dask.array as da
 import numpy as np
@@ -29,13 +30,14 @@ from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.folder import FolderRun
 from napari_swintormer.runs.planning import prepare
-from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DeblurSettings, ImageKind
 from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+KINDS = get_args(ImageKind)
 FAST = {"device": "cpu", "precision": "fp32"}
 IMAGE = (1000 + 30000 * gaussian_filter(texture(90, 120), 1.2)).astype(np.uint16)
 
@@ -190,6 +192,7 @@ def test_without_a_blur_the_provenance_is_that_of_before(tiny_weights: Path) -> 
     ("options", "said"),
     [
         ({"blur": -1}, "got radius=-1"),
+        ({"blur": 2, "kind": "drawing"}, "photo or microscopy (got kind='drawing')"),
         ({"blur": "fog"}, "This is no blur (got 'fog')"),
         ({"blur": "motion:1@0"}, "longer than one pixel"),
         ({"blur": "2px", "psf": "a.tif"}, "A blur is told once"),
@@ -251,6 +254,13 @@ def test_a_network_for_a_known_blur_continues_and_needs_one(
     np.testing.assert_array_equal(deblur(IMAGE, weights, blur="none", **FAST), IMAGE)
     with pytest.raises(SettingsError, match="'continues' needs a known blur"):
         deblur(IMAGE, weights, **FAST)
+    first = job.ready_at({})  # the next preview does not load the model again
+    second = prepare(IMAGE, replace(job.settings, blur="2px")).keeping(first)
+    assert second.restorer is first.restorer is not None
+    np.testing.assert_array_equal(
+        run_to_end(second.preview({}, Region(0, 90, 0, 120))).at_strength(1),
+        deblur(IMAGE, weights, blur="2px", **FAST),
+    )
 
 
 def test_a_run_takes_over_the_tiles_of_a_preview_with_the_same_blur(
@@ -279,3 +289,24 @@ def test_a_run_takes_over_the_tiles_of_a_preview_with_the_same_blur(
         np.testing.assert_array_equal(*results)
         assert planned.plan.n_tiles - sum(restored) == taken
     assert n_previewed > 0
+
+
+@pytest.mark.parametrize("blur", ["2px", "auto"])
+def test_what_the_image_is_decides_how_a_known_blur_is_undone(
+    blur: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def estimator(windows: list[np.ndarray], field: str) -> FoundBlur:
+        seen.append(field)
+        return FoundBlur(Blur.disk(2), 0.7, "It has a blur.")
+
+    monkeypatch.setattr(blur_finding, "estimate_blur", estimator)
+    image = np.stack([IMAGE // 256] * 3, -1).astype(np.uint8)
+    made = {kind: deblur(image, blur=blur, kind=kind, **FAST) for kind in (None, *KINDS)}
+    np.testing.assert_array_equal(made[None], made["photo"])  # an 8-bit colour image may be one
+    assert not np.array_equal(made["photo"], made["microscopy"])
+    assert seen == ["photo", "photo", "micrograph"] * (blur == "auto")
+    grey = [deblur(IMAGE, blur=blur, kind=kind, **FAST) for kind in (None, "microscopy", "photo")]
+    np.testing.assert_array_equal(*grey[:2])
+    assert not np.array_equal(*grey[1:])

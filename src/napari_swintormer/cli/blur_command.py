@@ -22,7 +22,7 @@ _SHADES = " .:-=+*#%@"  # from dark to light; every terminal has them
 _DRAWN = 33  # pixels of a drawn PSF, at most
 
 
-@with_options(DeblurSettings, "axes", "planes")
+@with_options(DeblurSettings, "axes", "planes", "kind")
 def blur(
     src: Annotated[Path, typer.Argument(help="Image: TIFF, OME-TIFF, Zarr, NPY, PNG or JPEG.")],
     *,

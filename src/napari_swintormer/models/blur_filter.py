@@ -214,9 +214,19 @@ def _convolve(tiles: Tensor, transform: Tensor) -> Tensor:
 
 def _largest_around(tiles: Tensor, reach: int) -> Tensor:
     """Give the largest value up to `reach` pixels away, along each axis."""
-    side = 2 * reach + 1
-    rows = F.max_pool2d(tiles, (side, 1), 1, (reach, 0))
-    return F.max_pool2d(rows, (1, side), 1, (0, reach))
+    padded = F.pad(tiles, (reach, reach, reach, reach), value=-torch.inf)
+    return _largest_ahead(_largest_ahead(padded, 2 * reach + 1, 2), 2 * reach + 1, 3)
+
+
+def _largest_ahead(tiles: Tensor, side: int, axis: int) -> Tensor:
+    """Give the largest of `side` pixels from each on; the reach doubles with every comparison."""
+    covered = 1
+    while covered < side:
+        step = min(covered, side - covered)
+        length = tiles.shape[axis] - step
+        tiles = torch.maximum(tiles.narrow(axis, 0, length), tiles.narrow(axis, step, length))
+        covered += step
+    return tiles
 
 
 def _transform(kernels: NDArray[np.float32], size: list[int], device: torch.device) -> Tensor:

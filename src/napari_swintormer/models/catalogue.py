@@ -30,7 +30,7 @@ from napari_swintormer.models.files.weights import (
 )
 from napari_swintormer.models.foreign import programs, spandrel_networks
 from napari_swintormer.openmp import import_torch
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DEFAULT_MODEL
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DEFAULT_MODEL, ImageKind
 from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "weights"
 
 Source = Literal["built-in", "user", "path"]
-ImageKind = Literal["photo", "microscopy"]
 
 
 @dataclass(frozen=True)

@@ -167,12 +167,25 @@ class BlurJob(Job):
             powers |= measure_powers(whole, self._all_ranges, photo=self.photo, only=new)
         return replace(self, found=found, powers=powers, given_ranges=self.ranges)
 
+    def ready_at(self, position: Mapping[str, int]) -> BlurJob:
+        """Return this job with what a preview needs, and its model: the next one keeps that too."""
+        return self.measured_at(position).load()
+
     def keeping(self, earlier: Job | None) -> BlurJob:
         """Return this job with what an earlier one has measured on the same image."""
         if not isinstance(earlier, BlurJob) or not self._measures_as(earlier):
             return self
         found = earlier.found if earlier.wish == self.wish else None
-        return replace(self, found=found, powers=earlier.powers, given_ranges=earlier.ranges)
+        loaded = earlier.restorer
+        if loaded is not None and loaded.sha256 != self.weights_sha256:
+            loaded = None
+        return replace(
+            self,
+            found=found,
+            powers=earlier.powers,
+            given_ranges=earlier.ranges,
+            restorer=self.restorer or loaded,
+        )
 
     def _measures_as(self, earlier: BlurJob) -> bool:
         """Tell whether another job measures the same on the same image, but for the blur."""
@@ -272,7 +285,9 @@ class BlurJob(Job):
         """Return how the result is made, with the blur that was told and found; imports torch."""
         told = "" if self.settings.blur is None else as_text(self.settings.blur)
         found = {str(number): blur.to_json() for number, blur in self.found_blurs.items()}
-        return super().provenance(resolved) | {"blur": {"told": told, "found": found}}
+        return super().provenance(resolved) | {
+            "blur": {"told": told, "found": found, "photo": self.photo}
+        }
 
 
 def speed_name(sha256: str) -> str:

@@ -164,6 +164,10 @@ class Job:
         """Return this job with what the planes at a position need beside their ranges."""
         return self
 
+    def ready_at(self, position: Mapping[str, int]) -> Job:
+        """Return this job with what a preview at a position needs; imports torch."""
+        return self.measured_at(position)
+
     def keeping(self, earlier: Job | None) -> Job:
         """Return this job with what an earlier one has measured on the same image."""
         return self
@@ -320,9 +324,9 @@ class Job:
 
         device, precision = resolved or resolve_names(self.settings.device, self.settings.precision)
         settings = dataclasses.asdict(self.settings)
-        # the result does not depend on the batch size, nor a plane on the microscope; a blur has
-        # an entry of its own
-        for computed in ("model", "batch_size", "blur", *STACK_OPTIONS):
+        # the result does not depend on the batch size, nor a plane on the microscope; the model and
+        # a blur, which the kind decides about, have entries of their own
+        for computed in ("model", "kind", "batch_size", "blur", *STACK_OPTIONS):
             del settings[computed]
         prior = "" if self.restorer is None else self.restorer.prior_sha256
         return {

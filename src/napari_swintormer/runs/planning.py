@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from napari_swintormer.engine.remembered import recall_speed, speed_key
 from napari_swintormer.errors import SettingsError
@@ -31,13 +31,15 @@ from napari_swintormer.runs.blur_job import WHOLE, BlurJob, check_known, speed_n
 from napari_swintormer.runs.job import Job, chosen_planes
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.runs.stack_planning import prepare_stack, wants_volume
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings, ImageKind
 from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_swintormer.models.catalogue import ImageKind, ModelInfo
+    import numpy as np
+
+    from napari_swintormer.models.catalogue import ModelInfo
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.models.tile_restorer import TileRestorer
     from napari_swintormer.runs.blur_finding import Wish
@@ -100,7 +102,7 @@ def prepare(
     if wish is not None:
         check_known(settings, 1 if second_view is None else 2)
         return _prepare_known(image, settings, restorer, meaning, wish)
-    chosen = _choose(settings.model, restorer, image_kinds(image.dtype, rgb="S" in axes))
+    chosen = _choose(settings.model, restorer, _kinds(settings, image.dtype))
     chosen.check_views(1 if second_view is None else 2)
     chosen.check_no_blur()
     settings = complete(settings, chosen.card)
@@ -120,7 +122,7 @@ def _prepare_known(
 ) -> BlurJob:
     """Plan a run that undoes a known blur, with a model behind the filter if there is one."""
     assert settings.axes is not None
-    kinds = image_kinds(image.dtype, rgb="S" in settings.axes)
+    kinds = _kinds(settings, image.dtype)
     chosen = _choose_for_blur(settings.model, restorer, kinds, wish)
     axes = settings.axes
     settings = complete(settings, chosen.card)
@@ -136,6 +138,17 @@ def _prepare_known(
     return BlurJob(
         planes, plan, settings, chosen.model, convention, chosen.restorer, wish=wish, photo=photo
     )
+
+
+def _kinds(settings: DeblurSettings, dtype: np.dtype[Any]) -> tuple[ImageKind, ...]:
+    """Return the kinds that an image may be: the one that the user says, or all that fit."""
+    assert settings.axes is not None
+    if settings.kind not in (None, *get_args(ImageKind)):
+        raise SettingsError(
+            f"An image is a photo or microscopy (got kind={settings.kind!r}). Use one of these "
+            "words, or leave kind out."
+        )
+    return (settings.kind,) if settings.kind else image_kinds(dtype, rgb="S" in settings.axes)
 
 
 def _choose_for_blur(

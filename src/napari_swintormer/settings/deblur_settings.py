@@ -56,6 +56,7 @@ MEASURED: tuple[Measured, ...] = get_args(Measured)
 Blend = Literal["uniform", "smooth"]
 Device = str  # "auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "mps"
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+ImageKind = Literal["photo", "microscopy"]
 Preset = Literal["fast", "balanced", "best"]
 Depth = Literal["auto", "volume", "planes"]
 Modality = Literal["widefield", "confocal", "spinning-disk", "light-sheet"]
@@ -71,6 +72,13 @@ class DeblurSettings:
         "The default is the built-in model that gains most on this kind of image.",
         flags=("--model", "-m"),
         label="Model",
+    )
+    kind: ImageKind | None = option(
+        None,
+        "What the image is: photo or microscopy.",
+        "It decides which model the default is. A known blur of a photo is undone in its light as "
+        "well, one of a micrograph in its intensities alone. By default an 8-bit colour image may "
+        "be both, and any other image is microscopy.",
     )
     axes: str | None = option(
         None,
@@ -307,6 +315,7 @@ class DeblurSettings:
 class DeblurOptions(TypedDict, total=False):
     """The keywords of `deblur`: the fields of `DeblurSettings` but `model`, for type checkers."""
 
+    kind: ImageKind | None
     axes: str | None
     planes: str | None
     preset: Preset | None

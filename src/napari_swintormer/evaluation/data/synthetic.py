@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.models.catalogue import ImageKind
+    from napari_swintormer.settings.deblur_settings import ImageKind
 
 SEED = 20240107
 CROP = 512  # pixels, side of the centre that is scored

@@ -19,6 +19,7 @@ from napari_swintormer.plugin.deblur.blur_section import AUTOMATIC
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
 from napari_swintormer.plugin.deblur.motion_line import MotionLine
 from napari_swintormer.plugin.layers.layer_data import full_resolution
+from napari_swintormer.plugin.layers.layer_optics import Lens, lens_reader
 from napari_swintormer.plugin.layers.made_layers import add_above_source, mark
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.plugin.shared.style import button, button_row
@@ -48,6 +49,8 @@ class BlurPanel(QWidget):
         self._viewer, self._form, self._in_view = viewer, form, in_view
         self._section = form.blur
         self.work = Work(self)
+        self._reading = Work(self)  # of the lens that the file names
+        self._reading.ended.connect(self._offer_lens)
         self._again = False  # for the end of the work
         self.measured: Job | None = None
         """The last job that has measured the blur."""
@@ -115,9 +118,25 @@ class BlurPanel(QWidget):
         """Forget what was measured on another image."""
         self.measured = None
         self._section.show_found("", None)
+        self._read_lens()
         self._line.follow(self._form.layer, self._form.axes.value.strip().upper())
         if self._section.choice.value == AUTOMATIC and self._form.layer is not None:
             self.measure()  # a measurement that goes on is followed by one of this image
+
+    def _read_lens(self) -> None:
+        """Offer the lens that the file of the image names, if it names one."""
+        self._section.offer_lens(None)
+        layer, axes = self._form.layer, self._form.axes.value.strip().upper()
+        read = None if layer is None else lens_reader(layer, axes)
+        if read is not None and not self._reading.running:
+            self._reading.begin(in_one_step(partial(_with_layer, layer, read)))
+
+    def _offer_lens(self, found: tuple[Image, Lens | None] | None) -> None:
+        """Offer the lens, or read that of the image that was chosen meanwhile."""
+        if found is not None and found[0] is self._form.layer:
+            self._section.offer_lens(found[1])
+        elif found is not None:
+            self._read_lens()
 
     def _draw(self) -> None:
         view = self._looked_at()
@@ -146,6 +165,10 @@ class BlurPanel(QWidget):
     def _enable(self) -> None:
         for each in (self.tell, self.map):
             each.setEnabled(not self.work.running)
+
+
+def _with_layer(layer: Image, read: Callable[[], Lens | None]) -> tuple[Image, Lens | None]:
+    return layer, read()
 
 
 def _measure(job: Job, view: InView) -> Job:

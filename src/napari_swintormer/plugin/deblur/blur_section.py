@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_swintormer.errors import SettingsError, SwintormerError
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.plugin.deblur.psf_picture import psf_pixmap
+from napari_swintormer.plugin.layers.layer_optics import Lens
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.style import (
     add_row,
@@ -27,16 +28,18 @@ from napari_swintormer.plugin.shared.style import (
     text_label,
 )
 
-MODEL, AUTOMATIC, SIZE, MOTION, FILE = "model", "auto", "size", "motion", "file"
+MODEL, AUTOMATIC, SIZE, MOTION = "model", "auto", "size", "motion"
+LENS, FILE = "lens", "file"
 _CHOICES = [
     ("As the model finds it", MODEL),
     ("Automatic", AUTOMATIC),
     ("Size", SIZE),
     ("Motion", MOTION),
+    ("Lens", LENS),
     ("PSF from file", FILE),
 ]
 _LEAST, _MOST = 0.5, 16.0  # pixels, radius of a defocus
-_STILL = 250  # milliseconds after which a slider or a line counts as still
+_STILL = 120  # milliseconds after which a slider or a line counts as still
 
 
 class BlurSection(FoldedPart):
@@ -55,6 +58,7 @@ class BlurSection(FoldedPart):
             self._rows,
         )  # fmt: skip
         self._line: tuple[float, float] | None = None  # of the motion, along Y and X in pixels
+        self._lens: Lens | None = None  # of the file
         self._found: tuple[str, Blur | None] = "", None
         self._shown: tuple[str, Blur | None] = "", None
         self._make_fields()
@@ -63,6 +67,7 @@ class BlurSection(FoldedPart):
         self._timer.timeout.connect(self.moved)
         self.choice.changed.connect(self._choose)
         self.size.changed.connect(self._move)
+        self.defocus.changed.connect(self._move)
         self.file.changed.connect(self._tell)
         self.toggled.connect(self._follow_fold)
         self._show_rows()
@@ -70,7 +75,7 @@ class BlurSection(FoldedPart):
     def _make_fields(self) -> None:
         self.choice = ComboBox(
             label="Undo",
-            choices=_CHOICES,
+            choices=[choice for choice in _CHOICES if choice[1] != LENS],
             value=MODEL,
             tooltip="Who says what the blur is. Automatic measures the blur of each plane; the\n"
             "others are told by you. The image is then filtered with this blur.",
@@ -85,6 +90,15 @@ class BlurSection(FoldedPart):
             "stops.",
         )
         self.size.native.setToolTip(self.size.tooltip)  # for its number, too
+        self.defocus = FloatSlider(
+            label="Defocus",
+            min=0.0,
+            max=10.0,
+            step=0.01,
+            value=0.0,
+            tooltip="Distance from the focus, in µm. The file says NA, wavelength and pixel size.",
+        )
+        self.defocus.native.setToolTip(self.defocus.tooltip)  # for its number, too
         self.file = LineEdit(
             label="PSF file",
             tooltip="Image of the point-spread function, with odd sides of at most 65 pixels.",
@@ -96,7 +110,8 @@ class BlurSection(FoldedPart):
             "Add a line to the image. Drag its ends so that it lies along the motion and has its\n"
             "length; a point of light in the image shows both.",
         )
-        self.facts, self.picture = text_label("caption"), QLabel()
+        self.lens_facts, self.facts = text_label("caption"), text_label("caption")
+        self.picture = QLabel()
         self.picture.setToolTip("The point-spread function: what the blur makes of a point.")
 
     def _lay_out(self) -> None:
@@ -105,10 +120,13 @@ class BlurSection(FoldedPart):
         self._of_choice: dict[str, QWidget] = {}
         for choice, field, beside in (
             (SIZE, self.size, None),
+            (LENS, self.defocus, None),
             (FILE, self.file, self.choose_file),
         ):
             rows, own = self._own_rows(form, choice)
             self.labels.append(add_row(own, field.label, field, beside=beside))
+            if choice == LENS:
+                own.addRow(self.lens_facts)
             rows.hide()
         rows, own = self._own_rows(form, MOTION)
         own.addRow(self.draw)
@@ -128,7 +146,7 @@ class BlurSection(FoldedPart):
 
     def tab_order(self) -> list[QWidget]:
         """Return the fields and buttons in the order of Tab."""
-        fields = (self.choice, self.size, self.file)
+        fields = (self.choice, self.size, self.defocus, self.file)
         added = (self.buttons.itemAt(number).widget() for number in range(self.buttons.count()))
         return [
             self.toggleButton(),
@@ -156,6 +174,8 @@ class BlurSection(FoldedPart):
             return f"{self.size.value:g}px"
         if choice == MOTION:
             return self._motion()
+        if choice == LENS and self._lens is not None:
+            return self._lens.told(self.defocus.value)
         if choice == FILE:
             path = str(self.file.value).strip()
             if not path:
@@ -181,10 +201,35 @@ class BlurSection(FoldedPart):
             if self.choice.value == MOTION:
                 self._move()
 
+    def offer_lens(self, lens: Lens | None) -> None:
+        """Offer the lens that the file of the image names; None takes the choice away."""
+        if lens == self._lens:
+            return
+        if lens is None and self.choice.value == LENS:
+            self.choice.value = MODEL
+        self._lens = lens
+        chosen = self.choice.value
+        with self.choice.changed.blocked():
+            # before the file of a PSF
+            self.choice.choices = [c for c in _CHOICES if lens is not None or c[1] != LENS]
+            self.choice.value = chosen
+        if lens is not None:
+            self.defocus.max = lens.deepest
+            self.defocus.value = 0.0
+            self.lens_facts.setText(f"From the file: {lens.describe()}.")
+        self._show_facts()
+
     def show_found(self, sentence: str, blur: Blur | None) -> None:
         """Show what was measured on the image; an empty sentence forgets it."""
         self._found = sentence, blur
         self._show_facts()
+
+    def follow_kind(self) -> None:
+        """Measure again, or renew the preview: the blur of a photo is undone in its light."""
+        if self.choice.value == AUTOMATIC:
+            self.asked.emit()
+        elif self.choice.value != MODEL:
+            self._move()
 
     def _choose(self, *_: object) -> None:
         self._show_rows()

@@ -12,7 +12,6 @@ from qtpy.QtCore import Signal
 
 from napari_swintormer.imaging.axes import AXES
 from napari_swintormer.models.catalogue import (
-    ImageKind,
     ModelInfo,
     choose_model,
     known_blur_model,
@@ -36,6 +35,7 @@ from napari_swintormer.settings.deblur_settings import (
     DEFAULT_MODEL,
     SAMPLES_FOR_UNCERTAINTY,
     DeblurSettings,
+    ImageKind,
     Preset,
 )
 from napari_swintormer.settings.preferences import preferences, with_preferences
@@ -159,7 +159,7 @@ class DeblurForm(DeblurFields):
             model = AUTOMATIC_MODEL
         if model != chosen["model"]:
             chosen = {name: value for name, value in chosen.items() if name not in _OF_MODEL}
-        return chosen | {"model": model, "blur": blur}
+        return chosen | {"model": model, "blur": blur, "kind": self.kind.value}
 
     def _show_blur(self) -> None:
         """Hide the section where the stack is restored as a volume."""
@@ -235,6 +235,7 @@ class DeblurForm(DeblurFields):
         self._proposed = None
         self._propose_model()
         self._show_facts()
+        self.blur.follow_kind()
 
     def _take_recommended(self) -> None:
         """Take the built-in model that is best for this kind of image."""

@@ -12,12 +12,12 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QVBoxLayout, 
 
 from napari_swintormer.imaging.image import unit_name
 from napari_swintormer.models.catalogue import (
-    ImageKind,
     ModelInfo,
     image_kinds,
     recommended_model,
 )
 from napari_swintormer.plugin.shared.style import button, show_text, text_label
+from napari_swintormer.settings.deblur_settings import ImageKind
 
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef")
 _MICROSCOPE_UNITS = ("micrometer", "nanometer")

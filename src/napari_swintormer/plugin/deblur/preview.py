@@ -114,7 +114,7 @@ def iter_preview(
 
     Restored tiles are kept in `kept`, for the run.
     """
-    job = job.measured_at(view.position)
+    job = job.ready_at(view.position)
     restored = yield from keep_first_speed(job, job.preview(view.position, view.region, kept))
     return job, restored
 

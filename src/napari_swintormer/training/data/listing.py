@@ -14,7 +14,7 @@ from napari_swintormer.training.data.pairs import ImagePair
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_swintormer.models.catalogue import ImageKind
+    from napari_swintormer.settings.deblur_settings import ImageKind
 
 
 def list_pairs(

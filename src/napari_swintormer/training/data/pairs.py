@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from napari_swintormer.imaging.planes import Planes
-    from napari_swintormer.models.catalogue import ImageKind
+    from napari_swintormer.settings.deblur_settings import ImageKind
 
 _CROP = re.compile(r"_t\d+$")
 

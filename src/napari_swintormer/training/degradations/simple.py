@@ -20,7 +20,7 @@ from napari_swintormer.training.degradations import primitives
 from napari_swintormer.training.degradations.camera import NOISELESS, SensorNoise
 
 if TYPE_CHECKING:
-    from napari_swintormer.models.catalogue import ImageKind
+    from napari_swintormer.settings.deblur_settings import ImageKind
     from napari_swintormer.training.degradations.primitives import FloatArray, Rng
 
 # Shares of the training patches.
