@@ -21,7 +21,7 @@ from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.training.data.dataset import find_image_pairs
 from napari_swintormer.training.data.prior_cache import CHANNELS, cache_bytes
 from napari_swintormer.training.data.sources import open_planes
-from napari_swintormer.training.loop.ldm_stages import load_prior_of, network_of
+from napari_swintormer.training.loop.ldm_stages import load_encoder_of, load_prior_of, network_of
 from napari_swintormer.training.loop.prior_sampling import MULTIPLE, windows_at_once
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def plan_ldm(stages: Sequence[TrainSettings]) -> str:
         if stage.stage == "denoiser":
             network: nn.Module = prior.denoiser
             each = seconds(network, 1, 2 * CHANNELS, side, side, more=(1,))
-            hours["training the denoiser"] = _STEP * patches * each / 3600
+            encoding = seconds(load_encoder_of(stage), 1, CHANNELS, side, side)
+            hours["training the denoiser"] = patches * (_STEP * each + encoding) / 3600
         else:
             shapes = _plane_shapes(stage)
             window = min(

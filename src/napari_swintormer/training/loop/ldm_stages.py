@@ -51,7 +51,8 @@ def stages_of_ldm(settings: TrainSettings) -> list[TrainSettings]:
     """Divide a training of the stage ``"prior"`` into its two stages.
 
     The denoiser of the first one lies in the run folder; the second one writes the weights file
-    that the settings name.
+    that the settings name. The denoiser learns from patches as large as the windows that it will
+    see, at most.
     """
     steps = max(1, round(_DENOISER_SHARE * settings.steps))
     file = settings.run_folder / DENOISER
@@ -61,6 +62,7 @@ def stages_of_ldm(settings: TrainSettings) -> list[TrainSettings]:
         "steps": steps,
         "warmup": min(settings.warmup, steps),
         "learning_rate": settings.learning_rate * (_FINE_TUNING if trained else 1),
+        "patch_size": min(settings.patch_size, _prior_settings(settings).window),
         "larger_patches": (),
         "loss": "l1",
         "from_model": None,
@@ -84,6 +86,11 @@ def load_prior_of(settings: TrainSettings) -> LdmPrior:
     return load_prior(source, given)
 
 
+def load_encoder_of(settings: TrainSettings) -> nn.Module:
+    """Load the frozen encoder of the latents that the stage ``denoiser`` learns from."""
+    return load_encoder(_source(settings, _prior_settings(settings)))
+
+
 def network_of(settings: TrainSettings) -> SwintormerSettings:
     """Return the sizes of the network that the stage ``network`` trains."""
     card, _ = start_model(settings)
@@ -93,7 +100,7 @@ def network_of(settings: TrainSettings) -> SwintormerSettings:
 def start_denoiser(settings: TrainSettings) -> tuple[ModelCard, None, Stage, nn.Module]:
     """Load the denoiser to train, and the frozen encoder of its latents."""
     prior = load_prior_of(settings)
-    encoder = load_encoder(_source(settings, prior.settings))
+    encoder = load_encoder_of(settings)
     card = ModelCard(
         name=card_name(settings.out, "prior"),
         network=NETWORKS["small"].model_copy(update={"views": _views(settings)}),
