@@ -16,6 +16,7 @@ from helpers.widgets import docks_of
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
+from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.models.models_widget import ModelsWidget
 
 pytestmark = pytest.mark.gui
@@ -142,6 +143,46 @@ def test_a_card_shows_an_example_before_and_after(widget, qtbot, model):
     assert left != right
     widget.refresh()
     assert not widget.card.example.pixmap().isNull()  # made once
+    again = ModelCardView()
+    qtbot.addWidget(again)
+    again.show_model(widget.info)
+    assert again.example.pixmap().toImage() == drawn  # also for the next session
+    shown = rows(widget.card.facts)
+    assert "on this computer" in shown["Speed"]  # measured by the example
+    assert not widget.card.folded.isExpanded()
+    assert {"Tiles", "Measured", "File"} <= set(rows(widget.card.details))
+
+
+def rows(form):
+    """Return the texts of a form by the names of its rows."""
+    roles = form.ItemRole.LabelRole, form.ItemRole.FieldRole
+    return dict(
+        [form.itemAt(row, role).widget().text() for role in roles] for row in range(form.rowCount())
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "good_for", "not_good_for"),
+    [
+        ("photo-defocus", "Removes defocus from photos", "Microscopy images can get worse."),
+        (
+            "microscopy",
+            "Removes defocus from grey and RGB",
+            "Photos with camera shake gain",
+        ),
+        ("known-blur", "Restores photos and microscopy", "Images whose blur nobody tells"),
+        ("swintormer-small", "Removes defocus and motion", None),
+    ],
+)
+def test_a_card_says_what_a_model_is_for(qtbot, home, name, good_for, not_good_for):
+    card = ModelCardView()
+    qtbot.addWidget(card)
+    card.show_model(next(info for info in list_models() if info.name == name))
+    shown = rows(card.facts)
+    assert shown["Good for"].startswith(good_for)
+    assert shown.get("Not for", "").startswith(not_good_for or "")
+    assert ("Not for" in shown) is (not_good_for is not None)
+    assert shown["Speed"] == "The first run measures it."
 
 
 @pytest.fixture
