@@ -150,7 +150,7 @@ def test_a_card_shows_an_example_before_and_after(widget, qtbot, model):
     shown = rows(widget.card.facts)
     assert "on this computer" in shown["Speed"]  # measured by the example
     assert not widget.card.folded.isExpanded()
-    assert {"Tiles", "Measured", "File"} <= set(rows(widget.card.details))
+    assert {"Tiles", "File"} <= set(rows(widget.card.details))
 
 
 def rows(form):
