@@ -19,6 +19,7 @@ from napari_swintormer.settings.preferences import preferences
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
+PAPER = ROOT / "docs" / "paper.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 
@@ -89,6 +90,24 @@ def test_the_snippets_of_the_guide_run(run, blurred):
     assert Path("unexplained.tif").is_file()
     assert (blurred.parent / "sharper" / "a.tif").is_file()
     assert preferences().memory_share == 0.7
+
+
+def test_the_commands_of_the_paper_name_options_that_exist(monkeypatch):
+    """They take hours; so their settings are made, and nothing is run."""
+    made = []
+
+    def nothing(settings):
+        made.append(settings)
+        yield from ()
+
+    monkeypatch.setattr("napari_swintormer.training.loop.train.iter_train", nothing)
+    lines = "".join(snippets(PAPER, "bash")).splitlines()
+    commands = [line for line in lines if line.startswith("swintormer train")]
+    for line in commands:
+        done = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+    assert [s.stage for s in made] == ["denoiser", "network", "prior", "prior"]
+    assert all(s.prior.kind == "ldm_sr" for s in made)
 
 
 def test_links_and_pictures_of_the_readme_exist():

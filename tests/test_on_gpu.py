@@ -78,7 +78,7 @@ def test_the_files_of_weights_make_the_model_again(recipe, tmp_path, monkeypatch
         recipe.join(Namespace(folder=tmp_path, out=out))
 
 
-@pytest.mark.slow("training", "models", "optics", "recipes/on_gpu.py")
+@pytest.mark.slow("training/loop", "recipes/on_gpu.py")
 def test_a_tiny_run_needs_few_packages_and_leaves_its_files(packed, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(HIDDEN)
     command = [sys.executable, SCRIPT, "run", "--data", packed, "--out", tmp_path / "out"]
