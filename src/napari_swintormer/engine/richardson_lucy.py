@@ -195,10 +195,10 @@ def _joined(parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
 
 
 def object_planes(psf: Volume, planes: int) -> int:
-    """Planes of the object: those of the image, and a sixth of the PSF's planes.
+    """Planes of the object: those of the image, and a quarter of the PSF's planes.
 
     They take up the haze of what lies above and below the image. On made volumes that were cut out
-    of higher ones, more planes did not help.
+    of higher ones, 30 iterations gained 0.2 to 0.6 dB less with a sixth of them.
     """
     return planes + stack_regions.further_planes(psf.shape[0])
 

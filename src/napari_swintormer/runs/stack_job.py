@@ -240,7 +240,7 @@ class StackJob(Job):
         planes = planes or self.planes
         axes, data = planes.axes, da.asarray(planes.data)
         data = data.rechunk({i: 1 if axis in "TC" else -1 for i, axis in enumerate(axes)})
-        c, device = axes.find("C"), self._device()
+        c, device = axes.find("C"), self.settings.device
         kept = []
         for index in range(data.shape[c] if c >= 0 else 1):
             stack = next(
@@ -304,14 +304,15 @@ class _Kept:
     intensity: IntensityRange
 
 
-def _restore_volume(image: NDArray[Any], axes: str, kept: _Kept, device: Any) -> NDArray[Any]:
-    """Restore a part in memory whose volumes belong to one channel."""
+def _restore_volume(image: NDArray[Any], axes: str, kept: _Kept, device: str) -> NDArray[Any]:
+    """Restore a part in memory whose volumes belong to one channel, on a device of this process."""
     import_torch()
-    from napari_swintormer.engine import volume
+    from napari_swintormer.engine import devices, volume
 
     planes, out = Planes(image, axes, 1), np.empty(image.shape, image.dtype)
     ranges, grid = [kept.intensity] * len(planes), TileGrid(planes.shape, CHUNK, 0, CHUNK)
-    for _ in volume.run(grid, planes, ranges, {0: kept.psf}, device, out, fits={0: kept.fit}):
+    where = devices.resolve_devices(device)[0]
+    for _ in volume.run(grid, planes, ranges, {0: kept.psf}, where, out, fits={0: kept.fit}):
         pass
     return out
 

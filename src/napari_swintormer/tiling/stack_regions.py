@@ -18,7 +18,7 @@ def margin(psf_side: int) -> int:
 def further_planes(psf_planes: int) -> int:
     """Planes that the object has beyond the image, above and below together."""
     half = psf_planes // 2
-    return min(half, max(4, half // 3))
+    return min(half, max(4, half // 2))
 
 
 def divide(object_shape: tuple[int, int, int], psf_shape: tuple[int, int, int]) -> tuple[int, int]:
