@@ -61,8 +61,8 @@ class StackFields(FoldedPart):
             field = option_field(OPTIONS[name], **special.get(name, {}))
             if name in (*_NUMBERS, "iterations"):
                 words = {
-                    "sample_index": "as the immersion",
-                    "specimen_depth": "at the cover glass",
+                    "sample_index": "as immersion",
+                    "specimen_depth": "at the glass",
                     "iterations": "found on the image",
                 }
                 if name in _NUMBERS:
