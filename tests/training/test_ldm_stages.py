@@ -101,6 +101,7 @@ def test_the_recipe_gives_a_network_that_deblurs(whole, folders):
         assert part in plan
     units = [e.unit for e in events if isinstance(e, Progress)]
     assert list(dict.fromkeys(units)) == ["pairs", "steps", "priors"]
+    assert list(iter_train(dataclasses.replace(settings, resume=True))) == []  # all is done
 
     prior = str(settings.run_folder / "denoiser.safetensors")
     blurred = np.asarray(Image.open(folders / "inputC" / "a.png"))

@@ -96,10 +96,10 @@ def test_noise_has_the_strength_and_the_width_of_the_cpu(noise):
     found, target = develop(raw, draw_noise(raw, seed=1, step=2, first=0))
     wanted = degradation.degrade(np.full((24, SIDE, SIDE), 0.4), np.random.default_rng(0))[0]
     assert torch.equal(found, target)  # an unblurred patch must stay, noise included
-    for one, other in ((found.numpy() - 0.4, wanted - 0.4),):
-        assert one.std() == pytest.approx(other.std(), rel=0.03)
-        steps = [np.diff(x, axis=-1).std() / x.std() for x in (one, other)]
-        assert steps[0] == pytest.approx(steps[1], rel=0.03)
+    mine, theirs = found.numpy() - 0.4, wanted - 0.4
+    assert mine.std() == pytest.approx(theirs.std(), rel=0.03)
+    steps = [np.diff(x, axis=-1).std() / x.std() for x in (mine, theirs)]
+    assert steps[0] == pytest.approx(steps[1], rel=0.03)
     assert torch.equal(found, develop(raw, draw_noise(raw, 1, 2, 0))[0])
     assert not torch.equal(found, develop(raw, draw_noise(raw, 1, 3, 0))[0])
 

@@ -64,10 +64,9 @@ class PriorCache:
         """Return the file of the latent of a blurred plane."""
         return self.folder / f"{self.name_of(pair)}.npy"
 
-    def missing(self, pairs: Iterable[PlanePair]) -> list[PlanePair]:
-        """List one pair for every plane whose latent is not there yet."""
-        planes = {(pair.blurred, pair.plane): pair for pair in pairs}
-        return [pair for pair in planes.values() if not self.path_of(pair).is_file()]
+    def holds(self, pair: PlanePair) -> bool:
+        """Whether the latent of a blurred plane is there."""
+        return self.path_of(pair).is_file()
 
     def write(self, pair: PlanePair, latent: NDArray[np.float32]) -> None:
         """Keep the latent of a plane; a crash leaves no half file under its name."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.imaging.intensity import IntensityConvention
     from napari_swintormer.models.prior.ldm import LdmPrior
+    from napari_swintormer.models.stepwise import Stepwise
     from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.data.prior_cache import PriorCache
     from napari_swintormer.training.loop.processes import Processes
@@ -56,8 +57,10 @@ def sample_priors(
     image that it was at. Yields `Progress` in images after every call of the denoiser.
     """
     device, precision = target
-    missing = cache.missing(pairs)
-    own = [missing[i] for i in processes.share(len(missing))]
+    # shares of all planes: what is missing changes while other processes write
+    planes = list({(pair.blurred, pair.plane): pair for pair in pairs}.values())
+    share = [planes[i] for i in processes.share(len(planes))]
+    own = [pair for pair in share if not cache.holds(pair)]
     if own:
         prior.to(device)
         prior.windows_at_once = windows_at_once(device)
@@ -68,29 +71,37 @@ def sample_priors(
         padded = pad_to_multiple(views, MULTIPLE).to(device)
         calls = prior.count_calls(padded.shape[2], padded.shape[3], steps)
         noise = TileNoise(seed, [TileOrigin(int(cache.name_of(pair)[:8], 16), 0, 0)])
-        mixed = precision != torch.float32
-        call = 0
-        with torch.no_grad(), torch.autocast(device.type, precision, enabled=mixed):
+        with torch.no_grad():
             work = prior.sampling(prior.forward_features(padded), noise, steps)
-            while True:
-                try:
-                    next(work)
-                except StopIteration as end:
-                    latent: Tensor = end.value
-                    break
-                call += 1
-                elapsed = time.monotonic() - start
-                rest = len(own) / (done + call / calls) - 1
-                yield Progress(
-                    *(done, len(own), "priors", elapsed, elapsed * rest),
-                    step=call,
-                    steps=calls,
-                    batch=1,
-                )
+        call = 0
+        while (latent := _advance(work, device, precision)) is None:
+            call += 1
+            elapsed = time.monotonic() - start
+            rest = len(own) / (done + call / calls) - 1
+            yield Progress(
+                *(done, len(own), "priors", elapsed, elapsed * rest),
+                step=call,
+                steps=calls,
+                batch=1,
+            )
         cache.write(pair, latent[0, :, :height, :width].float().cpu().numpy())
     if own:
         prior.to("cpu")
     processes.wait(device)  # training needs the latents of all processes
+
+
+def _advance(work: Stepwise[Tensor], device: torch.device, precision: torch.dtype) -> Tensor | None:
+    """Make one call of the denoiser; return the latent after the last one."""
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, precision, enabled=precision != torch.float32),
+    ):
+        try:
+            next(work)
+        except StopIteration as end:
+            latent: Tensor = end.value
+            return latent
+    return None
 
 
 def _unit_views(pair: PlanePair, convention: IntensityConvention) -> Tensor:

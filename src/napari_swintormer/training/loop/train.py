@@ -51,7 +51,7 @@ def _plan(stages: Sequence[TrainSettings]) -> Generator[Event]:
     """Say what the stages of the paper's prior take; of several processes the first one says it."""
     from napari_swintormer.training.loop.ldm_plan import plan_ldm
 
-    if os.environ.get("RANK", "0") == "0":
+    if stages and os.environ.get("RANK", "0") == "0":
         yield Notice(plan_ldm(stages))
 
 
