@@ -230,3 +230,18 @@ def test_models_that_the_bioimage_model_zoo_cannot_hold_are_refused(
     monkeypatch.setattr("napari_swintormer.models.foreign.bioimage.find_spec", lambda name: None)
     with pytest.raises(OutputError, match=r"napari-swintormer\[bioimage\]"):
         export_model(weights, tmp_path / "two.zip")
+
+
+def test_a_file_that_has_not_changed_is_read_once(home, make_weights, monkeypatch):
+    (home / "models").mkdir(parents=True, exist_ok=True)
+    shutil.copy(make_weights("mine", title="First"), home / "models")
+    read, seen = catalogue.read_card, []
+    monkeypatch.setattr(catalogue, "read_card", lambda path: seen.append(path) or read(path))
+
+    def title():
+        return next(info.card.title for info in list_models() if info.name == "mine")
+
+    assert [title(), title()] == ["First", "First"]
+    assert [path.stem for path in seen].count("mine") == 1
+    shutil.copy(make_weights("mine", title="Second"), home / "models")
+    assert title() == "Second"

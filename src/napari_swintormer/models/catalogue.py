@@ -8,7 +8,9 @@ that folder.
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 from statistics import mean
@@ -246,7 +248,21 @@ def _read_folder(folder: Path, source: Source) -> list[ModelInfo]:
 
 
 def _read_file(file: Path, source: Source) -> ModelInfo:
+    info = None
+    with suppress(OSError):  # removed meanwhile, or a link to nothing
+        state = file.stat()
+        info = _read_once(file, source, state.st_mtime_ns, state.st_size, state.st_ino)
+    return info or _read_as(detect(file), file, source)
+
+
+@lru_cache(maxsize=512)
+def _read_once(file: Path, source: Source, *_state: int) -> ModelInfo | None:
+    """Read a file once while it stays as it is; None for a program, which may get trusted."""
     kind = detect(file)
+    return None if kind.is_program else _read_as(kind, file, source)
+
+
+def _read_as(kind: Kind, file: Path, source: Source) -> ModelInfo:
     if kind.is_pickle:
         problem = f"Weights that are not imported; run `swintormer models import {file}` once."
         return ModelInfo(file.stem, file, source, problem=problem)
