@@ -65,7 +65,7 @@ def whole(folders, tmp_path_factory):
         stage="prior",
         prior=PRIOR,
         prior_source=NOTHING,
-        steps=60,
+        steps=40,
         batch_size=4,
         patch_size=32,
         learning_rate=4e-3,
@@ -120,9 +120,9 @@ def test_both_stages_are_one_training(whole, second):
         prior_source=NOTHING,
         prior_cache=None,
         network=None,
-        steps=15,
+        steps=10,
     )
-    stop_after(first, 7)
+    stop_after(first, 4)
     list(iter_train(dataclasses.replace(first, resume=True)))
     states = [
         load_prior(str(file), PRIOR).denoiser.state_dict() for file in (first.out, prior_of(second))
