@@ -125,6 +125,9 @@ def demo(
 def benchmark(
     *,
     quick: Annotated[bool, typer.Option("--quick", help="In under a minute.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Only tell where the time of a whole run goes.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
     ] = None,
@@ -137,12 +140,13 @@ def benchmark(
     from rich.table import Table
 
     import_torch()
-    from napari_swintormer.evaluation.benchmark.report import run_benchmark, table
+    from napari_swintormer.evaluation.benchmark import report as reports
 
     settings = DeblurSettings(**options)
-    report = run_benchmark(settings, quick=quick, say=lambda line: typer.echo(line, err=True))
+    measure = reports.run_profile if profile else reports.run_benchmark
+    report = measure(settings, quick=quick, say=lambda line: typer.echo(line, err=True))
     lines = Table(show_header=False, box=None, pad_edge=False)
-    for what, figure in table(report):
+    for what, figure in reports.table(report):
         lines.add_row(what, figure)
     Console().print(lines)
     if json_file is not None:

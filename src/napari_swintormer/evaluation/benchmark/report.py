@@ -84,8 +84,23 @@ def run_benchmark(
     return report
 
 
+def run_profile(
+    settings: DeblurSettings, *, quick: bool, say: Callable[[str], object]
+) -> dict[str, Any]:
+    """Tell where the time of a whole run goes; give a JSON object with the part ``profile``."""
+    from napari_swintormer.evaluation.benchmark.profile import profile_run
+
+    say("Measuring the stages of a run, from file to file …")
+    with tempfile.TemporaryDirectory() as folder:
+        return {"profile": profile_run(settings, Path(folder), quick=quick)}
+
+
 def table(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Turn a report of `run_benchmark` into lines: what was measured, and the figure."""
+    """Turn a report into lines: what was measured, and the figure."""
+    if (profile := report.get("profile")) is not None:
+        from napari_swintormer.evaluation.benchmark.profile import profile_table
+
+        return profile_table(profile)
     model = (
         f"{report['model']}, {report['parameters'] / 1e6:.1f} M parameters, {report['device']}, "
         f"{report['precision']}, {report['threads']} threads"

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_swintormer.evaluation.methods.evaluator import plan, restore
+from napari_swintormer.models.network.products import has_onednn
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 
 if TYPE_CHECKING:
@@ -24,10 +25,20 @@ _SIDE = 64  # pixels, the smallest side of the corner that is counted
 
 def count(work: Callable[[], object]) -> int:
     """Count the multiply-accumulates of a call; torch's counter has two operations for each."""
-    # the counter does not know the CPU's own attention kernel
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    # the counter does not know the CPU's own attention kernel, nor its products
+    own: dict[Any, Any] = {}
+    if has_onednn():
+        own[torch.ops.mkldnn._linear_pointwise] = _operations
+    counter = FlopCounterMode(display=False, custom_mapping=own)
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         work()
     return int(counter.get_total_flops()) // 2
+
+
+def _operations(x: Any, second: Any, third: Any, *_: Any, **__: Any) -> int:
+    """Count the operations of a product by its shapes; the one that adds to a tensor names it."""
+    weight = second if third is None else third
+    return int(2 * prod(x) * weight[0])
 
 
 def macs_per_pixel(

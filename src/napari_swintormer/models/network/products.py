@@ -34,11 +34,11 @@ def add_product(onto: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 def _by_onednn(x: Tensor) -> bool:
     # bf16 is converted and multiplied alike by both, so the results stay what they are
     plain = x.device.type == "cpu" and x.dtype == torch.float32
-    return plain and not torch.is_grad_enabled() and _has_onednn()
+    return plain and not torch.is_grad_enabled() and has_onednn()
 
 
 @cache
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
     """Say whether oneDNN's products are here; torch has no public name for them."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if not x86 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
