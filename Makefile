@@ -55,7 +55,7 @@ wheel: $(READY)
 	.ci/check-wheel $(BIN)
 
 screenshots: $(READY)
-	$(BIN)/python docs/make_screenshots.py
+	$(BIN)/python docs/tour.py
 
 clean:
 	rm -rf $(VENV) .venv-napari build dist demo

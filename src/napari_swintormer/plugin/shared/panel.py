@@ -8,12 +8,21 @@ import napari
 from napari._app_model import get_app_model
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_swintormer.plugin.shared.closing import ancestor
 from napari_swintormer.plugin.shared.style import show_text, style_sheet
 
 _PLUGIN = "napari-swintormer"
+_LEAST = 240  # pixels of a panel that are shown in the lowest window
 
 
 class Panel(QWidget):
@@ -23,9 +32,13 @@ class Panel(QWidget):
         super().__init__()
         self._viewer = viewer
         self._placed = self._is_tab = False
-        self.column = QVBoxLayout(self)
+        content = QWidget()
+        self.column = QVBoxLayout(content)
         self.column.setContentsMargins(10, 8, 10, 8)
         self.column.setSpacing(8)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(_Scrolling(content))
         viewer.events.theme.connect(self._use_theme)
         self._use_theme()
 
@@ -61,6 +74,29 @@ class Panel(QWidget):
 
     def _use_theme(self, *_: Any) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))
+
+
+class _Scrolling(QScrollArea):
+    """Shows a panel whole, or with a scroll bar where its parts are squeezed as far as they go."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab skips the area and reaches the fields
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.verticalScrollBar().rangeChanged.connect(lambda *_: self.updateGeometry())
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return the size of the content."""
+        return self.widget().sizeHint()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return the width of the content and of a scroll bar, and the height of a few rows."""
+        smallest, bar = self.widget().minimumSizeHint(), self.verticalScrollBar()
+        beside = bar.sizeHint().width() if bar.maximum() else 0
+        return QSize(smallest.width() + beside, min(_LEAST, smallest.height()))
 
 
 def open_panel(beside: Panel, name: str) -> Any:
