@@ -105,6 +105,11 @@ class Person:
         """Whether a button with this text can be pressed."""
         return bool(self._buttons(text))
 
+    def shows(self, text: str) -> bool:
+        """Whether a button with this text is there, even if it cannot be pressed."""
+        found = self.window.findChildren(QAbstractButton)
+        return any(_plain(b.text()) == text and b.isVisible() and not _behind(b) for b in found)
+
     def press(self, text: str, then: Callable[[], None] | None = None) -> None:
         """Press the button with this text, after scrolling to it; `then` answers its dialog."""
         self.wait(lambda: self.has(text), f"the button {text}")

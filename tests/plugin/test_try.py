@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from helpers.tiny import random_network, tiny_prior_card
 from helpers.widgets import PATIENCE, docks_of, expected, noise
 from napari_swintormer.models.files.weights import save_weights
-from napari_swintormer.plugin.deblur.variant_row import VariantRow, coloured
+from napari_swintormer.plugin.deblur.variant_row import VariantRow, coloured, side_for
 from napari_swintormer.plugin.deblur.variants import Variant
 from napari_swintormer.plugin.layers.visible_region import canvas_view
 from napari_swintormer.plugin.shared import work as work_module
@@ -59,7 +59,8 @@ def test_strengths_are_shown_side_by_side_and_a_click_shows_one(viewer, deblur, 
     np.testing.assert_array_equal(shown[0], image[part])
     np.testing.assert_array_equal(shown[2], whole[part])
     assert row.buttons[2].isChecked()
-    assert row.buttons[3].icon().actualSize(QSize(999, 999)).height() == 240
+    assert row.buttons[3].icon().actualSize(QSize(999, 999)).height() == row.side
+    assert [side_for(height) for height in (500, 768, 1080)] == [120, 148, 240]
     camera, canvas = canvas_view(viewer)
     for zoom in (1.0, 2.5):  # the frame follows the camera
         camera.zoom = zoom

@@ -15,7 +15,7 @@ from napari_swintormer.errors import ImageError, SwintormerError
 from napari_swintormer.models.catalogue import list_models
 from napari_swintormer.plugin.deblur.deblur_form import DeblurForm
 from napari_swintormer.plugin.deblur.preview import Preview
-from napari_swintormer.plugin.deblur.variant_row import VariantRow
+from napari_swintormer.plugin.deblur.variant_row import VariantRow, side_for
 from napari_swintormer.plugin.deblur.variants import (
     Made,
     PlanJob,
@@ -116,7 +116,9 @@ class TryPanel(QWidget):
     def _show_row(self, variants: list[Variant], view: InView) -> None:
         self.close_row()
         self._variants, self._view, self._made = variants, view, {}
-        self.row = row = VariantRow(variants, view.source.axes, view.source.look)
+        self.row = row = VariantRow(
+            variants, view.source.axes, view.source.look, side_for(self.window().height())
+        )
         row.setStyleSheet(style_sheet(self._viewer.theme))
         row.chosen.connect(self._use)
         row.shown.connect(self._frame_if)

@@ -25,7 +25,8 @@ from napari_swintormer.plugin.deblur.variants import Variant
 from napari_swintormer.plugin.shared.pixmaps import pixmap_of
 from napari_swintormer.plugin.shared.style import text_label
 
-_SIDE = 240  # pixels of the screen
+SIDE = 240  # pixels of the screen
+_SMALLEST, _OTHERS = 120, 620  # pixels: a picture in a low window, and what stands above the row
 _BORDER = 16  # pixels
 
 
@@ -36,6 +37,8 @@ class VariantRow(QScrollArea):
     ----------
     variants
         At least one.
+    side
+        Height and width of a picture, in pixels of the screen.
     axes, look
         Axes of the image, and the colours and contrast limits of its layer, as in
         `napari_swintormer.plugin.layers.layer_data.LayerSource`.
@@ -46,8 +49,11 @@ class VariantRow(QScrollArea):
     shown = Signal(bool)
     """The row has come onto the screen, or has left it."""
 
-    def __init__(self, variants: Sequence[Variant], axes: str, look: dict[str, Any]) -> None:
+    def __init__(
+        self, variants: Sequence[Variant], axes: str, look: dict[str, Any], side: int = SIDE
+    ) -> None:
         super().__init__()
+        self.side = side
         self._axes, self._look = axes, look
         self.buttons: list[QToolButton] = []
         self._pictures: dict[int, QPixmap] = {}
@@ -71,8 +77,8 @@ class VariantRow(QScrollArea):
             button.setText(variant.label)
             button.setAccessibleDescription(f"Show {variant.label} as the preview")
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-            button.setIconSize(QSize(_SIDE, _SIDE))
-            button.setFixedSize(_SIDE + 10, _SIDE + 32)
+            button.setIconSize(QSize(side, side))
+            button.setFixedSize(side + 10, side + 32)
             button.setCheckable(True)
             button.setEnabled(False)
             button.clicked.connect(lambda _, number=number: self.chosen.emit(number))
@@ -95,8 +101,8 @@ class VariantRow(QScrollArea):
         self._pictures[number] = picture
         button = self.buttons[number]
         small = picture.scaled(
-            _SIDE,
-            _SIDE,
+            self.side,
+            self.side,
             Qt.AspectRatioMode.KeepAspectRatio,
             Qt.TransformationMode.FastTransformation,
         )
@@ -127,6 +133,11 @@ class VariantRow(QScrollArea):
         super().hideEvent(event)
         self.large.hide()
         self.shown.emit(False)
+
+
+def side_for(window_height: int) -> int:
+    """Return the side of pictures that leave room for the other panels of a window."""
+    return max(_SMALLEST, min(SIDE, window_height - _OTHERS))
 
 
 def coloured(pixels: NDArray[Any], axes: str, look: dict[str, Any]) -> NDArray[np.uint8]:
