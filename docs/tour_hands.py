@@ -138,9 +138,12 @@ class Person:
         row = combo.findText(choice)
         if row < 0:
             raise LookupError(f"{label} offers no {choice}")
-        view = combo.view()
-        view.scrollTo(combo.model().index(row, 0))
-        self.click(view.viewport(), view.visualRect(combo.model().index(row, 0)).center())
+        QTest.keyClick(combo.view(), Qt.Key.Key_Home)
+        for _ in range(row):
+            QTest.keyClick(combo.view(), Qt.Key.Key_Down)
+        QTest.keyClick(combo.view(), Qt.Key.Key_Return)
+        self.n_clicks += 1  # a person clicks on the row
+        self.wait(lambda: combo.currentText() == choice, f"{choice} in {label}")
 
     def enter(self, label: str, text: str) -> None:
         """Type into the field with this label."""
@@ -253,7 +256,7 @@ class Person:
         above = widget.parentWidget()
         while above is not None:
             if isinstance(above, QScrollArea):
-                above.ensureWidgetVisible(widget)
+                above.ensureWidgetVisible(widget, 0, 20)
             above = above.parentWidget()
         QTest.qWait(100)
 
