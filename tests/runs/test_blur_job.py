@@ -21,10 +21,11 @@ from napari_swintormer.events import ChunkFinished, Notice, PlanNotice
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
+from napari_swintormer.models.catalogue import known_blur_model, place_by_place_model
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.plane_blur import FoundBlur
-from napari_swintormer.runs import blur_finding, planning
+from napari_swintormer.runs import blur_finding, blur_job, planning
 from napari_swintormer.runs.blur_finding import measured_planes
 from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
 from napari_swintormer.runs.file import FileRun
@@ -53,13 +54,14 @@ class Estimator:
 
     def __init__(self, blur: Blur) -> None:
         self.blur, self.calls, self.windows = blur, 0, [0]
+        self.unclear = False
 
     def __call__(self, windows: list[np.ndarray], field: str) -> FoundBlur:
         assert all(w.ndim == 2 and w.dtype == np.float32 for w in windows)
         assert field == "micrograph"
         self.calls += 1
         self.windows.append(len(windows))
-        return FoundBlur(self.blur, 0.7, f"It has {self.blur.sentence()}.")
+        return FoundBlur(self.blur, 0.7, f"It has {self.blur.sentence()}.", self.unclear)
 
 
 @pytest.fixture
@@ -91,7 +93,8 @@ def test_a_blur_is_estimated_once_and_said(estimator: Estimator) -> None:
     said = [e for e in job.run(out) if isinstance(e, Notice)]
     assert estimator.calls == 12  # of 30 planes
     assert said == [PlanNotice("It has Gaussian blur with a sigma of 1.2 pixels.")]
-    np.testing.assert_allclose(out[3], deblur(IMAGE, blur="gaussian:1.2", **FAST), atol=1)
+    np.testing.assert_array_equal(out[3], out[7])
+    assert np.abs(out[3].astype(float) - IMAGE).mean() > 100
     part = prepare(stack, DeblurSettings(axes="TYX", planes="T=7:8", blur="auto", **FAST))
     one = np.empty_like(stack[:1])
     for _ in part.run(one):
@@ -125,6 +128,23 @@ def test_what_is_not_recognised_stays_or_goes_through_the_named_model(
     named = deblur(IMAGE, str(tiny_weights), blur="auto", **FAST)
     np.testing.assert_array_equal(named, deblur(IMAGE, str(tiny_weights), **FAST))
     assert not np.array_equal(named, IMAGE)
+
+
+def test_where_the_blur_changes_from_place_to_place_a_model_finds_it_itself(
+    estimator: Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "known_blur_model", known_blur_model)
+    other = place_by_place_model("microscopy")
+    assert other is not None
+    estimator.blur, estimator.unclear = Blur.none(), True
+    job = prepare(IMAGE, DeblurSettings(blur="auto", **FAST))
+    out = np.empty_like(IMAGE)
+    said = [e for e in job.run(out) if isinstance(e, Notice)]
+    assert said == [Notice(f"It has no blur. The model {other.name} restores it place by place.")]
+    np.testing.assert_allclose(out, deblur(IMAGE, other.name, **FAST), atol=1)
+    assert job.provenance()["blur"]["place_by_place"]["name"] == other.name
+    estimator.unclear = False
+    np.testing.assert_array_equal(deblur(IMAGE, blur="auto", **FAST), IMAGE)
 
 
 def test_a_preview_equals_the_run_and_another_blur_measures_nothing_again() -> None:
@@ -303,10 +323,13 @@ def test_what_the_image_is_decides_how_a_known_blur_is_undone(
 
     monkeypatch.setattr(blur_finding, "estimate_blur", estimator)
     image = np.stack([IMAGE // 256] * 3, -1).astype(np.uint8)
-    made = {kind: deblur(image, blur=blur, kind=kind, **FAST) for kind in (None, *KINDS)}
-    np.testing.assert_array_equal(made[None], made["photo"])  # an 8-bit colour image may be one
+    made = {kind: deblur(image, blur=blur, kind=kind, **FAST) for kind in KINDS}
+    for looks in (True, False):  # an 8-bit colour image that nobody names is looked at
+        monkeypatch.setattr(blur_job, "looks_like_photo", lambda windows, looks=looks: looks)
+        unnamed = deblur(image, blur=blur, **FAST)
+        assert np.array_equal(unnamed, made["photo"]) == looks
     assert not np.array_equal(made["photo"], made["microscopy"])
-    assert seen == ["photo", "photo", "micrograph"] * (blur == "auto")
+    assert seen == ["photo", "micrograph", "photo", "micrograph"] * (blur == "auto")
     grey = [deblur(IMAGE, blur=blur, kind=kind, **FAST) for kind in (None, "microscopy", "photo")]
     np.testing.assert_array_equal(*grey[:2])
     assert not np.array_equal(*grey[1:])

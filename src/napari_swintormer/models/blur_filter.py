@@ -56,7 +56,8 @@ class KnownBlurRestorer(TileRestorer):
     multiple
         Sides of the network's input are multiples of this.
     otherwise
-        Restores planes without a known blur; None leaves them as they are.
+        Restores planes without a known blur, or, beside a `network`, only those whose blur changes
+        from place to place. None leaves them as they are.
     """
 
     def __init__(
@@ -117,7 +118,8 @@ class KnownBlurRestorer(TileRestorer):
         """Restore a batch; all its tiles are of one plane."""
         origins = origins or [TileOrigin(min(self.known), 0, 0)] * len(tiles)
         known, inner = self.known[origins[0].plane], _inside(tiles)
-        if not known.changes and self.otherwise is not None:
+        goes_on = self.network is None or known.found.unclear
+        if not known.changes and self.otherwise is not None and goes_on:
             return (yield from self.otherwise.in_steps(inner, origins))
         # long filters need float32, and cost little
         with torch.autocast(tiles.device.type, enabled=False):

@@ -160,6 +160,14 @@ def known_blur_model(kinds: Sequence[ImageKind]) -> str | None:
     return None if best is None else best[0]
 
 
+def place_by_place_model(kind: ImageKind) -> ModelInfo | None:
+    """Return the best built-in model without a prior that finds the blur of each place itself."""
+    built_in = [info for info in list_models() if info.source == "built-in"]
+    alone = {info.name: info for info in built_in if info.card and info.card.prior is None}
+    best = recommended_model(list(alone.values()), [kind])
+    return None if best is None else alone[best[0]]
+
+
 def find_model(name_or_path: str | Path | None = None) -> Path:
     """Find the file of a model by its name or path; None or ``"auto"`` is the default model.
 

@@ -1,10 +1,9 @@
 """The Wiener filter that undoes a known blur, as a kernel of finite reach.
 
-With the optical transfer function (OTF) ``H`` of a blur that is one of several, the best linear
-filter is ``E[conj(H)] / (E[|H|²] + noise / signal)``. The power of natural images falls with the
-square of the frequency. Its height follows from the image's own gradients, and the noise from what
-the image has where neither lens nor scene leave anything. So noisy and smooth images are filtered
-less. No frequency becomes weaker: a filter that takes noise away would smooth sharp images.
+A blur is one of several candidates, each with its optical transfer function (OTF) ``H``, the power
+``S`` of the sharp image that fits it, and the noise ``N``. The best linear filter is
+``E[S conj(H)] / E[S |H|² + N]``. No frequency becomes weaker: a filter that takes noise away would
+smooth sharp images.
 
 A filter has the sum 1 and reaches `REACH` pixels, so a pixel depends on its surroundings only.
 """
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_swintormer.optics.sharp_spectrum import SharpSpectrum
+
     FloatArray = NDArray[np.float32]
 
 REACH = 64
@@ -30,19 +31,11 @@ REACH = 64
 GRID = 256
 """Pixels of the grid that filters are computed on, far beyond their reach."""
 
-# Chosen on training images blurred by defocus, motion and microscopes: with the smaller weights
-# some images lose, with larger ones all gain less.
-CAUTION = 5.0
+# Chosen on training images blurred by defocus, motion and microscopes: with a smaller weight some
+# images lose, with a larger one all gain less.
+_CAUTION = 1.5
 """Weight of the noise."""
-_LEAST_NOISE = 0.002  # added to every image's noise: rounding, and errors of the blur itself
-
 _CORNER = np.outer((1, -4, 6, -4, 1), (1, -4, 6, -4, 1)) / 70  # of white noise it keeps the power
-
-_Y, _X = np.fft.fftfreq(GRID)[:, None], np.fft.rfftfreq(GRID)[None]
-_SIGNAL = 1 / np.maximum(_Y**2 + _X**2, GRID**-2.0)
-_GRADIENT = 4 - 2 * np.cos(2 * np.pi * _Y) - 2 * np.cos(2 * np.pi * _X)
-# a half spectrum holds all columns but the first and the last twice
-_SHARES = np.where((_X == 0) | (_X == 0.5), 1, 2) / GRID**2
 
 
 class ImagePower(NamedTuple):
@@ -65,20 +58,29 @@ def image_power(planes: Iterable[FloatArray]) -> ImagePower:
     return ImagePower((noise / count) ** 0.5, gradients / count)
 
 
-def inverse_kernel(
-    moments: tuple[NDArray[np.complex64], NDArray[np.float32]],
-    image: ImagePower,
-    caution: float = CAUTION,
-) -> FloatArray:
+class Candidate(NamedTuple):
+    """One of several blurs that an image may have, on the half spectrum of `GRID`."""
+
+    probability: float
+    mean: NDArray[np.complex64]
+    """Mean OTF."""
+    power: NDArray[np.float32]
+    """Mean of the OTF's absolute square."""
+    sharp: SharpSpectrum
+    """Signal and noise that fit the image if it has this blur."""
+
+
+def inverse_kernel(candidates: Iterable[Candidate]) -> FloatArray:
     """Make the kernel that undoes a blur, ``(2 * REACH + 1, 2 * REACH + 1)`` float32 of sum 1.
 
-    `moments` are those of `napari_swintormer.optics.blur.Blur.otf_moments` on ``(GRID, GRID)``.
+    Among linear filters it has the smallest mean square error over the candidates.
     """
-    mean, power = moments[0].astype(np.complex128), moments[1].astype(np.float64)
-    signal = max(image.gradients - 4 * image.noise**2, 1e-10)
-    height = signal / float((_SHARES * power * _GRADIENT * _SIGNAL).sum())
-    noise = caution * (image.noise**2 + _LEAST_NOISE**2)
-    spectrum = mean.conj() / (power + noise / (height * _SIGNAL))
+    half = GRID, GRID // 2 + 1
+    upper, lower = np.zeros(half, complex), np.zeros(half)
+    for share, mean, power, sharp in candidates:
+        upper += share * sharp.signal * mean.conj()
+        lower += share * (sharp.signal * power + _CAUTION * sharp.noise)
+    spectrum = upper / lower
     # what cannot be restored stays as it is: a smaller gain would smooth sharp images
     spectrum = spectrum + np.clip(1 - np.abs(spectrum), 0, None)
     kernel = fft.fftshift(fft.irfft2(spectrum, (GRID, GRID)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.blur_kinds import LARGEST
 from napari_swintormer.optics.inverse_filter import (
-    CAUTION,
     GRID,
+    Candidate,
+    ImagePower,
     blur_maps,
     inverse_kernel,
 )
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.optics.plane_power import PlanePower
+    from napari_swintormer.optics.sharp_spectrum import Content
 
 _UNMEASURED = PowerOfPlane()
-# Chosen on made blur of training images: micrographs have fewer edges than the signal prior says.
-_MICROGRAPH = 2.0  # factor on the caution
+# Chosen on made blur of training images: told exactly, told 20 % too wide or too narrow, estimated.
+_SPREAD = 0.1  # standard deviation of the logarithm of a blur's true size around the told one
+_FACTORS = np.exp(np.linspace(-3, 3, 9) * _SPREAD)
+_UNSEEN = {True: 0.05, False: 0.5}  # whether told: share that does not follow the image's spectrum
+_WRONG = 0.3  # share of a found motion's uncertainty that it is no blur at all
+_RARE = 0.0005  # probability of candidates that are left out
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,19 @@ class FoundBlur:
         How sure it is, from 0 to 1; 1 for a blur that the user told.
     reason
         One sentence: why it was taken, or why there is none.
+    unclear
+        Whether the plane is blurred, but not by one blur that is sure.
     """
 
     blur: Blur
     certainty: float = 1.0
     reason: str = ""
+    unclear: bool = False
+
+    @property
+    def told(self) -> bool:
+        """Whether the user told it: an estimate is never quite sure."""
+        return self.certainty >= 1
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values that `from_json` reads."""
@@ -55,13 +71,15 @@ class FoundBlur:
             "blur": self.blur.to_json(),
             "certainty": self.certainty,
             "reason": self.reason,
+            "unclear": self.unclear,
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FoundBlur:
         """Make it of the values of `to_json`."""
         blur = Blur.from_json(values["blur"])
-        return cls(blur, float(values["certainty"]), str(values["reason"]))
+        unclear = bool(values.get("unclear", False))
+        return cls(blur, float(values["certainty"]), str(values["reason"]), unclear)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +113,7 @@ class PlaneBlur:
     @cached_property
     def digest(self) -> str:
         """What tells this from another known blur."""
-        found = json.dumps([self.blur.to_json(), self.found.certainty])
+        found = json.dumps([self.blur.to_json(), self.found.certainty, self.found.unclear])
         known = hashlib.sha256(f"{found}, {self.power.gamma}, {self.clipped}".encode())
         for power in (self.power.intensities, self.power.light):
             if power is not None:
@@ -106,16 +124,51 @@ class PlaneBlur:
         """Make the filters of the intensities and of the light, ``(2, 2R + 1, 2R + 1)`` of sum 1.
 
         There is one filter where the intensities are light. A blur that does not fit the plane gets
-        a filter that does little.
+        a filter that does little; one that fits it in another size is taken in that size.
         """
-        photo = self.power.gamma != 1
-        powers = [self._shown, self._power] if photo else [self._power]
-        caution = CAUTION if photo else _MICROGRAPH * CAUTION
-        moments = self.blur.otf_moments((GRID, GRID))
-        return np.stack([inverse_kernel(moments, p.with_blur(self.blur), caution) for p in powers])
+        return np.stack([inverse_kernel(candidates) for candidates in self._weighed()])
+
+    def _weighed(self) -> list[list[Candidate]]:
+        """Weigh the possible blurs by how well they fit the plane's light, for each filter."""
+        photo, possible = self.power.gamma != 1, self._possible()
+        content: Content = "photo_light" if photo else "micrograph"
+        light = [self._power.sharp(blur, content, GRID) for _, blur in possible]
+        misfit = np.array([fit.misfit for fit in light])
+        before = np.array([p for p, _ in possible])
+        after = before * np.exp(misfit.min() - misfit)
+        unseen = _UNSEEN[self.found.told]
+        shares = unseen * before + (1 - unseen) * after / after.sum()
+        fits = [light]
+        if photo:
+            fits.insert(0, [self._shown.sharp(blur, "photo", GRID) for _, blur in possible])
+        moments = [blur.otf_moments((GRID, GRID)) for _, blur in possible]
+        return [
+            [
+                Candidate(float(p), *moment, fit)
+                for p, moment, fit in zip(shares, moments, each, strict=True)
+                if p > _RARE
+            ]
+            for each in fits
+        ]
+
+    def _possible(self) -> list[tuple[float, Blur]]:
+        """List the candidates; a blur that is only one may be a little wider or narrower."""
+        candidates = self.blur.candidates
+        if len(candidates) > 1:
+            return list(candidates)
+        weights = np.exp(-0.5 * (np.log(_FACTORS) / _SPREAD) ** 2)
+        none = _WRONG * (1 - self.found.certainty)
+        sizes = [
+            ((1 - none) * float(weight), self.blur if factor == 1 else self.blur.scaled(factor))
+            for weight, factor in zip(weights / weights.sum(), _FACTORS.tolist(), strict=True)
+            if factor == 1 or math.ceil((self.blur.reach + 0.5) * factor) < LARGEST // 2
+        ]
+        return [*sizes, (none, Blur.none())]
 
     def maps(self) -> NDArray[np.float32]:
         """Give the constants that a network for a known blur sees as maps."""
+        if not self.changes:
+            return blur_maps(0, self.found.certainty, ImagePower(0, 0))
         radius = sum(p * candidate.radius for p, candidate in self.blur.candidates)
         return blur_maps(radius, self.found.certainty, self._power.image)
 

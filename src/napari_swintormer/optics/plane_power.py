@@ -1,20 +1,22 @@
 """What a plane shows of noise and detail, measured once and used for any blur.
 
-A filter for a known blur must know the noise. Where the blur passes nothing, an image holds noise
-alone. If there is more, the blur is wrong, or the image is sharper than the blur allows. Then this
-power counts as noise too, so that the filter does little.
+A filter for a known blur must know the noise and the sharp image's power; `sharp_spectrum` fits
+both. Where the blur passes nothing, an image holds noise alone. If there is more, the blur is
+wrong, or the image is sharper than the blur allows. Then this power counts as noise too, so that
+the filter does little.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_swintormer.optics.inverse_filter import ImagePower, image_power
 from napari_swintormer.optics.light import GAMMA, to_light
+from napari_swintormer.optics.sharp_spectrum import fit_sharp_spectrum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.optics.blur import Blur
+    from napari_swintormer.optics.sharp_spectrum import Content, SharpSpectrum
 
     Window = NDArray[np.float32]
 
@@ -43,14 +46,15 @@ class PlanePower:
     image: ImagePower
     spectrum: NDArray[np.float64]  # mean power on the grid of rfft2; white noise has its variance
 
-    def with_blur(self, blur: Blur) -> ImagePower:
-        """Give noise and gradients for the filter of a blur."""
+    def sharp(self, blur: Blur, content: Content, grid: int) -> SharpSpectrum:
+        """Fit the sharp image's spectrum on a grid, and the noise, for a blur."""
         side = len(self.spectrum)
         frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
-        hidden = (blur.otf_moments((side, side))[1] < _PASSED) & (frequency > _FROM)
+        passed = blur.otf_moments((side, side))[1].astype(np.float64)
+        fitted = fit_sharp_spectrum(self.spectrum, passed, self.image.noise**2, content, grid)
+        hidden = (passed < _PASSED) & (frequency > _FROM)
         power = float(self.spectrum[hidden].mean()) if hidden.sum() > _FEWEST else 0.0
-        noise = max(self.image.noise, math.sqrt(_HIDDEN * power))
-        return ImagePower(noise, self.image.gradients)
+        return replace(fitted, noise=max(fitted.noise, _HIDDEN * power))
 
 
 @dataclass(frozen=True)

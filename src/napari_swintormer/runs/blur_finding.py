@@ -82,6 +82,12 @@ def read_unit_windows(
     return [intensity.to_unit(block) for block in blocks]
 
 
+def read_shown_windows(planes: Planes) -> list[Window]:
+    """Read windows ``(C, h, w)`` of the first plane of an 8-bit image, from 0 to 1."""
+    blocks = planes.read_all((0, y, x) for y, x in sample_windows(planes.shape)[::4])
+    return [np.asarray(block / 255, np.float32) for block in blocks]
+
+
 def estimated(windows: Sequence[Window], *, photo: bool) -> FoundBlur:
     """Estimate one blur from windows ``(C, h, w)`` in unit intensities."""
     grey = [window.mean(axis=0) for window in windows]

@@ -11,14 +11,18 @@ from uuid import uuid4
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import Notice, PlanNotice
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
+from napari_swintormer.models.catalogue import load_model, place_by_place_model
+from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.openmp import import_torch
 from napari_swintormer.optics.blur import Blur, as_text
+from napari_swintormer.optics.estimation.image_field import looks_like_photo
 from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.runs.blur_finding import (
     find_blurs,
     measure_powers,
     measured_planes,
     plane_blurs,
+    read_shown_windows,
     read_unit_windows,
 )
 from napari_swintormer.runs.job import Job
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
+    from napari_swintormer.models.catalogue import ModelInfo
     from napari_swintormer.optics.plane_blur import PlaneBlur
     from napari_swintormer.optics.plane_power import PowerOfPlane
     from napari_swintormer.runs.blur_finding import Wish
@@ -51,18 +56,21 @@ class BlurJob(Job):
     ----------
     wish
         The blur that the user told, or how it is estimated.
-    photo
-        Whether intensities follow the curve of a camera.
+    told_photo
+        Whether intensities follow the curve of a camera; None looks at the image.
     found
         Blurs by plane that an earlier part of the run found; None measures them.
     powers
         Noise and detail by plane, if they are measured already.
+    by_place
+        Whether a model restores planes whose blur changes from place to place, or they stay.
     """
 
     wish: Wish = "auto"
-    photo: bool = False
+    told_photo: bool | None = False
     found: Mapping[int, FoundBlur] | None = None
     powers: Mapping[int, PowerOfPlane] | None = None
+    by_place: bool = False
 
     @property
     def model_name(self) -> str:
@@ -96,6 +104,20 @@ class BlurJob(Job):
         else:
             card = None if self.model is None else self.model.card
         return card is not None and card.network.known_blur
+
+    @cached_property
+    def photo(self) -> bool:
+        """Whether intensities follow the curve of a camera."""
+        if self.told_photo is not None:
+            return self.told_photo
+        return looks_like_photo(read_shown_windows(self.planes.whole))
+
+    @property
+    def place_by_place(self) -> ModelInfo | None:
+        """The model that restores planes whose blur changes from place to place, if any."""
+        if not self.by_place:
+            return None
+        return place_by_place_model("photo" if self.photo else "microscopy")
 
     def _measure_ranges(self) -> list[IntensityRange]:
         return self._scaled(super()._measure_ranges())
@@ -150,6 +172,7 @@ class BlurJob(Job):
             wish=blur,
             found=None,
             powers=self.measured_powers,
+            told_photo=self.photo,
             given_ranges=self.ranges,
             settings=replace(self.settings, blur=as_text(blur)),
         )
@@ -165,7 +188,9 @@ class BlurJob(Job):
             found |= find_blurs(whole, self._all_ranges, self.wish, photo=self.photo, only=new)
         if new := needed - powers.keys():
             powers |= measure_powers(whole, self._all_ranges, photo=self.photo, only=new)
-        return replace(self, found=found, powers=powers, given_ranges=self.ranges)
+        return replace(
+            self, found=found, powers=powers, given_ranges=self.ranges, told_photo=self.photo
+        )
 
     def ready_at(self, position: Mapping[str, int]) -> BlurJob:
         """Return this job with what a preview needs, and its model: the next one keeps that too."""
@@ -183,6 +208,7 @@ class BlurJob(Job):
             self,
             found=found,
             powers=earlier.powers,
+            told_photo=earlier.photo,
             given_ranges=earlier.ranges,
             restorer=self.restorer or loaded,
         )
@@ -194,8 +220,7 @@ class BlurJob(Job):
             planes.whole.data is other.whole.data
             and planes.numbers == other.numbers
             and replace(self.settings, blur=None) == replace(earlier.settings, blur=None)
-            and (self.model, self.convention, self.photo)
-            == (earlier.model, earlier.convention, earlier.photo)
+            and (self.model, self.convention) == (earlier.model, earlier.convention)
         )
 
     def preview(
@@ -219,14 +244,15 @@ class BlurJob(Job):
         for found, count in counts.items():
             planes = f"{count} of {len(self.blurs)} planes: " if len(counts) > 1 else ""
             if found.blur.kind == "none":
-                said.append(Notice(f"{planes}{found.reason} {self._without_blur}"))
+                said.append(Notice(f"{planes}{found.reason} {self._without_blur(found)}"))
             else:
                 said.append(PlanNotice(f"{planes}{found.reason}"))
         return said
 
-    @property
-    def _without_blur(self) -> str:
+    def _without_blur(self, found: FoundBlur) -> str:
         """Say what happens to planes without a known blur."""
+        if found.unclear and (by_place := self.place_by_place) is not None:
+            return f"The model {by_place.name} restores it place by place."
         if self._without_model or self._continues:
             return "The image stays as it is."
         return f"The model {self.model_name} restores it."
@@ -258,7 +284,10 @@ class BlurJob(Job):
             from napari_swintormer.models.restorer import Restorer
 
             assert isinstance(inner, Restorer)
-            network, otherwise, multiple = inner.network, None, inner.multiple
+            network, multiple = inner.network, inner.multiple
+            varies = any(blur.found.unclear for blur in self.blurs.values())
+            by_place = self.place_by_place if varies else None
+            otherwise = None if by_place is None else load_model(by_place.path)
         restorer = KnownBlurRestorer(
             self.blurs,
             self.planes.shape,
@@ -285,9 +314,12 @@ class BlurJob(Job):
         """Return how the result is made, with the blur that was told and found; imports torch."""
         told = "" if self.settings.blur is None else as_text(self.settings.blur)
         found = {str(number): blur.to_json() for number, blur in self.found_blurs.items()}
-        return super().provenance(resolved) | {
-            "blur": {"told": told, "found": found, "photo": self.photo}
-        }
+        blur: dict[str, Any] = {"told": told, "found": found, "photo": self.photo}
+        by_place = self.place_by_place
+        if by_place and any(each.unclear for each in self.found_blurs.values()):
+            sha256 = file_sha256(by_place.path)
+            blur["place_by_place"] = {"name": by_place.name, "weights_sha256": sha256}
+        return super().provenance(resolved) | {"blur": blur}
 
 
 def speed_name(sha256: str) -> str:

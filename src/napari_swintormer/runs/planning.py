@@ -124,19 +124,29 @@ def _prepare_known(
     assert settings.axes is not None
     kinds = _kinds(settings, image.dtype)
     chosen = _choose_for_blur(settings.model, restorer, kinds, wish)
-    axes = settings.axes
+    axes, name = settings.axes, settings.model
     settings = complete(settings, chosen.card)
     planes = Planes(image, axes, chosen.channels, meaning=meaning)
     planes = chosen_planes(planes, settings.planes)
     convention = IntensityConvention() if chosen.card is None else chosen.card.intensity
     if chosen.card is None or chosen.continues:  # the filter alone, or a network behind it
-        photo = "photo" in kinds
-        convention = WHOLE if photo else convention
+        photo = None if len(kinds) > 1 else "photo" in kinds
+        convention = WHOLE if "photo" in kinds else convention
     else:
         photo = convention.whole
     plan = _plan(planes, settings, chosen, REACH, speed_name(chosen.sha256))
     return BlurJob(
-        planes, plan, settings, chosen.model, convention, chosen.restorer, wish=wish, photo=photo
+        planes,
+        plan,
+        settings,
+        chosen.model,
+        convention,
+        chosen.restorer,
+        wish=wish,
+        told_photo=photo,
+        by_place=chosen.continues
+        and name in (None, AUTOMATIC_MODEL)
+        and not isinstance(wish, Blur),
     )
 
 

@@ -10,6 +10,7 @@ from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.optics import psf
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation import estimate
+from napari_swintormer.optics.estimation.blur_choice import Chances
 from napari_swintormer.optics.estimation.defocus_posterior import defocus_posterior
 from napari_swintormer.optics.estimation.estimate import estimate_blur
 from napari_swintormer.optics.estimation.sample import sample_windows
@@ -95,22 +96,33 @@ def test_nothing_is_found_where_nothing_is(leaves, field, name):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "confidence", "family"),
-    [
-        (Blur.motion(11, 30), 0.8, "motion"),
-        (Blur.motion(11, 30), 0.2, "none"),
-        (Blur.disk(3), 0.8, "defocus"),
-        (None, 0.8, "none"),
-    ],
-    ids=["motion", "an unsure kernel", "a sure defocus", "sharp"],
+    ("kernel", "family"),
+    [(Blur.motion(11, 30), "motion"), (Blur.disk(3), "defocus"), (None, "none")],
+    ids=["motion", "defocus", "sharp"],
 )
-def test_motion_is_told_where_it_is_surer(leaves, monkeypatch, kernel, confidence, family):
-    found = Blur.motion(11, 30).psf(), confidence
-    monkeypatch.setattr(estimate, "estimate_motion", lambda windows, gamma: found)
-    window = picture(leaves, "micrograph", None if kernel is None else kernel.psf())
-    told = estimate_blur([window], "micrograph")
+@pytest.mark.parametrize("field", ["photo", "micrograph"])
+def test_motion_and_defocus_are_told_apart(leaves, field, kernel, family):
+    window = picture(leaves, field, None if kernel is None else kernel.psf())
+    told = estimate_blur([window], field)
     assert told.blur.family == family
-    assert (told.certainty == confidence) == (family == "motion")
+    assert 0.5 < told.certainty < 1
+
+
+def test_blur_that_changes_from_place_to_place_is_said_and_even_blur_is_not(leaves):
+    halves = [picture(leaves, "photo", psf.disk(radius)) for radius in (0.5, 5.0)]
+    half = SIDE // 2
+    mixed = np.concatenate([halves[0][:, :half], halves[1][:, half:]], axis=1)
+    assert estimate_blur([mixed], "photo").unclear
+    assert not any(estimate_blur([even], "photo").unclear for even in halves)
+
+
+def test_nothing_is_undone_where_neither_is_likely_to_help(leaves, monkeypatch):
+    window = picture(leaves, "micrograph", Blur.disk(3).psf())
+    monkeypatch.setattr(estimate, "chances", lambda described: Chances(0.3, 0.3))
+    told = estimate_blur([window], "micrograph")
+    assert told.blur == Blur.none()
+    assert told.unclear
+    assert "neither" in told.reason
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (40, 3000), (512, 512), (513, 700), (9000, 20_000)])

@@ -104,7 +104,7 @@ def blurred_pairs(
         for draw in range(draws):
             # Trailing zeros of a seed change nothing: draw 0 equals a draw of [seed, name] alone.
             rng = np.random.default_rng([seed, zlib.crc32(file.name.encode()), draw])
-            blurred, kernel = _degrade(sharp, axes, kind, rng, blur)
+            blurred, kernel = degrade(sharp, axes, kind, rng, blur)
             name = f"{file.stem}-draw-{draw + 1}" if draw else file.stem
             images = centre(blurred, side), centre(sharp, side)
             yield SyntheticPair(kind, name, axes, *images, kernel)
@@ -129,7 +129,7 @@ def centre(image: NDArray[Any], side: int = CROP) -> NDArray[Any]:
     return image[start[0] : start[0] + side, start[1] : start[1] + side]
 
 
-def _degrade(
+def degrade(
     sharp: NDArray[Any], axes: str, kind: ImageKind, rng: np.random.Generator, blur: Blur
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Blur a whole image and add noise, in its own units and data type; also give the PSF."""

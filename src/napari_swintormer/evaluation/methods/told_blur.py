@@ -53,7 +53,7 @@ def _run(pair: PairImages, settings: DeblurSettings, blur: BlurWish) -> tuple[Bl
     job = prepare(pair.blurred, settings)
     assert isinstance(job, BlurJob)
     if pair.gamma != 1:  # the images of a protocol are floats, which do not look like photos
-        job = replace(job, photo=True, convention=WHOLE)
+        job = replace(job, told_photo=True, convention=WHOLE)
     return job, run_planned(job, pair)
 
 

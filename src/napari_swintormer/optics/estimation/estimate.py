@@ -7,29 +7,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.estimation.defocus_posterior import GAMMAS, defocus_posterior
-from napari_swintormer.optics.estimation.motion_kernel import estimate_motion
+from napari_swintormer.optics.estimation.blur_choice import SpectralFit, chances, features
+from napari_swintormer.optics.estimation.defocus_posterior import (
+    GAMMAS,
+    defocus_posterior,
+    defocus_varies,
+)
+from napari_swintormer.optics.estimation.motion_kernel import motion_trials
 from napari_swintormer.optics.plane_blur import FoundBlur
+from napari_swintormer.optics.plane_power import PowerOfPlane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from napari_swintormer.optics.estimation.defocus_posterior import Field
+    from napari_swintormer.optics.estimation.blur_choice import Chances
+    from napari_swintormer.optics.estimation.defocus_posterior import DefocusPosterior, Field
+    from napari_swintormer.optics.psf import PSF
 
 _SMALLEST = 48  # pixels, shorter side of a window that can be measured
 _UNKNOWN = 0.25  # largest share of pixels without a number
 _FLAT = 1e-4  # standard deviation of a window without detail, in unit intensities
-_SHARP = 0.5  # probability of no blur above which nothing is done
+_SHARP = 0.5  # probability of no blur above which a defocus is not undone
 _SHOWN = 0.5  # certainty below which the sentence says "may"
+_ESTIMATED = 0.99  # largest certainty of an estimate; only what is told is certain
 _SURELY_SHARP = 0.9  # and above which motion is not even looked for: that takes longest
-# Motion is told where no defocus is surer than `_DEFOCUS`, and its kernel is surer than a threshold
-# that rises with the certainty of a defocus: (threshold, rise). Chosen on validation images, sharp
-# or blurred by either, so that a choice of motion harms none. Blur made as light spoils kernels of
-# intensities that follow a curve, so photos need more.
-_DEFOCUS = 0.7
-_MOTION: dict[Field, tuple[float, float]] = {"photo": (0.6, 0.0), "micrograph": (0.25, 0.3)}
+# Chosen by cross-validation on training images, sharp or blurred by either.
+# least chance that undoing a blur helps
+_MOTION_HELPS: dict[Field, float] = {"photo": 0.7, "micrograph": 0.6}
+_DEFOCUS_HELPS = 0.5
+_AHEAD = 0.2  # by which the chance of a motion exceeds that of a defocus
+_SURE_DEFOCUS, _FAR_AHEAD = 0.7, 0.3  # and more where the size of a defocus is sure
 
 
 def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> FoundBlur:
@@ -57,22 +66,52 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
             "axes, numbers in most pixels, and detail.",
         )
     posterior = defocus_posterior(measurable, field)
-    if posterior.none < _SURELY_SHARP:
-        kernel, confidence = estimate_motion(measurable, GAMMAS[field])
-        least, rise = _MOTION[field]
-        enough = least + rise * posterior.certainty
-        if confidence > enough and posterior.certainty < _DEFOCUS:
+    varies = defocus_varies(measurable, field)
+    if posterior.none >= _SURELY_SHARP and not varies:
+        return _sharp(posterior)
+    helps = None
+    if chosen := _likeliest_motion(measurable, posterior, field):
+        kernel, helps = chosen
+        ahead = _FAR_AHEAD if posterior.certainty >= _SURE_DEFOCUS else _AHEAD
+        if helps.motion > max(_MOTION_HELPS[field], helps.defocus + ahead):
             motion = Blur.kernel(kernel)
-            return FoundBlur(motion, confidence, f"The image shows {motion.sentence(confidence)}.")
+            told = motion.sentence(helps.motion)
+            return FoundBlur(motion, min(helps.motion, _ESTIMATED), f"The image shows {told}.")
+    if varies:
+        return FoundBlur(Blur.none(), 0.0, "The blur changes from place to place.", unclear=True)
     if posterior.none >= _SHARP:
-        return FoundBlur(Blur.none(), posterior.none, "The image looks sharp.")
+        return _sharp(posterior)
+    if helps is not None and helps.defocus < _DEFOCUS_HELPS:
+        return FoundBlur(
+            Blur.none(),
+            0.0,
+            "The image is blurred, but neither a defocus nor a motion is sure enough to undo.",
+            unclear=True,
+        )
     shows = "shows" if posterior.certainty >= _SHOWN else "may show"
     return FoundBlur(
         posterior.blur(),
-        posterior.certainty,
+        min(posterior.certainty, _ESTIMATED),
         f"The image {shows} defocus blur with a radius of about {posterior.radius:.2g} pixels; "
         f"{100 * posterior.certainty:.0f} % sure.",
     )
+
+
+def _sharp(posterior: DefocusPosterior) -> FoundBlur:
+    return FoundBlur(Blur.none(), min(posterior.none, _ESTIMATED), "The image looks sharp.")
+
+
+def _likeliest_motion(
+    windows: Sequence[NDArray[np.float32]], posterior: DefocusPosterior, field: Field
+) -> tuple[PSF, Chances] | None:
+    """Estimate a motion, and rate it and the defocus; None where there is nothing to see."""
+    trials = motion_trials(windows, GAMMAS[field])
+    power = PowerOfPlane.measured([window[None] for window in windows], photo=field == "photo")
+    if not trials or power.light is None:
+        return None
+    fit = SpectralFit(power.light, field)
+    rated = [(trial.kernel, chances(features(trial, posterior, fit, field))) for trial in trials]
+    return max(rated, key=lambda each: each[1].motion)
 
 
 def _filled(window: NDArray[np.float32]) -> NDArray[np.float32] | None:

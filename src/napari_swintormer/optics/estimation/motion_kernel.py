@@ -7,13 +7,13 @@ edges are sharpened; then the kernel is fitted that blurs these edges as the ima
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from napari_swintormer.optics.estimation.blurred_window import BlurredWindow
-from napari_swintormer.optics.estimation.motion_confidence import border_light, probability, signs
+from napari_swintormer.optics.estimation.motion_signs import border_light, signs
 from napari_swintormer.optics.estimation.strong_edges import (
     gradients,
     sharpened_edges,
@@ -54,8 +54,23 @@ _FINE_EDGES = 240
 _SHRINKAGE = 0.02  # of gradients, after the deconvolution
 
 
-def estimate_motion(windows: Sequence[Floats], gamma: float = 1.0) -> tuple[PSF, float]:
-    """Estimate the one kernel that blurs all windows of an image.
+class MotionTrial(NamedTuple):
+    """A kernel, and what speaks for it.
+
+    Attributes
+    ----------
+    kernel
+        Float32, odd side up to 65 pixels, not negative, sum 1, centre of mass in the middle.
+    signs
+        See `motion_signs`.
+    """
+
+    kernel: PSF
+    signs: dict[str, float]
+
+
+def motion_trials(windows: Sequence[Floats], gamma: float = 1.0) -> list[MotionTrial]:
+    """Estimate the one kernel that blurs all windows of an image, if motion blurs it.
 
     The window with the strongest edges in all directions decides. Parts of the other windows, or
     the halves of a single one, vote: they are sure to differ where no kernel can be found.
@@ -70,33 +85,28 @@ def estimate_motion(windows: Sequence[Floats], gamma: float = 1.0) -> tuple[PSF,
 
     Returns
     -------
-    kernel : numpy.ndarray
-        Float32, odd side up to 65 pixels, not negative, sum 1, centre of mass in the middle.
-    confidence : float
-        How sure it is, from 0 to 1, that a deconvolution with this kernel improves the image. Below
-        0.5 the image is better left alone: it is sharp, blurred otherwise, or says too little.
+    A kernel of at most 27 pixels. If it reaches that, a larger one follows. Nothing, if no window
+    is large enough or has any detail.
     """
     lights = [_light(w, gamma) for w in windows if min(w.shape) >= _SMALLEST_WINDOW]
     lights = sorted((w for w in lights if w.std() > _FLAT), key=edge_strength, reverse=True)
     if not lights:
-        return np.ones((1, 1), np.float32), 0.0
+        return []
     image, *others = lights
     parts = [part for other in others or [image] for part in _halves(other)]
     voters = sorted(parts, key=edge_strength, reverse=True)[:2]
-    found, confidence = _trial(image, voters, _HALF)
-    if border_light(found, _HALF) > _AT_BORDER:
-        again, surer = _trial(image, voters, _LARGE_HALF)
-        if surer > confidence:
-            found, confidence = again, surer
-    return found.astype(np.float32), confidence
+    trials = [_trial(image, voters, _HALF)]
+    if border_light(trials[0].kernel, _HALF) > _AT_BORDER:
+        trials.append(_trial(image, voters, _LARGE_HALF))
+    return trials
 
 
-def _trial(image: Floats, voters: Sequence[Floats], half: int) -> tuple[Kernel, float]:
-    """Estimate a kernel of at most `half` pixels to each side, and how sure it is."""
+def _trial(image: Floats, voters: Sequence[Floats], half: int) -> MotionTrial:
+    """Estimate a kernel of at most `half` pixels to each side."""
     half = min(half, min(min(part.shape) for part in (image, *voters)) // 4)
     kernel = centred(refined(image, coarse_to_fine(image, half), half))
     votes = [coarse_to_fine(part, half) for part in voters]
-    return kernel, probability(signs(image, kernel, half, votes))
+    return MotionTrial(kernel.astype(np.float32), signs(image, kernel, half, votes))
 
 
 def coarse_to_fine(image: Floats, half: int) -> Kernel:

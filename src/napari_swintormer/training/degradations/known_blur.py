@@ -1,8 +1,9 @@
 """Synthetic blur with what a user or an estimator would know of it.
 
 A network for a known blur sees the image, the image filtered with that blur, and maps of its size,
-of how sure it is, and of the noise. What is known is seldom right: half of the patches get the true
-PSF, the others a wrong size, another kind of PSF, or several candidates.
+of how sure it is, and of the noise. What is known is seldom right: a third of the patches get what
+is estimated from themselves, a third the true PSF, the others a wrong size, another kind of PSF, or
+several candidates.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from scipy import ndimage
 from napari_swintormer.optics import motion, psf
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.blur_kinds import LARGEST
-from napari_swintormer.optics.inverse_filter import REACH, ImagePower, blur_maps
+from napari_swintormer.optics.estimation.defocus_posterior import defocus_posterior
+from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.optics.light import GAMMA
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -52,9 +54,33 @@ if TYPE_CHECKING:
 _SIMPLE = 0.6  # with a simple camera; the others have the mosaic and the sharpening of a real one
 _MOTION = 0.4  # of the photos
 _TRUE, _WRONG_SIZE, _WRONG_KIND = 0.5, 0.12, 0.08  # the others get several candidates
-_TWO_SIZES = 0.12
+_TWO_SIZES = 0.1
+_ESTIMATED = 0.35  # of lens blur and of none: what the estimator says is known
 _FALSE_ALARM = 0.5  # of the unblurred ones: an estimator takes them for slightly blurred
 _POINT = np.ones((1, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known of the blur of a patch."""
+
+    candidates: Candidates  # probabilities of sum 1, and PSFs; none leaves it to the estimator
+    certainty: float
+    gamma: float  # of the filter: `GAMMA` for photos, 1 for micrographs
+
+    def blurs(self) -> list[tuple[float, Blur]]:
+        """List the candidates as blurs."""
+        return [(share, _as_blur(psf)) for share, psf in self.candidates]
+
+    def of(self, image: FloatArray) -> PlaneBlur:
+        """Give what the filters of a run need, for an image ``(C, Y, X)`` in [0, 1]."""
+        photo = self.gamma != 1
+        if self.candidates:
+            found = FoundBlur(Blur.mixture(self.blurs()), self.certainty)
+        else:
+            posterior = defocus_posterior([image.mean(axis=0)], "photo" if photo else "micrograph")
+            found = FoundBlur(posterior.blur(), min(posterior.certainty, 0.99))
+        return PlaneBlur(found, PowerOfPlane.measured([image], photo=photo))
 
 
 @dataclass(frozen=True)
@@ -62,19 +88,12 @@ class KnownBlur:
     """A degradation, and what is known of its PSF."""
 
     recording: Recording | Degradation
-    candidates: Candidates  # probabilities of sum 1, and PSFs
-    certainty: float
-    gamma: float  # of the filter: `GAMMA` for photos, 1 for micrographs
+    known: Knowledge
 
     @property
     def margin(self) -> int:
         """Pixels around a patch that optics, camera and filter reach."""
         return self.recording.margin + REACH
-
-    @property
-    def blur(self) -> Blur:
-        """What is known, as a blur."""
-        return Blur.mixture((share, _as_blur(psf)) for share, psf in self.candidates)
 
     def degrade(self, sharp: FloatArray, rng: Rng) -> tuple[FloatArray, FloatArray]:
         """Degrade a patch as `Recording.degrade` does, but keep `REACH` pixels around it."""
@@ -89,16 +108,12 @@ class KnownBlur:
 
         from napari_swintormer.models.blur_filter import KnownBlurRestorer
 
-        power = PowerOfPlane.measured([image], photo=self.gamma != 1)
-        known, inner = PlaneBlur(FoundBlur(self.blur, self.certainty), power), crop(image, REACH)
-        filtered, maps = inner, blur_maps(0, self.certainty, ImagePower(0, 0))
+        known, filtered = self.known.of(image), crop(image, REACH)
         if known.changes:
-            restorer = KnownBlurRestorer({0: known}, inner.shape[1:], len(image))
+            restorer = KnownBlurRestorer({0: known}, filtered.shape[1:], len(image))
             filtered = restorer.filtered(torch.from_numpy(image)[None], known)[0].numpy()
-            maps = known.maps()
-        return np.concatenate(
-            [filtered, np.broadcast_to(maps[:, None, None], (3, *inner.shape[1:]))]
-        )
+        maps = np.broadcast_to(known.maps()[:, None, None], (3, *filtered.shape[1:]))
+        return np.concatenate([filtered, maps])
 
 
 def draw_known(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> KnownBlur:
@@ -107,17 +122,25 @@ def draw_known(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> Kn
     draw = _draw_simple_camera if rng.random() < _SIMPLE else _draw_camera
     record = draw(modality, rng)
     if rng.random() < unblurred:
-        return KnownBlur(record([]), *_draw_false_alarm(rng), gamma)
+        return KnownBlur(record([]), Knowledge(*_estimated_or(_draw_false_alarm, rng), gamma))
     if modality == "photo" and rng.random() < _MOTION:
         kernel = _draw_motion(rng)
-        return KnownBlur(record([kernel]), *_draw_kernels(kernel, rng), gamma)
+        return KnownBlur(record([kernel]), Knowledge(*_draw_kernels(kernel, rng), gamma))
     drawn = _draw_lens(modality, rng)
     if rng.random() < _TWO_SIZES:  # the size changes from place to place, and a mixture is known
         sizes = 1.0, math.exp(rng.uniform(-0.7, 0.7))
         kernels = [drawn(size) for size in sizes]
         known: Candidates = tuple((0.5, kernel) for kernel in kernels)
-        return KnownBlur(record(kernels), known, 0.3, gamma)
-    return KnownBlur(record([drawn(1.0)]), *_draw_sizes(drawn, rng), gamma)
+        return KnownBlur(record(kernels), Knowledge(known, 0.3, gamma))
+    known_sizes = _estimated_or(lambda rng: _draw_sizes(drawn, rng), rng)
+    return KnownBlur(record([drawn(1.0)]), Knowledge(*known_sizes, gamma))
+
+
+def _estimated_or(
+    draw: Callable[[Rng], tuple[Candidates, float]], rng: Rng
+) -> tuple[Candidates, float]:
+    """Leave what is known to the estimator, or draw it."""
+    return ((), 0.0) if rng.random() < _ESTIMATED else draw(rng)
 
 
 def _draw_camera(modality: Modality, rng: Rng) -> Record:
@@ -170,7 +193,7 @@ def _draw_sizes(drawn: Drawn, rng: Rng) -> tuple[Candidates, float]:
     if share < _TRUE:
         return ((1.0, drawn(1.0)),), 1.0
     if share < _TRUE + _WRONG_SIZE:
-        return ((1.0, drawn(math.exp(rng.normal(0, 0.08)))),), 1.0
+        return ((1.0, drawn(math.exp(rng.normal(0, 0.12)))),), 1.0
     if share < _TRUE + _WRONG_SIZE + _WRONG_KIND:
         return ((1.0, _of_other_kind(drawn(1.0), rng)),), 1.0
     spread = rng.uniform(0.05, 0.35)

@@ -22,9 +22,9 @@ from napari_swintormer.training.degradations.camera import MARGIN, Camera
 from napari_swintormer.training.degradations.jpeg_on_device import through_jpeg
 from napari_swintormer.training.degradations.known_blur import KnownBlur
 from napari_swintormer.training.degradations.known_filter import (
-    FilterNumbers,
-    filter_numbers,
+    KnownArrays,
     filtered_and_maps,
+    known_arrays,
 )
 from napari_swintormer.training.degradations.primitives import crop, smooth_mask
 from napari_swintormer.training.degradations.simple import Degradation
@@ -72,10 +72,9 @@ class RawPatch(NamedTuple):
     kernels: Any  # (2, 2 * HALF + 1, 2 * HALF + 1) float32, blended along the mask
     mask: Any  # (N - 2 * HALF, N - 2 * HALF) float32
     numbers: Any  # float32, as in `_Numbers`
-    # of a known blur, see `FilterNumbers`; one value of no meaning without
-    mean: Any
-    power: Any
-    hidden: Any
+    # of a known blur, see `KnownArrays`; one value of no meaning without
+    psfs: Any
+    shares: Any
     known: Any
 
 
@@ -132,9 +131,9 @@ def draw_raw(
     for slot, kernel in zip(bank, kernels or [np.ones((1, 1), np.float32)], strict=False):
         slot[...] = _in_bank(kernel)
     empty = np.zeros(1, np.float32)
-    known: Any = FilterNumbers(empty.astype(np.complex64), empty, empty, empty)
+    known = KnownArrays(empty, empty, empty)
     if isinstance(degradation, KnownBlur):
-        known = filter_numbers(degradation, side - 2 * MARGIN)
+        known = known_arrays(degradation.known)
     whole = np.broadcast_to(sharp, (3, *sharp.shape[1:])).astype(np.float32)
     return RawPatch(whole, bank, mask, np.array(numbers, np.float32), *known)
 
@@ -183,9 +182,9 @@ def develop(raw: RawPatch, noise: Tensor) -> tuple[Tensor, Tensor]:
     image, target = ((x - n.low) / (n.high - n.low) for x in (image, target))
     clipped = image.clamp(0, 1)
     target = target - (image - clipped)
-    if raw.mean.ndim < 3:  # no known blur
+    if raw.psfs.ndim < 4:  # no known blur
         return clipped, target
-    described = filtered_and_maps(clipped, FilterNumbers(*raw[4:]))
+    described = filtered_and_maps(clipped, KnownArrays(*raw[4:]))
     inside = (..., slice(REACH, -REACH), slice(REACH, -REACH))
     return torch.cat([clipped[inside], described], dim=1), target[inside]
 

@@ -1,4 +1,4 @@
-"""How sure an estimated kernel is: signs that a deconvolution with it helps, and their weights."""
+"""Signs that an estimated kernel is right, and that a deconvolution with it helps."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_swintormer.optics.psf import PSF
+
     Floats = NDArray[np.float32]
     Kernel = NDArray[np.float64]
 
@@ -25,33 +27,25 @@ _BAND = (0.03, 0.4)  # cycles per pixel, where spectra are compared
 _RINGS = 24  # of frequencies, whose mean does not count
 _FLAT, _STRONG = 50, 95  # percentiles of local gradients
 _TINY = 1e-12
-_BIAS = -1.72
-_WEIGHTS = {  # mean and standard deviation of a sign, weight of its standard score
-    "least agreement": (0.715, 0.202, -0.535),
-    "best agreement": (0.813, 0.159, 0.366),
-    "votes agree": (0.811, 0.188, 0.499),
-    "radius": (1.16, 0.707, 0.0851),
-    "spread": (2.91, 1.06, 0.109),
-    "border": (0.00941, 0.035, -0.922),
-    "spectrum": (0.569, 0.277, 1.05),
-    "ringing": (1.65, 1.37, -0.269),
-    "edges": (0.911, 0.414, -0.685),
-    "overshoot": (-9.9, 3.06, -1.14),
-    "sparsity": (0.0109, 0.0874, -0.693),
-    "density": (-0.521, 0.285, -0.627),
-    "fit": (-0.914, 2.04, -0.741),
-    "misfit": (-8.55, 1.51, -0.846),
-    "noise": (-5.45, 1.24, -0.431),
-    "change": (-5.89, 1.84, 1.56),
-}
-# Beyond these limits, made blur of the training images was rarely restored well.
-_LIMITS = {
-    "best agreement": (0.7, math.inf),
-    "radius": (0.5, math.inf),  # a root mean square of 1.3 pixels
-    "thickness": (-math.inf, 2.8),
-    "border": (-math.inf, 0.01),
-    "ringing": (-math.inf, 2.8),
-}
+
+NAMES = (
+    "least agreement",
+    "best agreement",
+    "votes agree",
+    "radius",
+    "spread",
+    "border",
+    "spectrum",
+    "ringing",
+    "edges",
+    "overshoot",
+    "sparsity",
+    "density",
+    "fit",
+    "misfit",
+    "noise",
+    "change",
+)
 
 
 def similarity(a: Kernel, b: Kernel) -> float:
@@ -86,7 +80,7 @@ def signs(image: Floats, kernel: Kernel, half: int, votes: Sequence[Kernel]) -> 
     }
 
 
-def border_light(kernel: Kernel, half: int) -> float:
+def border_light(kernel: PSF | Kernel, half: int) -> float:
     """Share of the light at the border of the `half` pixels that a kernel may reach."""
     inner = half - 2
     surplus = len(kernel) // 2 - inner
@@ -103,7 +97,6 @@ def _form(kernel: Kernel, half: int) -> dict[str, float]:
     return {
         "radius": radius,
         "spread": spread,
-        "thickness": spread - radius,
         "border": min(border_light(kernel, half), 0.2),
     }
 
@@ -182,17 +175,3 @@ def _density(slopes: Floats) -> float:
 
 def _log_ratio(a: float, b: float) -> float:
     return math.log((float(a) + _TINY) / (float(b) + _TINY))
-
-
-def probability(found: dict[str, float]) -> float:
-    """Rate from 0 to 1 how sure it is that a deconvolution helps; 0.5 is enough to do it.
-
-    Logistic regression on the signs, fitted to made blur of photos and micrographs. It is cautious:
-    at 0.5, a few in a hundred of those images came out worse. A sign beyond its limit halves it.
-    """
-    total = _BIAS
-    for name, (mean, scale, weight) in _WEIGHTS.items():
-        total += weight * min(max((found[name] - mean) / scale, -3.0), 3.0)
-    rate = 1 / (1 + math.exp(-total))
-    within = all(low <= found[name] <= high for name, (low, high) in _LIMITS.items())
-    return rate if within else rate / 2
