@@ -35,6 +35,8 @@ GUIDE = "https://napari-swintormer.github.io/napari-swintormer/guide/"
 class DeblurParts(Panel):
     """Makes and arranges the parts; `DeblurWidget` gives them their meaning."""
 
+    scrolls = True
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.form = DeblurForm(self._image_layers, list_models)

@@ -28,17 +28,21 @@ _LEAST = 240  # pixels of a panel that are shown in the lowest window
 class Panel(QWidget):
     """A column of widgets, laid out in `column`, in the theme of napari."""
 
+    scrolls = False
+    """Whether it scrolls as a whole; not with a picture that gets higher where it gets wider."""
+
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
         self._placed = self._is_tab = False
-        content = QWidget()
+        content = QWidget() if self.scrolls else self
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(10, 8, 10, 8)
         self.column.setSpacing(8)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(_Scrolling(content))
+        if self.scrolls:
+            layout = QVBoxLayout(self)
+            layout.setContentsMargins(0, 0, 0, 0)
+            layout.addWidget(_Scrolling(content))
         viewer.events.theme.connect(self._use_theme)
         self._use_theme()
 
