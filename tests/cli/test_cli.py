@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import re
 import subprocess
 import sys
 import time
@@ -137,6 +138,12 @@ def test_info_tells_what_a_file_holds(photo, tiny_weights):
     _, printed, _ = swintormer("info", tiny_weights)
     assert "name                   tiny" in printed
     assert "  window size          2" in printed
+
+
+def test_info_without_a_file_lists_the_devices():
+    code, printed, _ = swintormer("info")
+    assert code == 0
+    assert re.search(r"^cpu +CPU, .*(fp32|bf16) by default$", printed, re.MULTILINE)
 
 
 # ---- bad input: one sentence, exit code 2, the same as in the API ------------------------------

@@ -1,5 +1,10 @@
 """Names of devices and precisions, and the messages for those that are missing."""
 
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
@@ -13,6 +18,9 @@ from napari_swintormer.engine.devices import (
     slow_precision,
 )
 from napari_swintormer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CPU = torch.device("cpu")
 
@@ -59,6 +67,39 @@ def test_intel_and_amd_gpus_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_device("hip")
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert resolve_device("hip:0") == torch.device("cuda:0")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_devices_are_described_with_their_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    free: dict[int, Callable[[], tuple[int, int]]] = {
+        0: lambda: (10_000_000_000, 12_000_000_000),
+        1: lambda: (_ for _ in ()).throw(RuntimeError("the driver does not tell")),
+    }
+    answers = {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "get_device_name": lambda _: "Intel Arc B580",
+        "get_device_properties": lambda _: SimpleNamespace(driver_version="1.6"),
+        "is_bf16_supported": lambda: True,
+        "mem_get_info": lambda device: free[device.index](),
+        "memory_reserved": lambda _: 3_000_000_000,
+        "memory_allocated": lambda _: 1_000_000_000,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.xpu, name, answer, raising=False)
+    described = devices.devices_here()
+    assert described["xpu:0"] == "Intel Arc B580, 1.6, bf16 by default, 12.0 GB free"
+    assert described["xpu:1"] == "Intel Arc B580, 1.6, bf16 by default"
+    assert list(described) == ["xpu:0", "xpu:1", "cpu"]
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_an_apple_gpu_computes_in_fp32_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: True)
+    assert devices.resolve_names("auto", "auto") == ("mps", "fp32")
+    assert devices.resolve_names("mps", "bf16") == ("mps", "bf16")
+    assert "fp32 by default" in devices.devices_here()["mps"]
 
 
 @pytest.mark.parametrize("native", [True, False])

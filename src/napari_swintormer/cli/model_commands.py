@@ -10,6 +10,7 @@ import typer
 
 from napari_swintormer.cli.common import Group, Overwrite
 from napari_swintormer.errors import SwintormerError
+from napari_swintormer.openmp import import_torch
 from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
@@ -115,14 +116,23 @@ def delete(
 
 def info(
     files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE...", help="Image or model file, or a folder of images."),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Image or model file, or a folder of images. Without one, the devices are listed.",
+        ),
+    ] = None,
 ) -> None:
-    """Show what an image or a model file holds, or list the images of a folder."""
+    """Show what an image or a model file holds, list the images of a folder, or the devices."""
     from napari_swintormer.models.files.kinds import has_model_suffix
     from napari_swintormer.runs.folder import images_in, is_folder_of_images
 
+    if not files:
+        import_torch()
+        from napari_swintormer.engine.devices import devices_here
+
+        _echo(devices_here())
+        return
     for number, file in enumerate(files):
         if len(files) > 1:
             typer.echo(f"{chr(10) * (number > 0)}{file}")

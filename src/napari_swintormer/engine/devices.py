@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -51,11 +51,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     ``"xpu"`` is an Intel GPU. AMD GPUs have the names of CUDA, and ``"hip"`` for the same.
     Raises `SettingsError` if this computer has no such device.
     """
-    cuda = _numbered("cuda", torch.cuda.device_count())
-    hip = [device.replace("cuda", "hip") for device in cuda] if torch.version.hip else []
-    xpu = _numbered("xpu", torch.xpu.device_count() if torch.xpu.is_available() else 0)
-    mps = ["mps"] if torch.backends.mps.is_available() else []
-    here = [*cuda, *hip, *xpu, *mps, "cpu"]
+    here = _here()
     if name == "auto":
         return torch.device(here[0])
     if name not in here:
@@ -64,6 +60,15 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"There is no such device on this computer (got device={name!r}). Use one of {known}."
         )
     return torch.device(name.replace("hip", "cuda"))
+
+
+def _here() -> list[str]:
+    """Return all names of the devices of this computer, the fastest first."""
+    cuda = _numbered("cuda", torch.cuda.device_count())
+    hip = [device.replace("cuda", "hip") for device in cuda] if torch.version.hip else []
+    xpu = _numbered("xpu", torch.xpu.device_count() if torch.xpu.is_available() else 0)
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *hip, *xpu, *mps, "cpu"]
 
 
 def _numbered(kind: str, count: int) -> list[str]:
@@ -284,7 +289,39 @@ class Processor:
         return float32_products(tf32=False)
 
 
-class CudaProcessor(Processor):
+class MeasuredProcessor(Processor):
+    """Runs restorers on a GPU whose memory torch counts: one of NVIDIA, AMD or Intel."""
+
+    @property
+    def _torch(self) -> Any:
+        """The module of torch for this kind of GPU."""
+        return torch.xpu if self.device.type == "xpu" else torch.cuda
+
+    def measure(self, work: Callable[[], object]) -> int | None:
+        """Do some work, and return the most bytes that it took on the device."""
+        self._torch.synchronize(self.device)
+        self._torch.reset_peak_memory_stats(self.device)
+        before = int(self._torch.memory_allocated(self.device))
+        work()
+        self._torch.synchronize(self.device)
+        return int(self._torch.max_memory_allocated(self.device)) - before
+
+    def free_bytes(self) -> int | None:
+        """Return the memory that is free, or that torch keeps for later, in bytes.
+
+        None where torch or the driver of an Intel GPU does not tell.
+        """
+        try:
+            free, _ = self._torch.mem_get_info(self.device)
+        except (AttributeError, RuntimeError):
+            if self.device.type == "cuda":
+                raise
+            return None
+        allocated = self._torch.memory_allocated(self.device)
+        return int(free + self._torch.memory_reserved(self.device) - allocated)
+
+
+class CudaProcessor(MeasuredProcessor):
     """Runs restorers on an NVIDIA or AMD GPU, and copies tiles while another batch is restored.
 
     The tiles lie in pinned host memory; otherwise a copy would wait for the work. With `tf32`
@@ -326,25 +363,27 @@ class CudaProcessor(Processor):
 
         return wait
 
-    def measure(self, work: Callable[[], object]) -> int | None:
-        """Do some work, and return the most bytes that it took on the device."""
-        torch.cuda.synchronize(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        before = torch.cuda.memory_allocated(self.device)
-        work()
-        torch.cuda.synchronize(self.device)
-        return torch.cuda.max_memory_allocated(self.device) - before
-
-    def free_bytes(self) -> int | None:
-        """Return the memory that is free, or that torch keeps for later, in bytes."""
-        free, _ = torch.cuda.mem_get_info(self.device)
-        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return free + kept
-
     def _products(self) -> AbstractContextManager[None]:
         return float32_products(tf32=self._tf32)
 
 
 def processor_for(device: torch.device, *, tf32: bool = False) -> Processor:
     """Make the processor for a device; `tf32` matters for CUDA only."""
-    return CudaProcessor(device, tf32) if device.type == "cuda" else Processor(device)
+    if device.type == "cuda":
+        return CudaProcessor(device, tf32)
+    return MeasuredProcessor(device) if device.type == "xpu" else Processor(device)
+
+
+def devices_here() -> dict[str, str]:
+    """Describe each device of this computer by its name: what it is, its driver, free memory."""
+    described = {}
+    for name in _here():
+        device = resolve_device(name)
+        if device.type in ("cuda", "xpu") and device.index is None:
+            continue  # the first of the numbered ones
+        facts = [device_name(device), driver_name(device)]
+        facts.append(f"{precision_name(resolve_precision('auto', device))} by default")
+        free = processor_for(device).free_bytes()
+        facts += [] if free is None else [f"{free / 1e9:.1f} GB free"]
+        described[name] = ", ".join(fact for fact in facts if fact)
+    return described
