@@ -97,7 +97,7 @@ def test_nothing_is_found_where_nothing_is(leaves, field, name):
 
 @pytest.mark.parametrize(
     ("kernel", "family"),
-    [(Blur.motion(11, 30), "motion"), (Blur.disk(3), "defocus"), (None, "none")],
+    [(Blur.motion(7, 30), "motion"), (Blur.disk(3), "defocus"), (None, "none")],
     ids=["motion", "defocus", "sharp"],
 )
 @pytest.mark.parametrize("field", ["photo", "micrograph"])

@@ -80,7 +80,7 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
     if varies:
         return FoundBlur(Blur.none(), 0.0, "The blur changes from place to place.", unclear=True)
     if posterior.none >= _SHARP:
-        return _sharp(posterior)
+        return FoundBlur(Blur.none(), 0.0, "The image may be blurred a little.", unclear=True)
     if helps is not None and helps.defocus < _DEFOCUS_HELPS:
         return FoundBlur(
             Blur.none(),
