@@ -4,8 +4,8 @@
 
 `sharp.png` is the focus stack of https://github.com/PetteriAimonen/focus-stack, fused, 1024 × 1024
 pixels. A part of it is blurred in linear light along a drawn path, gets the noise of a camera, and
-is written as JPEG of quality 97. Nobody tells the path: it is measured on the photo. Of six paths,
-three were recognised on this photo; this one was, with any noise.
+is written as JPEG of quality 97. Nobody tells the path: it is measured on the photo. The path was
+chosen among a few because it is recognised with any noise.
 """
 
 from __future__ import annotations
