@@ -15,6 +15,7 @@ from napari_swintormer.cli import app
 from napari_swintormer.evaluation.benchmark import profile
 from napari_swintormer.evaluation.benchmark.transcription import Transcription
 from napari_swintormer.evaluation.methods.cost import count
+from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.network import products
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 from napari_swintormer.models.network.swintormer import Swintormer
@@ -34,11 +35,19 @@ def test_the_command_tells_each_stage(
     command = ["benchmark", "--profile", "--quick", "--model", str(weights), "--device", "cpu"]
     done = CliRunner().invoke(app, [*command, "--json", str(figures)])
     assert done.exit_code == 0, done.output
-    stages = json.loads(figures.read_text())["profile"]["cpu_seconds_per_megapixel"]
+    told = json.loads(figures.read_text())["profile"]
+    stages = told["cpu_seconds_per_megapixel"]
     used = set(profile.STAGES) - {"blur estimation", "filter"}
     assert set(stages) == used | {profile.OTHER}
     assert all(stages[name] > 0 for name in ("deconvolution", "network", "intensity", "blending"))
-    assert "network" in done.output
+    assert "the network's share of that rate" in done.output
+    network = load_model(str(weights)).network
+    x = torch.rand(1, 3, 64, 64)
+    # four tiles of 64 pixels cover the image of 96
+    macs = count(lambda: network.forward_features(x)) * 4 / told["megapixels"]
+    assert told["products_per_megapixel"] == pytest.approx(1e-9 * macs)
+    seconds = stages["network"] * told["products_per_second"]
+    assert told["utilisation"] == pytest.approx(told["products_per_megapixel"] / seconds)
     # nothing stays replaced
     assert Swintormer.forward_features.__code__.co_filename.endswith("swintormer.py")
 

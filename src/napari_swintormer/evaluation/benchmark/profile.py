@@ -22,6 +22,8 @@ import torch
 
 from napari_swintormer.engine import local
 from napari_swintormer.engine.blocks import BlockRestoration
+from napari_swintormer.engine.devices import resolve_names, resolve_precision
+from napari_swintormer.evaluation.methods.cost import count
 from napari_swintormer.imaging.intensity import IntensityRange
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
@@ -53,6 +55,7 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
 OTHER = "all else"
 """Planning, loading the weights, padding and copies of tiles, the files of the result."""
 
+_CPU = torch.device("cpu")
 _HELPED = ("filter", "deconvolution", "network")  # by threads of torch
 _SIDE, _QUICK_SIDE = 2048, 1024
 
@@ -86,6 +89,40 @@ class _Stopwatch:
         return counted
 
 
+class _Calls:
+    """Adds up the pixels that networks restore, and keeps the first batch."""
+
+    def __init__(self) -> None:
+        self.pixels = 0
+        self._first: tuple[Swintormer, torch.Tensor] | None = None
+
+    def noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `Swintormer.forward_features`, with its batches noted."""
+
+        @wraps(function)
+        def noted(network: Swintormer, batch: torch.Tensor) -> Any:
+            self.pixels += batch[:, 0].numel()
+            self._first = self._first or (network, batch)
+            return function(network, batch)
+
+        return noted
+
+    def count_products(self) -> float:
+        """Count the multiply-accumulates of all batches; the one that was kept stands for all."""
+        if self._first is None:
+            return 0.0
+        network, batch = self._first
+        return count(lambda: network.forward_features(batch)) * self.pixels / batch[:, 0].numel()
+
+
+@contextmanager
+def _noting() -> Iterator[_Calls]:
+    calls = _Calls()
+    noted = calls.noting(Swintormer.forward_features)
+    with patch.object(Swintormer, "forward_features", noted):
+        yield calls
+
+
 @contextmanager
 def _watching() -> Iterator[_Stopwatch]:
     watch = _Stopwatch()
@@ -100,9 +137,10 @@ def _watching() -> Iterator[_Stopwatch]:
 def profile_run(settings: DeblurSettings, folder: Path, *, quick: bool) -> dict[str, Any]:
     """Profile a run from a TIFF of RGB noise and shapes to OME-Zarr in `folder`.
 
-    Gives CPU seconds per megapixel of the image for each stage, wall seconds per megapixel, and for
-    comparison the machine's rate of multiply-accumulates in a large product. A model for a known
-    blur measures it on the image.
+    Gives CPU seconds per megapixel of the image for each stage, wall seconds per megapixel, and the
+    machine's rate of multiply-accumulates in a large product of the same precision. On a CPU,
+    ``utilisation`` is the network's own rate as a share of that. A model for a known blur measures
+    it on the image.
     """
     card = load_model(settings.model).card
     known_blur = not isinstance(card, ForeignCard) and card.network.known_blur
@@ -115,7 +153,7 @@ def profile_run(settings: DeblurSettings, folder: Path, *, quick: bool) -> dict[
     side = _QUICK_SIDE if quick else _SIDE
     source, megapixels = _write_rgb(folder, side), side**2 / 1e6
     run = FileRun(source, folder / "profile.ome.zarr", chosen)
-    with _watching() as watch:
+    with _noting() as calls, _watching() as watch:
         start, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
         for _ in run.events():
             pass
@@ -125,13 +163,21 @@ def profile_run(settings: DeblurSettings, folder: Path, *, quick: bool) -> dict[
     stages = {
         stage: taken / megapixels for stage, taken in _shared(watch.seconds, cpu, own).items()
     }
+    device, precision = resolve_names(settings.device, settings.precision)
+    on_cpu = device == "cpu"
+    rate = _products_per_second(resolve_precision(precision, _CPU) if on_cpu else torch.float32)
+    macs = calls.count_products() / megapixels
+    share = macs / stages["network"] / rate if on_cpu and macs else None
     return {
         "model": card.name,
         "threads": torch.get_num_threads(),
+        "precision": precision,
         "megapixels": megapixels,
         "seconds_per_megapixel": wall / megapixels,
         "cpu_seconds_per_megapixel": stages,
-        "products_per_second": 1e-9 * _products_per_second(),
+        "products_per_second": 1e-9 * rate,
+        "products_per_megapixel": 1e-9 * macs,
+        "utilisation": share,
     }
 
 
@@ -139,7 +185,8 @@ def profile_table(profile: dict[str, Any]) -> list[tuple[str, str]]:
     """Turn a profile into lines: the stage, its CPU time and its share."""
     stages = profile["cpu_seconds_per_megapixel"]
     whole = sum(stages.values())
-    lines = [("model", f"{profile['model']}, {profile['threads']} threads")]
+    how = f"{profile['precision']}, {profile['threads']} threads"
+    lines = [("model", f"{profile['model']}, {how}")]
     for stage in (*STAGES, OTHER):
         if stage in stages:
             taken = stages[stage]
@@ -149,6 +196,9 @@ def profile_table(profile: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("all", f"{figure}; {speed}"))
     rate = f"{profile['products_per_second']:.0f} 10⁹ multiply-accumulates per second"
     lines.append(("a large matrix product, for comparison", rate))
+    if (share := profile["utilisation"]) is not None:
+        figure = f"{share:.0%}, {profile['products_per_megapixel']:.1f} 10⁹ per megapixel of image"
+        lines.append(("the network's share of that rate", figure))
     return lines
 
 
@@ -166,9 +216,9 @@ def _shared(stages: dict[str, float], cpu: float, calling: float) -> dict[str, f
     return known | {OTHER: max(0.0, cpu - sum(known.values()))}
 
 
-def _products_per_second() -> float:
+def _products_per_second(dtype: torch.dtype) -> float:
     """Measure multiply-accumulates per second of CPU time in a large product of matrices."""
-    factor, taken = torch.rand(1024, 1024), []
+    factor, taken = torch.rand(1024, 1024).to(dtype), []
     for _ in range(7):
         start = time.process_time()
         _ = factor @ factor
