@@ -108,11 +108,17 @@ class _Calls:
         return noted
 
     def count_products(self) -> float:
-        """Count the multiply-accumulates of all batches; the one that was kept stands for all."""
+        """Count the multiply-accumulates of all batches, without those of the deconvolution.
+
+        The batch that was kept stands for all.
+        """
         if self._first is None:
             return 0.0
         network, batch = self._first
-        return count(lambda: network.forward_features(batch)) * self.pixels / batch[:, 0].numel()
+        counted = count(lambda: network.forward_features(batch))
+        if (deconvolution := network.deconvolution) is not None:
+            counted -= count(lambda: deconvolution(batch[:, : network.settings.channels]))
+        return counted * self.pixels / batch[:, 0].numel()
 
 
 @contextmanager
