@@ -81,28 +81,21 @@ def test_the_second_view_is_a_second_layer(dual, deblur_alone, tmp_path, qtbot):
     assert widget.update_plan()
 
 
-def test_a_folder_asks_for_that_of_the_second_views(
-    dual, deblur_alone, tmp_path, monkeypatch, qtbot
-):
+def test_a_folder_asks_for_that_of_the_second_views(dual, deblur_alone, tmp_path, qtbot):
     views = [np.random.default_rng(n).integers(90, 60_000, (40, 50), np.uint16) for n in (1, 2)]
     for name, view in zip("rl", views, strict=True):
         (tmp_path / name).mkdir()
         tifffile.imwrite(tmp_path / name / "a.tif", view)
-    answers = [tmp_path / "r", tmp_path / "l", tmp_path / "out"]
-    asked = []
-
-    def answer(_parent, what, *_):
-        asked.append(what)
-        return str(answers[len(asked) - 1])
-
-    monkeypatch.setattr(
-        "napari_swintormer.plugin.deblur.folder_panel.QFileDialog.getExistingDirectory", answer
-    )
     deblur_alone.form.model.value = "dual"
     folder = deblur_alone.widget.folder
+    folder.choose.click()
+    dialog = folder.dialog
+    assert "left views" in dialog.second.tooltip
+    dialog.src.value, dialog.dst.value = str(tmp_path / "r"), str(tmp_path / "out")
+    dialog.second.value = str(tmp_path / "l")
+    qtbot.waitUntil(dialog.begin.isEnabled, timeout=20_000)
     with qtbot.waitSignal(folder.work.ended, timeout=60_000) as ended:
-        folder.choose.click()
+        dialog.begin.click()
     assert ended.args == [True]
-    assert "left views" in asked[1]
     wanted = expected(views[0], model="dual", second_view=views[1])
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "a.tif"), wanted)

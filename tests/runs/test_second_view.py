@@ -210,7 +210,7 @@ def test_views_that_do_not_match_end_in_a_sentence(
         tiny_card(network=network).check_views(1)
     described = tiny_prior_card().model_dump()
     described["network"]["views"] = 2
-    with pytest.raises(ValidationError, match="a prior needs one view"):
+    with pytest.raises(ValidationError, match="prior needs one view"):
         ModelCard.model_validate(described)
     tifffile.imwrite(tmp_path / "a.tif", right)
     tifffile.imwrite(tmp_path / "b.tif", left)

@@ -73,13 +73,6 @@ class DeblurSettings:
         flags=("--model", "-m"),
         label="Model",
     )
-    kind: ImageKind | None = option(
-        None,
-        "What the image is: photo or microscopy.",
-        "It decides which model the default is. A known blur of a photo is undone in its light as "
-        "well, one of a micrograph in its intensities alone. By default an 8-bit colour image may "
-        "be both, and any other image is microscopy.",
-    )
     axes: str | None = option(
         None,
         "Axes of the image: one letter of TCZYXS for each dimension.",
@@ -93,6 +86,13 @@ class DeblurSettings:
         "The result holds these planes only. Each plane gets the same result as in a run over "
         "the whole stack.",
         label="Planes",
+    )
+    kind: ImageKind | None = option(
+        None,
+        "What the image is: photo or microscopy.",
+        "It decides which model the default is. A known blur of a photo is undone in its light as "
+        "well, one of a micrograph in its intensities alone. By default an 8-bit colour image may "
+        "be both, and any other image is microscopy.",
     )
     preset: Preset | None = option(
         None,
