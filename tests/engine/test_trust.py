@@ -15,9 +15,13 @@ from napari_swintormer.engine.devices import Processor
 from napari_swintormer.engine.protocol import Tile
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.events import Substitution
+from napari_swintormer.models.blur_filter import KnownBlurRestorer
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
+from napari_swintormer.optics.plane_power import PowerOfPlane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +120,31 @@ def test_a_faulty_device_is_found_once_and_replaced_with_a_sentence(
         tile = Tile(np.zeros((3, 32, 32), np.float32), TileOrigin(0, 0, 0))
         assert len([*filter(None, runner.changes([[tile]]))]) == 1
         assert device.runs == looks  # the CPU does the work
+
+
+def test_a_known_blur_is_looked_at_by_the_weights_behind_it(restorer, monkeypatch):
+    monkeypatch.setattr(trust, "_CPU", torch.device("meta"))
+    monkeypatch.setattr(trust, "processor_for", lambda *_, **__: Processor(torch.device("cpu")))
+    monkeypatch.setattr(KnownBlurRestorer, "to", lambda self, *_: self)
+    power = PowerOfPlane.measured([np.eye(64, dtype=np.float32)[None]], photo=True)
+    unclear = PlaneBlur(FoundBlur(Blur.none(), 0.5, "", unclear=True), power)
+    planes = {2: unclear, 3: PlaneBlur(FoundBlur(Blur.disk(2.0)), power)}
+    sizes = tiny_card().network.model_copy(update={"known_blur": True})
+
+    def look(fault, network, planes=planes):
+        known = KnownBlurRestorer(planes, (96, 96), 3, network, sizes.multiple, restorer)
+        device = FaultyDevice(fault)
+        return trust.fault_of(device, known, torch.bfloat16), device.runs
+
+    network, other = Swintormer(sizes).eval(), Swintormer(sizes).eval()
+    assert look(good, network) == ("", 2)  # the network behind the filter, and the other one
+    assert look(wrong, network) == ("", 0)  # recalled
+    for runs in (1, 0):
+        fault, looks = look(wrong, other)
+        assert "wrong values" in fault
+        assert looks == runs
+    assert look(good, None, {3: planes[3]}) == ("", 1)  # the filter alone
+    assert look(good, network, {2: PlaneBlur(FoundBlur(Blur.none()), power)}) == ("", 0)
 
 
 def test_the_cpu_and_restorers_without_weights_are_not_looked_at(restorer, monkeypatch):

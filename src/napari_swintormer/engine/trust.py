@@ -41,36 +41,51 @@ def fault_of(
     """Compare a device with the CPU, or recall what an earlier look found.
 
     Returns what is wrong, as the end of a sentence about the device; empty if nothing is. The
-    restorer moves to the device. A restorer without a file of weights is not looked at: nobody
-    knows whether it gives the same result twice.
+    restorer moves to the device. `TileRestorer.trials` says what is looked at.
     """
     device = processor.device
-    if device == _CPU or not restorer.sha256 or not restorer.movable:
+    if device == _CPU or not restorer.movable:
         restorer.to(device)
         return ""
     precision = "tf32" if tf32 else precision_name(dtype)
-    key = f"{restorer.memory_key} {processor.name} {driver_name(device)} torch {torch.__version__}"
-    known = recall(_FILE, f"{key} {precision}")
-    if isinstance(known, str):
-        restorer.to(device)
-        return known
-    tile = _tile(restorer)
-    expected = _restore(processor_for(_CPU), restorer.to(_CPU), torch.float32, tile)
+    software = f"{processor.name} {driver_name(device)} torch {torch.__version__} {precision}"
+    found = ""
+    for name, plane in restorer.trials().items():
+        fault = recall(_FILE, f"{name} {software}")
+        if not isinstance(fault, str):
+            fault = _look(processor, restorer, dtype, plane, precision)
+            if fault is None:
+                break
+            remember(_FILE, f"{name} {software}", fault)
+        found = found or fault
     restorer.to(device)
+    return found
+
+
+def _look(
+    processor: Processor, restorer: TileRestorer, dtype: torch.dtype, plane: int, precision: str
+) -> str | None:
+    """Restore a tile on the CPU and on the device; None if the device has too little memory."""
+    tile, origin = _tile(restorer), TileOrigin(plane, 0, 0)
+    expected = _restore(processor_for(_CPU), restorer.to(_CPU), torch.float32, tile, origin)
+    restorer.to(processor.device)
     try:
-        fault = _compare(_restore(processor, restorer, dtype, tile), expected, tile, precision)
+        restored = _restore(processor, restorer, dtype, tile, origin)
     except (RuntimeError, NotImplementedError) as error:
         if is_out_of_memory(error):
-            return ""  # the run itself finds out, and says so
-        fault = f"refuses the model ({str(error).strip().partition(chr(10))[0]})"
-    remember(_FILE, f"{key} {precision}", fault)
-    return fault
+            return None  # the run itself finds out, and says so
+        return f"refuses the model ({str(error).strip().partition(chr(10))[0]})"
+    return _compare(restored, expected, tile, precision)
 
 
 def _restore(
-    processor: Processor, restorer: TileRestorer, dtype: torch.dtype, tile: Pixels
+    processor: Processor,
+    restorer: TileRestorer,
+    dtype: torch.dtype,
+    tile: Pixels,
+    origin: TileOrigin,
 ) -> Pixels:
-    return run_to_end(processor.start(restorer, dtype, tile, [TileOrigin(0, 0, 0)]))()
+    return run_to_end(processor.start(restorer, dtype, tile, [origin]))()
 
 
 def _compare(restored: Pixels, expected: Pixels, tile: Pixels, precision: str) -> str:

@@ -12,6 +12,7 @@ it beside clipped pixels.
 from __future__ import annotations
 
 import copy
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,6 +90,20 @@ class KnownBlurRestorer(TileRestorer):
         """Move the restorer, and drop what is ready, which would stay on the old device."""
         self._ready.clear()
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+    def trials(self) -> dict[str, int]:
+        """Name the filter with the weights behind it, and what restores planes without one.
+
+        The first plane of each kind stands for all, whatever its blur.
+        """
+        tried: dict[str, int] = {}
+        other = self.otherwise
+        for plane, known in self.known.items():
+            if known.changes:
+                tried.setdefault(f"known blur {_digest(self.network)}", plane)
+            elif other is not None and (self.network is None or known.found.unclear):
+                tried = dict.fromkeys(other.trials(), plane) | tried
+        return tried
 
     def plane_key(self, plane: int) -> str:
         """Name the known blur of a plane, the shape of planes, and their channels."""
@@ -205,6 +220,16 @@ class KnownBlurRestorer(TileRestorer):
                 self._ready.pop(next(iter(self._ready)))
             self._ready[key] = ready
         return ready
+
+
+def _digest(network: nn.Module | None) -> str:
+    """Tell the parameters of a network from others; empty without a network."""
+    if network is None:
+        return ""
+    digest = hashlib.sha256()
+    for name, values in network.state_dict().items():
+        digest.update(f"{name} {tuple(values.shape)}".encode() + values.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _convolve(tiles: Tensor, transform: Tensor) -> Tensor:

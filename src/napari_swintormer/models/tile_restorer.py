@@ -65,6 +65,14 @@ class TileRestorer(nn.Module):
         """Name that differs where the memory for a tile differs; empty if unknown."""
         return self.sha256
 
+    def trials(self) -> dict[str, int]:
+        """Name what a device is tried with before a run, each with the plane of the tried tile.
+
+        A name tells the weights. Empty for weights that come from no file: nobody knows whether the
+        restorer gives the same result twice.
+        """
+        return {self.memory_key: 0} if self.sha256 else {}
+
     def plane_key(self, plane: int) -> str:
         """Name what the restorer knows of a plane; tiles of planes with equal keys are alike."""
         return ""
