@@ -97,12 +97,13 @@ class KnownBlurRestorer(TileRestorer):
         The first plane of each kind stands for all, whatever its blur.
         """
         tried: dict[str, int] = {}
-        other = self.otherwise
-        for plane, known in self.known.items():
+        for plane, known in reversed(self.known.items()):
             if known.changes:
-                tried.setdefault(f"known blur {_digest(self.network)}", plane)
-            elif other is not None and (self.network is None or known.found.unclear):
-                tried = dict.fromkeys(other.trials(), plane) | tried
+                tried["known blur"] = plane
+            elif self.otherwise is not None and (self.network is None or known.found.unclear):
+                tried |= dict.fromkeys(self.otherwise.trials(), plane)
+        if "known blur" in tried:  # a digest is made once, not for every plane
+            tried[f"known blur {_digest(self.network)}"] = tried.pop("known blur")
         return tried
 
     def plane_key(self, plane: int) -> str:
