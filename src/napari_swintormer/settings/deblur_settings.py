@@ -92,7 +92,7 @@ class DeblurSettings:
         "What the image is: photo or microscopy.",
         "It decides which model the default is. A known blur of a photo is undone in its light as "
         "well, one of a micrograph in its intensities alone. By default an 8-bit colour image may "
-        "be both, and any other image is microscopy.",
+        "be both, and its looks decide how a known blur is undone. Any other image is microscopy.",
     )
     preset: Preset | None = option(
         None,
