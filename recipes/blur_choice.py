@@ -11,14 +11,14 @@ the same eighth are left out in turn to report what the choice gains. The file b
 
 from __future__ import annotations
 
-import argparse
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from image_field import logistic
+from images import images_in, parser_of_folders
 
 from napari_swintormer.evaluation.data import synthetic
 from napari_swintormer.imaging.formats.reading import open_image
@@ -33,6 +33,7 @@ from napari_swintormer.optics.plane_power import PowerOfPlane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from napari_swintormer.optics.estimation.defocus_posterior import Field
 
@@ -57,12 +58,9 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photo", type=Path, required=True, help="folder of sharp photos")
-    parser.add_argument("--microscopy", type=Path, required=True, help="folder of micrographs")
+    parser = parser_of_folders(__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=3, help="use every n-th image")
     parser.add_argument("--seed", type=int, default=31)
-    parser.add_argument("--out", type=Path, required=True, help=".npz file to write")
     options = parser.parse_args()
     rows = [
         row
@@ -71,7 +69,7 @@ def main() -> None:
             "grey photo": options.photo,
             "micrograph": options.microscopy,
         }.items()
-        for file in images(folder)[:: options.every]
+        for file in images_in(folder)[:: options.every]
         for row in rows_of(file, source, options.seed)
     ]
     report(rows)
@@ -83,10 +81,6 @@ def main() -> None:
     }
     arrays = {"mean": mean, "deviation": deviation} | weights
     np.savez(options.out, **{name: a.astype(np.float32) for name, a in arrays.items()})
-
-
-def images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in synthetic.SUFFIXES)
 
 
 def rows_of(file: Path, source: Source, seed: int) -> Iterator[Row]:
@@ -166,15 +160,7 @@ def fitted(
     above = np.array(gains) - HELPS
     weight = np.clip(np.abs(above), 0.3, 3)
     weight /= weight.mean()
-    damping = DAMPING * np.eye(inputs.shape[1])
-    damping[0, 0] = 0
-    solution = np.zeros(inputs.shape[1])
-    for _ in range(40):
-        chance = 1 / (1 + np.exp(-inputs @ solution))
-        slope = inputs.T @ (weight * (chance - (above > 0))) + damping @ solution
-        curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + damping
-        solution -= np.linalg.solve(curvature, slope)
-    return solution
+    return logistic(inputs, above > 0, weight, DAMPING)
 
 
 def report(rows: list[Row]) -> None:

@@ -8,20 +8,19 @@ is right. The file belongs into ``optics/estimation/``.
 
 from __future__ import annotations
 
-import argparse
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from images import images_in, parser_of_folders
 from scipy import ndimage
 
-from napari_swintormer.evaluation.data.synthetic import SUFFIXES
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.optics.estimation.image_field import describe, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SIDE = 512  # pixels, at most, of the parts that are described
 DAMPING = 3.0
@@ -29,14 +28,10 @@ FOLDS = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photo", type=Path, required=True, help="folder of sharp photos")
-    parser.add_argument("--microscopy", type=Path, required=True, help="folder of micrographs")
-    parser.add_argument("--out", type=Path, required=True, help=".npz file to write")
-    options = parser.parse_args()
+    options = parser_of_folders(__doc__.splitlines()[0]).parse_args()
     groups, described, photo = [], [], []
     for is_photo, folder in ((True, options.photo), (False, options.microscopy)):
-        for file in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+        for file in images_in(folder):
             for window in windows(file):
                 # images of one recording share the first part of their name
                 groups.append(zlib.crc32(file.name.rpartition("_")[0].encode()) % FOLDS)
@@ -72,13 +67,20 @@ def windows(file: Path) -> Iterator[np.ndarray]:
 def fitted(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Fit a logistic regression; photos and micrographs weigh the same."""
     weight = np.where(truth, 0.5 / truth.mean(), 0.5 / (1 - truth.mean()))
-    damping = DAMPING * np.eye(values.shape[1])
-    damping[0, 0] = 0
-    solution = np.zeros(values.shape[1])
+    return logistic(values, truth, weight, DAMPING)
+
+
+def logistic(
+    inputs: np.ndarray, truth: np.ndarray, weight: np.ndarray, damping: float
+) -> np.ndarray:
+    """Fit a logistic regression by Newton's method; the first input is 1 and is not damped."""
+    damped = damping * np.eye(inputs.shape[1])
+    damped[0, 0] = 0
+    solution = np.zeros(inputs.shape[1])
     for _ in range(40):
-        chance = 1 / (1 + np.exp(-values @ solution))
-        slope = values.T @ (weight * (chance - truth)) + damping @ solution
-        curvature = (values * (weight * chance * (1 - chance))[:, None]).T @ values + damping
+        chance = 1 / (1 + np.exp(-inputs @ solution))
+        slope = inputs.T @ (weight * (chance - truth)) + damped @ solution
+        curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + damped
         solution -= np.linalg.solve(curvature, slope)
     return solution
 

@@ -1,7 +1,11 @@
-"""Sources of the sharp images that the shipped models were trained on, for their cards."""
+"""The sharp images of the recipes: sources for the cards of shipped models, folders and files."""
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
+from napari_swintormer.evaluation.data.synthetic import SUFFIXES
 from napari_swintormer.models.files.card import TrainingData
 
 MICROSCOPY = (
@@ -21,3 +25,16 @@ PHOTO = (
     TrainingData(name="Pop!_OS wallpapers", licence="public domain, CC-BY", images=62),
     TrainingData(name="gb82 image set", licence="CC0", images=15),
 )
+
+
+def parser_of_folders(description: str) -> argparse.ArgumentParser:
+    """Make a parser of a folder of photos, one of micrographs, and the file to write."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--photo", type=Path, required=True, help="folder of sharp photos")
+    parser.add_argument("--microscopy", type=Path, required=True, help="folder of micrographs")
+    parser.add_argument("--out", type=Path, required=True, help=".npz file to write")
+    return parser
+
+
+def images_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)

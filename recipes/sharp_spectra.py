@@ -8,19 +8,18 @@ micrographs, and for intensities and light of photos. It belongs into ``optics/`
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from images import images_in, parser_of_folders
 
-from napari_swintormer.evaluation.data.synthetic import SUFFIXES
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.optics.plane_power import PowerOfPlane
 from napari_swintormer.optics.sharp_spectrum import BINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SIDE = 768  # pixels used of an image, from its first corner
 SMALLEST = 256
@@ -28,11 +27,7 @@ COMPONENTS = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photo", type=Path, required=True, help="folder of sharp photos")
-    parser.add_argument("--microscopy", type=Path, required=True, help="folder of micrographs")
-    parser.add_argument("--out", type=Path, required=True, help=".npz file to write")
-    options = parser.parse_args()
+    options = parser_of_folders(__doc__.splitlines()[0]).parse_args()
     arrays = {"frequencies": np.sqrt(BINS[1:] * BINS[:-1]).astype(np.float32)}
     photos = list(spectra(options.photo, photo=True))
     micrographs = list(spectra(options.microscopy, photo=False))
@@ -52,7 +47,7 @@ def main() -> None:
 
 def spectra(folder: Path, *, photo: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give curves of the intensities and of the light of each image."""
-    for file in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+    for file in images_in(folder):
         with open_image(file) as image:
             pixels, axes = np.asarray(image.data[..., :SIDE, :SIDE]), image.axes
             if axes == "YXS":
