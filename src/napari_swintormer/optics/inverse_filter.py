@@ -39,7 +39,7 @@ _CORNER = np.outer((1, -4, 6, -4, 1), (1, -4, 6, -4, 1)) / 70  # of white noise 
 
 
 class ImagePower(NamedTuple):
-    """What a filter must know of an image."""
+    """Noise and detail of an image."""
 
     noise: float
     """Standard deviation of the noise, in the units of the image."""

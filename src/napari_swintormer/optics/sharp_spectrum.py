@@ -100,8 +100,7 @@ def fit_sharp_spectrum(
         signal, whole, misfit = better
         if gained < _ENOUGH:
             break
-    y, x = np.fft.fftfreq(grid)[:, None], np.fft.rfftfreq(grid)
-    whole_basis = model.basis(np.hypot(y, x))
+    whole_basis = _basis_on(content, grid)
     sharp = np.exp(whole_basis[0] + np.tensordot(values[:-1], whole_basis[1:], 1))
     return SharpSpectrum(sharp, float(np.exp(values[-1])), misfit)
 
@@ -146,6 +145,13 @@ class _Model:
         """Give mean and components at any frequencies; the ends go on evenly."""
         at = np.log(np.maximum(frequency, BINS[0]))
         return np.stack([np.interp(at, np.log(self.frequencies), c) for c in self.curves])
+
+
+@lru_cache
+def _basis_on(content: Content, grid: int) -> FloatArray:
+    """Give mean and components on the half spectrum of a grid."""
+    y, x = np.fft.fftfreq(grid)[:, None], np.fft.rfftfreq(grid)
+    return _model(content).basis(np.hypot(y, x))
 
 
 @lru_cache

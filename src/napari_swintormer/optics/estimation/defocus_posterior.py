@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from math import inf, log
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -94,28 +94,59 @@ def defocus_posterior(windows: Sequence[NDArray[np.float32]], field: Field) -> D
     Windows and their quarters vote: the logarithms of their probabilities are averaged. Neighbours
     err alike, so the votes of an image weigh little more than one.
     """
+    return _agreed(_votes(windows, field))
+
+
+def measure_defocus(
+    windows: Sequence[NDArray[np.float32]], field: Field
+) -> tuple[DefocusPosterior, bool]:
+    """Estimate the defocus as `defocus_posterior` does, and whether it changes from place to place.
+
+    It changes if the sizes in several windows, or in the parts of fewer, differ.
+    """
+    votes = _votes(windows, field)
+    if len(windows) >= _PARTS:
+        parts = [_agreed([vote]) for vote in votes]
+    else:
+        parts = [defocus_posterior([part], field) for w in windows for part in _quarters(w)]
+    sizes = [
+        log(max(part.radius, RADII[0]) if part.none < _SURELY_BLURRED else RADII[0])
+        for part in parts
+    ]
+    varies = len(sizes) >= _PARTS and float(np.std(sizes)) > _SPREAD[field]
+    return _agreed(votes), varies
+
+
+class _Vote(NamedTuple):
+    """Logarithms of the probabilities of a window, and of its quarters, ``(0 or 4, cells)``."""
+
+    whole: NDArray[np.float64]
+    quarters: NDArray[np.float64]
+
+
+def _votes(windows: Sequence[NDArray[np.float32]], field: Field) -> list[_Vote]:
     network = _network(field)
     lights = [to_light(window, GAMMAS[field]) for window in windows]
-    logs = network.log_probabilities(lights)
-    quarters = [quarter for light in lights for quarter in _quarters(light)]
-    if quarters:
-        logs = _WHOLE * logs + _QUARTERS * network.log_probabilities(quarters)
+    parts = [list(_quarters(light)) for light in lights]
+    logs = network.log_probabilities([*lights, *(part for each in parts for part in each)])
+    ends = np.cumsum([len(lights), *map(len, parts)])
+    return [
+        _Vote(whole, logs[start:end])
+        for whole, (start, end) in zip(logs[: len(lights)], pairwise(ends), strict=True)
+    ]
+
+
+def _agreed(votes: Sequence[_Vote]) -> DefocusPosterior:
+    """Give what windows and quarters say together."""
+    logs = np.mean([vote.whole for vote in votes], axis=0)
+    quarters = np.concatenate([vote.quarters for vote in votes])
+    if len(quarters):
+        logs = _WHOLE * logs + _QUARTERS * quarters.mean(axis=0)
     probabilities = np.exp(logs - logs.max())
     probabilities /= probabilities.sum()
     return DefocusPosterior(
         float(probabilities[0]), probabilities[1:].reshape(len(KINDS), len(RADII))
     )
-
-
-def defocus_varies(windows: Sequence[NDArray[np.float32]], field: Field) -> bool:
-    """Tell whether defocus changes from place to place: windows, or parts of one, differ."""
-    parts = list(windows) if len(windows) >= _PARTS else [q for w in windows for q in _quarters(w)]
-    sizes = []
-    for part in parts:
-        posterior = defocus_posterior([part], field)
-        blurred = posterior.none < _SURELY_BLURRED
-        sizes.append(log(max(posterior.radius, RADII[0]) if blurred else RADII[0]))
-    return len(sizes) >= _PARTS and float(np.std(sizes)) > _SPREAD[field]
 
 
 @dataclass(frozen=True)
@@ -128,7 +159,7 @@ class _Network:
     temperature: float  # of the probabilities, so that they are calibrated
 
     def log_probabilities(self, lights: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Give logarithms of the probabilities of no blur and of all cells, a mean over windows."""
+        """Give logarithms of the probabilities of no blur and of all cells, for each window."""
         described = np.stack([describe_window(light) for light in lights])
         values = np.clip((described - self.mean) / self.deviation, -CLIP, CLIP)
         for layer in self.layers[:-1]:
@@ -136,8 +167,7 @@ class _Network:
         logs = (values @ self.layers[-1][:-1] + self.layers[-1][-1]) / self.temperature
         logs -= logs.max(axis=1, keepdims=True)
         logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
-        mean: NDArray[np.float64] = logs.mean(axis=0)
-        return mean
+        return np.asarray(logs, np.float64)
 
 
 def _quarters(light: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

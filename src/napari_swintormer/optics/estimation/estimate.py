@@ -8,11 +8,7 @@ import numpy as np
 
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation.blur_choice import SpectralFit, chances, features
-from napari_swintormer.optics.estimation.defocus_posterior import (
-    GAMMAS,
-    defocus_posterior,
-    defocus_varies,
-)
+from napari_swintormer.optics.estimation.defocus_posterior import GAMMAS, measure_defocus
 from napari_swintormer.optics.estimation.motion_kernel import motion_trials
 from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -65,8 +61,7 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
             f"No part of the image can be measured: a window needs {_SMALLEST} pixels along both "
             "axes, numbers in most pixels, and detail.",
         )
-    posterior = defocus_posterior(measurable, field)
-    varies = defocus_varies(measurable, field)
+    posterior, varies = measure_defocus(measurable, field)
     if posterior.none >= _SURELY_SHARP and not varies:
         return _sharp(posterior)
     helps = None
