@@ -44,6 +44,13 @@ PICTURES = {  # of README and guide: walk, theme and step
 }
 
 
+def save(person: Person, saved: Path, picture: str | None = None) -> None:
+    """Save the result; `picture` names a picture of the dialog."""
+    person.press("Save …", lambda: person.answer_file_dialog(saved, picture))
+    person.wait(saved.exists, "the saved file")
+    person.see("saved")
+
+
 def photographer(person: Person, saved: Path) -> None:
     """Open a photo, look where it is blurred, deblur it, compare, and save the result."""
     person.see("start")
@@ -86,9 +93,7 @@ def photographer(person: Person, saved: Path) -> None:
     person.see("model card")
     person.tab("Deblur")
     person.press("More")
-    person.press("Save …", lambda: person.answer_file_dialog(saved.with_suffix(".png"), "save"))
-    person.wait(saved.with_suffix(".png").exists, "the saved file")
-    person.see("saved")
+    save(person, saved.with_suffix(".png"), "save")
 
 
 def with_a_shaken_photo(person: Person, saved: Path) -> None:
@@ -106,9 +111,7 @@ def with_a_shaken_photo(person: Person, saved: Path) -> None:
     person.wait_for_run()
     person.press("Swipe")
     person.see("steady")
-    person.press("Save …", lambda: person.answer_file_dialog(saved))
-    person.wait(saved.exists, "the saved file")
-    person.see("saved")
+    save(person, saved)
 
 
 def microscopist(person: Person, saved: Path) -> None:
@@ -132,9 +135,7 @@ def microscopist(person: Person, saved: Path) -> None:
     person.see("from the side", canvas=True)
     person.press_tool("ndisplay_button")
     person.see("in 3-D", canvas=True)
-    person.press("Save …", lambda: person.answer_file_dialog(saved))
-    person.wait(saved.exists, "the saved file")
-    person.see("saved")
+    save(person, saved)
 
 
 def trainer(person: Person, saved: Path) -> None:
