@@ -13,7 +13,7 @@ import gc
 import numpy as np
 import psutil
 from napari.components import ViewerModel
-from qtpy.QtCore import QEventLoop
+from qtpy.QtCore import QEvent, QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_swintormer.models.restorer import Restorer
@@ -31,7 +31,7 @@ def own_memory() -> int:
 
 def main() -> None:
     """Run, remove the result, and run again."""
-    _application = QApplication([])
+    application = QApplication([])
     # what the network computes is no matter here; it is loaded for every run
     Restorer.in_steps = TileRestorer.in_steps
     Restorer.forward = lambda self, tiles: tiles + 0.1
@@ -57,6 +57,9 @@ def main() -> None:
         once()
     before, after = (min(once() for _ in range(4)) for _ in range(2))
     print(after - before)  # noqa: T201
+    # the widgets go before the application, else Qt crashes
+    widget.deleteLater()
+    application.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 if __name__ == "__main__":
