@@ -20,6 +20,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.stepwise import Stepwise, run_to_end
@@ -57,8 +58,8 @@ class KnownBlurRestorer(TileRestorer):
     multiple
         Sides of the network's input are multiples of this.
     otherwise
-        Restores planes without a known blur, or, beside a `network`, only those whose blur changes
-        from place to place. None leaves them as they are.
+        Restores planes without a known blur, or, beside a `network`, only those whose blur is
+        unclear. None leaves them as they are, unless the network finds an unclear blur by itself.
     """
 
     def __init__(
@@ -76,6 +77,11 @@ class KnownBlurRestorer(TileRestorer):
         self.network, self.otherwise = network, otherwise
         self.multiple = 1 if network is None else multiple
         self._ready: dict[object, Tensor] = {}
+
+    @property
+    def finds(self) -> bool:
+        """Whether the network finds a blur that is unclear by itself."""
+        return isinstance(self.network, Swintormer) and self.network.deconvolution is not None
 
     @property
     def name(self) -> str:
@@ -100,6 +106,8 @@ class KnownBlurRestorer(TileRestorer):
         for plane, known in reversed(self.known.items()):
             if known.changes:
                 tried["known blur"] = plane
+            elif known.found.unclear and self.finds:
+                tried["unclear blur"] = plane
             elif self.otherwise is not None and (self.network is None or known.found.unclear):
                 tried |= dict.fromkeys(self.otherwise.trials(), plane)
         if "known blur" in tried:  # a digest is made once, not for every plane
@@ -139,13 +147,13 @@ class KnownBlurRestorer(TileRestorer):
             return (yield from self.otherwise.in_steps(inner, origins))
         # long filters need float32, and cost little
         with torch.autocast(tiles.device.type, enabled=False):
-            if not known.changes:
-                restored = inner
-            elif self.network is None:
+            if known.changes and self.network is not None:
+                filtered = self.filtered(tiles.clamp(0, 1), known)
+            elif known.changes:
                 restored = inner + self._change(tiles.float(), known, origins)
             else:
-                filtered = self.filtered(tiles.clamp(0, 1), known)
-        if known.changes and self.network is not None:
+                restored = filtered = inner
+        if self.network is not None and (known.changes or (known.found.unclear and self.finds)):
             restored = self._continue(filtered, inner, known)
         for _ in range(self.count_steps(*tiles.shape[2:])):
             yield
@@ -202,6 +210,8 @@ class KnownBlurRestorer(TileRestorer):
         constants = torch.from_numpy(known.maps()).to(image)
         maps = constants[:, None, None].expand(len(image), -1, height, width)
         inputs = pad_to_multiple(torch.cat([*views, maps], dim=1), self.multiple)
+        if known.found.unclear and isinstance(self.network, Swintormer):
+            inputs = self.network.filled(inputs)
         restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
         restored = restored[..., :height, :width].float()
         restored = restored.mean(dim=1, keepdim=True) if grey else restored

@@ -91,14 +91,26 @@ def inverse_kernel(candidates: Iterable[Candidate]) -> FloatArray:
     return np.asarray(kernel, np.float32)
 
 
+UNKNOWN_SIZE = -1.0
+"""What the map of the size says where the blur is not known; sizes are above -0.6."""
+
+
 def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
     """Scale the size of a blur, how sure it is, and the noise to about -1 to 1.
 
     `radius` is the root mean square of the distance from the centre, in pixels.
     """
     size = math.log2(max(radius, 0.25)) / 4
-    noise = math.log10(max(image.noise, 1e-4)) / 2 + 1.5
-    return np.array([size, certainty, noise], np.float32)
+    return np.array([size, certainty, _noise_level(image)], np.float32)
+
+
+def unknown_maps(image: ImagePower) -> FloatArray:
+    """Give the maps of an image whose blur is not known."""
+    return np.array([UNKNOWN_SIZE, 0, _noise_level(image)], np.float32)
+
+
+def _noise_level(image: ImagePower) -> float:
+    return math.log10(max(image.noise, 1e-4)) / 2 + 1.5
 
 
 def _fading() -> NDArray[np.float64]:

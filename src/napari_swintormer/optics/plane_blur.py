@@ -19,6 +19,7 @@ from napari_swintormer.optics.inverse_filter import (
     ImagePower,
     blur_maps,
     inverse_kernel,
+    unknown_maps,
 )
 from napari_swintormer.optics.plane_power import PowerOfPlane
 
@@ -167,6 +168,8 @@ class PlaneBlur:
 
     def maps(self) -> NDArray[np.float32]:
         """Give the constants that a network for a known blur sees as maps."""
+        if self.found.unclear:
+            return unknown_maps(self._power.image if self.power.light else ImagePower(0, 0))
         if not self.changes:
             return blur_maps(0, self.found.certainty, ImagePower(0, 0))
         radius = sum(p * candidate.radius for p, candidate in self.blur.candidates)

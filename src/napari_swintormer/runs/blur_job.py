@@ -286,7 +286,8 @@ class BlurJob(Job):
             assert isinstance(inner, Restorer)
             network, multiple = inner.network, inner.multiple
             varies = any(blur.found.unclear for blur in self.blurs.values())
-            by_place = self.place_by_place if varies else None
+            finds = inner.card.network.deconvolution is not None
+            by_place = self.place_by_place if varies and not finds else None
             otherwise = None if by_place is None else load_model(by_place.path)
         restorer = KnownBlurRestorer(
             self.blurs,

@@ -101,7 +101,8 @@ class SwintormerSettings(BaseModel):
         The deconvolution before the network, or None as in the paper.
     known_blur
         Whether the network continues from an image filtered with a known blur. It then takes the
-        filtered views, the views, and `BLUR_MAPS` maps that describe the blur.
+        filtered views, the views, and `BLUR_MAPS` maps that describe the blur. With a
+        deconvolution, that gives the filtered image where the blur is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -121,11 +122,11 @@ class SwintormerSettings(BaseModel):
     known_blur: bool = False
 
     @model_validator(mode="after")
-    def _one_deconvolution(self) -> Self:
-        others = self.deconvolution is not None or self.views > 1 or self.prior_channels > 0
+    def _one_known_view(self) -> Self:
+        others = self.views > 1 or self.prior_channels > 0
         if self.known_blur and others:
             raise ValueError(
-                "a network for a known blur has no other deconvolution, one view and no prior "
+                "a network for a known blur has one view and no prior "
                 f"(got views={self.views} and prior_channels={self.prior_channels})"
             )
         return self

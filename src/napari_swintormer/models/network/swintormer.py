@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from napari_swintormer.models.network.block import Block
 from napari_swintormer.models.network.deconvolution import LocalDeconvolution
 from napari_swintormer.models.network.network_settings import BLUR_MAPS, SwintormerSettings
+from napari_swintormer.optics.inverse_filter import UNKNOWN_SIZE
 
 __all__ = ["Swintormer", "SwintormerSettings"]
 
@@ -116,6 +117,21 @@ class Swintormer(nn.Module):
         """
         self._check(x)
         return x[:, : self.settings.channels].float() + self.forward_features(x)[1]
+
+    def filled(self, x: Tensor) -> Tensor:
+        """Filter the images of a batch whose blur is not known, place by place.
+
+        `x` is as in `forward`, of a network for a known blur that has a deconvolution too. Where
+        the map of the size is `UNKNOWN_SIZE`, the filtered image is replaced.
+        """
+        channels, unknown = self.settings.channels, x[:, 2 * self.settings.channels, 0, 0]
+        places = (unknown == UNKNOWN_SIZE).nonzero()[:, 0]
+        if self.deconvolution is None or not len(places):
+            return x
+        views = x[places, :channels]
+        filtered = (views + self.deconvolution(views)).to(x.dtype)
+        rest = x[:, channels : 2 * channels].index_copy(0, places, filtered)
+        return torch.cat([x[:, :channels], rest, x[:, 2 * channels :]], dim=1)
 
     def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of a batch and the residual of its first view.

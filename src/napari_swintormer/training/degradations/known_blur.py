@@ -3,7 +3,7 @@
 A network for a known blur sees the image, the image filtered with that blur, and maps of its size,
 of how sure it is, and of the noise. What is known is seldom right: a third of the patches get what
 is estimated from themselves, a third the true PSF, the others a wrong size, another kind of PSF, or
-several candidates.
+several candidates. Of other patches nothing is known, and they may be blurred in any way.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from napari_swintormer.training.degradations.image_formation import flat_optics
 from napari_swintormer.training.degradations.primitives import crop
 from napari_swintormer.training.degradations.realistic import (
     Recording,
+    draw_all,
     draw_aperture,
     draw_camera,
     draw_objective,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     Record = Callable[[list[FloatArray]], Recording | Degradation]
 
 # Shares of the patches.
+_UNKNOWN = 0.35  # of any blur; the shares below are of the others
 _SIMPLE = 0.6  # with a simple camera; the others have the mosaic and the sharpening of a real one
 _MOTION = 0.4  # of the photos
 _TRUE, _WRONG_SIZE, _WRONG_KIND = 0.5, 0.12, 0.08  # the others get several candidates
@@ -67,6 +69,7 @@ class Knowledge:
     candidates: Candidates  # probabilities of sum 1, and PSFs; none leaves it to the estimator
     certainty: float
     gamma: float  # of the filter: `GAMMA` for photos, 1 for micrographs
+    unknown: bool = False  # whether the network has to find the blur by itself
 
     def blurs(self) -> list[tuple[float, Blur]]:
         """List the candidates as blurs."""
@@ -75,7 +78,9 @@ class Knowledge:
     def of(self, image: FloatArray) -> PlaneBlur:
         """Give what the filters of a run need, for an image ``(C, Y, X)`` in [0, 1]."""
         photo = self.gamma != 1
-        if self.candidates:
+        if self.unknown:
+            found = FoundBlur(Blur.none(), 0, unclear=True)
+        elif self.candidates:
             found = FoundBlur(Blur.mixture(self.blurs()), self.certainty)
         else:
             posterior = defocus_posterior([image.mean(axis=0)], "photo" if photo else "micrograph")
@@ -119,6 +124,9 @@ class KnownBlur:
 def draw_known(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> KnownBlur:
     """Draw a blur, a camera, and what is known of the blur."""
     gamma = GAMMA if modality == "photo" else 1.0
+    if rng.random() < _UNKNOWN:
+        recording = draw_all(modality, rng, unblurred)
+        return KnownBlur(recording, Knowledge((), 0.0, gamma, unknown=True))
     draw = _draw_simple_camera if rng.random() < _SIMPLE else _draw_camera
     record = draw(modality, rng)
     if rng.random() < unblurred:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _MOST = 9  # candidates of a patch
+_UNKNOWN = -1.0  # certainty of a blur of which nothing is known
 _SIDE = 2 * REACH + 1
 
 
@@ -47,7 +48,8 @@ def known_arrays(known: Knowledge) -> KnownArrays:
         start = (LARGEST - len(psf)) // 2
         psfs[k, start : start + len(psf), start : start + len(psf)] = psf
         shares[k] = share
-    return KnownArrays(psfs, shares, np.array([known.certainty, known.gamma], np.float32))
+    numbers = [_UNKNOWN if known.unknown else known.certainty, known.gamma]
+    return KnownArrays(psfs, shares, np.array(numbers, np.float32))
 
 
 def filtered_and_maps(images: Tensor, known: KnownArrays) -> Tensor:
@@ -75,7 +77,8 @@ def _filters(
 ) -> tuple[Floats, Floats, Floats]:
     """Make the filters of the intensities and of the light, the maps, and whether it is a photo."""
     candidates = tuple((float(p), k) for p, k in zip(shares, psfs, strict=True) if p > 0)
-    known = Knowledge(candidates, float(numbers[0]), float(numbers[1])).of(image)
+    certainty, gamma = map(float, numbers)
+    known = Knowledge(candidates, certainty, gamma, certainty == _UNKNOWN).of(image)
     kernels = np.zeros((2, _SIDE, _SIDE), np.float32)
     kernels[:, REACH, REACH] = 1
     if known.changes:

@@ -96,7 +96,7 @@ def _check_model(card: ModelCard, settings: TrainSettings, views: int) -> None:
 def with_known_blur(
     card: ModelCard, weights: dict[str, Tensor]
 ) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Put a known blur in the place of the network's own deconvolution.
+    """Let a network continue from a known blur; its own deconvolution stays for unknown ones.
 
     The network continues from the filtered image as it did from its own one, and ignores the maps
     before training.
@@ -105,7 +105,7 @@ def with_known_blur(
 
     if card.network.known_blur:
         return card, weights
-    network = card.network.model_copy(update={"deconvolution": None, "known_blur": True})
+    network = card.network.model_copy(update={"known_blur": True})
     state = Swintormer(network).state_dict()
     kept = {name: weights.get(name, zeros) for name, zeros in state.items()}
     return card.model_copy(update={"network": network}), kept

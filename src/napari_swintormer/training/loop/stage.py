@@ -80,7 +80,10 @@ def network_stage(settings: TrainSettings) -> Stage:
     prefixes = _PREFIXES[settings.parameters]
 
     def restored(batch: Batch) -> Tensor:
-        image: Tensor = batch.network(batch.blurred)
+        inputs, network = batch.blurred, batch.network
+        if network.settings.known_blur:
+            inputs = network.filled(inputs)
+        image: Tensor = network(inputs)
         return image.float()
 
     def deconvolved(batch: Batch) -> Tensor:
