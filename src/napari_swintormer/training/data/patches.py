@@ -175,7 +175,8 @@ class PatchSampler:
         assert self._degrade is not None
         pattern = not validation and rng.random() < _PATTERNS
         unblurred = 0.0 if validation else _PATTERNS_UNBLURRED if pattern else UNBLURRED
-        degradation = self._degrade(self._modality(pair), rng, unblurred)
+        on_device = {"on_device": True} if self._raw and self._degrade is draw_known else {}
+        degradation = self._degrade(self._modality(pair), rng, unblurred, **on_device)
         margin = degradation.margin if margin is None else margin
         cut = self._draw_crop(pair, side + 2 * margin, rng)
         sharp = self._read(pair, cut)[0]

@@ -33,6 +33,7 @@ from napari_swintormer.training.degradations.realistic import (
     draw_camera,
     draw_objective,
     draw_recording,
+    draw_simple,
 )
 from napari_swintormer.training.degradations.simple import (
     UNBLURRED,
@@ -121,11 +122,16 @@ class KnownBlur:
         return np.concatenate([filtered, maps])
 
 
-def draw_known(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> KnownBlur:
-    """Draw a blur, a camera, and what is known of the blur."""
+def draw_known(
+    modality: Modality, rng: Rng, unblurred: float = UNBLURRED, *, on_device: bool = False
+) -> KnownBlur:
+    """Draw a blur, a camera, and what is known of the blur.
+
+    On a device only simple blur is unknown, because scenes with depth are not made there.
+    """
     gamma = GAMMA if modality == "photo" else 1.0
     if rng.random() < _UNKNOWN:
-        recording = draw_all(modality, rng, unblurred)
+        recording = (draw_simple if on_device else draw_all)(modality, rng, unblurred)
         return KnownBlur(recording, Knowledge((), 0.0, gamma, unknown=True))
     draw = _draw_simple_camera if rng.random() < _SIMPLE else _draw_camera
     record = draw(modality, rng)
