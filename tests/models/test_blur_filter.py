@@ -14,6 +14,11 @@ from scipy.signal import fftconvolve
 from helpers.images import texture
 from napari_swintormer import deblur
 from napari_swintormer.models.blur_filter import KnownBlurRestorer, _largest_around
+from napari_swintormer.models.network.network_settings import (
+    DeconvolutionSettings,
+    SwintormerSettings,
+)
+from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.optics.blur import Blur
@@ -50,6 +55,28 @@ def restore(image: np.ndarray, plane: PlaneBlur, **kwargs: object) -> np.ndarray
 
 def gain(before: np.ndarray, after: np.ndarray, sharp: np.ndarray) -> float:
     return float(10 * np.log10(np.mean((before - sharp) ** 2) / np.mean((after - sharp) ** 2)))
+
+
+def test_a_network_finds_an_unclear_blur_by_itself() -> None:
+    image = texture(64, 64)
+    sizes = SwintormerSettings(
+        channels=1,
+        dim=8,
+        num_blocks=(1, 1, 1, 1),
+        window_size=2,
+        deconvolution=DeconvolutionSettings(),
+        known_blur=True,
+    )
+    network = Swintormer(sizes).eval()
+    assert network.deconvolution is not None
+    torch.nn.init.constant_(network.deconvolution.shares.bias, 0.1)
+    power = PowerOfPlane.measured([image[None]], photo=False)
+    planes = [PlaneBlur(FoundBlur(Blur.none(), 0.5, unclear=u), power) for u in (False, True)]
+    sharp, unclear = (
+        restore(image, plane, network=network, multiple=sizes.multiple) for plane in planes
+    )
+    np.testing.assert_array_equal(sharp, image)
+    assert np.abs(unclear - image).max() > 0.01
 
 
 @pytest.mark.parametrize("blur", [Blur.disk(2.5), Blur.gaussian(1.2), Blur.motion(9, 30)])

@@ -18,6 +18,7 @@ from napari_swintormer.models.network.network_settings import (
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.network.wiener import WienerBank, wiener_kernels
 from napari_swintormer.optics import psf
+from napari_swintormer.optics.inverse_filter import UNKNOWN_SIZE
 from napari_swintormer.training.loop.initial_model import with_deconvolution, with_known_blur
 
 SETTINGS = DeconvolutionSettings()
@@ -138,8 +139,22 @@ def test_a_network_for_a_known_blur_continues_from_the_filtered_image():
     network.embed_maps.weight.data.normal_()
     assert not torch.allclose(network(torch.cat([image, filtered, maps], dim=1)), result)
     assert with_known_blur(given, weights) == (given, weights)
-    with pytest.raises(ValueError, match="no other deconvolution"):
+    with pytest.raises(ValueError, match="one view and no prior"):
         SwintormerSettings(known_blur=True, prior_channels=3)
+
+
+def test_where_the_blur_is_unknown_the_network_deconvolves_by_itself():
+    sizes = tiny_card().network.model_copy(update={"deconvolution": SETTINGS, "known_blur": True})
+    network, views = Swintormer(sizes), torch.rand(2, 3, 64, 64)
+    torch.nn.init.normal_(network.deconvolution.shares.bias)
+    maps = torch.zeros(2, 3, 64, 64)
+    maps[1, 0] = UNKNOWN_SIZE
+    filled = network.filled(torch.cat([views, views, maps], dim=1))
+    assert torch.equal(filled[:, :3], views)
+    assert torch.equal(filled[:, 6:], maps)
+    assert torch.equal(filled[0, 3:6], views[0])
+    assert torch.equal(filled[1, 3:6], views[1] + network.deconvolution(views[1:])[0])
+    assert not torch.equal(filled[1, 3:6], views[1])
 
 
 def test_training_works_after_inference():
