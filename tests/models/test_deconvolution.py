@@ -139,8 +139,8 @@ def test_a_network_for_a_known_blur_continues_from_the_filtered_image():
     network.embed_maps.weight.data.normal_()
     assert not torch.allclose(network(torch.cat([image, filtered, maps], dim=1)), result)
     assert with_known_blur(given, weights) == (given, weights)
-    with pytest.raises(ValueError, match="one view and no prior"):
-        SwintormerSettings(known_blur=True, prior_channels=3)
+    with pytest.raises(ValueError, match="no prior or one of as many channels"):
+        SwintormerSettings(known_blur=True, prior_channels=2)
 
 
 def test_where_the_blur_is_unknown_the_network_deconvolves_by_itself():

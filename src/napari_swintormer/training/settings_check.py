@@ -16,7 +16,7 @@ Kind = Literal["auto", "photo", "microscopy"]
 DegradeOn = Literal["cpu", "device"]
 Parameters = Literal["all", "deconvolution", "decoder", "output"]
 StageName = Literal["network", "autoencoder", "denoiser", "joint", "prior"]
-Synthesis = Literal["defocus", "optics", "motion", "all", "known"]
+Synthesis = Literal["defocus", "optics", "motion", "all", "known", "wide"]
 
 ON_DEVICE = ("defocus", "known")
 """Kinds of synthetic blur that are one or two kernels for a patch."""

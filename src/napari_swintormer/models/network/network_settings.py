@@ -102,7 +102,8 @@ class SwintormerSettings(BaseModel):
     known_blur
         Whether the network continues from an image filtered with a known blur. It then takes the
         filtered views, the views, and `BLUR_MAPS` maps that describe the blur. With a
-        deconvolution, that gives the filtered image where the blur is not known.
+        deconvolution, that gives the filtered image where the blur is not known. A prior is
+        added to the filtered image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -123,11 +124,12 @@ class SwintormerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_known_view(self) -> Self:
-        others = self.views > 1 or self.prior_channels > 0
-        if self.known_blur and others:
+        fits = self.views == 1 and self.prior_channels in (0, self.channels)
+        if self.known_blur and not fits:
             raise ValueError(
-                "a network for a known blur has one view and no prior "
-                f"(got views={self.views} and prior_channels={self.prior_channels})"
+                "a network for a known blur has one view, and no prior or one of as many channels "
+                f"(got views={self.views}, channels={self.channels} and "
+                f"prior_channels={self.prior_channels})"
             )
         return self
 

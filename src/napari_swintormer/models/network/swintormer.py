@@ -107,7 +107,7 @@ class Swintormer(nn.Module):
         ----------
         x
             ``(B, in_channels, H, W)`` in [0, 1]: the views, then the prior; for a known blur the
-            image, the filtered image and `BLUR_MAPS` maps. H and W are multiples of
+            image, the filtered image and `BLUR_MAPS` maps, then the prior. H and W are multiples of
             ``settings.multiple``.
 
         Returns
@@ -133,6 +133,14 @@ class Swintormer(nn.Module):
         rest = x[:, channels : 2 * channels].index_copy(0, places, filtered)
         return torch.cat([x[:, :channels], rest, x[:, 2 * channels :]], dim=1)
 
+    def begins_with(self, x: Tensor) -> Tensor:
+        """Give what the network continues from, of an input without prior.
+
+        It is the first view, or for a known blur the filtered image, ``(B, channels, H, W)``.
+        """
+        begin = self.settings.channels if self.settings.known_blur else 0
+        return x[:, begin : begin + self.settings.channels]
+
     def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of a batch and the residual of its first view.
 
@@ -141,7 +149,10 @@ class Swintormer(nn.Module):
         """
         deconvolved, maps = None, None
         if self.settings.known_blur:
-            view, filtered, maps = torch.split(x, [*[self.settings.channels] * 2, BLUR_MAPS], dim=1)
+            settings = self.settings
+            parts = [settings.channels, settings.channels, BLUR_MAPS, settings.prior_channels]
+            view, filtered, maps, prior = torch.split(x, parts, dim=1)
+            filtered = filtered + prior if settings.prior_channels else filtered
             x, deconvolved = filtered, (filtered - view).float()
         elif self.deconvolution is not None:
             view, others = x.tensor_split([self.settings.channels], dim=1)

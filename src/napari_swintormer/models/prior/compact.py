@@ -233,7 +233,8 @@ class PriorSwintormer(Swintormer):
     """A Swintormer and its compact prior in one set of parameters.
 
     The network reads the prior beside the image and restores the image, so a wrong prior loses
-    nothing of the image.
+    nothing of the image. For a known blur the prior is what the filtered image misses; a prior of
+    zero gives what the network gives without prior.
     """
 
     def __init__(self, network: SwintormerSettings, prior: CompactPriorSettings) -> None:
@@ -242,6 +243,8 @@ class PriorSwintormer(Swintormer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore the image in `x`, and bring the prior behind it to the range of images."""
+        if self.settings.known_blur:  # the prior is added to the filtered image
+            return super().forward(x)
         self._check(x)
         images, prior = x.tensor_split([x.shape[1] - self.settings.prior_channels], dim=1)
         # the network maps [0, 1] to [-1, 1], so 0.5 stands for a prior of zero

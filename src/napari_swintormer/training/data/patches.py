@@ -18,7 +18,7 @@ from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.training.data.annotations import LEAVE_OUT, read_marks
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.pairs import drawing_weights
-from napari_swintormer.training.degradations.known_blur import KnownBlur, draw_known
+from napari_swintormer.training.degradations.known_blur import KnownBlur, draw_known, draw_wide
 from napari_swintormer.training.degradations.patterns import draw_pattern
 from napari_swintormer.training.degradations.primitives import crop
 from napari_swintormer.training.degradations.realistic import DEGRADATIONS
@@ -50,7 +50,7 @@ _SOFT = 0.2
 # Some patches are drawn patterns; most of these stay unblurred.
 _PATTERNS, _PATTERNS_UNBLURRED = 0.1, 0.7
 _WITHOUT_PRIOR = 0.05
-DRAWN: dict[str, Callable[..., Any]] = {**DEGRADATIONS, "known": draw_known}
+DRAWN: dict[str, Callable[..., Any]] = {**DEGRADATIONS, "known": draw_known, "wide": draw_wide}
 
 
 class PatchSampler:

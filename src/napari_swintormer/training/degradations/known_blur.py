@@ -60,6 +60,9 @@ _TRUE, _WRONG_SIZE, _WRONG_KIND = 0.5, 0.12, 0.08  # the others get several cand
 _TWO_SIZES = 0.1
 _ESTIMATED = 0.35  # of lens blur and of none: what the estimator says is known
 _FALSE_ALARM = 0.5  # of the unblurred ones: an estimator takes them for slightly blurred
+# Pixels.
+_EXTENT, _WIDE_EXTENT = (2.0, 26.0), (10.0, 26.0)  # of a motion
+_WIDE_RADIUS = 3.0, 9.0
 _POINT = np.ones((1, 1), np.float32)
 
 
@@ -137,10 +140,24 @@ def draw_known(
     record = draw(modality, rng)
     if rng.random() < unblurred:
         return KnownBlur(record([]), Knowledge(*_estimated_or(_draw_false_alarm, rng), gamma))
+    return _draw_blurred(modality, rng, record)
+
+
+def draw_wide(modality: Modality, rng: Rng, unblurred: float = UNBLURRED) -> KnownBlur:
+    """Draw wide blur, a camera, and what is known of the blur; for a prior, which it is for.
+
+    No patch is sharp, whatever `unblurred` says.
+    """
+    draw = _draw_simple_camera if rng.random() < _SIMPLE else _draw_camera
+    return _draw_blurred(modality, rng, draw(modality, rng), wide=True)
+
+
+def _draw_blurred(modality: Modality, rng: Rng, record: Record, *, wide: bool = False) -> KnownBlur:
+    gamma = GAMMA if modality == "photo" else 1.0
     if modality == "photo" and rng.random() < _MOTION:
-        kernel = _draw_motion(rng)
+        kernel = _draw_motion(rng, _WIDE_EXTENT if wide else _EXTENT)
         return KnownBlur(record([kernel]), Knowledge(*_draw_kernels(kernel, rng), gamma))
-    drawn = _draw_lens(modality, rng)
+    drawn = _draw_lens(modality, rng, rng.uniform(*_WIDE_RADIUS) if wide else draw_radius(rng))
     if rng.random() < _TWO_SIZES:  # the size changes from place to place, and a mixture is known
         sizes = 1.0, math.exp(rng.uniform(-0.7, 0.7))
         kernels = [drawn(size) for size in sizes]
@@ -171,9 +188,8 @@ def _draw_simple_camera(modality: Modality, rng: Rng) -> Record:
     return lambda kernels: Degradation(tuple(kernels), gamma, noise, levels, quality)
 
 
-def _draw_lens(modality: Modality, rng: Rng) -> Drawn:
+def _draw_lens(modality: Modality, rng: Rng, radius: float) -> Drawn:
     """Draw a lens or microscope: a function from the size, relative to the true one, to its PSF."""
-    radius = draw_radius(rng)
     if modality == "photo":
         aperture = draw_aperture(rng)
         return lambda size: aperture(radius * size)
@@ -193,8 +209,8 @@ def _draw_lens(modality: Modality, rng: Rng) -> Drawn:
     return form
 
 
-def _draw_motion(rng: Rng) -> FloatArray:
-    extent = math.exp(rng.uniform(math.log(2), math.log(26)))
+def _draw_motion(rng: Rng, ends: tuple[float, float]) -> FloatArray:
+    extent = math.exp(rng.uniform(*np.log(ends)))
     straight = rng.random() < 0.3
     return motion.motion_psf(
         (motion.object_motion if straight else motion.camera_shake)(extent, rng)

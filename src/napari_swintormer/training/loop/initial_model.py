@@ -59,7 +59,7 @@ def _read_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
             f"{settings.from_model!r} is a {card.architecture}, a network from another package, "
             "which cannot be trained here. Start from a model of this package."
         )
-    if settings.synthesize == "known":
+    if settings.synthesize in ("known", "wide"):
         return with_known_blur(card, weights)
     if settings.deconvolution is not None:
         return with_deconvolution(card, weights, settings.deconvolution, settings.seed)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_swintormer.models.files.card import ModelCard
+    from napari_swintormer.models.network.network_settings import SwintormerSettings
     from napari_swintormer.training.train_settings import TrainSettings
 
 # Each stage: share of the steps, factor on the learning rate, and largest norm of the gradient;
@@ -82,7 +83,7 @@ def start_with_prior(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, T
     assert weights is not None
     assert not isinstance(settings.prior, LdmPriorSettings)
     if card.prior is None and settings.stage == "autoencoder":
-        prior = settings.prior or CompactPriorSettings(encoder=card.network)
+        prior = settings.prior or CompactPriorSettings(encoder=_encoder(card.network))
         return add_prior(card, weights, prior, settings.seed)
     if card.prior is None or card.prior.kind != "compact":
         raise TrainingError(
@@ -114,8 +115,16 @@ def add_prior(
         state = build_network(card.network, card.prior).state_dict()
     embed = weights["embed.weight"]
     missing = state["embed.weight"].shape[1] - embed.shape[1]
-    if prior.encoder == alone:
-        state |= {f"prior.blurred_encoder.body.{key}": value for key, value in weights.items()}
+    if prior.encoder == _encoder(alone):
+        body = {f"prior.blurred_encoder.body.{key}": value for key, value in weights.items()}
+        state |= {key: value for key, value in body.items() if key in state}
     # the channels of the prior come last in the embedding, and start at zero
     wider = {"embed.weight": torch.nn.functional.pad(embed, (0, 0, 0, 0, 0, missing))}
     return card, state | dict(weights) | wider
+
+
+def _encoder(network: SwintormerSettings) -> SwintormerSettings:
+    """Give the sizes of an encoder of images that is like a network."""
+    if not network.known_blur:
+        return network
+    return network.model_copy(update={"known_blur": False, "deconvolution": None})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.models.transfer import send
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from napari_swintormer.models.network.network_settings import SwintormerSettings
     from napari_swintormer.models.prior.compact import BlurredFeatures, PriorSwintormer
     from napari_swintormer.training.train_settings import TrainSettings
 
@@ -58,6 +60,12 @@ class Batch(NamedTuple):
     first: int = 0  # number of the first patch in the step
     total: int | None = None  # number of all patches of the step; None for those at hand
 
+    @property
+    def inputs(self) -> Tensor:
+        """The blurred patches, and all that the network sees beside a prior."""
+        known: bool = self.network.settings.known_blur
+        return self.network.filled(self.blurred) if known else self.blurred
+
     def noise(self, step: int, like: Tensor) -> Tensor:
         """Draw the noise of a sampling step; every patch of the training has its own."""
         begin = self.step * (self.total or len(like)) + self.first
@@ -80,10 +88,7 @@ def network_stage(settings: TrainSettings) -> Stage:
     prefixes = _PREFIXES[settings.parameters]
 
     def restored(batch: Batch) -> Tensor:
-        inputs, network = batch.blurred, batch.network
-        if network.settings.known_blur:
-            inputs = network.filled(inputs)
-        image: Tensor = network(inputs)
+        image: Tensor = batch.network(batch.inputs)
         return image.float()
 
     def deconvolved(batch: Batch) -> Tensor:
@@ -110,59 +115,73 @@ def trained_parameters(network: nn.Module, stage: Stage) -> list[Tensor]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def _sample(batch: Batch, features: BlurredFeatures | None = None) -> Tensor:
+class _Seen(NamedTuple):
+    """What a prior reads of a batch, and what it is to sample."""
+
+    inputs: Tensor  # of the network, without the prior
+    begin: Tensor  # the images that the network continues from
+    residual: Tensor  # sharp minus these
+    features: BlurredFeatures
+
+
+def _seen(batch: Batch) -> _Seen:
+    inputs = batch.inputs
+    begin = batch.network.begins_with(inputs)
+    features = batch.network.prior.forward_features(begin)
+    return _Seen(inputs, begin, batch.sharp - begin, features)
+
+
+def _sample(batch: Batch, features: BlurredFeatures) -> Tensor:
     """Sample the prior in the number of steps that the model is made for."""
     prior = batch.network.prior
-    if features is None:
-        features = prior.forward_features(batch.blurred)
     steps = prior.settings.num_inference_steps
     sampled: Tensor = run_to_end(prior.sampling(features, batch.noise, steps))
     return sampled
 
 
-def _restore(batch: Batch, prior: Tensor) -> Tensor:
-    restored: Tensor = batch.network(torch.cat([batch.blurred, prior], dim=1))
+def _restore(batch: Batch, inputs: Tensor, prior: Tensor) -> Tensor:
+    restored: Tensor = batch.network(torch.cat([inputs, prior], dim=1))
     return restored.float()
 
 
 def _autoencode(batch: Batch) -> Tensor:
-    """Add to the blurred patches their residual after encoding and decoding."""
+    """Add to the images of a batch their residual after encoding and decoding."""
     prior = batch.network.prior
-    decoded: Tensor = prior.decode(prior.encode(batch.sharp - batch.blurred))
-    return batch.blurred + decoded
+    begin: Tensor = batch.network.begins_with(batch.inputs)
+    decoded: Tensor = prior.decode(prior.encode(batch.sharp - begin))
+    return begin + decoded
 
 
-def _denoising_loss(batch: Batch, features: BlurredFeatures | None = None) -> Tensor:
+def _denoising_loss(batch: Batch, seen: _Seen | None = None) -> Tensor:
     """Predict the clean latent after a random number of noising steps (eq. 17).
 
     The loss compares the decoded residual. Half of the patches are noised to where sampling
     starts, because there is most to learn.
     """
-    residual, prior = batch.sharp - batch.blurred, batch.network.prior
-    if features is None:
-        features = prior.forward_features(batch.blurred)
+    prior, seen = batch.network.prior, seen or _seen(batch)
     with torch.no_grad():
-        clean = prior.encode(residual)
+        clean = prior.encode(seen.residual)
     share = batch.uniform(1) / (1 - _AT_START)
     t = (share * prior.settings.start).long().clamp_max(prior.settings.start - 1)
     z = prior.diffuse(clean, t, batch.noise(0, clean))
-    predicted: Tensor = prior.decode(prior.denoise(z, t, features))
-    return decibel(predicted, residual)
+    predicted: Tensor = prior.decode(prior.denoise(z, t, seen.features))
+    return decibel(predicted, seen.residual)
 
 
 def _network_loss(batch: Batch) -> Tensor:
     """Restore with a sampled prior that is not trained."""
     with torch.no_grad():
-        prior = _sample(batch)
-    return decibel(_restore(batch, _drop_some(batch, prior)), batch.sharp)
+        seen = _seen(batch)
+        prior = _sample(batch, seen.features)
+    return decibel(_restore(batch, seen.inputs, _drop_some(batch, prior)), batch.sharp)
 
 
 def _joint_loss(batch: Batch) -> Tensor:
     """Restore through all steps of the prior; the denoiser keeps a part of its own loss."""
-    features = batch.network.prior.forward_features(batch.blurred)
-    prior = _drop_some(batch, _sample(batch, features))
-    restored = decibel(_restore(batch, prior), batch.sharp)
-    return restored + _DENOISER_WEIGHT * _denoising_loss(batch, features)
+    seen = _seen(batch)
+    prior = _drop_some(batch, _sample(batch, seen.features))
+    restored = decibel(_restore(batch, seen.inputs, prior), batch.sharp)
+    return restored + _DENOISER_WEIGHT * _denoising_loss(batch, seen)
 
 
 def _drop_some(batch: Batch, prior: Tensor) -> Tensor:
@@ -175,7 +194,8 @@ def _normalize_latent(network: PriorSwintormer, blurred: Tensor, sharp: Tensor) 
     """Scale the latent of the residuals of some patches to a root mean square of 1."""
     prior = network.prior
     with torch.no_grad():
-        latents = prior.encode((sharp - blurred).to(prior.scale.device))
+        begin = network.begins_with(blurred)
+        latents = prior.encode((sharp - begin).to(prior.scale.device))
         prior.scale *= latents.square().mean(dim=(0, 2, 3)).sqrt().clamp_min(1e-6)
 
 
@@ -186,7 +206,13 @@ def _trains(*parts: str, network: bool = False) -> Callable[[str], bool]:
 
 
 def _restore_with_prior(batch: Batch) -> Tensor:
-    return _restore(batch, _sample(batch))
+    seen = _seen(batch)
+    return _restore(batch, seen.inputs, _sample(batch, seen.features))
+
+
+def _begin_and_sample(batch: Batch) -> Tensor:
+    seen = _seen(batch)
+    return seen.begin + _sample(batch, seen.features)
 
 
 PRIOR_STAGES = {
@@ -196,13 +222,26 @@ PRIOR_STAGES = {
         _autoencode,
         _normalize_latent,
     ),
-    "denoiser": Stage(
-        _trains("blurred_encoder", "denoiser"),
-        _denoising_loss,
-        lambda batch: batch.blurred + _sample(batch),
-    ),
+    "denoiser": Stage(_trains("blurred_encoder", "denoiser"), _denoising_loss, _begin_and_sample),
     "network": Stage(_trains(network=True), _network_loss, _restore_with_prior),
     "joint": Stage(
         _trains("blurred_encoder", "denoiser", network=True), _joint_loss, _restore_with_prior
     ),
 }
+
+
+def prior_stage(name: str, network: SwintormerSettings) -> Stage:
+    """Return a stage of a training with prior.
+
+    A network for a known blur is not trained with its prior: without prior, where blur is not wide,
+    it must give what it gave.
+    """
+    if network.known_blur and name == "network":
+        raise TrainingError(
+            "The network of a model for a known blur does not learn with its prior (got "
+            "stage='network'). Use stage='joint', which trains the prior through the network."
+        )
+    stage = PRIOR_STAGES[name]
+    if network.known_blur and name == "joint":
+        return stage._replace(trains=_trains("blurred_encoder", "denoiser"))
+    return stage

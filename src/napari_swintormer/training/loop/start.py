@@ -9,7 +9,7 @@ from napari_swintormer.models.files.kinds import Kind, detect
 from napari_swintormer.models.files.weights import read_card
 from napari_swintormer.training.loop.initial_model import start_model
 from napari_swintormer.training.loop.prior_stages import stages_of_prior, start_with_prior
-from napari_swintormer.training.loop.stage import PRIOR_STAGES, network_stage
+from napari_swintormer.training.loop.stage import network_stage, prior_stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,5 +64,6 @@ def start_training(settings: TrainSettings) -> Start:
         denoising = settings.stage == "denoiser"
         return Start(*(start_denoiser if denoising else start_network)(settings))
     if kind == "compact":
-        return Start(*start_with_prior(settings), PRIOR_STAGES[settings.stage])
+        card, weights = start_with_prior(settings)
+        return Start(card, weights, prior_stage(settings.stage, card.network))
     return Start(*start_model(settings), network_stage(settings))
