@@ -25,7 +25,7 @@ from napari_swintormer.models.catalogue import BUILT_IN_FOLDER, load_model
 from napari_swintormer.models.files.published import Published
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.models.prior.noise import TileOrigin
-from napari_swintormer.models.restorer import PriorUse
+from napari_swintormer.models.restorer import PriorUse, Restorer
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -118,8 +118,9 @@ def test_the_filter_for_a_known_blur_stays_on_the_gpu(network: bool, gpu_of: Gpu
     power = PowerOfPlane.measured([np.eye(64, dtype=np.float32)[None]], photo=True)
     plane = PlaneBlur(FoundBlur(Blur.disk(2.0)), power, clipped=0.9)
     inner = tiny_card().network.model_copy(update={"known_blur": True})
-    continued = {"network": Swintormer(inner), "multiple": inner.multiple} if network else {}
-    restorer = KnownBlurRestorer({0: plane}, (96, 96), 3, **continued)
+    card = tiny_card().model_copy(update={"network": inner})
+    behind = Restorer(card, Swintormer(inner).state_dict()) if network else None
+    restorer = KnownBlurRestorer({0: plane}, (96, 96), 3, behind)
     side = 64 + 2 * restorer.margin
     pixels = np.zeros((3, side, side), np.float32)
     tile = Tile(pixels, TileOrigin(0, 0, 0), restorer.margin)

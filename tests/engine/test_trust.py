@@ -132,11 +132,12 @@ def test_a_known_blur_is_looked_at_by_the_weights_behind_it(restorer, monkeypatc
     sizes = tiny_card().network.model_copy(update={"known_blur": True})
 
     def look(fault, network, planes=planes):
-        known = KnownBlurRestorer(planes, (96, 96), 3, network, sizes.multiple, restorer)
+        known = KnownBlurRestorer(planes, (96, 96), 3, network, restorer)
         device = FaultyDevice(fault)
         return trust.fault_of(device, known, torch.bfloat16), device.runs
 
-    network, other = Swintormer(sizes).eval(), Swintormer(sizes).eval()
+    known_card = tiny_card().model_copy(update={"network": sizes})
+    network, other = (Restorer(known_card, Swintormer(sizes).state_dict()) for _ in range(2))
     assert look(good, network) == ("", 2)  # the network behind the filter, and the other one
     assert look(wrong, network) == ("", 0)  # recalled
     for runs in (1, 0):

@@ -12,6 +12,7 @@ from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
 from helpers.images import texture
+from helpers.tiny import tiny_card, tiny_prior_card
 from napari_swintormer import deblur
 from napari_swintormer.models.blur_filter import KnownBlurRestorer, _largest_around
 from napari_swintormer.models.network.network_settings import (
@@ -19,8 +20,9 @@ from napari_swintormer.models.network.network_settings import (
     SwintormerSettings,
 )
 from napari_swintormer.models.network.swintormer import Swintormer
+from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.models.prior.noise import TileOrigin
-from napari_swintormer.models.restorer import IdentityRestorer
+from napari_swintormer.models.restorer import IdentityRestorer, PriorUse, Restorer
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
@@ -67,16 +69,40 @@ def test_a_network_finds_an_unclear_blur_by_itself() -> None:
         deconvolution=DeconvolutionSettings(),
         known_blur=True,
     )
-    network = Swintormer(sizes).eval()
+    network = Swintormer(sizes)
     assert network.deconvolution is not None
     torch.nn.init.constant_(network.deconvolution.shares.bias, 0.1)
+    behind = Restorer(tiny_card(network=sizes), network.state_dict())
     power = PowerOfPlane.measured([image[None]], photo=False)
     planes = [PlaneBlur(FoundBlur(Blur.none(), 0.5, unclear=u), power) for u in (False, True)]
-    sharp, unclear = (
-        restore(image, plane, network=network, multiple=sizes.multiple) for plane in planes
-    )
+    sharp, unclear = (restore(image, plane, behind=behind) for plane in planes)
     np.testing.assert_array_equal(sharp, image)
     assert np.abs(unclear - image).max() > 0.01
+
+
+def test_the_prior_is_sampled_where_the_blur_is_wide() -> None:
+    image, card = texture(64, 64), tiny_prior_card(from_radius=2.5)
+    sizes, prior = card.network.model_copy(update={"known_blur": True}), card.prior
+    network = build_network(sizes, prior)
+    for layer in (network.prior.denoiser.out, network.prior.denoiser.embed):
+        torch.nn.init.normal_(layer.weight)  # an untrained denoiser ignores the noise
+    behind = Restorer(tiny_card(network=sizes, prior=prior), network.state_dict())
+    narrow, wide = known(image, Blur.disk(2)), known(image, Blur.disk(4))
+    for plane, steps in ((narrow, 1), (wide, 5)):
+        assert KnownBlurRestorer({0: plane}, (64, 64), 1, behind).count_steps(192, 192) == steps
+    off = behind.with_prior(PriorUse(source="off"))
+    for plane, same in ((narrow, True), (wide, False)):
+        result, without = (restore(image, plane, behind=b) for b in (behind, off))
+        assert np.array_equal(result, without) == same
+    planes = {0: narrow, 1: PlaneBlur(FoundBlur(Blur.none()))}
+    several = KnownBlurRestorer(planes, (64, 64), 1, behind).with_prior(
+        PriorUse(samples=3, uncertainty=True)
+    )
+    tile = torch.from_numpy(np.pad(image, REACH, mode="symmetric"))[None, None]
+    sampled, stays = (several(tile, [TileOrigin(n, 0, 0)])[0].numpy() for n in (0, 1))
+    assert sampled.shape == stays.shape == (3, 64, 64)
+    assert np.abs(sampled[1:]).max() > 0  # who asks for samples gets them for narrow blur too
+    np.testing.assert_array_equal(stays[1:], 0)
 
 
 @pytest.mark.parametrize("blur", [Blur.disk(2.5), Blur.gaussian(1.2), Blur.motion(9, 30)])
@@ -157,27 +183,32 @@ def test_tiles_agree_with_the_whole(told: str, monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(tiles, whole, atol=1e-5)
 
 
-class Listener(torch.nn.Module):
-    """Keeps what a network for a known blur sees, and returns the filtered image."""
+class Listener(Restorer):
+    """Keeps what its network sees, which returns the filtered image."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def __init__(self) -> None:
+        sizes = tiny_card().network.model_copy(update={"known_blur": True})
+        super().__init__(tiny_card(network=sizes), Swintormer(sizes).state_dict())
+        self.network.forward = self.listen  # type: ignore[method-assign]
+
+    def listen(self, x: torch.Tensor) -> torch.Tensor:
         self.seen = x
         return x[:, 3:6]
 
 
 def test_a_network_continues_from_the_filter() -> None:
     sharp, blur = texture(60, 70), Blur.disk(2)
-    image, network = blurred(sharp, blur), Listener()
+    image, behind = blurred(sharp, blur), Listener()
     plane = PlaneBlur(FoundBlur(blur, 0.8), PowerOfPlane.measured([image[None]], photo=True), None)
-    restorer = KnownBlurRestorer({0: plane}, image.shape, 3, network, multiple=16)
+    restorer = KnownBlurRestorer({0: plane}, image.shape, 3, behind)
     tile = torch.from_numpy(np.pad(image, REACH, mode="symmetric"))[None, None]
     with torch.inference_mode():
         restored = restorer(tile, ORIGIN)[0, 0].numpy()
-    assert network.seen.shape == (1, 9, 64, 80)
-    np.testing.assert_allclose(network.seen[0, 0, :60, :70], image, atol=1e-6)
-    assert gain(image, network.seen[0, 3, :60, :70].numpy(), sharp) > 0
-    np.testing.assert_allclose(network.seen[0, 6:8, 0, 0], [np.log2(2**0.5) / 4, 0.8], atol=0.03)
-    np.testing.assert_allclose(restored, network.seen[0, 3, :60, :70], atol=1e-6)
+    assert behind.seen.shape == (1, 9, 64, 96)
+    np.testing.assert_allclose(behind.seen[0, 0, :60, :70], image, atol=1e-6)
+    assert gain(image, behind.seen[0, 3, :60, :70].numpy(), sharp) > 0
+    np.testing.assert_allclose(behind.seen[0, 6:8, 0, 0], [np.log2(2**0.5) / 4, 0.8], atol=0.03)
+    np.testing.assert_allclose(restored, behind.seen[0, 3, :60, :70], atol=1e-6)
 
 
 def test_several_planes_have_blurs_of_their_own() -> None:

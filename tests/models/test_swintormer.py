@@ -300,3 +300,14 @@ def test_settings_round_trip():
     )
     assert SwintormerSettings.model_validate_json(settings.model_dump_json()) == settings
     assert (settings.in_channels, settings.multiple) == (9, 128)
+
+
+def test_gradients_pass_through_frozen_weights():
+    network, x = make_network(), torch.rand(1, 3, 64, 64)
+    found = []
+    for trained in (False, True):
+        network.requires_grad_(trained)
+        given = x.clone().requires_grad_()
+        network(given).square().mean().backward()
+        found.append(given.grad)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from scipy.fft import next_fast_len
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from napari_swintormer.models.network.swintormer import Swintormer
-from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.noise import TileOrigin
-from napari_swintormer.models.stepwise import Stepwise, run_to_end
+from napari_swintormer.models.restorer import Filtered, deepened
+from napari_swintormer.models.stepwise import Stepwise, counted, run_to_end
 from napari_swintormer.models.tile_restorer import TileRestorer
 from napari_swintormer.optics.inverse_filter import REACH
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_swintormer.models.restorer import PriorUse
+    from napari_swintormer.models.restorer import PriorUse, Restorer
     from napari_swintormer.optics.plane_blur import PlaneBlur
 
 # Brightness at which light and intensities count alike, and how fast one takes over.
@@ -52,13 +52,11 @@ class KnownBlurRestorer(TileRestorer):
         Height and width of the planes, in pixels.
     channels
         Channels of a tile, 1 or 3.
-    network
-        Continues from the filter: ``network(torch.cat([image, filtered, maps], 1))``, with the
+    behind
+        The restorer of a network for a known blur, which continues from the filter with the
         constants of `PlaneBlur.maps` as planes. None gives the filtered tiles.
-    multiple
-        Sides of the network's input are multiples of this.
     otherwise
-        Restores planes without a known blur, or, beside a `network`, only those whose blur is
+        Restores planes without a known blur, or, with a restorer `behind`, only those whose blur is
         unclear. None leaves them as they are, unless the network finds an unclear blur by itself.
     """
 
@@ -67,21 +65,21 @@ class KnownBlurRestorer(TileRestorer):
         known: Mapping[int, PlaneBlur],
         shape: tuple[int, int],
         channels: int,
-        network: nn.Module | None = None,
-        multiple: int = 1,
+        behind: Restorer | None = None,
         otherwise: TileRestorer | None = None,
     ) -> None:
         super().__init__()
         self.known, self.shape, self.channels = dict(known), shape, channels
         self.margin = REACH
-        self.network, self.otherwise = network, otherwise
-        self.multiple = 1 if network is None else multiple
+        self.behind, self.otherwise = behind, otherwise
+        self.multiple = 1 if behind is None else behind.multiple
+        self.depth = 1
         self._ready: dict[object, Tensor] = {}
 
     @property
     def finds(self) -> bool:
         """Whether the network finds a blur that is unclear by itself."""
-        return isinstance(self.network, Swintormer) and self.network.deconvolution is not None
+        return self.behind is not None and self.behind.network.deconvolution is not None
 
     @property
     def name(self) -> str:
@@ -108,10 +106,10 @@ class KnownBlurRestorer(TileRestorer):
                 tried["known blur"] = plane
             elif known.found.unclear and self.finds:
                 tried["unclear blur"] = plane
-            elif self.otherwise is not None and (self.network is None or known.found.unclear):
+            elif self.otherwise is not None and (self.behind is None or known.found.unclear):
                 tried |= dict.fromkeys(self.otherwise.trials(), plane)
         if "known blur" in tried:  # a digest is made once, not for every plane
-            tried[f"known blur {_digest(self.network)}"] = tried.pop("known blur")
+            tried[f"known blur {_digest(self.behind)}"] = tried.pop("known blur")
         return tried
 
     def plane_key(self, plane: int) -> str:
@@ -119,18 +117,29 @@ class KnownBlurRestorer(TileRestorer):
         return f"{self.known[plane].digest}, {self.shape}, {self.channels}"
 
     def with_prior(self, use: PriorUse) -> KnownBlurRestorer:
-        """Let the restorer of planes without a known blur sample its prior as in `use`."""
-        if self.otherwise is None:
-            return self
+        """Let the restorers behind the filter sample their prior as in `use`."""
         other = copy.copy(self)
-        other._modules = self._modules | {"otherwise": self.otherwise.with_prior(use)}
+        other._modules = dict(self._modules)
+        for name in ("behind", "otherwise"):
+            if (inner := getattr(self, name)) is not None:
+                other._modules[name] = inner.with_prior(use)
+        other.depth = use.depth
+        other.__dict__.pop("_samples", None)
         return other
+
+    @cached_property
+    def _samples(self) -> bool:
+        """Whether the restorer behind the filter samples its prior on any plane."""
+        behind = self.behind
+        return behind is not None and any(
+            behind.samples_prior(known.radius) for known in self.known.values()
+        )
 
     def count_steps(self, height: int, width: int) -> int:
         """Count the steps that `in_steps` makes for tiles of this size, margin included."""
-        if self.otherwise is None:
-            return 1
-        return self.otherwise.count_steps(height - 2 * self.margin, width - 2 * self.margin)
+        inner = [self.behind] * self._samples + [self.otherwise]
+        sides = height - 2 * self.margin, width - 2 * self.margin
+        return max((each.count_steps(*sides) for each in inner if each is not None), default=1)
 
     def forward(self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None) -> Tensor:
         """Restore a batch of tiles."""
@@ -142,22 +151,31 @@ class KnownBlurRestorer(TileRestorer):
         """Restore a batch; all its tiles are of one plane."""
         origins = origins or [TileOrigin(min(self.known), 0, 0)] * len(tiles)
         known, inner = self.known[origins[0].plane], _inside(tiles)
-        goes_on = self.network is None or known.found.unclear
-        if not known.changes and self.otherwise is not None and goes_on:
-            return (yield from self.otherwise.in_steps(inner, origins))
+        steps = self.count_steps(*tiles.shape[2:])
+        restored, made = inner, 0
+        if known.changes or (known.found.unclear and self.finds):
+            restored, made = yield from counted(self._restore(tiles, known, origins))
+        elif self.otherwise is not None and (self.behind is None or known.found.unclear):
+            restored, made = yield from counted(self.otherwise.in_steps(inner, origins))
+        for _ in range(made, steps):  # steps are counted alike for all planes
+            yield
+        alone = restored.shape[1] == inner.shape[1]
+        return deepened(restored, self.depth) if alone else restored
+
+    def _restore(
+        self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]
+    ) -> Stepwise[Tensor]:
+        """Filter tiles, and let the network continue."""
+        inner = _inside(tiles)
         # long filters need float32, and cost little
         with torch.autocast(tiles.device.type, enabled=False):
-            if known.changes and self.network is not None:
-                filtered = self.filtered(tiles.clamp(0, 1), known)
-            elif known.changes:
-                restored = inner + self._change(tiles.float(), known, origins)
-            else:
-                restored = filtered = inner
-        if self.network is not None and (known.changes or (known.found.unclear and self.finds)):
-            restored = self._continue(filtered, inner, known)
-        for _ in range(self.count_steps(*tiles.shape[2:])):
-            yield
-        return restored
+            if self.behind is None:
+                return inner + self._change(tiles.float(), known, origins)
+            filtered = self.filtered(tiles.clamp(0, 1), known) if known.changes else inner
+        constants = torch.from_numpy(known.maps()).to(inner)
+        maps = constants[:, None, None].expand(len(inner), -1, *inner.shape[2:])
+        continued = Filtered(filtered, maps, known.found.unclear, known.radius)
+        return (yield from self.behind.in_steps(inner, origins, continued))
 
     def _change(self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]) -> Tensor:
         """Give what the filters add to the tiles without their margin."""
@@ -201,22 +219,6 @@ class KnownBlurRestorer(TileRestorer):
         ]
         return torch.stack(borders)[:, None]
 
-    def _continue(self, filtered: Tensor, image: Tensor, known: PlaneBlur) -> Tensor:
-        """Let the network continue from the filtered tiles; what it does not see is added again."""
-        assert self.network is not None
-        (height, width), grey = image.shape[2:], image.shape[1] < self.channels
-        unit = image.clamp(0, 1)
-        views = [t.expand(-1, self.channels, -1, -1) if grey else t for t in (unit, filtered)]
-        constants = torch.from_numpy(known.maps()).to(image)
-        maps = constants[:, None, None].expand(len(image), -1, height, width)
-        inputs = pad_to_multiple(torch.cat([*views, maps], dim=1), self.multiple)
-        if known.found.unclear and isinstance(self.network, Swintormer):
-            inputs = self.network.filled(inputs)
-        restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        restored = restored[..., :height, :width].float()
-        restored = restored.mean(dim=1, keepdim=True) if grey else restored
-        return restored + (image - unit)
-
     def _ready_kernels(self, known: PlaneBlur, tiles: Tensor) -> Tensor:
         """Transform the filters of a plane for the size and device of tiles; the last are kept.
 
@@ -233,12 +235,12 @@ class KnownBlurRestorer(TileRestorer):
         return ready
 
 
-def _digest(network: nn.Module | None) -> str:
-    """Tell the parameters of a network from others; empty without a network."""
-    if network is None:
+def _digest(behind: Restorer | None) -> str:
+    """Tell the parameters of a restorer from others; empty without one."""
+    if behind is None:
         return ""
     digest = hashlib.sha256()
-    for name, values in network.state_dict().items():
+    for name, values in behind.network.state_dict().items():
         digest.update(f"{name} {tuple(values.shape)}".encode() + values.cpu().numpy().tobytes())
     return digest.hexdigest()
 

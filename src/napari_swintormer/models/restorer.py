@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from napari_swintormer.models.padding import pad_to_multiple
 from napari_swintormer.models.prior.compact import PriorSwintormer, build_network
 from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
-from napari_swintormer.models.prior.prior_settings import LdmPriorSettings
+from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.models.stepwise import Stepwise, run_to_end
 from napari_swintormer.models.tile_restorer import TileRestorer
 
@@ -54,6 +54,27 @@ class PriorUse:
     def depth(self) -> int:
         """Number of images that the restorer returns for one."""
         return self.samples if self.uncertainty else 1
+
+
+class Filtered(NamedTuple):
+    """What a network for a known blur continues from.
+
+    Attributes
+    ----------
+    tiles
+        The tiles after the filter, ``(B, C, H, W)``.
+    maps
+        ``(B, BLUR_MAPS, H, W)``.
+    unclear
+        Whether the blur is not known. The network then filters the tiles by itself.
+    radius
+        Size of the blur, which decides whether the prior is sampled.
+    """
+
+    tiles: Tensor
+    maps: Tensor
+    unclear: bool
+    radius: float
 
 
 class Restorer(TileRestorer):
@@ -167,9 +188,15 @@ class Restorer(TileRestorer):
         return run_to_end(self.in_steps(tiles, origins))
 
     def in_steps(
-        self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None
+        self,
+        tiles: Tensor,
+        origins: Sequence[TileOrigin] | None = None,
+        filtered: Filtered | None = None,
     ) -> Stepwise[Tensor]:
-        """Restore a batch as `forward` does, and yield after each call of denoiser and network."""
+        """Restore a batch as `forward` does, and yield after each call of denoiser and network.
+
+        A network for a known blur continues from `filtered`, and steps are fewer without prior.
+        """
         channels, known = self.channels * self.views, (self.views, self.channels * self.views)
         if tiles.ndim != 4 or tiles.shape[1] not in known or 0 in tiles.shape:
             raise ValueError(
@@ -178,14 +205,20 @@ class Restorer(TileRestorer):
             )
         unit = tiles.clamp(0, 1)
         grey = tiles.shape[1] < channels
-        views = unit.repeat_interleave(self.channels, dim=1) if grey else unit
-        padded = pad_to_multiple(views, self.multiple)
+        seen = [unit] if filtered is None else [unit, filtered.tiles]
+        views = [t.repeat_interleave(self.channels, dim=1) if grey else t for t in seen]
+        described = [] if filtered is None else [filtered.maps]
+        padded = pad_to_multiple(torch.cat([*views, *described], dim=1), self.multiple)
+        if filtered is not None and filtered.unclear:
+            padded = self.network.filled(padded)
         prior = padded.new_zeros((len(padded), self.card.network.prior_channels, *padded.shape[2:]))
         origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
-        features = self._prior_features(padded, origins) if self.needs_origins else None
-        samples = _Samples(self.use.uncertainty)
-        for number in range(self.use.samples if self.needs_origins else 1):
-            if self.needs_origins:
+        sampled = self.samples_prior(None if filtered is None else filtered.radius)
+        begin = self.network.begins_with(padded) if filtered is not None else padded
+        features = self._prior_features(begin, origins) if sampled else None
+        samples = _Samples(self.use.depth)
+        for number in range(self.use.samples if sampled else 1):
+            if sampled:
                 numbered = [origin._replace(sample=number) for origin in origins]
                 prior = yield from self._sample(features, numbered)
             inputs = torch.cat([padded, prior], dim=1)
@@ -197,6 +230,16 @@ class Restorer(TileRestorer):
             yield
         first = slice(0, restored.shape[1])
         return samples.join(tiles[:, first] - unit[:, first])
+
+    def samples_prior(self, radius: float | None) -> bool:
+        """Tell whether the prior is sampled, for a known blur of this size in pixels.
+
+        It is for every known blur if several samples are asked for, and for wide blur else.
+        """
+        if not self.needs_origins or radius is None or self.use.samples > 1:
+            return self.needs_origins
+        prior = self.card.prior
+        return not isinstance(prior, CompactPriorSettings) or radius >= prior.from_radius
 
     @property
     def _steps(self) -> int:
@@ -253,23 +296,28 @@ class _Samples:
     Contrasts are weighted sums of samples, so those of blended tiles are those of blended samples.
     """
 
-    def __init__(self, uncertainty: bool) -> None:
-        self._uncertainty = uncertainty
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
         self._count, self._total = 0, torch.zeros(())
         self._contrasts: list[Tensor] = []
 
     def add(self, restored: Tensor) -> None:
         """Add a sample, ``(B, C, H, W)``."""
         k = self._count
-        if k and self._uncertainty:
+        if k and self._depth > 1:
             self._contrasts.append((self._total - k * restored) / sqrt(k * (k + 1)))
         self._total = self._total + restored if k else restored
         self._count += 1
 
     def join(self, clipped: Tensor) -> Tensor:
         """Return the mean plus `clipped`, then the contrasts, ``(B, N * C, H, W)``."""
-        mean = self._total / self._count + clipped
-        return torch.cat([mean, *self._contrasts], dim=1) if self._contrasts else mean
+        return deepened(self._total / self._count + clipped, self._depth, self._contrasts)
+
+
+def deepened(mean: Tensor, depth: int, contrasts: Sequence[Tensor] = ()) -> Tensor:
+    """Put the contrasts of samples behind their mean; they are 0 where nothing was sampled."""
+    zeros = [torch.zeros_like(mean)] * (depth - 1 - len(contrasts))
+    return torch.cat([mean, *contrasts, *zeros], dim=1) if depth > 1 else mean
 
 
 class IdentityRestorer(TileRestorer):

@@ -18,3 +18,16 @@ def run_to_end(work: Stepwise[T]) -> T:
         except StopIteration as done:
             result: T = done.value
             return result
+
+
+def counted(work: Stepwise[T]) -> Stepwise[tuple[T, int]]:
+    """Run all steps; return the result and how many they were."""
+    steps = 0
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result, steps
+        steps += 1
+        yield

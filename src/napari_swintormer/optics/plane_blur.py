@@ -106,6 +106,14 @@ class PlaneBlur:
         """The blur."""
         return self.found.blur
 
+    @cached_property
+    def radius(self) -> float:
+        """Root mean square of the distance from the centre in pixels, the mean of what it may be.
+
+        It is 0 where nothing is known.
+        """
+        return float(sum(p * candidate.radius for p, candidate in self.blur.candidates))
+
     @property
     def changes(self) -> bool:
         """Whether there is something to undo, in a plane that has detail."""
@@ -172,8 +180,7 @@ class PlaneBlur:
             return unknown_maps(self._power.image if self.power.light else ImagePower(0, 0))
         if not self.changes:
             return blur_maps(0, self.found.certainty, ImagePower(0, 0))
-        radius = sum(p * candidate.radius for p, candidate in self.blur.candidates)
-        return blur_maps(radius, self.found.certainty, self._power.image)
+        return blur_maps(self.radius, self.found.certainty, self._power.image)
 
     @property
     def _power(self) -> PlanePower:

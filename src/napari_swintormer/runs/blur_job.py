@@ -279,12 +279,12 @@ class BlurJob(Job):
         from napari_swintormer.models.blur_filter import KnownBlurRestorer
 
         inner = None if self._without_model else super().load().restorer
-        network, otherwise, multiple = None, inner, 1
+        behind, otherwise = None, inner
         if self._continues:
             from napari_swintormer.models.restorer import Restorer
 
             assert isinstance(inner, Restorer)
-            network, multiple = inner.network, inner.multiple
+            behind = inner
             varies = any(blur.found.unclear for blur in self.blurs.values())
             finds = inner.card.network.deconvolution is not None
             by_place = self.place_by_place if varies and not finds else None
@@ -292,11 +292,8 @@ class BlurJob(Job):
         restorer = KnownBlurRestorer(
             self.blurs,
             self.planes.shape,
-            self.planes.channels
-            if network is None and inner is None
-            else self.planes.model_channels,
-            network,
-            multiple,
+            self.planes.channels if inner is None else self.planes.model_channels,
+            behind,
             otherwise,
         )
         base = self.settings

@@ -151,7 +151,9 @@ class WindowAttention(nn.Module):
                 q, k, v = (t[masks.numbers] for t in (q, k, v))
                 bias = weights.bias + masks.logits
                 again = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-                out[masks.numbers] = again
+                # frozen weights can carry gradients to what comes before them
+                place = out.index_copy if out.requires_grad else out.index_copy_
+                out = place(0, masks.numbers, again)
         else:  # the fused attention has neither the released softmax nor gradients of the bias
             logits = (q @ k.transpose(-2, -1)).float() + weights.bias
             if masks is not None:

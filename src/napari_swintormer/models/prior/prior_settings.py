@@ -36,6 +36,9 @@ class CompactPriorSettings(BaseModel):
         Default number of deterministic steps.
     solver
         ``"ddim"``; or a solver of diffusers, ``"dpm++"`` or ``"unipc"``.
+    from_radius
+        For a known blur: the root mean square of its distance from the centre, in pixels, from
+        which on the prior is sampled. Narrower blur needs no prior.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,6 +50,7 @@ class CompactPriorSettings(BaseModel):
     start: int = Field(400, ge=1, le=STEPS_MAX)
     num_inference_steps: int = Field(1, ge=1, le=STEPS_MAX)
     solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
+    from_radius: float = Field(0.0, ge=0, le=64)
 
     @model_validator(mode="after")
     def _encoder_takes_one_image(self) -> Self:
