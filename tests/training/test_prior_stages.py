@@ -299,3 +299,16 @@ def test_fewer_patches_at_once_make_the_same_step(first_stage, follow, stage):
         if one.grad is not None:
             off = torch.linalg.vector_norm(one.grad - other.grad)
             assert off <= 1e-3 * torch.linalg.vector_norm(one.grad) + 1e-6
+
+
+def test_a_prior_for_a_known_blur_leaves_its_network_alone(settings, follow):
+    first = dataclasses.replace(settings, synthesize="wide", steps=1, prior=None)
+    train(first)
+    card, state = load_weights(first.out)
+    assert card.network.known_blur
+    assert card.network.deconvolution is card.prior.encoder.deconvolution is None
+    joint = follow(first, "joint", steps=2)
+    train(joint)
+    assert changed_parts(state, load_weights(joint.out)[1]) == {"blurred_encoder", "denoiser"}
+    with pytest.raises(TrainingError, match="does not learn with its prior"):
+        train(follow(first, "network"))
