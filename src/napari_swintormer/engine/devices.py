@@ -232,6 +232,9 @@ class Processor:
     ahead = 0
     """Number of batches that may be started before the result of an earlier one is taken."""
 
+    in_background = False
+    """Whether a batch goes on while nobody asks for its steps."""
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
@@ -268,6 +271,9 @@ class Processor:
     def release(self) -> None:
         """Return all unused memory to the system."""
         release_memory(self.device)
+
+    def close(self) -> None:
+        """End what goes on in the background."""
 
     def measure(self, work: Callable[[], object]) -> int | None:
         """Do some work, and return the most bytes that it took on the device; None if unknown."""

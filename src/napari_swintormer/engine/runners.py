@@ -16,6 +16,7 @@ from napari_swintormer.engine import devices
 from napari_swintormer.engine.calibration import batch_size_that_fits
 from napari_swintormer.engine.devices import is_out_of_memory, processor_for
 from napari_swintormer.engine.kept_tiles import KeptTiles, TakingOver
+from napari_swintormer.engine.side_by_side import cpu_processor
 from napari_swintormer.engine.team import RunnerTeam
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.engine.trust import fault_of
@@ -58,6 +59,8 @@ class RunnerRecipe:
         How the prior is sampled, if the model has one.
     scale
         Pixels of the image per pixel that the model sees.
+    n_tiles
+        Tiles of the whole run; a CPU restores several of them at once.
     kept_as
         Name under which tiles are kept, where restorers of several names give the same ones.
     """
@@ -70,6 +73,7 @@ class RunnerRecipe:
     tile: tuple[int, int, int] | None = None
     prior: PriorUse = _DEFAULT_PRIOR_USE
     scale: int = 1
+    n_tiles: int = 1
     kept_as: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,8 +129,11 @@ class RunnerRecipe:
         dtype = devices.resolve_precision(self.precision, device)
         batch_size = self.batch_size or devices.default_batch_size(device)
         tf32 = self.precision == "tf32"
-        processor = processor_for(device, tf32=tf32)
-        runner = TileRunner(restorer, device, dtype, batch_size, processor)
+        if device.type == "cpu":
+            processor = cpu_processor(restorer, -(-self.n_tiles // batch_size))
+        else:
+            processor = processor_for(device, tf32=tf32)
+        runner = TileRunner(restorer, device, dtype, batch_size, processor, self.n_tiles)
         try:
             fault = fault_of(processor, restorer, dtype, tf32=tf32)
             if fault and (tf32 or dtype != torch.float32):

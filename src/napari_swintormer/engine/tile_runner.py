@@ -18,6 +18,7 @@ from napari_swintormer.engine.devices import (
     slow_precision,
 )
 from napari_swintormer.engine.protocol import Steps
+from napari_swintormer.engine.side_by_side import cpu_processor
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import Notice, Substitution
 from napari_swintormer.models.stepwise import run_to_end
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.devices import Processor
     from napari_swintormer.engine.kept_tiles import Key, TakingOver
     from napari_swintormer.engine.protocol import Tile
+    from napari_swintormer.models.stepwise import Stepwise
     from napari_swintormer.models.tile_restorer import TileRestorer
+
+    Wait = Callable[[], NDArray[np.float32]]
+    Stepping = Generator[list[NDArray[np.float32]], None, Wait]
 
 _CPU = torch.device("cpu")
 
@@ -49,6 +54,8 @@ class TileRunner:
         pass; they change when memory runs out. Tiles go in and come out as float32.
     processor
         Processor of the device; None makes the usual one.
+    n_tiles
+        Tiles of the whole run; should the CPU take over, it restores several of them at once.
 
     Attributes
     ----------
@@ -67,10 +74,11 @@ class TileRunner:
         dtype: torch.dtype,
         batch_size: int,
         processor: Processor | None = None,
+        n_tiles: int = 1,
     ) -> None:
         self.restorer, self.device, self.dtype = restorer, device, dtype
         self._home = next((p.device for p in restorer.parameters()), _CPU)
-        self.batch_size = batch_size
+        self.batch_size, self._n_tiles = batch_size, n_tiles
         self._processor = processor or processor_for(device)
         self._ahead = self._processor.ahead
         self._notices: list[Notice] = [Notice(told) for told in slow_precision(dtype, device)]
@@ -97,7 +105,7 @@ class TileRunner:
                 if room and waiting:
                     started.append((yield from self._start(waiting[0][: self.batch_size])))
                 elif started:
-                    restored = started[0].wait()
+                    restored = yield from self._finish(started[0])
                 else:
                     return
             except (RuntimeError, MemoryError) as error:
@@ -112,7 +120,7 @@ class TileRunner:
             elif restored is None:
                 _drop(waiting, len(started[-1].tiles))
             else:
-                tiles, _, keys = started.popleft()
+                tiles, _, _, keys = started.popleft()
                 self._check(restored)
                 if keys and self.taking_over is not None and self.taking_over.adds:
                     self.taking_over.kept.keep(keys, restored)
@@ -130,16 +138,33 @@ class TileRunner:
             kept = self.taking_over.kept.find(keys) if keys else None
             if kept is not None:
                 self.n_taken += len(kept)
-                return _Batch(tiles, partial(np.stack, kept))
+                return _Batch(tiles, partial(np.stack, kept), None)
         pixels, origins = np.stack([tile.pixels for tile in tiles]), [tile.origin for tile in tiles]
         total = self.restorer.count_steps(*pixels.shape[2:])
         starting = self._processor.start(self.restorer, self.dtype, pixels, origins)
+        stepping = self._take_steps(starting, total, len(tiles))
+        if self._processor.in_background:
+            return _Batch(tiles, None, stepping, keys)
+        return _Batch(tiles, (yield from stepping), None, keys)
+
+    def _take_steps(self, starting: Stepwise[Wait], total: int, n_tiles: int) -> Stepping:
+        """Tell the steps of a batch, and return the function that waits for its result."""
         for done in range(1, total + 1):
             next(starting)
             if total > 1:
-                self.steps = Steps(done, total, len(tiles))
+                self.steps = Steps(done, total, n_tiles)
                 yield []
-        return _Batch(tiles, run_to_end(starting), keys)
+        return run_to_end(starting)
+
+    def _finish(
+        self, batch: _Batch
+    ) -> Generator[list[NDArray[np.float32]], None, NDArray[np.float32]]:
+        """Wait for the result of a batch, and tell the steps that are still to come."""
+        wait = batch.wait
+        if wait is None:
+            assert batch.stepping is not None
+            wait = yield from batch.stepping
+        return wait()
 
     def _take_less(self, n_tiles: int) -> None:
         """Use less memory from now on; it ran out with `n_tiles` waiting or started."""
@@ -155,9 +180,10 @@ class TileRunner:
                 )
             )
         elif self._ahead:
-            self._ahead = 0
+            self._ahead //= 2
+            number = f"{self._ahead + 1} tiles" if self._ahead else "one tile"
             self._notices.append(
-                Notice(f"Memory ran out on {name}; going on with one tile at a time.")
+                Notice(f"Memory ran out on {name}; going on with {number} at a time.")
             )
         elif self.device != _CPU and self.restorer.movable:
             self.move_to_cpu()
@@ -176,10 +202,11 @@ class TileRunner:
         reason = reason or f"The memory of {self._processor.name} is too small for a single tile"
         self.restorer = self.restorer.to(_CPU)
         self._processor.release()
-        self.device, self.batch_size, self._ahead = _CPU, 1, 0
+        self.device, self.batch_size = _CPU, 1
         if self.dtype != torch.float32:
             self.dtype = resolve_precision("auto", _CPU)
-        self._processor = processor_for(_CPU)
+        self._processor = cpu_processor(self.restorer, self._n_tiles)
+        self._ahead = self._processor.ahead
         self.substitute(
             f"{reason}; going on with the CPU in {precision_name(self.dtype)}, which is "
             f"slower.{advice}"
@@ -201,6 +228,7 @@ class TileRunner:
 
     def close(self) -> None:
         """Bring the restorer back where it came from, and release the memory of its device."""
+        self._processor.close()
         if self.device != self._home:
             self.restorer.to(self._home)
         del self.restorer
@@ -217,10 +245,15 @@ class TileRunner:
 
 
 class _Batch(NamedTuple):
-    """Tiles that are started, the function that waits for their result, and keys to keep them."""
+    """Tiles that are started, and keys to keep them.
+
+    `wait` waits for their result. In the background, `stepping` gives that function after the last
+    step.
+    """
 
     tiles: list[Tile]
-    wait: Callable[[], NDArray[np.float32]]
+    wait: Wait | None
+    stepping: Stepping | None
     keys: Sequence[Key] = ()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 # Brightness at which light and intensities count alike, and how fast one takes over.
 _EVEN, _TAKEOVER = 0.2, 2.4
 _KEPT = 4  # sets of kernels and spectra that stay
+_MAKING = Lock()  # held while filters are made: other threads need the same ones
 
 
 class KnownBlurRestorer(TileRestorer):
@@ -74,6 +76,7 @@ class KnownBlurRestorer(TileRestorer):
         self.behind, self.otherwise = behind, otherwise
         self.multiple = 1 if behind is None else behind.multiple
         self.depth = 1
+        self.thread_safe = otherwise is None or otherwise.thread_safe
         self._ready: dict[object, Tensor] = {}
 
     @property
@@ -226,12 +229,13 @@ class KnownBlurRestorer(TileRestorer):
         """
         size, device = _fast(tiles), tiles.device
         key = (id(known), *size, device)
-        ready = self._ready.get(key)
-        if ready is None:
-            ready = _transform(known.kernels(), size, device)
-            while len(self._ready) >= _KEPT:
-                self._ready.pop(next(iter(self._ready)))
-            self._ready[key] = ready
+        with _MAKING:
+            ready = self._ready.get(key)
+            if ready is None:
+                ready = _transform(known.kernels(), size, device)
+                while len(self._ready) >= _KEPT:
+                    self._ready.pop(next(iter(self._ready)))
+                self._ready[key] = ready
         return ready
 
 

@@ -104,6 +104,7 @@ class Restorer(TileRestorer):
     """
 
     card: ModelCard
+    thread_safe = True
 
     def __init__(self, card: ModelCard, state_dict: Mapping[str, Tensor], sha256: str = "") -> None:
         super().__init__()

@@ -38,7 +38,7 @@ class ScaledRestorer(TileRestorer):
         self.multiple = restorer.multiple * scale
         self.card = restorer.card
         self.sha256 = self._at_scale(restorer.sha256)
-        self.movable = restorer.movable
+        self.movable, self.thread_safe = restorer.movable, restorer.thread_safe
 
     @property
     def memory_key(self) -> str:

@@ -40,6 +40,8 @@ class TileRestorer(nn.Module):
         SHA-256 of the weights file; empty for weights that come from no file.
     movable
         Whether ``to(device)`` moves all of it.
+    thread_safe
+        Whether several threads may restore tiles at the same time.
     """
 
     channels: int = 3
@@ -49,6 +51,7 @@ class TileRestorer(nn.Module):
     card: ModelCard | None = None
     sha256: str = ""
     movable: bool = True
+    thread_safe: bool = False
 
     @property
     def name(self) -> str:

@@ -305,6 +305,7 @@ class BlurJob(Job):
             base.batch_size,
             tile=(self.planes.channels, *self.plan.grid.seen_shape),
             prior=self._prior_use(),
+            n_tiles=self.plan.n_tiles,
             kept_as=self.speed_name,
         )
 

@@ -299,6 +299,7 @@ class Job:
             tile=(self.planes.n_views * self.planes.channels, *self.plan.grid.seen_shape),
             prior=self._prior_use(),
             scale=chosen.scale,
+            n_tiles=self.plan.n_tiles,
         )
 
     def _prior_use(self) -> PriorUse:

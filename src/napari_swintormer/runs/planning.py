@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,6 +18,7 @@ from napari_swintormer.models.catalogue import (
     image_kinds,
     known_blur_model,
 )
+from napari_swintormer.models.files.card import ForeignCard
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.prior.prior_settings import (
     LDM_BYTES,
@@ -218,6 +220,7 @@ def _plan(
             device_memory=chosen.memory(settings),
             rate=recall_speed(speed_key(speed or chosen.sha256, settings), tile_pixels),
             n_devices=settings.device.count(",") + 1,
+            threads=chosen.threads(settings),
         ),
     )
 
@@ -267,6 +270,20 @@ class _Chosen:
                 f"The restorer takes {self.restorer.views} view(s) of a scene (got {n_views}). "
                 "Give a second_view to a restorer of two views, and to no other."
             )
+
+    def threads(self, settings: DeblurSettings) -> int:
+        """Count the threads that may restore tiles side by side, as far as is known without torch.
+
+        torch may take fewer of them, and another device none.
+        """
+        if self.restorer is not None:
+            safe = self.restorer.thread_safe
+        else:
+            safe = not isinstance(self.card, ForeignCard)
+        if settings.device not in ("auto", "cpu") or not safe:
+            return 1
+        told = os.environ.get("OMP_NUM_THREADS", "")
+        return int(told) if told.isdecimal() and int(told) else os.cpu_count() or 1
 
     def memory(self, settings: DeblurSettings) -> DeviceMemory | None:
         """Estimate the memory of the network; it counts as the computer's unless a GPU is named."""

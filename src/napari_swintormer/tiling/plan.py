@@ -10,6 +10,7 @@ import numpy as np
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.tiling.blending import Blending
 from napari_swintormer.tiling.grid import TileGrid, check_tiling
+from napari_swintormer.tiling.side_by_side import share_threads
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -37,6 +38,7 @@ class RestorerProfile:
     device_memory: DeviceMemory | None = None
     rate: float | None = None  # pixels of tiles per second, for one sample
     n_devices: int = 1
+    threads: int = 1  # of a CPU that restores tiles side by side
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,17 @@ def make_plan(
     if profile.n_devices > 1:
         block = _block_bytes(grid, channels, n_views, itemsize, depth)
         host += (profile.n_devices - 1) * (2 * block + batch)
+    at_once, _ = share_threads(profile.threads, -(-n_planes * grid.n_tiles // batch_size))
+    if at_once > 1:  # one more batch waits; the batches may lie in several blocks
+        blocks = -(-at_once * batch_size // grid.count_tiles((0, 0)))
+        block = _block_bytes(grid, channels, n_views, itemsize, depth)
+        host += at_once * batch + min(blocks, grid.n_blocks[0] * grid.n_blocks[1] - 1) * block
     device, memory = None, profile.device_memory
     if memory is not None:
         per_pixel = memory.per_pixel * tile_pixels * batch_size
         device = int(memory.fixed + per_pixel + depth * tiles * (samples > 1))
         if memory.on_host:
-            host, device = host + device, None
+            host, device = host + int(memory.fixed + at_once * (device - memory.fixed)), None
     on_disk = itemsize + _FLOAT * uncertainty
     restored = n_planes * grid.n_tiles * height * width * samples
     return Plan(

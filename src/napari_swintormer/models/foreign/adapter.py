@@ -51,6 +51,8 @@ class ForeignNetworkOnTiles(nn.Module):
 class ForeignRestorer(Restorer):
     """A network of others with the interface of `Restorer`."""
 
+    thread_safe = False  # what a network of others keeps between calls is not known
+
     def __init__(self, card: ForeignCard, network: Callable[..., Any], sha256: str) -> None:
         nn.Module.__init__(self)
         self.card = card
