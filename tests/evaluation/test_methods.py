@@ -11,6 +11,7 @@ from napari_swintormer.evaluation.data.pair_images import open_pair
 from napari_swintormer.evaluation.evaluation import find_data_set
 from napari_swintormer.evaluation.methods.cost import count
 from napari_swintormer.evaluation.methods.methods import BEST_SIGMA, ablation, parse_method
+from napari_swintormer.evaluation.methods.told_blur import FOUND
 from napari_swintormer.evaluation.reports import pages
 from napari_swintormer.evaluation.reports.evaluation_report import score_table
 from napari_swintormer.models.catalogue import load_model
@@ -120,12 +121,18 @@ def test_cost_counts_every_step_of_a_prior(one_pair, evaluate, tmp_path):
 
 
 def test_a_told_blur_gains_and_a_wrong_one_gains_less(pairs, evaluate, tmp_path):
-    wide, found = "blur-told:size=1.4", "blur-auto"
-    rows = evaluate(tmp_path / "out", "blur-told", wide, found)
+    wide, found, classic = "blur-told:size=1.4", "blur-auto", "wiener-found"
+    disk = "blur-told:kind=disk"
+    rows = evaluate(tmp_path / "out", "blur-told", wide, disk, found, classic)
     gains = {
         method: np.mean([r.scores["psnr"] for r in rows if r.method == method])
         for method in dict.fromkeys(row.method for row in rows)
     }
     assert gains["blur-told"] > gains["blurred"] + 1
     assert gains["blur-told"] > gains[wide]
+    assert gains[disk] > gains["blurred"]
+    assert gains[disk] != gains["blur-told"]
     assert gains[found] > gains["blurred"] - 0.5
+    assert gains[classic] > gains["blurred"] - 0.5
+    scores = [row.scores for row in rows if row.method == found]
+    assert all(score.keys() >= set(FOUND) for score in scores)

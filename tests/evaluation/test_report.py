@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 
 from napari_swintormer.cli import app
 from napari_swintormer.evaluation.methods.methods import ABLATION_TILES
+from napari_swintormer.evaluation.methods.told_blur import FOUND
 from napari_swintormer.evaluation.reports import evaluation_report
-from napari_swintormer.evaluation.reports.evaluation_report import crops_picture
+from napari_swintormer.evaluation.reports.evaluation_report import crops_picture, found_table
 from napari_swintormer.evaluation.reports.intervals import bootstrap, paired_difference
+from napari_swintormer.evaluation.rows import Row
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=20))
@@ -83,3 +85,18 @@ def test_the_command_runs_the_ablation_over_tiles(pairs, tmp_path, tiny_weights)
         methods = {row["method"] for row in csv.DictReader(file)}
     tiles = {f"{tiny_weights}:{tiles},blend=uniform" for tiles in ABLATION_TILES}
     assert methods == {"blurred"} | tiles
+
+
+def test_found_blurs_are_compared_with_true_ones():
+    def row(number, *found):
+        scores = dict(zip(FOUND, found, strict=True))
+        return Row("folders", "a", f"{number}", "", "blur-auto", scores, 0.1, "", "")
+
+    unknown = row(0, np.nan, np.nan, np.nan)
+    table = found_table([unknown, row(1, -0.1, 0.9, 0.6), row(2, 0.3, 0.7, 0.6), row(3, 0, 1, 0.9)])
+    assert table.rows == [
+        ["none found", "1", "", "", "", ""],
+        ["50% to 70%", "2", "20%", "50%", "60%", "0.80"],
+        ["85% to 100%", "1", "0%", "100%", "90%", "1.00"],
+        ["all found", "3", "10%", "67%", "70%", "0.90"],
+    ]

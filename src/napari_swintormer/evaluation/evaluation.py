@@ -19,6 +19,7 @@ from napari_swintormer.errors import OutputError, SettingsError
 from napari_swintormer.evaluation.data.pair_images import most_detailed, open_pair, to_rgb
 from napari_swintormer.evaluation.data.protocols import find_protocol
 from napari_swintormer.evaluation.methods.methods import BLURRED, UNCHANGED, ModelMethod
+from napari_swintormer.evaluation.methods.told_blur import Restored
 from napari_swintormer.evaluation.metrics.lpips import missing_lpips
 from napari_swintormer.evaluation.metrics.scoring import ALWAYS, OPTIONAL, Scale, score_pair
 from napari_swintormer.evaluation.rows import Row, append_rows, read_rows
@@ -160,7 +161,10 @@ class _PairRows:
         seconds = time.perf_counter() - start
         if restored is None:
             return None
-        scores = score_pair(pair, restored, scale, self.metrics)
+        found: dict[str, float] = {}
+        if isinstance(restored, Restored):
+            restored, found = restored
+        scores = score_pair(pair, restored, scale, self.metrics) | found
         self._save_crop(key, restored[region], scale)
         macs = method.macs_per_pixel(pair) if isinstance(method, ModelMethod) else None
         image = self.protocol.name, self.files.set, self.files.name, self.files.split

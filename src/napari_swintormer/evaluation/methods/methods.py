@@ -74,7 +74,10 @@ class ClassicalMethod:
         return self.name
 
     def restore(self, pair: PairImages) -> Any | None:
-        """Restore; None if the method needs a point-spread function and the pair has none."""
+        """Restore; None if the method needs a point-spread function and the pair has none.
+
+        A method that finds something gives a `told_blur.Restored`.
+        """
         return self.function(pair)
 
 
@@ -134,8 +137,7 @@ def parse_method(text: str, settings: DeblurSettings) -> Method:
             return ClassicalMethod(text, partial(restore, partial(methods[name], **chosen)))
     if name in told_blur.OPTIONS:
         chosen = _options(text, options, told_blur.OPTIONS[name])
-        known = told_blur.restore_told if name == "blur-told" else told_blur.restore_auto
-        return ClassicalMethod(text, partial(known, settings=settings, **chosen))
+        return ClassicalMethod(text, told_blur.method(name, settings, chosen))
     if name in volumetric.METHODS:
         chosen = _options(text, options, volumetric.OPTIONS[name])
         return ClassicalMethod(text, volumetric.method(name, settings, chosen))

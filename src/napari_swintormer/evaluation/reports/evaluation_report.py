@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from napari_swintormer.evaluation.data.pair_images import CROP
 from napari_swintormer.evaluation.data.protocols import PROTOCOLS
 from napari_swintormer.evaluation.evaluation import JOURNAL_FOLDER
 from napari_swintormer.evaluation.methods.methods import BLURRED
+from napari_swintormer.evaluation.methods.told_blur import FOUND
 from napari_swintormer.evaluation.metrics.scoring import ALWAYS
 from napari_swintormer.evaluation.reports import intervals
 from napari_swintormer.evaluation.reports.intervals import bootstrap, paired_difference
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 ZOOM = 2
 _LINE = 20  # pixels of text above a crop
 _HARM = 0.05  # dB; an image counts as worse if it loses more
+_SURE, _CLOSE = (0.0, 0.5, 0.7, 0.85, 1.0), 0.2
 _DIGITS = {"psnr": 2, "frc": 2, "frc_lateral": 2, "frc_axial": 2}
 _TITLES = {
     "psnr": "PSNR (dB)",
@@ -106,9 +109,12 @@ def _group_parts(name: str, rows: Sequence[Row]) -> list[Part]:
     """Make the tables of a set: every method, then the differences to the first method."""
     images, methods = len({row.image for row in rows}), _methods(rows)
     heading = Heading(f"{name} ({images} image{'s' * (images != 1)})", 3)
-    if len(methods) < 3:
-        return [heading, score_table(rows)]
-    return [heading, score_table(rows), difference_table(rows, methods[1], methods[2:])]
+    parts: list[Part] = [heading, score_table(rows)]
+    if len(methods) > 2:
+        parts.append(difference_table(rows, methods[1], methods[2:]))
+    if found := [row for row in rows if "certainty" in row.scores]:
+        parts.append(found_table(found))
+    return parts
 
 
 def score_table(rows: Sequence[Row]) -> Table:
@@ -116,6 +122,7 @@ def score_table(rows: Sequence[Row]) -> Table:
     metrics = [
         name
         for name in dict.fromkeys(name for row in rows for name in row.scores)
+        if name in _TITLES
         if any(np.isfinite(row.scores.get(name, np.nan)) for row in rows)
     ]
     header = ["method", "gain (dB)", "worst", "worse"]
@@ -169,6 +176,27 @@ def difference_table(rows: Sequence[Row], first: str, others: Sequence[str]) -> 
                 better = f"{sum(a[i] > b[i] for i in both)} of {len(both)}"
         cells.append([*line, better])
     return Table(["paired difference", "PSNR (dB)", "SSIM", "better (PSNR)"], cells)
+
+
+def found_table(rows: Sequence[Row]) -> Table:
+    """Tell how near found blurs are to the true ones, in groups of how sure they are.
+
+    A blur that is sure to 70 % should be within 20 % of the true size in 70 % of the images.
+    """
+    values = np.array([[row.scores[name] for name in FOUND] for row in rows])
+    wrong, similar, sure = values[~np.isnan(values[:, 2])].T
+    left = len(rows) - len(sure)
+    cells = [] if not left else [["none found", f"{left}", "", "", "", ""]]
+    groups = [(f"{a:.0%} to {b:.0%}", (sure > a) & (sure <= b)) for a, b in pairwise(_SURE)]
+    groups.append(("all found", np.ones(len(sure), bool)))
+    for name, chosen in groups:
+        if chosen.any():
+            close = np.abs(wrong[chosen])
+            figures = [f"{np.median(close):.0%}", f"{np.mean(close <= _CLOSE):.0%}"]
+            figures += [f"{np.mean(sure[chosen]):.0%}", f"{np.median(similar[chosen]):.2f}"]
+            cells.append([name, f"{chosen.sum()}", *figures])
+    header = ["blur found, sure to", "images", "size error, median", f"within {_CLOSE:.0%}"]
+    return Table([*header, "sure, mean", "PSF similarity, median"], cells)
 
 
 def _interval(mean: Mean, digits: int, *, signed: bool) -> str:
