@@ -25,7 +25,7 @@ from napari_swintormer.training.train_presets import named_network, named_prior
 from napari_swintormer.training.train_settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.formats.writing import Compression
@@ -63,8 +63,7 @@ def deblur(
         dimensions, as xarray has them, tell the axes.
     model
         Name of a model, path of a weights file, or a restorer that `load_model` returned. None
-        takes the built-in model that gains most on this kind of image: an 8-bit RGB image may be a
-        photo or a micrograph, every other image is a micrograph.
+        takes the built-in model. ``"filter"`` undoes the blur by a filter, without a network.
     second_view
         The other image of the scene, with the same shape, axes and data type. It is for models that
         were trained on both views of a dual-pixel camera. `image` is the view that the model card
@@ -105,6 +104,7 @@ def deblur(
     out: Any
     deviation: Any
     if hasattr(taken.data, "dask"):
+        _log(job.notices())
         out, deviation = job.lazy()
     else:
         shape = job.planes.data.shape
@@ -152,7 +152,7 @@ def deblur_file(
         Or an existing folder, for a file with the name of `src`.
     model
         Name of a model, path of a weights file, or a restorer that `load_model` returned. None
-        takes the built-in model that gains most on this kind of image.
+        takes the built-in model. ``"filter"`` undoes the blur by a filter, without a network.
     second_view
         File of the other image of the scene, for models of two views.
     compression
@@ -331,9 +331,14 @@ def _run_to_end(events: Generator[Event, None, None], title: str, progress: bool
         finish(events, title)
         return
     with closing(stoppable(events)) as run:
-        for event in run:
-            if isinstance(event, Notice) and not isinstance(event, PlanNotice):
-                _LOGGER.warning(event.message)
+        _log(run)
+
+
+def _log(events: Iterable[Event]) -> None:
+    """Log all notices but the plan."""
+    for event in events:
+        if isinstance(event, Notice) and not isinstance(event, PlanNotice):
+            _LOGGER.warning(event.message)
 
 
 def _settings_and_restorer(

@@ -27,7 +27,6 @@ from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
-from napari_swintormer.runs import planning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,10 +172,9 @@ def test_the_border_does_not_ring() -> None:
 
 
 @pytest.mark.parametrize("told", ["motion:9@30", "2.5px"])
-def test_tiles_agree_with_the_whole(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "known_blur_model", lambda kinds: None)  # the filter alone
+def test_tiles_agree_with_the_whole(told: str) -> None:
     image = blurred(texture(260, 230), Blur.parse(told))
-    options = {"device": "cpu", "precision": "fp32", "blur": told}
+    options = {"device": "cpu", "precision": "fp32", "blur": told, "model": "filter"}
     whole = deblur(image, tile_size=512, **options)
     tiles = deblur(image, tile_size=96, overlap=8, batch_size=3, **options)
     assert np.abs(whole - image).max() > 0.01

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from helpers.tiny import tiny_card
-from napari_swintormer.errors import ModelNotFoundError, OutputError, WeightsError
+from napari_swintormer.errors import ModelNotFoundError, OutputError, SettingsError, WeightsError
+from napari_swintormer.events import ChunkFinished, Substitution
 from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import (
     describe_model,
@@ -22,6 +23,7 @@ from napari_swintormer.models.catalogue import (
     free_name,
     list_models,
     load_model,
+    replacement,
 )
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.own_models import (
@@ -30,6 +32,7 @@ from napari_swintormer.models.own_models import (
     import_model,
     rename_model,
 )
+from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.settings.preferences import models_folder
@@ -113,6 +116,48 @@ def test_a_damaged_file_does_not_break_the_list(user_folder):
     assert small.problem is None
     with pytest.raises(WeightsError, match=r"broken\.safetensors"):
         load_model("broken")
+
+
+def test_an_earlier_name_loads_the_model_that_took_its_place_and_says_so(
+    built_in, user_folder, make_weights, caplog, tmp_path
+):
+    """A file of that name comes first; results of an earlier model are not continued."""
+    network = tiny_card().network.model_copy(update={"known_blur": True})
+    shutil.copy(make_weights("heir", network=network), built_in / "swintormer.safetensors")
+    image = tmp_path / "a.npy"
+    np.save(image, np.zeros((600, 600), np.uint16))
+    shutil.copy(make_weights("earlier", title="Earlier"), user_folder / "photo-motion.safetensors")
+    assert replacement("photo-motion") is None
+
+    def run(**options):
+        settings = DeblurSettings(model="photo-motion", device="cpu", tile_size=64, overlap=0)
+        return FileRun(image, tmp_path / "b.ome.zarr", settings, **options)
+
+    for event in (events := run().events()):
+        if isinstance(event, ChunkFinished):
+            events.close()
+            break
+    (user_folder / "photo-motion.safetensors").unlink()
+    with pytest.raises(
+        OutputError, match=r"differs in model \(it has 'photo-motion', asked .*'swint"
+    ):
+        list(run(resume=True).events())
+    sentence = "The model 'photo-motion' has become a part of 'swintormer', which is used instead."
+    said = [e for e in run(overwrite=True).events() if isinstance(e, Substitution)]
+    assert [each.message.startswith(sentence) for each in said] == [True]
+    assert load_model("photo-motion").sha256 == load_model("swintormer").sha256
+    assert caplog.messages == [said[0].message]
+    assert prepare(np.load(image), DeblurSettings(model="photo-motion")).model_name == "swintormer"
+
+
+def test_words_are_no_names_of_models(user_folder, tiny_weights):
+    shutil.copy(tiny_weights, user_folder / "filter.safetensors")
+    assert [info.name for info in list_models()] == ["filter-2", "swintormer-small"]
+    with pytest.raises(SettingsError, match="The filter has no weights"):
+        load_model("filter")
+    for word in ("filter", "Auto"):
+        with pytest.raises(OutputError, match="is a word for another choice"):
+            rename_model("filter-2", word)
 
 
 def test_an_unknown_name_tells_the_nearest(tmp_path):

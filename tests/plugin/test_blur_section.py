@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -73,7 +75,15 @@ def test_each_choice_gives_the_option_of_a_run(opened, tmp_path):
     assert section.facts.property("role") == "caption"
     assert opened.widget.update_plan()
 
-    section.choice.value = "model"
+    section.choice.value = "unknown"
+    assert (settings().blur, settings().model) == ("unknown", model)
+    section.choice.value = "size"
+    opened.form.model.value = "filter"
+    assert (settings().blur, settings().model) == (f"{section.size.value:g}px", "filter")
+    assert opened.widget.chosen.plan()[0][2].short_name == "filter"
+    section.choice.value = "auto"
+    assert (settings().blur, settings().model) == (None, "filter")
+    opened.form.model.value = model
     assert (settings().blur, settings().model) == (None, model)
 
 
@@ -86,10 +96,7 @@ def test_the_measured_blur_is_said_and_drawn_as_a_run_finds_it(opened, qtbot, im
     assert section.facts.text() == notice.message
     assert "pixels" in notice.message
     assert not section.picture.pixmap().isNull()
-    assert opened.form.settings().blur is None  # asking alone changes nothing
-    with qtbot.waitSignal(opened.widget.blur.work.ended, timeout=PATIENCE):
-        section.choice.value = "auto"
-    assert opened.form.settings().blur == "auto"
+    assert opened.form.settings().blur is None
     opened.viewer.add_image(noise(40, 40), name="other")
     opened.form.image.value = opened.viewer.layers["other"]
     qtbot.waitUntil(lambda: not opened.widget.blur.work.running, timeout=PATIENCE)
@@ -184,7 +191,7 @@ def test_the_speed_of_a_preview_gives_a_time_to_the_plan_of_the_run(image):
     assert job.plan.seconds is None
     assert list(keep_first_speed(job, iter_once(Progress(1, 1, "tiles", 0.5))))
     assert prepare(image, settings).plan.seconds is not None
-    assert prepare(image, DeblurSettings(device="cpu", precision="fp32")).plan.seconds is None
+    assert prepare(image, replace(settings, model="filter")).plan.seconds is None
 
 
 def iter_once(event):
@@ -217,7 +224,7 @@ def test_the_lens_of_the_file_is_a_choice_with_the_defocus_as_slider(opened, qtb
     assert section.facts.property("role") == "caption"
     assert opened.widget.update_plan()
     opened.form.image.value = opened.viewer.layers["squares"]
-    assert section.choice.value == "model"
+    assert section.choice.value == "auto"
     assert "lens" not in section.choice.choices
 
 

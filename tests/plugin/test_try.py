@@ -117,8 +117,9 @@ def test_models_are_shown_side_by_side(deblur_alone, qtbot, home, model, make_we
         "As it is",
         "other",
         "swintormer-small",
+        "filter",
     ]
-    assert len(shown) == 3
+    assert len(shown) == 4
     image = deblur_alone.viewer.layers[0].data
     np.testing.assert_array_equal(shown[0], image)
     deblur_alone.widget.trying.row.buttons[1].click()

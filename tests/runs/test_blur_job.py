@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,11 +22,12 @@ from napari_swintormer.events import ChunkFinished, Notice, PlanNotice
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
-from napari_swintormer.models.catalogue import known_blur_model, place_by_place_model
+from napari_swintormer.models.catalogue import choose_model, place_by_place_model
+from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.plane_blur import FoundBlur
-from napari_swintormer.runs import blur_finding, blur_job, planning
+from napari_swintormer.runs import blur_finding, blur_job
 from napari_swintormer.runs.blur_finding import measured_planes
 from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
 from napari_swintormer.runs.file import FileRun
@@ -40,13 +42,8 @@ if TYPE_CHECKING:
 
 KINDS = get_args(ImageKind)
 FAST = {"device": "cpu", "precision": "fp32"}
+ALONE: dict[str, Any] = FAST | {"model": "filter"}
 IMAGE = (1000 + 30000 * gaussian_filter(texture(90, 120), 1.2)).astype(np.uint16)
-
-
-@pytest.fixture(autouse=True)
-def filter_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network continues from the filter, as where the package has no model for it."""
-    monkeypatch.setattr(planning, "known_blur_model", lambda kinds: None)
 
 
 class Estimator:
@@ -79,28 +76,28 @@ def test_every_way_to_tell_a_blur_gives_the_same(tmp_path: Path) -> None:
         {"blur": str(tmp_path / "psf.tif")},
         {"psf": str(tmp_path / "psf.tif")},
     ]
-    results = [deblur(IMAGE, **FAST, **each) for each in told]
+    results = [deblur(IMAGE, **ALONE, **each) for each in told]
     for result in results:
         np.testing.assert_allclose(result, results[0], atol=5)
     assert np.abs(results[0].astype(int) - IMAGE).max() > 100
-    np.testing.assert_array_equal(deblur(IMAGE, **FAST, blur="none"), IMAGE)
+    np.testing.assert_array_equal(deblur(IMAGE, **ALONE, blur="none"), IMAGE)
 
 
 def test_a_blur_is_estimated_once_and_said(estimator: Estimator) -> None:
     stack = np.stack([IMAGE] * 30)
-    job = prepare(stack, DeblurSettings(axes="TYX", blur="auto", **FAST))
+    job = prepare(stack, DeblurSettings(axes="TYX", blur="auto", **ALONE))
     out = np.empty_like(stack)
     said = [e for e in job.run(out) if isinstance(e, Notice)]
     assert estimator.calls == 12  # of 30 planes
     assert said == [PlanNotice("It has Gaussian blur with a sigma of 1.2 pixels.")]
     np.testing.assert_array_equal(out[3], out[7])
     assert np.abs(out[3].astype(float) - IMAGE).mean() > 100
-    part = prepare(stack, DeblurSettings(axes="TYX", planes="T=7:8", blur="auto", **FAST))
+    part = prepare(stack, DeblurSettings(axes="TYX", planes="T=7:8", blur="auto", **ALONE))
     one = np.empty_like(stack[:1])
     for _ in part.run(one):
         pass
     np.testing.assert_array_equal(one[0], out[7])
-    job = prepare(stack, DeblurSettings(axes="TYX", blur="auto-shared", **FAST))
+    job = prepare(stack, DeblurSettings(axes="TYX", blur="auto-shared", **ALONE))
     estimator.calls, estimator.windows = 0, []
     assert len({id(found) for found in job.found_blurs.values()}) == 1  # type: ignore[attr-defined]
     assert (estimator.calls, estimator.windows) == (1, [9])
@@ -120,7 +117,7 @@ def test_what_is_not_recognised_stays_or_goes_through_the_named_model(
     estimator: Estimator, tiny_weights: Path
 ) -> None:
     estimator.blur = Blur.none()
-    job = prepare(IMAGE, DeblurSettings(blur="auto", **FAST))
+    job = prepare(IMAGE, DeblurSettings(blur="auto", **ALONE))
     out = np.empty_like(IMAGE)
     said = [e for e in job.run(out) if isinstance(e, Notice)]
     assert said == [Notice("It has no blur. The image stays as it is.")]
@@ -131,38 +128,37 @@ def test_what_is_not_recognised_stays_or_goes_through_the_named_model(
 
 
 def test_where_the_blur_changes_from_place_to_place_a_model_finds_it_itself(
-    estimator: Estimator, monkeypatch: pytest.MonkeyPatch
+    estimator: Estimator,
 ) -> None:
-    monkeypatch.setattr(planning, "known_blur_model", known_blur_model)
     other = place_by_place_model("microscopy")
     assert other is not None
     estimator.blur, estimator.unclear = Blur.none(), True
-    job = prepare(IMAGE, DeblurSettings(blur="auto", **FAST))
+    job = prepare(IMAGE, DeblurSettings(**FAST))
     out = np.empty_like(IMAGE)
     said = [e for e in job.run(out) if isinstance(e, Notice)]
     assert said == [Notice(f"It has no blur. The model {other.name} restores it place by place.")]
     np.testing.assert_allclose(out, deblur(IMAGE, other.name, **FAST), atol=1)
     assert job.provenance()["blur"]["place_by_place"]["name"] == other.name
     estimator.unclear = False
-    np.testing.assert_array_equal(deblur(IMAGE, blur="auto", **FAST), IMAGE)
+    np.testing.assert_array_equal(deblur(IMAGE, **FAST), IMAGE)
 
 
 def test_a_preview_equals_the_run_and_another_blur_measures_nothing_again() -> None:
-    job = prepare(IMAGE, DeblurSettings(blur="2px", **FAST))
+    job = prepare(IMAGE, DeblurSettings(blur="2px", **ALONE))
     region = Region(10, 50, 30, 100)
     shown = run_to_end(job.preview({}, region)).at_strength(1)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(shown, deblur(IMAGE, blur="2px", **FAST)[region.slices])
+    np.testing.assert_array_equal(shown, deblur(IMAGE, blur="2px", **ALONE)[region.slices])
     other = job.with_blur(Blur.motion(5, 0))  # type: ignore[attr-defined]
     assert other.measured_powers is job.measured_powers  # type: ignore[attr-defined]
     shown = run_to_end(other.preview({}, region)).at_strength(1)
-    np.testing.assert_array_equal(shown, deblur(IMAGE, blur="motion:5@0", **FAST)[region.slices])
+    np.testing.assert_array_equal(shown, deblur(IMAGE, blur="motion:5@0", **ALONE)[region.slices])
 
 
 def test_a_resumed_run_takes_the_blur_of_its_first_part(
     tmp_path: Path, estimator: Estimator
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.tile(IMAGE, (14, 10)))  # two chunks
-    settings = DeblurSettings(blur="auto", **FAST)
+    settings = DeblurSettings(blur="auto", **ALONE)
     run = FileRun(tmp_path / "a.tif", tmp_path / "b.ome.zarr", settings)
     for event in (events := run.events()):
         if isinstance(event, ChunkFinished):
@@ -173,12 +169,12 @@ def test_a_resumed_run_takes_the_blur_of_its_first_part(
     assert Blur.from_json(stored["found"]["0"]["blur"]) == Blur.gaussian(1.2)
     assert estimator.calls == 1
     estimator.blur = Blur.disk(5)
-    deblur_file(run.src, run.dst, blur="auto", resume=True, **FAST)
+    deblur_file(run.src, run.dst, blur="auto", resume=True, **ALONE)
     assert estimator.calls == 1
     estimator.blur = Blur.gaussian(1.2)
     whole = tmp_path / "again" / run.dst.name
     whole.parent.mkdir()
-    deblur_file(run.src, whole, blur="auto", **FAST)
+    deblur_file(run.src, whole, blur="auto", **ALONE)
     for path in whole.rglob("*"):
         if path.is_file():
             other = run.dst / path.relative_to(whole)
@@ -190,12 +186,12 @@ def test_the_images_of_a_folder_may_share_a_blur(tmp_path: Path, estimator: Esti
     source.mkdir()
     for n in range(3):
         tifffile.imwrite(source / f"{n}.tif", IMAGE + 10 * n)
-    run = FolderRun(source, tmp_path / "out", DeblurSettings(blur="auto-shared", **FAST))
+    run = FolderRun(source, tmp_path / "out", DeblurSettings(blur="auto-shared", **ALONE))
     said = [e.message for e in run.events() if isinstance(e, Notice)]
     assert (estimator.calls, estimator.windows[1:]) == (1, [3])
     assert "All images share one blur. It has Gaussian blur with a sigma of 1.2 pixels." in said
     made = tifffile.imread(tmp_path / "out" / "1.tif")
-    np.testing.assert_array_equal(made, deblur(IMAGE + 10, blur="gaussian:1.2", **FAST))
+    np.testing.assert_array_equal(made, deblur(IMAGE + 10, blur="gaussian:1.2", **ALONE))
 
 
 def test_without_a_blur_the_provenance_is_that_of_before(tiny_weights: Path) -> None:
@@ -203,7 +199,7 @@ def test_without_a_blur_the_provenance_is_that_of_before(tiny_weights: Path) -> 
     provenance = job.provenance()
     assert "blur" not in provenance
     assert "blur" not in provenance["settings"]
-    known = prepare(IMAGE, DeblurSettings(blur=Blur.disk(2), **FAST)).provenance()
+    known = prepare(IMAGE, DeblurSettings(blur=Blur.disk(2), **ALONE)).provenance()
     assert json.loads(json.dumps(known)) == known
     assert known["model"] == "filter for a known blur"
 
@@ -219,11 +215,15 @@ def test_without_a_blur_the_provenance_is_that_of_before(tiny_weights: Path) -> 
         ({"blur": "2px", "scale": 2}, "at full size, however wide it is (got scale=2)"),
         ({"blur": "2px", "model": "microscopy"}, "'microscopy' finds the blur by itself"),
         ({"blur": "2px", "uncertainty": True}, "Without a prior all samples are the same"),
+        (
+            {"blur": "unknown", "model": "filter"},
+            "'filter' needs a known blur (got blur='unknown')",
+        ),
     ],
 )
 def test_a_mistake_gets_one_sentence(options: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        deblur(IMAGE, **FAST, **options)
+        deblur(IMAGE, **FAST | options)
     assert said in str(caught.value)
 
 
@@ -235,6 +235,8 @@ def test_a_volume_takes_no_blur() -> None:
 def test_a_second_view_has_no_known_blur() -> None:
     with pytest.raises(SettingsError, match="in one view of a scene"):
         deblur(IMAGE, second_view=IMAGE, blur="2px", **FAST)
+    with pytest.raises(SettingsError, match="restores a single image"):
+        deblur(IMAGE, second_view=IMAGE, **FAST)
 
 
 def test_a_measured_blur_leaves_a_volume_to_its_optics() -> None:
@@ -243,20 +245,48 @@ def test_a_measured_blur_leaves_a_volume_to_its_optics() -> None:
     known |= {"pixel_size": 0.1, "z_step": 0.3, "axes": "ZYX"}
     job = prepare(stack, DeblurSettings(blur="auto", **known))
     assert job.model_name == prepare(stack, DeblurSettings(**known)).model_name
-    assert prepare(stack, DeblurSettings(blur="3px", **known)).model_name == BLUR_METHOD
+    for blur in ("3px", "unknown"):
+        planes = prepare(stack, DeblurSettings(blur=blur, **known))
+        assert planes.model_name != job.model_name
 
 
-def test_the_shipped_model_continues_from_a_told_blur(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    job = prepare(IMAGE, DeblurSettings(blur="2px", **FAST))
-    assert job.model_name == "known-blur"
-    assert prepare(IMAGE, DeblurSettings(**FAST)).model_name != "known-blur"
+@pytest.mark.parametrize(
+    ("options", "model", "wish"),
+    [
+        ({}, "shipped", "auto"),
+        ({"model": "auto"}, "shipped", "auto"),
+        ({"blur": "2px"}, "shipped", Blur.disk(2)),
+        ({"blur": "auto-shared"}, "shipped", "auto-shared"),
+        ({"model": "finds"}, "finds", "auto"),
+        ({"model": "finds", "blur": "unknown"}, "finds", "unknown"),
+        ({"model": "filter"}, BLUR_METHOD, "auto"),
+        ({"model": "filter", "blur": "2px"}, BLUR_METHOD, Blur.disk(2)),
+        ({"model": "alone"}, "alone", None),
+        ({"model": "alone", "blur": "unknown"}, "alone", None),
+        ({"model": "alone", "blur": "auto"}, "alone", "auto"),
+    ],
+)
+def test_model_and_blur_decide_how_an_image_is_restored(
+    options: dict[str, Any], model: str, wish: object, home: Path, make_weights: Callable[..., Path]
+) -> None:
+    """Where neither is named, the blur is measured; a model that finds it is left alone."""
+    (home / "models").mkdir(parents=True)
+    sizes = tiny_card(3).network
+    finds = sizes.model_copy(update={"known_blur": True, "deconvolution": DeconvolutionSettings()})
+    for name, network in {"alone": sizes, "finds": finds}.items():
+        shutil.copy(make_weights(name, network=network), home / "models")
+    job = prepare(IMAGE, DeblurSettings(**options, **FAST))
+    assert job.model_name == (choose_model(None, ["microscopy"]) if model == "shipped" else model)
+    assert getattr(job, "wish", None) == wish
+    if wish == "unknown":
+        assert "blur unknown" in job.describe()
+        assert not np.array_equal(deblur(IMAGE, **options, **FAST), IMAGE)
 
 
 def test_a_dask_array_gets_the_same_pixels() -> None:
-    lazy = deblur(da.from_array(IMAGE, 50), blur="2px", **FAST)
+    lazy = deblur(da.from_array(IMAGE, 50), blur="2px", **ALONE)
     result = lazy.compute(scheduler="synchronous")
-    np.testing.assert_array_equal(result, deblur(IMAGE, blur="2px", **FAST))
+    np.testing.assert_array_equal(result, deblur(IMAGE, blur="2px", **ALONE))
 
 
 def test_a_network_for_a_known_blur_continues_and_needs_one(
@@ -266,14 +296,14 @@ def test_a_network_for_a_known_blur_continues_and_needs_one(
     network = card.network.model_copy(update={"known_blur": True})
     weights = str(make_weights("continues", network=network))
     told = deblur(IMAGE, weights, blur="gaussian:1.2", **FAST)
-    assert not np.array_equal(told, deblur(IMAGE, blur="gaussian:1.2", **FAST))
+    assert not np.array_equal(told, deblur(IMAGE, blur="gaussian:1.2", **ALONE))
     tiles = deblur(IMAGE, weights, blur="gaussian:1.2", tile_size=64, overlap=16, **FAST)
     assert tiles.shape == told.shape
     job = prepare(IMAGE, DeblurSettings(model=weights, blur="gaussian:1.2", **FAST))
     assert job.provenance()["model"] == "continues"
     np.testing.assert_array_equal(deblur(IMAGE, weights, blur="none", **FAST), IMAGE)
     with pytest.raises(SettingsError, match="'continues' needs a known blur"):
-        deblur(IMAGE, weights, **FAST)
+        deblur(IMAGE, weights, blur="unknown", **FAST)
     first = job.ready_at({})  # the next preview does not load the model again
     second = prepare(IMAGE, replace(job.settings, blur="2px")).keeping(first)
     assert second.restorer is first.restorer is not None
@@ -295,7 +325,7 @@ def test_a_run_takes_over_the_tiles_of_a_preview_with_the_same_blur(
 
     monkeypatch.setattr(KnownBlurRestorer, "in_steps", counting)
     kept = KeptTiles()
-    told = {"axes": "YX", "tile_size": 64, "overlap": 16, **FAST}
+    told = {"axes": "YX", "tile_size": 64, "overlap": 16, **ALONE}
     job = prepare(IMAGE, DeblurSettings(blur="2px", **told))
     run_to_end(job.preview({}, Region(0, 50, 0, 50), kept))
     n_previewed = len(restored)
@@ -323,13 +353,13 @@ def test_what_the_image_is_decides_how_a_known_blur_is_undone(
 
     monkeypatch.setattr(blur_finding, "estimate_blur", estimator)
     image = np.stack([IMAGE // 256] * 3, -1).astype(np.uint8)
-    made = {kind: deblur(image, blur=blur, kind=kind, **FAST) for kind in KINDS}
+    made = {kind: deblur(image, blur=blur, kind=kind, **ALONE) for kind in KINDS}
     for looks in (True, False):  # an 8-bit colour image that nobody names is looked at
         monkeypatch.setattr(blur_job, "looks_like_photo", lambda windows, looks=looks: looks)
-        unnamed = deblur(image, blur=blur, **FAST)
+        unnamed = deblur(image, blur=blur, **ALONE)
         assert np.array_equal(unnamed, made["photo"]) == looks
     assert not np.array_equal(made["photo"], made["microscopy"])
     assert seen == ["photo", "micrograph", "photo", "micrograph"] * (blur == "auto")
-    grey = [deblur(IMAGE, blur=blur, kind=kind, **FAST) for kind in (None, "microscopy", "photo")]
+    grey = [deblur(IMAGE, blur=blur, kind=kind, **ALONE) for kind in (None, "microscopy", "photo")]
     np.testing.assert_array_equal(*grey[:2])
     assert not np.array_equal(*grey[1:])

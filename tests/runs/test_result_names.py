@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_swintormer.models.catalogue import choose_model
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.result_names import (
     result_file,
@@ -61,19 +62,22 @@ def test_an_existing_folder_takes_the_result(tmp_path):
 @pytest.mark.parametrize(
     ("options", "title"),
     [
-        ({"model": "photo-defocus"}, "a · photo-defocus"),
-        ({"strength": 1.2, "scale": 2}, "a · microscopy · half size · 1.2x"),
-        ({"model": "swintormer-prior", "prior": "off"}, "a · swintormer-prior · no prior"),
-        ({"model": "swintormer-prior", "samples": 4}, "a · swintormer-prior · 4 samples"),
-        ({"planes": "Z=1:2"}, "a · microscopy · Z=1:2"),
-        ({"blur": "auto"}, "a · known-blur · auto blur"),
-        ({"blur": "3.2px"}, "a · known-blur · 3.2px"),
-        ({"blur": "motion:14@30"}, "a · known-blur · motion:14@30"),
-        ({"blur": "optics:0.7@0.5@0.2"}, "a · known-blur · lens"),
+        ({"model": "MINE"}, "a · mine"),
+        ({"model": "MINE", "scale": 2, "strength": 1.2}, "a · mine · half size · 1.2x"),
+        ({"model": "MINE", "prior": "off"}, "a · mine · no prior"),
+        ({"planes": "Z=1:2"}, "a · shipped · Z=1:2"),
+        ({"blur": "auto"}, "a · shipped · auto blur"),
+        ({"blur": "unknown", "model": "MINE"}, "a · mine · unknown"),
+        ({"blur": "3.2px", "model": "filter"}, "a · filter · 3.2px"),
+        ({"blur": "motion:14@30"}, "a · shipped · motion:14@30"),
+        ({"blur": "optics:0.7@0.5@0.2"}, "a · shipped · lens"),
         ({"psf": "PSF"}, "a · volume"),
     ],
 )
-def test_the_name_of_a_result_tells_how_it_was_made(options, title, tmp_path):
+def test_the_name_of_a_result_tells_how_it_was_made(options, title, tmp_path, make_weights):
+    if options.get("model") == "MINE":
+        options = options | {"model": str(make_weights("mine"))}
+    title = title.replace("shipped", str(choose_model(None, ["microscopy"])))
     if "psf" in options:
         np.save(tmp_path / "psf.npy", np.ones((3, 3, 3), np.float32))
         options = {"psf": str(tmp_path / "psf.npy"), "depth": "volume"}

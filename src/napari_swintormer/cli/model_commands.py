@@ -11,6 +11,7 @@ import typer
 from napari_swintormer.cli.common import Group, Overwrite
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.openmp import import_torch
+from napari_swintormer.settings.deblur_settings import FILTER_MODEL
 from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def models(ctx: typer.Context) -> None:
         else:
             tiles = f"{info.card.tile_size}, overlap {info.card.overlap}"
             table.add_row(info.name, info.source, escape(info.card.title), tiles)
+    table.add_row(FILTER_MODEL, "", "Filter that undoes the blur, without a network")
     Console().print(table)
     typer.echo(f"\nOwn models: {models_folder()}")
 
@@ -45,8 +47,10 @@ def models(ctx: typer.Context) -> None:
 @models_app.command("show")
 def show_model(name: Annotated[str, typer.Argument(help="Name or path of a model.")]) -> None:
     """Show the card of a model."""
-    from napari_swintormer.models.catalogue import describe_model
+    from napari_swintormer.models.catalogue import describe_model, replacement
 
+    if sentence := replacement(name):
+        typer.echo(sentence, err=True)
     info = describe_model(name)
     assert info.card is not None
     _echo({"file": info.path} | info.card.model_dump(exclude={"format_version"}))

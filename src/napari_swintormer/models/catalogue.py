@@ -8,6 +8,7 @@ that folder.
 from __future__ import annotations
 
 import difflib
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -32,7 +33,12 @@ from napari_swintormer.models.files.weights import (
 )
 from napari_swintormer.models.foreign import programs, spandrel_networks
 from napari_swintormer.openmp import import_torch
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DEFAULT_MODEL, ImageKind
+from napari_swintormer.settings.deblur_settings import (
+    AUTOMATIC_MODEL,
+    DEFAULT_MODEL,
+    FILTER_MODEL,
+    ImageKind,
+)
 from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
@@ -44,6 +50,24 @@ if TYPE_CHECKING:
     from napari_swintormer.models.restorer import Restorer
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "weights"
+
+ALIASES = dict.fromkeys(
+    (
+        "known-blur",
+        "microscopy",
+        "photo-defocus",
+        "photo-motion",
+        "swintormer-prior",
+        "swintormer-small",
+    ),
+    "swintormer",
+)
+"""Names of earlier built-in models, and the model that each one loads for one release."""
+
+WORDS = (AUTOMATIC_MODEL, FILTER_MODEL)
+"""Words that choose a model, or none, and so are no names of files."""
+
+_LOGGER = logging.getLogger(__name__)
 
 Source = Literal["built-in", "user", "path"]
 
@@ -91,7 +115,7 @@ def free_name(name: str) -> str:
 
     Names are compared without regard to upper and lower case, as some disks do.
     """
-    return _next_free(name, {info.name for info in list_models()})
+    return _next_free(name, {info.name for info in list_models()} | {*WORDS})
 
 
 def _next_free(name: str, taken: Collection[str]) -> str:
@@ -102,7 +126,7 @@ def _next_free(name: str, taken: Collection[str]) -> str:
 
 def own_models() -> list[ModelInfo]:
     """Read the user's folder; a file with the name of a built-in model gets a free one."""
-    built_in = {info.name for info in _read_folder(BUILT_IN_FOLDER, "built-in")}
+    built_in = {info.name for info in _read_folder(BUILT_IN_FOLDER, "built-in")} | {*WORDS}
     own = _read_folder(models_folder(), "user")
     taken = built_in | {info.name for info in own}
     hidden = {name.casefold() for name in built_in}
@@ -141,23 +165,20 @@ def image_kinds(dtype: np.dtype[Any], *, rgb: bool) -> tuple[ImageKind, ...]:
     return ("photo", "microscopy") if rgb and dtype == "uint8" else ("microscopy",)
 
 
-def choose_model(name_or_path: str | Path | None, kinds: Sequence[ImageKind]) -> str | Path:
+def choose_model(
+    name_or_path: str | Path | None, kinds: Sequence[ImageKind], *, finds_blur: bool = False
+) -> str | Path:
     """Return the user's choice; for None or ``"auto"`` the best built-in model for these kinds.
 
-    Only built-in models are chosen: the cards of others may claim anything.
+    That is a model for a known blur; with `finds_blur`, or if there is none, it is one that finds
+    the blur by itself. Only built-in models are chosen: the cards of others may claim anything.
     """
     if name_or_path is not None and name_or_path != AUTOMATIC_MODEL:
         return name_or_path
     built_in = [info for info in list_models() if info.source == "built-in"]
-    best = recommended_model(built_in, kinds)
+    known = None if finds_blur else recommended_model(built_in, kinds, known_blur=True)
+    best = known or recommended_model(built_in, kinds)
     return DEFAULT_MODEL if best is None else best[0]
-
-
-def known_blur_model(kinds: Sequence[ImageKind]) -> str | None:
-    """Return the best built-in model that continues from a filter for a known blur, if any."""
-    built_in = [info for info in list_models() if info.source == "built-in"]
-    best = recommended_model(built_in, kinds, known_blur=True)
-    return None if best is None else best[0]
 
 
 def place_by_place_model(kind: ImageKind) -> ModelInfo | None:
@@ -171,22 +192,40 @@ def place_by_place_model(kind: ImageKind) -> ModelInfo | None:
 def find_model(name_or_path: str | Path | None = None) -> Path:
     """Find the file of a model by its name or path; None or ``"auto"`` is the default model.
 
-    A name in the catalogue wins over a file of that name in the current folder. An unknown name
-    raises `ModelNotFoundError`, which tells the nearest names.
+    A name in the catalogue wins over a file of that name in the current folder, and a file over a
+    name of `ALIASES`. An unknown name raises `ModelNotFoundError`, which tells the nearest names.
     """
     wanted = DEFAULT_MODEL if name_or_path in (None, AUTOMATIC_MODEL) else name_or_path
+    if str(wanted) == FILTER_MODEL:
+        raise SettingsError(
+            f"The filter has no weights (got {FILTER_MODEL!r}). Name a model that `swintormer "
+            "models` lists."
+        )
     names = {info.name: info.path for info in list_models()}
     if str(wanted) in names:
         return names[str(wanted)]
     path = Path(wanted).expanduser()
     if path.is_file():
         return path
+    if (heir := ALIASES.get(str(wanted))) in names:
+        return names[heir]
     near = difflib.get_close_matches(str(wanted), names, n=3, cutoff=0.5) or sorted(names)[:3]
     hint = f"Did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
     raise ModelNotFoundError(
         f"There is no model {str(wanted)!r}, and no file of that name. {hint}"
         f"Use a name that `swintormer models` lists, the path of a weights file, or copy one into "
         f"{models_folder()}."
+    )
+
+
+def replacement(name_or_path: str | Path | None) -> str | None:
+    """Say in one sentence which model an earlier name loads; None for any other name."""
+    heir = ALIASES.get(str(name_or_path))
+    if heir is None or find_model(name_or_path).stem != heir:
+        return None
+    return (
+        f"The model {str(name_or_path)!r} has become a part of {heir!r}, which is used instead. "
+        f"Leave the model out, or name {heir!r}."
     )
 
 
@@ -230,6 +269,8 @@ def load_model(name_or_path: str | Path | None = None) -> Restorer:
     from napari_swintormer.models.restorer import Restorer
 
     path = find_model(name_or_path)
+    if sentence := replacement(name_or_path):
+        _LOGGER.warning(sentence)
     kind, sha256 = detect(path), file_sha256(path)
     if kind.is_program:
         trusted = programs.trusted_card(path, sha256)

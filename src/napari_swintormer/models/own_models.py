@@ -7,7 +7,13 @@ import shutil
 from pathlib import Path
 
 from napari_swintormer.errors import OutputError
-from napari_swintormer.models.catalogue import find_model, free_name, list_models, own_models
+from napari_swintormer.models.catalogue import (
+    WORDS,
+    find_model,
+    free_name,
+    list_models,
+    own_models,
+)
 from napari_swintormer.models.files.card import ForeignCard
 from napari_swintormer.models.files.kinds import detect
 from napari_swintormer.models.files.weights import (
@@ -69,6 +75,11 @@ def import_model(
 
 def check_free(name: str, *, own: bool = True) -> None:
     """Raise `OutputError` if a built-in model, or with `own` one of the user, has this name."""
+    if name.casefold() in WORDS:
+        raise OutputError(
+            f"A model cannot be called {name!r}, which is a word for another choice. Another name "
+            f"is free: {free_name(name)!r}."
+        )
     for info in list_models():
         if info.name.casefold() == name.casefold() and (own or info.source == "built-in"):
             which = "built-in model" if info.source == "built-in" else "model"

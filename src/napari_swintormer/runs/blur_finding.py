@@ -6,7 +6,7 @@ measured, and every other plane takes the blur of the nearest one in its channel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from napari_swintormer.optics.estimation.estimate import estimate_blur
 from napari_swintormer.optics.estimation.sample import sample_windows
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
-from napari_swintormer.settings.deblur_settings import MEASURED
+from napari_swintormer.settings.deblur_settings import MEASURED, UNKNOWN_BLUR
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.settings.deblur_settings import DeblurSettings, Measured
 
-    Wish = Blur | Measured
+    Wish = Blur | Measured | Literal["unknown"]
     Window = NDArray[np.float32]
 
 _MOST_PLANES = 12  # of a channel that are measured
@@ -51,7 +51,7 @@ def blur_wish(settings: DeblurSettings) -> Wish | None:
             f"A blur is told once (got blur={text[:40]!r} and psf={settings.psf!r}). Leave one of "
             "them out."
         )
-    for word in MEASURED:
+    for word in (*MEASURED, UNKNOWN_BLUR):
         if text == word:
             return word
     return Blur.parse(text)
@@ -113,6 +113,9 @@ def find_blurs(
     if isinstance(wish, Blur):
         told = FoundBlur(wish, 1.0, f"The blur is told: {wish.sentence()}.")
         return dict.fromkeys(measured, told)
+    if wish == UNKNOWN_BLUR:
+        said = "The blur is not known."
+        return dict.fromkeys(measured, FoundBlur(Blur.none(), 0.0, said, unclear=True))
     if wish == "auto":
         return {
             number: estimated(read_unit_windows(planes, number, ranges[number]), photo=photo)

@@ -26,6 +26,7 @@ from napari_swintormer.runs.blur_finding import (
     read_unit_windows,
 )
 from napari_swintormer.runs.job import Job
+from napari_swintormer.settings.deblur_settings import UNKNOWN_BLUR
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.models.catalogue import ModelInfo
+    from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.optics.plane_blur import PlaneBlur
     from napari_swintormer.optics.plane_power import PowerOfPlane
     from napari_swintormer.runs.blur_finding import Wish
@@ -97,13 +99,20 @@ class BlurJob(Job):
         return self.model is None and self.restorer is None
 
     @property
+    def _card(self) -> ModelCard | None:
+        if self.restorer is not None:
+            return self.restorer.card
+        return None if self.model is None else self.model.card
+
+    @property
     def _continues(self) -> bool:
         """Whether a network continues from the filter."""
-        if self.restorer is not None:
-            card = self.restorer.card
-        else:
-            card = None if self.model is None else self.model.card
-        return card is not None and card.network.known_blur
+        return self._card is not None and self._card.network.known_blur
+
+    @property
+    def _finds(self) -> bool:
+        """Whether the network behind the filter finds an unclear blur by itself."""
+        return self._continues and self._card is not None and self._card.finds_blur
 
     @cached_property
     def photo(self) -> bool:
@@ -115,7 +124,7 @@ class BlurJob(Job):
     @property
     def place_by_place(self) -> ModelInfo | None:
         """The model that restores planes whose blur changes from place to place, if any."""
-        if not self.by_place:
+        if not self.by_place or self._finds:
             return None
         return place_by_place_model("photo" if self.photo else "microscopy")
 
@@ -237,10 +246,10 @@ class BlurJob(Job):
 
     def notices(self) -> list[Notice]:
         """Say in a sentence for each kind of plane what was found, and what follows."""
-        if isinstance(self.wish, Blur):
-            return []  # the plan says it
+        if isinstance(self.wish, Blur) or self.wish == UNKNOWN_BLUR:
+            return super().notices()  # the plan says the blur
         counts = Counter(blur.found for blur in self.blurs.values())
-        said: list[Notice] = []
+        said = super().notices()
         for found, count in counts.items():
             planes = f"{count} of {len(self.blurs)} planes: " if len(counts) > 1 else ""
             if found.blur.kind == "none":
@@ -251,6 +260,8 @@ class BlurJob(Job):
 
     def _without_blur(self, found: FoundBlur) -> str:
         """Say what happens to planes without a known blur."""
+        if found.unclear and self._finds:
+            return f"The model {self.model_name} restores it place by place."
         if found.unclear and (by_place := self.place_by_place) is not None:
             return f"The model {by_place.name} restores it place by place."
         if self._without_model or self._continues:
@@ -260,6 +271,8 @@ class BlurJob(Job):
     def describe(self) -> str:
         """Describe the plan in one line."""
         told = self.wish.sentence() if isinstance(self.wish, Blur) else "blur found on the image"
+        if self.wish == UNKNOWN_BLUR:
+            told = "blur unknown"
         begin = METHOD if self._without_model else f"{METHOD} and model {self.model_name}"
         device = self.settings.device
         plan = self.plan.describe("the fastest device" if device == "auto" else device)
@@ -286,8 +299,7 @@ class BlurJob(Job):
             assert isinstance(inner, Restorer)
             behind = inner
             varies = any(blur.found.unclear for blur in self.blurs.values())
-            finds = inner.card.network.deconvolution is not None
-            by_place = self.place_by_place if varies and not finds else None
+            by_place = self.place_by_place if varies else None
             otherwise = None if by_place is None else load_model(by_place.path)
         restorer = KnownBlurRestorer(
             self.blurs,
@@ -311,9 +323,13 @@ class BlurJob(Job):
 
     def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:
         """Return how the result is made, with the blur that was told and found; imports torch."""
-        told = "" if self.settings.blur is None else as_text(self.settings.blur)
+        told = self.wish if self.settings.blur is None else self.settings.blur
         found = {str(number): blur.to_json() for number, blur in self.found_blurs.items()}
-        blur: dict[str, Any] = {"told": told, "found": found, "photo": self.photo}
+        blur: dict[str, Any] = {
+            "told": "" if self.settings.psf else as_text(told),
+            "found": found,
+            "photo": self.photo,
+        }
         by_place = self.place_by_place
         if by_place and any(each.unclear for each in self.found_blurs.values()):
             sha256 = file_sha256(by_place.path)

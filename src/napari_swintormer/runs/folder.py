@@ -22,6 +22,11 @@ from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.result_names import result_names
 from napari_swintormer.runs.stack_inputs import file_optics
+from napari_swintormer.settings.deblur_settings import (
+    AUTOMATIC_MODEL,
+    FILTER_MODEL,
+    UNKNOWN_BLUR,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -168,6 +173,19 @@ class FolderRun:
         photo, first = next(iter(windows.items()), (False, []))
         return estimated(first, photo=photo)
 
+    def _sharing(self, shared: FoundBlur) -> DeblurSettings:
+        """Tell the blur that all images share; a model that finds blur takes an unclear one."""
+        settings = self.settings
+        named = settings.model not in (None, AUTOMATIC_MODEL, FILTER_MODEL)
+        card = describe_model(settings.model).card if named else None
+        alone = card is not None and not card.network.known_blur
+        if shared.blur.kind != "none":
+            model = FILTER_MODEL if alone else settings.model
+            return replace(settings, model=model, blur=as_text(shared.blur))
+        finds = card.finds_blur if card is not None else settings.model != FILTER_MODEL
+        unknown = alone or (shared.unclear and finds)
+        return replace(settings, blur=UNKNOWN_BLUR if unknown else "none")
+
     def describe(self) -> str:
         """Describe the run in one line; imports no torch."""
         files = self.files()
@@ -182,9 +200,10 @@ class FolderRun:
         Yields the events of `FileRun.events` for each image, and `Progress` in images after each.
         At last raises `FileError` with the names of the images that failed, and the reasons.
         """
-        card = describe_model(self.settings.model).card  # fails once instead of for every image
-        if card is not None:
-            card.check_views(1 if self.second_view is None else 2)
+        if self.settings.model != FILTER_MODEL:  # fails once instead of for every image
+            card = describe_model(self.settings.model).card
+            if card is not None:
+                card.check_views(1 if self.second_view is None else 2)
         files = self.files()
         yield PlanNotice(self.describe())
         try:
@@ -194,9 +213,7 @@ class FolderRun:
         settings = self.settings
         if settings.blur == "auto-shared":
             shared = self._shared_blur(files)
-            settings = replace(settings, blur=as_text(shared.blur))
-            if shared.blur.kind == "none" and settings.model is not None:
-                settings = replace(settings, blur=None)  # the named model finds it by itself
+            settings = self._sharing(shared)
             yield PlanNotice(f"All images share one blur. {shared.reason}")
         there = [self.has_result(out) for _, out in files]
         clock = Clock(len(files), "images", sum(there))

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from napari_swintormer import __version__
 from napari_swintormer.engine.remembered import remembering_speed, speed_key
+from napari_swintormer.events import Substitution
 from napari_swintormer.imaging.intensity import (
     IntensityConvention,
     IntensityRange,
@@ -23,6 +24,7 @@ from napari_swintormer.imaging.spans import parse_planes
 from napari_swintormer.models.catalogue import (
     ModelInfo,
     load_model,
+    replacement,
 )
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.openmp import import_torch
@@ -157,8 +159,9 @@ class Job:
         return replace(self, restorer=restorer.with_prior(self._prior_use()))
 
     def notices(self) -> list[Notice]:
-        """Return what the user should know of what the run found on the image."""
-        return []
+        """Return what the user should know of the model, and what was found on the image."""
+        sentence = replacement(self.settings.model) if self.model is not None else None
+        return [Substitution(sentence)] if sentence else []
 
     def measured_at(self, position: Mapping[str, int]) -> Job:
         """Return this job with what the planes at a position need beside their ranges."""

@@ -16,7 +16,6 @@ from napari_swintormer.models.catalogue import (
     choose_model,
     describe_model,
     image_kinds,
-    known_blur_model,
 )
 from napari_swintormer.models.files.card import ForeignCard
 from napari_swintormer.models.files.weights import file_sha256
@@ -33,11 +32,18 @@ from napari_swintormer.runs.blur_job import WHOLE, BlurJob, check_known, speed_n
 from napari_swintormer.runs.job import Job, chosen_planes
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.runs.stack_planning import prepare_stack, wants_volume
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, DeblurSettings, ImageKind
+from napari_swintormer.settings.deblur_settings import (
+    AUTOMATIC_MODEL,
+    FILTER_MODEL,
+    UNKNOWN_BLUR,
+    DeblurSettings,
+    ImageKind,
+)
 from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
 
@@ -101,12 +107,15 @@ def prepare(
             )
         return prepare_stack(image, settings, axes, known, meaning)
     wish, settings = blur_wish(settings), replace(settings, axes=axes)
-    if wish is not None:
-        check_known(settings, 1 if second_view is None else 2)
-        return _prepare_known(image, settings, restorer, meaning, wish)
-    chosen = _choose(settings.model, restorer, _kinds(settings, image.dtype))
-    chosen.check_views(1 if second_view is None else 2)
-    chosen.check_no_blur()
+    n_views = 1 if second_view is None else 2
+    if wish not in (None, UNKNOWN_BLUR):
+        check_known(settings, n_views)
+    kinds = _kinds(settings, image.dtype)
+    chosen = _choose(settings, restorer, kinds, wish)
+    chosen.check_views(n_views)
+    if (settled := chosen.settle(wish)) is not None:
+        check_known(settings, n_views)
+        return _prepare_known(image, settings, chosen, meaning, kinds, settled)
     settings = complete(settings, chosen.card)
     planes = Planes(image, axes, chosen.channels, second_view, meaning)
     planes = chosen_planes(planes, settings.planes)
@@ -118,15 +127,14 @@ def prepare(
 def _prepare_known(
     image: Any,
     settings: DeblurSettings,
-    restorer: Callable[..., Any] | None,
+    chosen: _Chosen,
     meaning: SampleMeaning,
+    kinds: Sequence[ImageKind],
     wish: Wish,
 ) -> BlurJob:
     """Plan a run that undoes a known blur, with a model behind the filter if there is one."""
     assert settings.axes is not None
-    kinds = _kinds(settings, image.dtype)
-    chosen = _choose_for_blur(settings.model, restorer, kinds, wish)
-    axes, name = settings.axes, settings.model
+    axes = settings.axes
     settings = complete(settings, chosen.card)
     planes = Planes(image, axes, chosen.channels, meaning=meaning)
     planes = chosen_planes(planes, settings.planes)
@@ -146,8 +154,9 @@ def _prepare_known(
         chosen.restorer,
         wish=wish,
         told_photo=photo,
-        by_place=chosen.continues
-        and name in (None, AUTOMATIC_MODEL)
+        by_place=chosen.model is not None
+        and chosen.model.source == "built-in"
+        and chosen.continues
         and not isinstance(wish, Blur),
     )
 
@@ -163,29 +172,24 @@ def _kinds(settings: DeblurSettings, dtype: np.dtype[Any]) -> tuple[ImageKind, .
     return (settings.kind,) if settings.kind else image_kinds(dtype, rgb="S" in settings.axes)
 
 
-def _choose_for_blur(
-    name: str | None,
+def _choose(
+    settings: DeblurSettings,
     restorer: Callable[..., Any] | None,
     kinds: Sequence[ImageKind],
-    wish: Wish,
+    wish: Wish | None,
 ) -> _Chosen:
-    """Find the model behind the filter: the named one, the best for a known blur, or none.
-
-    With ``blur="auto"`` any model may be named; it restores planes whose blur is not recognised.
-    """
-    if restorer is None and name in (None, AUTOMATIC_MODEL):
-        best = known_blur_model(kinds)
-        if best is not None:
-            return _choose(best, None, kinds)
-        if name is None or isinstance(wish, Blur):
-            return _Chosen(None, None, None, 3, 1, "")
-    chosen = _choose(name, restorer, kinds)
-    chosen.check_views(1)
+    """Find the named model, the best built-in one, or none for the filter alone."""
+    if restorer is not None:
+        return _given(restorer)
+    if settings.model == FILTER_MODEL:
+        return _FILTER
+    if settings.model not in (None, AUTOMATIC_MODEL):
+        return _described(settings.model)
+    chosen = _described(choose_model(None, kinds))
     if isinstance(wish, Blur) and not chosen.continues:
-        raise SettingsError(
-            f"The model {chosen.name!r} finds the blur by itself (got a blur as well). Leave model "
-            "out, or leave blur out."
-        )
+        return _FILTER
+    if not chosen.finds and (wish == UNKNOWN_BLUR or settings.scale != 1):
+        return _described(choose_model(None, kinds, finds_blur=True))
     return chosen
 
 
@@ -249,17 +253,31 @@ class _Chosen:
         return self.card is not None and self.card.network.known_blur
 
     @property
+    def finds(self) -> bool:
+        """Whether the model finds a blur that is not known."""
+        return self is not _FILTER and (self.card is None or self.card.finds_blur)
+
+    @property
     def margin(self) -> int:
         """Pixels around a tile that the restorer reads."""
         return 0 if self.restorer is None else self.restorer.margin
 
-    def check_no_blur(self) -> None:
-        """Refuse a model that needs a known blur."""
-        if self.continues:
+    def settle(self, wish: Wish | None) -> Wish | None:
+        """Decide how the blur gets known, if the user leaves it open; None if it never does."""
+        if wish == UNKNOWN_BLUR and not self.finds:
+            name = self.name or FILTER_MODEL
             raise SettingsError(
-                f"The model {self.name!r} needs a known blur (got none). Use blur='auto', or "
+                f"The model {name!r} needs a known blur (got blur={wish!r}). Use blur='auto', or "
                 "another model."
             )
+        if self is _FILTER or self.continues:
+            return wish or "auto"
+        if isinstance(wish, Blur):
+            raise SettingsError(
+                f"The model {self.name!r} finds the blur by itself (got a blur as well). Leave "
+                "model out, or leave blur out."
+            )
+        return None if wish == UNKNOWN_BLUR else wish
 
     def check_views(self, n_views: int) -> None:
         """Refuse another number of views than the restorer takes."""
@@ -302,21 +320,26 @@ class _Chosen:
         return DeviceMemory(fixed, per_pixel / settings.scale**2, on_host)
 
 
-def _choose(
-    name: str | None, restorer: Callable[..., Any] | None, kinds: Sequence[ImageKind]
-) -> _Chosen:
-    """Find the model with this name, or adapt the restorer."""
-    if restorer is None:
-        model = describe_model(choose_model(name, kinds))
-        card = model.card
-        assert card is not None
-        adapted, sha256 = None, file_sha256(model.path)
-    else:
-        from napari_swintormer.models.tile_restorer import as_tile_restorer
+_FILTER = _Chosen(None, None, None, 3, 1, "")
 
-        adapted = as_tile_restorer(restorer)
-        model, card, sha256 = None, adapted.card, adapted.sha256
-        if card is None:
-            return _Chosen(None, adapted, None, adapted.channels, adapted.multiple, sha256)
+
+def _described(name: str | Path) -> _Chosen:
+    """Find the model with this name."""
+    model = describe_model(name)
+    card = model.card
+    assert card is not None
     card.check_described()
-    return _Chosen(model, adapted, card, card.network.channels, card.network.multiple, sha256)
+    sha256 = file_sha256(model.path)
+    return _Chosen(model, None, card, card.network.channels, card.network.multiple, sha256)
+
+
+def _given(restorer: Callable[..., Any]) -> _Chosen:
+    """Adapt a restorer that was given."""
+    from napari_swintormer.models.tile_restorer import as_tile_restorer
+
+    adapted = as_tile_restorer(restorer)
+    card, sha256 = adapted.card, adapted.sha256
+    if card is None:
+        return _Chosen(None, adapted, None, adapted.channels, adapted.multiple, sha256)
+    card.check_described()
+    return _Chosen(None, adapted, card, card.network.channels, card.network.multiple, sha256)

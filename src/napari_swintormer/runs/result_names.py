@@ -70,7 +70,7 @@ def _blur_word(told: str) -> str:
         return "auto blur"
     if told.startswith(("{", "optics:", "lens:")):
         return "lens"
-    return told if re.fullmatch(r"(\w+:)?[\d.@+-]+ ?(px|pixels?)?|none", told) else "PSF"
+    return told if re.fullmatch(r"(\w+:)?[\d.@+-]+ ?(px|pixels?)?|none|unknown", told) else "PSF"
 
 
 def result_file(src: Path, dst: Path) -> Path:

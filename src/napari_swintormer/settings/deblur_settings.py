@@ -12,6 +12,10 @@ DEFAULT_MODEL = "swintormer-small"
 """Model for the case that there is no image to choose one for."""
 AUTOMATIC_MODEL = "auto"
 """Stands for the built-in model that `models.catalogue.choose_model` finds for the image."""
+FILTER_MODEL = "filter"
+"""Stands for the filter that undoes a blur, without a network behind it."""
+UNKNOWN_BLUR: Literal["unknown"] = "unknown"
+"""Word for a blur that the network finds by itself, place by place."""
 SAMPLES_FOR_UNCERTAINTY = 4
 SAMPLES_MAX = 64
 """Most samples in one run: the differences between them are held in memory."""
@@ -68,8 +72,8 @@ class DeblurSettings:
 
     model: str | None = option(
         None,
-        "Name of a model, or path of a weights file.",
-        "The default is the built-in model that gains most on this kind of image.",
+        "Name of a model, path of a weights file, or filter.",
+        "The default is the built-in model. filter undoes the blur without a network.",
         flags=("--model", "-m"),
         label="Model",
     )
@@ -90,9 +94,9 @@ class DeblurSettings:
     kind: ImageKind | None = option(
         None,
         "What the image is: photo or microscopy.",
-        "It decides which model the default is. A known blur of a photo is undone in its light as "
-        "well, one of a micrograph in its intensities alone. By default an 8-bit colour image may "
-        "be both, and its looks decide how a known blur is undone. Any other image is microscopy.",
+        "It decides how a blur is undone: that of a photo in its light as well, that of a "
+        "micrograph in its intensities alone. By default the looks of an 8-bit colour image decide "
+        "what it is. Any other image is microscopy.",
     )
     preset: Preset | None = option(
         None,
@@ -203,10 +207,11 @@ class DeblurSettings:
     )
     blur: BlurWish | None = option(
         None,
-        "Blur to undo: 3.2px, motion:14@30, a PSF file, auto, auto-shared or none.",
+        "Blur to undo: 3.2px, motion:14@30, a PSF file, auto, auto-shared, unknown or none.",
         "A number is the radius of a defocus in pixels, and motion has a length and a direction in "
         "degrees. auto measures the blur of each plane, auto-shared one blur for all planes and "
-        "images. The API also takes a Blur. The default leaves the blur to the model.",
+        "images. unknown lets the network find the blur, place by place. The API also takes a "
+        "Blur. The default is auto; for a model that is not told the blur it is unknown.",
     )
     strength: float = option(
         1.0,

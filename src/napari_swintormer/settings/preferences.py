@@ -32,8 +32,7 @@ class Preferences:
     model: str = option(
         AUTOMATIC_MODEL,
         "Model that the Deblur panel and the command line use by default.",
-        "auto chooses a built-in model for each image: 8-bit RGB may be a photo or a micrograph, "
-        "and any other image is taken for a micrograph.",
+        "auto takes the built-in model.",
         label="Model",
     )
     device: Device = option(

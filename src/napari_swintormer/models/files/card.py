@@ -130,6 +130,11 @@ class ModelCard(BaseModel):
         """What the second of two views shows; None for networks of other numbers of views."""
         return (self.views or DUAL_PIXEL)[1] if self.network.views == 2 else None
 
+    @property
+    def finds_blur(self) -> bool:
+        """Whether the network finds a blur that nobody tells."""
+        return not self.network.known_blur or self.network.deconvolution is not None
+
     def check_views(self, n_views: int) -> None:
         """Raise `SettingsError` unless the network takes this number of views, 1 or 2."""
         if self.network.views > 2:

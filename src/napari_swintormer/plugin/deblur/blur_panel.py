@@ -120,7 +120,8 @@ class BlurPanel(QWidget):
         self._section.show_found("", None)
         self._read_lens()
         self._line.follow(self._form.layer, self._form.axes.value.strip().upper())
-        if self._section.choice.value == AUTOMATIC and self._form.layer is not None:
+        asked = self._section.choice.value == AUTOMATIC and self._section.isExpanded()
+        if asked and self._form.layer is not None:
             self.measure()  # a measurement that goes on is followed by one of this image
 
     def _read_lens(self) -> None:

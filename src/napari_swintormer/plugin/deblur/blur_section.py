@@ -27,12 +27,13 @@ from napari_swintormer.plugin.shared.style import (
     show_text,
     text_label,
 )
+from napari_swintormer.settings.deblur_settings import UNKNOWN_BLUR
 
-MODEL, AUTOMATIC, SIZE, MOTION = "model", "auto", "size", "motion"
+AUTOMATIC, UNKNOWN, SIZE, MOTION = "auto", UNKNOWN_BLUR, "size", "motion"
 LENS, FILE = "lens", "file"
 _CHOICES = [
-    ("As the model finds it", MODEL),
     ("Automatic", AUTOMATIC),
+    ("Unknown", UNKNOWN),
     ("Size", SIZE),
     ("Motion", MOTION),
     ("Lens", LENS),
@@ -76,9 +77,10 @@ class BlurSection(FoldedPart):
         self.choice = ComboBox(
             label="Undo",
             choices=[choice for choice in _CHOICES if choice[1] != LENS],
-            value=MODEL,
-            tooltip="Who says what the blur is. Automatic measures the blur of each plane; the\n"
-            "others are told by you. The image is then filtered with this blur.",
+            value=AUTOMATIC,
+            tooltip="Who says what the blur is. Automatic measures the blur of each plane, unless\n"
+            "the model finds it by itself. Unknown lets the network find it, place by place.\n"
+            "The others are told by you.",
         )
         self.size = FloatSlider(
             label="Radius",
@@ -165,7 +167,7 @@ class BlurSection(FoldedPart):
             There is no line or no file, or it cannot be a blur.
         """
         text = self.told()
-        return None if text is None or text == AUTOMATIC else Blur.parse(text)
+        return None if text is None or text == UNKNOWN else Blur.parse(text)
 
     def told(self) -> str | None:
         """Return what the option `blur` gets; see `blur`."""
@@ -181,7 +183,7 @@ class BlurSection(FoldedPart):
             if not path:
                 raise SettingsError("There is no PSF file yet. Choose one with the button beside.")
             return path
-        return AUTOMATIC if choice == AUTOMATIC else None
+        return UNKNOWN if choice == UNKNOWN else None
 
     def _motion(self) -> str:
         if self._line is None:
@@ -206,7 +208,7 @@ class BlurSection(FoldedPart):
         if lens == self._lens:
             return
         if lens is None and self.choice.value == LENS:
-            self.choice.value = MODEL
+            self.choice.value = AUTOMATIC
         self._lens = lens
         chosen = self.choice.value
         with self.choice.changed.blocked():
@@ -226,10 +228,10 @@ class BlurSection(FoldedPart):
 
     def follow_kind(self) -> None:
         """Measure again, or renew the preview: the blur of a photo is undone in its light."""
-        if self.choice.value == AUTOMATIC:
-            self.asked.emit()
-        elif self.choice.value != MODEL:
+        if self.choice.value != AUTOMATIC:
             self._move()
+        elif self.isExpanded():
+            self.asked.emit()
 
     def _choose(self, *_: object) -> None:
         self._show_rows()
@@ -253,7 +255,8 @@ class BlurSection(FoldedPart):
     def _show_facts(self, *_: object) -> None:
         """Say what the blur is, and draw it, or say what is wrong with it."""
         sentence, blur = self._found
-        role, chosen = "caption", "measured" if self.choice.value == AUTOMATIC else ""
+        measured = self.choice.value == AUTOMATIC and blur is not None
+        role, chosen = "caption", "measured" if measured else ""
         try:
             told = self.blur()
         except SwintormerError as error:
@@ -262,6 +265,8 @@ class BlurSection(FoldedPart):
             if told is not None:
                 chosen = told.sentence()
                 sentence, blur = f"{_capital(chosen)}.", told
+            elif self.choice.value == UNKNOWN:
+                sentence, blur, chosen = "The network finds the blur.", None, "unknown"
         show_text(self.facts, sentence, role)
         self._shown = chosen, blur
         self._follow_fold()

@@ -149,7 +149,7 @@ class DeblurFields(QWidget):
         self.kind = KindChoice()
         label = QLabel("It is a")
         label.setBuddy(self.kind.photo)
-        label.setToolTip("What the image is decides which model is used.")
+        label.setToolTip("What the image is decides how its blur is undone.")
         first.addRow(label, self.kind)
         self._labels.append(label)
         self._add_row(last, self.strength)

@@ -12,11 +12,11 @@ from qtpy.QtCore import Signal
 
 from napari_swintormer.imaging.axes import AXES
 from napari_swintormer.models.catalogue import (
+    ALIASES,
     ModelInfo,
     choose_model,
-    known_blur_model,
 )
-from napari_swintormer.plugin.deblur.blur_section import AUTOMATIC
+from napari_swintormer.plugin.deblur.blur_section import AUTOMATIC, UNKNOWN
 from napari_swintormer.plugin.deblur.deblur_fields import (
     ALL_PLANES,
     CURRENT_PLANE,
@@ -32,7 +32,7 @@ from napari_swintormer.plugin.layers.made_layers import own_images, users_images
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
-    DEFAULT_MODEL,
+    FILTER_MODEL,
     SAMPLES_FOR_UNCERTAINTY,
     DeblurSettings,
     ImageKind,
@@ -132,6 +132,7 @@ class DeblurForm(DeblurFields):
         if has_prior and used:
             names += OF_PRIOR
         chosen = {name: getattr(self, name).value for name in names}
+        chosen["kind"] = self.kind.value
         if blur is not None:
             chosen = self._with_blur(chosen, blur)
         volume = self.stack.options()
@@ -145,21 +146,13 @@ class DeblurForm(DeblurFields):
         return with_preferences(DeblurSettings(**chosen))
 
     def _with_blur(self, chosen: dict[str, Any], blur: str) -> dict[str, Any]:
-        """Add a known blur: the best model for one follows the filter, or the chosen one, or none.
-
-        Only a model for a known blur follows a filter that the user has told; a blur that is
-        measured may not be recognised, and then the chosen model restores the image.
-        """
-        model = chosen["model"]
-        if self.layer is not None and model == self._proposed:
-            model = known_blur_model(kinds_to_serve(self.kind.value)) or model
-        info = self._models.get(model)
-        continues = info is not None and info.card is not None and info.card.network.known_blur
-        if blur != AUTOMATIC and not continues:
-            model = AUTOMATIC_MODEL
-        if model != chosen["model"]:
+        """Add what is said about the blur; no model that finds the blur by itself is told one."""
+        info = self._models.get(chosen["model"])
+        alone = info is not None and info.card is not None and not info.card.network.known_blur
+        if alone and blur not in (AUTOMATIC, UNKNOWN):
             chosen = {name: value for name, value in chosen.items() if name not in _OF_MODEL}
-        return chosen | {"model": model, "blur": blur, "kind": self.kind.value}
+            chosen["model"] = AUTOMATIC_MODEL
+        return chosen | {"blur": blur}
 
     def _show_blur(self) -> None:
         """Hide the section where the stack is restored as a volume."""
@@ -168,7 +161,7 @@ class DeblurForm(DeblurFields):
     def refresh(self) -> None:
         """List layers and models again; a choice stays while it exists."""
         self._models = {info.name: info for info in self._list_models()}
-        self.model.choices = list(self._models)
+        self.model.choices = [*self._models, FILTER_MODEL]
         self._list_images()
         self._show_model()
         self._show_image()
@@ -207,12 +200,10 @@ class DeblurForm(DeblurFields):
         """Choose a model for the image, unless the user has chosen one."""
         if self._proposed is not None and self.model.value != self._proposed:
             return
-        name, layer = preferences().model, self.layer
-        if name == AUTOMATIC_MODEL and layer is None:
-            name = DEFAULT_MODEL
-        elif layer is not None:
-            name = str(choose_model(name, kinds_to_serve(self.kind.value)))
-        if name in self._models:
+        name = str(choose_model(preferences().model, kinds_to_serve(self.kind.value)))
+        if name not in self._models:
+            name = ALIASES.get(name, name)
+        if name in self.model.choices:
             self._proposed = self.model.value = name
 
     def _show_kind(self) -> None:
@@ -224,7 +215,7 @@ class DeblurForm(DeblurFields):
             self.kind.value = known or self._last_answer
 
     def _take_answer(self) -> None:
-        """Take the model for the kind that the user has named, also for later images."""
+        """Take the kind that the user has named, also for later images."""
         kind = self.kind.value
         if kind is None:
             return
@@ -284,7 +275,9 @@ class DeblurForm(DeblurFields):
     def _show_facts(self, *_: object) -> None:
         """Describe the model, and name a better one for this kind of image."""
         info = self._models.get(self.model.value)
-        self.model_facts.setText("" if info is None else _describe_model(info))
+        alone = "Undoes the blur by a filter, without a network."
+        self.model_facts.setText(alone if info is None else _describe_model(info))
+        self.show_card.setEnabled(info is not None)
         self.kind.describe(info, list(self._models.values()))
         if self.stack.options().get("depth") == "volume":
             self.kind.describe_volume()
@@ -295,6 +288,9 @@ class DeblurForm(DeblurFields):
         info = self._models.get(self.model.value)
         self._show_facts()
         self._show_second_view(self.second_view_name())
+        if info is None:
+            self.prior_rows.hide()
+            self._shown_model = None
         if info is None or info.card is None or info == self._shown_model:
             return
         self._shown_model = info

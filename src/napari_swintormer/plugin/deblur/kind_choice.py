@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QVBoxLayout, 
 from napari_swintormer.imaging.image import unit_name
 from napari_swintormer.models.catalogue import (
     ModelInfo,
+    choose_model,
     image_kinds,
-    recommended_model,
 )
 from napari_swintormer.plugin.shared.style import button, show_text, text_label
 from napari_swintormer.settings.deblur_settings import ImageKind
@@ -36,11 +36,11 @@ class KindChoice(QWidget):
         super().__init__()
         self._asked = False
         self.photo = button(
-            "Photo", "A picture of a camera. The model for photos is used.", checkable=True
+            "Photo", "A picture of a camera. Its blur is undone in its light.", checkable=True
         )
         self.microscopy = button(
             "Microscopy",
-            "An image of a microscope. The model for microscopy is used.",
+            "An image of a microscope. Its blur is undone in its intensities.",
             checkable=True,
         )
         self._group = QButtonGroup(self)
@@ -80,10 +80,14 @@ class KindChoice(QWidget):
         self._group.setExclusive(True)
 
     def describe(self, info: ModelInfo | None, models: Sequence[ModelInfo]) -> None:
-        """Say what the chosen model is good for, and link to a better one for this kind."""
-        good_for = "" if info is None else good_for_sentence(info)
+        """Say what the chosen model is good for, and link to a better one for this kind.
+
+        No model is the filter alone.
+        """
+        alone = "A filter undoes the blur, without a model."
+        good_for = alone if info is None else good_for_sentence(info)
         if self.value is None:
-            good_for = "Photo or microscopy? The answer chooses the model."
+            good_for = "Photo or microscopy? Without an answer, the looks of the image decide."
         role = "error" if info is not None and info.card is None else "caption"
         show_text(self.sentence, good_for, role)
         kind = self.value
@@ -120,10 +124,12 @@ def better_model(info: ModelInfo, kind: ImageKind, models: Sequence[ModelInfo]) 
     figure = f"PSNR gain on {kind}, dB"
     if info.card is None or figure not in info.card.metrics:
         return None
-    best = recommended_model([other for other in models if other.source == "built-in"], [kind])
-    if best is None or best[0] == info.name or info.card.metrics[figure] >= _TOO_LITTLE * best[1]:
+    name = choose_model(None, [kind])
+    best = next((other.card for other in models if other.name == name), None)
+    if best is None or name == info.name:
         return None
-    return best[0]
+    little = info.card.metrics[figure] < _TOO_LITTLE * best.metrics.get(figure, 0.0)
+    return str(name) if little else None
 
 
 def good_for_sentence(info: ModelInfo) -> str:

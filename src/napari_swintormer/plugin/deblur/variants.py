@@ -15,7 +15,7 @@ from napari_swintormer.models.catalogue import ModelInfo
 from napari_swintormer.plugin.deblur.preview import iter_preview
 from napari_swintormer.plugin.layers.visible_region import InView
 from napari_swintormer.runs.job import Job
-from napari_swintormer.settings.deblur_settings import STRENGTHS, DeblurSettings
+from napari_swintormer.settings.deblur_settings import FILTER_MODEL, STRENGTHS, DeblurSettings
 from napari_swintormer.tiling.grid import Region
 
 SIDE = 240
@@ -80,13 +80,13 @@ def of_models(
     """
     own = replace(settings, tile_size=None, overlap=None, blend=None, prior=None, **_NO_PRIOR)
     variants, refused = [], None
-    for info in models:
+    for name in (*(info.name for info in models), FILTER_MODEL):
         try:
-            job = plan(replace(own, model=info.name))
+            job = plan(replace(own, model=name))
         except SwintormerError as error:
             refused = error  # the Models widget shows the reason
             continue
-        variants.append(Variant(info.name, job, settings.strength, {"model": info.name}))
+        variants.append(Variant(name, job, settings.strength, {"model": name}))
     if refused is not None and settings.blur is not None and not variants:
         raise refused
     return [*_as_it_is(variants), *variants]

@@ -15,7 +15,7 @@ from napari_swintormer.plugin.settings.settings_page import JoinedPage
 from napari_swintormer.plugin.shared.option_field import option_field
 from napari_swintormer.plugin.shared.panel import MessageLine, Panel
 from napari_swintormer.plugin.shared.style import add_row, button, form_layout, text_label
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL
+from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL, FILTER_MODEL
 from napari_swintormer.settings.options import options_of
 from napari_swintormer.settings.preferences import (
     MEMORY_SHARES,
@@ -62,7 +62,7 @@ class SettingsWidget(Panel):
         """Show the preferences as they are stored."""
         chosen = preferences()
         usable = {info.name for info in list_models() if info.card is not None}
-        names = sorted((usable | {chosen.model}) - {AUTOMATIC_MODEL})
+        names = sorted((usable | {chosen.model, FILTER_MODEL}) - {AUTOMATIC_MODEL})
         models = [("Automatic", AUTOMATIC_MODEL), *((name, name) for name in names)]
         own = [] if chosen.device in _OPTIONS["device"].choices else [(chosen.device,) * 2]
         choices = {"model": models, "device": [*_DEVICES, *own]}
