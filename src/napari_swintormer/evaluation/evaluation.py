@@ -24,6 +24,7 @@ from napari_swintormer.evaluation.metrics.lpips import missing_lpips
 from napari_swintormer.evaluation.metrics.scoring import ALWAYS, OPTIONAL, Scale, score_pair
 from napari_swintormer.evaluation.rows import Row, append_rows, read_rows
 from napari_swintormer.events import Clock, Notice
+from napari_swintormer.models.catalogue import replacement
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -81,6 +82,10 @@ class Evaluation:
         if wanted and (sentence := missing_lpips()):
             left_out.add("lpips")
             yield Notice(sentence)
+        for method in self.methods:
+            model = method.settings.model if isinstance(method, ModelMethod) else None
+            if sentence := replacement(model):
+                yield Notice(sentence)
         known = read_rows(journal)
         journal.unlink(missing_ok=True)  # an incomplete last line goes
         append_rows(journal, known.values())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.imaging.intensity import IntensityRange, measure_ranges
+from napari_swintormer.runs.blur_job import WHOLE, BlurJob
 from napari_swintormer.runs.planning import prepare
 
 if TYPE_CHECKING:
@@ -63,12 +64,19 @@ def plan(pair: PairImages, settings: DeblurSettings, restorer: Restorer) -> Job 
     settings = replace(settings, axes=pair.axes, depth="planes")
     second = restorer.card.second_view
     if second is None:
-        return prepare(pair.blurred, settings, restorer)
+        return as_photo(prepare(pair.blurred, settings, restorer), pair)
     if pair.views is None:
         return None
     left, right = pair.views
     views = (left, right) if second == "right" else (right, left)
     return prepare(views[0], settings, restorer, views[1])
+
+
+def as_photo(job: Job, pair: PairImages) -> Job:
+    """Tell a job that the pair is a photo: the floats of a protocol do not look like one."""
+    if isinstance(job, BlurJob) and pair.gamma != 1:
+        return replace(job, told_photo=True, convention=WHOLE)
+    return job
 
 
 def run_planned(job: Job, pair: PairImages) -> Any:

@@ -54,6 +54,7 @@ _MODEL_OPTIONS: dict[str, type] = {
     "blend": str,
     "num_inference_steps": int,
     "prior": str,
+    "blur": str,
     "samples": int,
     "seed": int,
     "strength": float,

@@ -19,9 +19,9 @@ from scipy.signal import fftconvolve
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.evaluation.data.pair_images import to_dtype
 from napari_swintormer.evaluation.methods import classical
-from napari_swintormer.evaluation.methods.evaluator import run_planned
+from napari_swintormer.evaluation.methods.evaluator import as_photo, run_planned
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.runs.blur_job import WHOLE, BlurJob
+from napari_swintormer.runs.blur_job import BlurJob
 from napari_swintormer.runs.planning import prepare
 
 if TYPE_CHECKING:
@@ -132,10 +132,8 @@ def _true_blur(pair: PairImages) -> Blur | None:
 
 def _plan(pair: PairImages, settings: DeblurSettings, blur: BlurWish) -> BlurJob:
     settings = replace(settings, model=None, axes=pair.axes, blur=blur, depth="planes")
-    job = prepare(pair.blurred, settings)
+    job = as_photo(prepare(pair.blurred, settings), pair)
     assert isinstance(job, BlurJob)
-    if pair.gamma != 1:  # the images of a protocol are floats, which do not look like photos
-        job = replace(job, told_photo=True, convention=WHOLE)
     return job
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from napari_swintormer.events import Event, Notice, Progress
+from napari_swintormer.models.catalogue import replacement
 from napari_swintormer.openmp import import_torch
 from napari_swintormer.training.loop.checkpoint import FILE_NAME, check_new_run
 
@@ -39,6 +40,8 @@ def iter_train(settings: TrainSettings) -> Generator[Event]:
     import_torch()
     from napari_swintormer.training.loop.start import prior_kind
 
+    if sentence := replacement(settings.from_model):
+        yield Notice(sentence)
     if settings.stage == "prior":
         yield from _iter_stages(settings)
         return
