@@ -1,4 +1,4 @@
-"""The package changes no environment variable, and still keeps OpenMP's waiting short."""
+"""Loading torch: no environment variable changes, OpenMP waits shortly, no compiler is loaded."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ import_torch()
 import sys
 assert "torch" in sys.modules
 assert os.environ == before
+import napari_swintormer.runs.planning
+from napari_swintormer.models.catalogue import load_model
+load_model("photo-defocus")
+# each takes half a second or more, and nothing here needs it
+slow = {"torch._dynamo", "sympy", "scipy.signal", "scipy.stats"} & set(sys.modules)
+assert not slow, slow
 """
 
 

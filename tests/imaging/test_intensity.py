@@ -114,6 +114,17 @@ def test_beads_in_less_than_a_thousandth_of_the_pixels_are_not_clipped():
     assert 3500 < span.high < 5500
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2"])
+@pytest.mark.parametrize("high", [99.9, 97.3, 100])
+def test_integers_have_the_range_of_the_same_numbers_as_floats(dtype, high):
+    ends = np.iinfo(dtype)
+    image = background((300, 231), (ends.min + ends.max) / 2, (ends.max - ends.min) / 40)
+    image[40:60, 100:130] = ends.max  # structure
+    image = image.astype(dtype)
+    spans = [measure(image.astype(t), low=0.3, high=high)[0] for t in (dtype, "f8")]
+    assert len({(span.low, span.high) for span in spans}) == 1
+
+
 def test_hot_pixels_do_not_stretch_the_range():
     image = background() + 5000 * spots()
     image[np.random.default_rng(2).random(image.shape) < 3e-4] = 65535

@@ -21,7 +21,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.signal import fftconvolve
 from scipy.special import jv
 
 from napari_swintormer.errors import SettingsError
@@ -90,6 +89,8 @@ def stack_psf(optics: StackOptics, shape: tuple[int, int, int]) -> NDArray[np.fl
         Float32 of sum 1 and not negative. The brightest plane is the middle one. Treat it as
         read-only: it is cached.
     """
+    from scipy.signal import fftconvolve  # loading it takes half a second
+
     if any(n % 2 == 0 for n in shape):
         raise SettingsError(f"A PSF has odd sides (got {shape}).")
     psf = _intensity(optics, optics.emission, shape)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from napari_swintormer.models.network.constants import on_cpu
 from napari_swintormer.models.network.products import add_product, product
 
 if TYPE_CHECKING:
@@ -44,22 +45,32 @@ class PositionBias(nn.Module):
         self.heads = nn.Linear(_BIAS_HIDDEN, num_heads, bias=False)
         nn.init.trunc_normal_(self.heads.weight, std=0.02)
 
-        span = 2 * window_size - 1
-        offset = torch.arange(span, dtype=torch.float32) - (window_size - 1)
-        offset = 8 * offset / (window_size - 1)
-        offset = offset.sign() * (offset.abs() + 1).log2() / math.log2(8)
-        offsets = torch.stack(torch.meshgrid(offset, offset, indexing="ij"), dim=-1)
-        pixel = torch.arange(window_size)
-        step = pixel[:, None] - pixel + window_size - 1  # (w, w), index of an offset on one axis
-        pairs = rearrange(step * span, "yi yj -> yi 1 yj 1") + rearrange(step, "xi xj -> 1 xi 1 xj")
-        self.register_buffer("offsets", offsets.flatten(0, 1), persistent=False)
-        self.register_buffer("pairs", pairs.flatten(), persistent=False)
+        self.register_buffer("offsets", _offsets(window_size), persistent=False)
+        self.register_buffer("pairs", _pairs(window_size), persistent=False)
 
     def forward(self) -> Tensor:
         """Return the bias of the logits, ``(h, w*w, w*w)`` between 0 and 16."""
         bias: Tensor = self.heads(F.relu(self.hidden(self.offsets)))  # (span * span, h)
         pixels = math.isqrt(self.pairs.numel())
         return 16 * torch.sigmoid(bias).t()[:, self.pairs].view(-1, pixels, pixels)
+
+
+@on_cpu
+def _offsets(window_size: int) -> Tensor:
+    """Give the log-spaced offsets between two pixels of a window, ``(span * span, 2)``."""
+    offset = torch.arange(2 * window_size - 1, dtype=torch.float32) - (window_size - 1)
+    offset = 8 * offset / (window_size - 1)
+    offset = offset.sign() * (offset.abs() + 1).log2() / math.log2(8)
+    return torch.stack(torch.meshgrid(offset, offset, indexing="ij"), dim=-1).flatten(0, 1)
+
+
+@on_cpu
+def _pairs(window_size: int) -> Tensor:
+    """Give the index into the offsets for each pair of pixels, ``(w*w * w*w,)``."""
+    pixel = torch.arange(window_size)
+    step = pixel[:, None] - pixel + window_size - 1  # (w, w), index of an offset on one axis
+    rows = rearrange(step * (2 * window_size - 1), "yi yj -> yi 1 yj 1")
+    return (rows + rearrange(step, "xi xj -> 1 xi 1 xj")).flatten()
 
 
 class PixelWeights(NamedTuple):

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_swintormer.models.network.constants import on_cpu
 from napari_swintormer.models.network.wiener import WienerBank
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class LocalDeconvolution(nn.Module):
         super().__init__()
         self.bank = WienerBank(settings)
         self.register_buffer("bins", frequency_bins(), persistent=False)
-        fading = torch.hann_window(_WINDOW, periodic=False)
-        self.register_buffer("fading", fading[:, None] * fading, persistent=False)
+        self.register_buffer("fading", _fading(), persistent=False)
         self.embed = nn.Linear(_BINS + 1, settings.dim)
         self.blocks = nn.ModuleList(ConvBlock(settings.dim, d) for d in settings.dilations)
         self.shares = nn.Linear(settings.dim, settings.n_results)
@@ -103,6 +103,13 @@ class ConvBlock(nn.Module):
         return x + residual
 
 
+@on_cpu
+def _fading() -> Tensor:
+    fading = torch.hann_window(_WINDOW, periodic=False)
+    return fading[:, None] * fading
+
+
+@on_cpu
 def frequency_bins() -> Tensor:
     """Make the matrix that averages half a spectrum over rings, and over sectors of coarser rings.
 

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
+from napari_swintormer.models.network.constants import on_cpu
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -125,6 +127,7 @@ class WienerBank(nn.Module):
         return cached[1]
 
 
+@on_cpu
 def wiener_kernels(settings: DeconvolutionSettings) -> Tensor:
     """Make the kernels of the residuals, ``(K, 2 * reach + 1, 2 * reach + 1)`` of sum 0.
 

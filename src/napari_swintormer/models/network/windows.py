@@ -15,6 +15,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from napari_swintormer.models.network.constants import on_cpu
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -59,6 +61,7 @@ def border_windows(
         return BorderWindows(*found)
 
 
+@on_cpu
 def shift_masks(window_size: int) -> Tensor:
     """Make the masks that separate pixels which only the cyclic shift brought into one window.
 
