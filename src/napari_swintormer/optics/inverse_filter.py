@@ -104,9 +104,9 @@ def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
     return np.array([size, certainty, _noise_level(image)], np.float32)
 
 
-def unknown_maps(image: ImagePower) -> FloatArray:
-    """Give the maps of an image whose blur is not known."""
-    return np.array([UNKNOWN_SIZE, 0, _noise_level(image)], np.float32)
+def unknown_maps(image: ImagePower, *, photo: bool) -> FloatArray:
+    """Give the maps of an image whose blur is not known; the second tells photos."""
+    return np.array([UNKNOWN_SIZE, photo, _noise_level(image)], np.float32)
 
 
 def _noise_level(image: ImagePower) -> float:

@@ -177,7 +177,8 @@ class PlaneBlur:
     def maps(self) -> NDArray[np.float32]:
         """Give the constants that a network for a known blur sees as maps."""
         if self.found.unclear:
-            return unknown_maps(self._power.image if self.power.light else ImagePower(0, 0))
+            image = self._power.image if self.power.light else ImagePower(0, 0)
+            return unknown_maps(image, photo=self.power.gamma != 1)
         if not self.changes:
             return blur_maps(0, self.found.certainty, ImagePower(0, 0))
         return blur_maps(self.radius, self.found.certainty, self._power.image)

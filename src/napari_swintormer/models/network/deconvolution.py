@@ -40,19 +40,23 @@ class LocalDeconvolution(nn.Module):
 
     def __init__(self, settings: DeconvolutionSettings) -> None:
         super().__init__()
+        self.knows_kind = settings.knows_kind
         self.bank = WienerBank(settings)
         self.register_buffer("bins", frequency_bins(), persistent=False)
         self.register_buffer("fading", _fading(), persistent=False)
         self.embed = nn.Linear(_BINS + 1, settings.dim)
+        if settings.knows_kind:
+            self.embed_photo = nn.Parameter(torch.zeros(settings.dim))
         self.blocks = nn.ModuleList(ConvBlock(settings.dim, d) for d in settings.dilations)
         self.shares = nn.Linear(settings.dim, settings.n_results)
         nn.init.zeros_(self.shares.weight)
         nn.init.zeros_(self.shares.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, photo: Tensor | None = None) -> Tensor:
         """Return the residual of ``(B, C, H, W)`` in unit intensities, the same shape, float32.
 
-        H and W are multiples of `STRIDE`.
+        H and W are multiples of `STRIDE`. `photo` is ``(B,)``, 1 for photos and 0 for micrographs,
+        for a deconvolution that knows the kind.
         """
         # spectra and wide filters need float32, and cost little
         with torch.autocast(images.device.type, enabled=False):
@@ -60,6 +64,8 @@ class LocalDeconvolution(nn.Module):
             luminance = images.mean(dim=1, keepdim=True)
             brightness = (F.avg_pool2d(luminance, STRIDE) - 0.5).permute(0, 2, 3, 1)
             x = self.embed(torch.cat([self._spectra(luminance[:, 0]), brightness], dim=-1))
+            if photo is not None:
+                x = x + photo.float()[:, None, None, None] * self.embed_photo
             for block in self.blocks:
                 x = block(x)
             shares = self.shares(x).permute(0, 3, 1, 2).contiguous()

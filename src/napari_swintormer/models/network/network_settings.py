@@ -40,6 +40,8 @@ class DeconvolutionSettings(BaseModel):
     dilations
         Dilation of the convolution of each block, in grid points of 16 pixels. They grow, because
         blur is often the same over large areas and even areas do not show it.
+    knows_kind
+        Whether it is told which images are photos.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -51,6 +53,7 @@ class DeconvolutionSettings(BaseModel):
     reach: int = Field(16, ge=2, le=64)
     dim: int = Field(96, ge=1, le=512)
     dilations: Annotated[tuple[_Dilation, ...], Field(max_length=16)] = (1, 2, 4, 8)
+    knows_kind: bool = False
 
     @model_validator(mode="after")
     def _has_filters(self) -> Self:

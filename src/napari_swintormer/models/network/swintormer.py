@@ -129,7 +129,10 @@ class Swintormer(nn.Module):
         if self.deconvolution is None or not len(places):
             return x
         views = x[places, :channels]
-        filtered = (views + self.deconvolution(views)).to(x.dtype)
+        photo = None
+        if self.deconvolution.knows_kind:
+            photo = x[places, 2 * channels + 1, 0, 0]
+        filtered = (views + self.deconvolution(views, photo)).to(x.dtype)
         rest = x[:, channels : 2 * channels].index_copy(0, places, filtered)
         return torch.cat([x[:, :channels], rest, x[:, 2 * channels :]], dim=1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.models.catalogue import find_model
@@ -105,7 +105,10 @@ def with_known_blur(
 
     if card.network.known_blur:
         return card, weights
-    network = card.network.model_copy(update={"known_blur": True})
+    changes: dict[str, Any] = {"known_blur": True}
+    if (deconvolution := card.network.deconvolution) is not None:
+        changes["deconvolution"] = deconvolution.model_copy(update={"knows_kind": True})
+    network = card.network.model_copy(update=changes)
     state = Swintormer(network).state_dict()
     kept = {name: weights.get(name, zeros) for name, zeros in state.items()}
     return card.model_copy(update={"network": network}), kept
