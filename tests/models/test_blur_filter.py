@@ -181,6 +181,18 @@ def test_tiles_agree_with_the_whole(told: str) -> None:
     np.testing.assert_allclose(tiles, whole, atol=1e-5)
 
 
+def test_blurs_that_do_not_fit_the_image_do_no_harm() -> None:
+    sharp, true = texture(160, 160), Blur.motion(20, 30)
+    image = blurred(sharp, true, 2.2, noise=0.0005)
+    for other in (Blur.disk(7), Blur.motion(20, 120)):
+        plane = known(image, Blur.mixture([(0.75, true), (0.25, other)]), photo=True)
+        assert gain(image, restore(image, plane), sharp) > 0.5
+    y, x = np.mgrid[:512, :512] // 2
+    checks = 0.8 + 0.15 * ((y + x) % 2).astype(np.float32)  # so much detail is not blurred at all
+    plane = known(checks, Blur.disk(6))
+    assert np.abs(restore(checks, plane) - checks).max() < 0.1
+
+
 class Listener(Restorer):
     """Keeps what its network sees, which returns the filtered image."""
 

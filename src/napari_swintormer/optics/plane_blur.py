@@ -37,6 +37,7 @@ _SPREAD = 0.1  # standard deviation of the logarithm of a blur's true size aroun
 _FACTORS = np.exp(np.linspace(-3, 3, 9) * _SPREAD)
 _UNSEEN = {True: 0.05, False: 0.5}  # whether told: share that does not follow the image's spectrum
 _WRONG = 0.3  # share of a found motion's uncertainty that it is no blur at all
+_FAR = 45.0  # how much less likely, as a logarithm, a blur is that does not fit
 _RARE = 0.0005  # probability of candidates that are left out
 
 
@@ -142,19 +143,23 @@ class PlaneBlur:
         photo, possible = self.power.gamma != 1, self._possible()
         content: Content = "photo_light" if photo else "micrograph"
         light = [self._power.sharp(blur, content, GRID) for _, blur in possible]
-        misfit = np.array([fit.misfit for fit in light])
         before = np.array([p for p, _ in possible])
-        after = before * np.exp(misfit.min() - misfit)
+        with np.errstate(divide="ignore"):  # what is impossible before stays so
+            likely = np.log(before) - [fit.misfit for fit in light]
+        likely -= likely.max()
+        after = np.exp(likely)
         unseen = _UNSEEN[self.found.told]
         shares = unseen * before + (1 - unseen) * after / after.sum()
+        best, far = int(likely.argmax()), likely < -_FAR
         fits = [light]
         if photo:
             fits.insert(0, [self._shown.sharp(blur, "photo", GRID) for _, blur in possible])
         moments = [blur.otf_moments((GRID, GRID)) for _, blur in possible]
+        # the sharp spectrum of a blur that does not fit is absurd, such as a thousandfold power
         return [
             [
-                Candidate(float(p), *moment, fit)
-                for p, moment, fit in zip(shares, moments, each, strict=True)
+                Candidate(float(p), *moment, each[best] if off else fit)
+                for p, moment, fit, off in zip(shares, moments, each, far, strict=True)
                 if p > _RARE
             ]
             for each in fits
