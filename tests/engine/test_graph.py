@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy.ndimage import gaussian_filter
 
 from helpers.engine import BLOCK, CPU, TILE, MemoryJournal, Sharpen, noise, plan_for
 from helpers.tiny import random_network, tiny_prior_card
@@ -30,7 +31,7 @@ from napari_swintormer.engine.devices import resolve_names
 from napari_swintormer.engine.runners import RunnerRecipe
 from napari_swintormer.engine.tile_runner import TileRunner
 from napari_swintormer.errors import ImageError, SettingsError, WeightsError
-from napari_swintormer.events import ChunkFinished
+from napari_swintormer.events import ChunkFinished, Progress
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.files.weights import save_weights
@@ -310,6 +311,62 @@ def test_a_cluster_writes_the_deviation_too(cluster: Any, tmp_path: Path) -> Non
     for kind in (".tif", "-deviation.tif"):
         here, there = (tmp_path / f"{where}{kind}" for where in ("here", "there"))
         assert here.read_bytes() == there.read_bytes()
+
+
+VOLUMES = {"na": 0.8, "immersion": "air", "wavelength": 500, "pixel_size": 0.3, "z_step": 0.8}
+
+
+def volumes_run(folder: Path, iterations: int | None, **options: Any) -> FileRun:
+    """Plan a run over two channels as volumes; a folder per run, so that names are alike."""
+    points = (noise((2, 6, 40, 48), "uint8") == 255) * 3e4
+    image = (100 + gaussian_filter(points, (0, 1, 2, 2))).astype(np.uint16)
+    folder.mkdir(exist_ok=True)
+    tifffile.imwrite(folder / "in.ome.tif", image, metadata={"axes": "CZYX"})
+    settings = DeblurSettings(depth="volume", device="cpu", iterations=iterations, **VOLUMES)
+    return FileRun(folder / "in.ome.tif", folder / "out.ome.tif", settings, **options)
+
+
+def test_a_cluster_restores_volumes_to_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
+    address, here, there = cluster.scheduler_address, tmp_path / "here", tmp_path / "there"
+    for _ in volumes_run(here, None).events():
+        pass
+    events = list(volumes_run(there, None, scheduler=address).events())
+    told = [e for e in events if isinstance(e, Progress) and e.unit == "iterations"]
+    assert told[-1].done == told[-1].total == len(told)
+    assert (there / "out.ome.tif").read_bytes() == (here / "out.ome.tif").read_bytes()
+
+
+def test_a_worker_leaves_a_volume_whose_run_was_stopped(cluster: Any, tmp_path: Path) -> None:
+    def executing(dask_worker: Any) -> int:
+        return len(dask_worker.state.executing)
+
+    run = volumes_run(tmp_path, 400, scheduler=cluster.scheduler_address)
+    with closing(run.events()) as events:
+        next(e for e in events if isinstance(e, Progress))
+    with cluster.get_client() as client:
+        while any(client.processing().values()) or any(client.run(executing).values()):
+            time.sleep(0.02)
+        told = [e for topic in client.get_events().values() for e in topic if "volume" in e[1]]
+    assert max(e[1]["done"] for e in told) < 400
+
+
+@pytest.mark.slow("engine", "runs", "imaging/store")
+def test_a_volume_is_tried_again_when_its_worker_is_killed(
+    two_workers: Any, tmp_path: Path
+) -> None:
+    address, here, there = two_workers.scheduler_address, tmp_path / "here", tmp_path / "there"
+    for _ in volumes_run(here, 30).events():
+        pass
+    chunks = []
+    with closing(volumes_run(there, 30, scheduler=address).events()) as events:
+        chunks.append(next(e for e in events if isinstance(e, ChunkFinished)))  # it is stopped
+    pids = [next(iter(two_workers.workers.values())).pid]
+    for event in volumes_run(there, 30, scheduler=address, resume=True).events():
+        if isinstance(event, Progress) and pids:
+            os.kill(pids.pop(), signal.SIGKILL)
+        chunks += [event] if isinstance(event, ChunkFinished) else []
+    assert len({(e.plane, e.y, e.x) for e in chunks}) == len(chunks) == 12
+    assert (there / "out.ome.tif").read_bytes() == (here / "out.ome.tif").read_bytes()
 
 
 def test_the_workers_of_a_cluster_resolve_the_device(

@@ -12,7 +12,7 @@ from scipy.signal import fftconvolve
 
 from napari_swintormer.engine.richardson_lucy import NoiseModel
 from napari_swintormer.engine.stack_work import StackFit
-from napari_swintormer.engine.volume import fit_stack, run, stacks_of
+from napari_swintormer.engine.volume import fit_stack, run, sample_stack, stacks_of
 from napari_swintormer.events import ChunkFinished, Notice
 from napari_swintormer.imaging.intensity import IntensityRange
 from napari_swintormer.imaging.planes import Planes
@@ -63,6 +63,10 @@ def restore(image, axes="ZYX", fit=FIT, psf=PSF, out=None, **options):
     return out, events
 
 
+def fit_of(planes):
+    return fit_stack(sample_stack(planes, stacks_of(planes)[0], ranges_of(planes)[0]), PSF, CPU)
+
+
 def similarity(one, other):
     return np.corrcoef(one.ravel(), other.ravel())[0, 1]
 
@@ -70,7 +74,7 @@ def similarity(one, other):
 def test_a_stack_comes_closer_to_its_object(scene):
     thing, image = scene
     planes = Planes(image, "ZYX", 1)
-    fit = fit_stack(planes, stacks_of(planes)[0], PSF, ranges_of(planes)[0], CPU)
+    fit = fit_of(planes)
     restored, _ = restore(image, fit=fit)
     assert similarity(restored, thing) > similarity(image, thing) + 0.2
     assert 90 < fit.offset < 130
@@ -171,7 +175,7 @@ def test_empty_and_flat_stacks_stay():
     for value in (0, 700):
         flat = np.full((PLANES, 40, 40), value, np.uint16)
         planes = Planes(flat, "ZYX", 1)
-        fit = fit_stack(planes, stacks_of(planes)[0], PSF, ranges_of(planes)[0], CPU)
+        fit = fit_of(planes)
         np.testing.assert_array_equal(restore(flat, fit=fit)[0], flat)
 
 
@@ -179,7 +183,7 @@ def test_noise_on_a_flat_background_is_not_amplified():
     rng = np.random.default_rng(0)
     image = (rng.poisson(20, (PLANES, 64, 64)) + 100).astype(np.float32)
     planes = Planes(image, "ZYX", 1)
-    fit = fit_stack(planes, stacks_of(planes)[0], PSF, ranges_of(planes)[0], CPU)
+    fit = fit_of(planes)
     restored, _ = restore(image, fit=fit)
     inside = np.s_[1:-1, 8:-8, 8:-8]
     assert restored[inside].std() < 1.05 * image[inside].std()

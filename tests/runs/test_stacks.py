@@ -76,10 +76,14 @@ def test_automatic_takes_the_volume_where_everything_is_known(stack, changes, vo
     assert prepare(stack[0], settings).describe().startswith("Richardson-Lucy") is volume
 
 
-def test_a_lazy_stack_is_restored_alike(stack):
-    image = np.stack([stack[0], stack[0][:, ::-1]])
-    expected = deblur(image, axes="CZYX", **NUMBERS)
-    lazy = deblur(da.from_array(image, chunks=(1, 3, 40, 30)), axes="CZYX", **NUMBERS)
+@pytest.mark.parametrize(
+    ("axes", "chosen"), [("CZYX", {}), ("ZTYX", {"planes": "Z=1:6"}), ("ZYXS", {"iterations": 3})]
+)
+def test_a_lazy_stack_is_restored_alike(stack, axes, chosen):
+    along = {"C": 0, "T": 1, "S": -1}[next(a for a in axes if a in "CTS")]
+    image = np.stack([stack[0], stack[0][:, ::-1], stack[0] // 2], axis=along)
+    expected = deblur(image, axes=axes, **NUMBERS, **chosen)
+    lazy = deblur(da.from_array(image, chunks=(3, 2, 40, 30)), axes=axes, **NUMBERS, **chosen)
     np.testing.assert_array_equal(lazy.compute(), expected)
 
 
@@ -170,7 +174,6 @@ BAD_OPTICS = [
     ({"modality": "widefeld"}, "no such modality"),
     ({"uncertainty": True}, "without the network"),
     ({"depth": "deep"}, "no such depth"),
-    ({"scheduler": "tcp://host:1"}, "on one computer, because its parts exchange estimates"),
     ({"psf": np.zeros((5, 5, 5), np.float32)}, "nothing but zeros"),
     ({"psf": np.ones((5, 5), np.float32)}, "dimensions Z, Y and X"),
     ({"psf": np.ones((4, 5, 5), np.float32)}, "odd"),

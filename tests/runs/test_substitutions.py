@@ -18,7 +18,7 @@ import torch
 import zarr
 
 from napari_swintormer import deblur, deblur_file
-from napari_swintormer.engine import devices, graph, runners
+from napari_swintormer.engine import devices, runners, telling
 from napari_swintormer.errors import SwintormerError
 from napari_swintormer.events import Substitution
 from napari_swintormer.models.restorer import IdentityRestorer
@@ -49,7 +49,7 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> str:
     """Let this computer have a GPU without memory; give what is said of it."""
     found = {"cuda": torch.device("meta"), "cpu": torch.device("cpu")}
     monkeypatch.setattr(devices, "resolve_device", lambda name="auto": found[name])
-    monkeypatch.setattr(graph, "_log_once", graph._log_once.__wrapped__)
+    monkeypatch.setattr(telling, "_log_once", telling._log_once.__wrapped__)
     return "too small for a single tile; going on with the CPU in fp32"
 
 

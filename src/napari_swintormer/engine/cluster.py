@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from math import prod
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from napari_swintormer.engine import devices
-from napari_swintormer.engine.graph import substitutions_topic
+from napari_swintormer.engine.telling import Iterations, heard, topic_of
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.events import ChunkFinished, Clock, Substitution
+from napari_swintormer.events import ChunkFinished, Clock, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from typing import Any
 
     import dask.array as da
-    from distributed import Client
+    from distributed import Client, Future
 
     from napari_swintormer.engine.protocol import RunJournal
-    from napari_swintormer.events import Event
+    from napari_swintormer.events import Event, Progress
     from napari_swintormer.imaging.planes import Planes
     from napari_swintormer.tiling.grid import BlockIndex
     from napari_swintormer.tiling.plan import Plan
@@ -92,6 +93,14 @@ def resolve_names(client: Client, device: str, precision: str) -> tuple[str, str
     return ", ".join(sorted(set(kinds))), ", ".join(sorted(set(precisions)))
 
 
+def call(client: Client, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns on a worker that restores."""
+    resources = gpu_resources(client)
+    return client.submit(
+        function, *arguments, pure=False, retries=_RETRIES, resources=resources
+    ).result()
+
+
 def _gpu_workers(client: Client) -> list[str]:
     """Give the addresses of the workers that have a GPU by their resources."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -106,16 +115,19 @@ def run(
     journal: RunJournal,
     client: Client,
     beside: tuple[da.Array, Any] | None = None,
+    steps: Mapping[tuple[int, ...], int] | None = None,
 ) -> Generator[Event, None, None]:
     """Have a cluster make the missing chunks, and write each one as it arrives.
 
-    Closing the generator cancels the work on the cluster. When a worker dies, others repeat its
-    work, to the same bits.
+    Closing the generator cancels the work on the cluster: a worker ends after the block, or the
+    iteration of a volume, that it is in. When a worker dies, others repeat its work, to the same
+    bits.
 
     Parameters
     ----------
     plan, planes, result
-        The plan, the planes of a dask array, and the result of `napari_swintormer.engine.graph`.
+        The plan, the planes of a dask array, and the result of `napari_swintormer.engine.graph` or
+        `napari_swintormer.engine.stack_graph`.
     out
         Array-like of the image's shape and dtype, written from the calling thread.
     journal
@@ -123,47 +135,104 @@ def run(
     beside
         The deviation of the samples that belongs to `result`, and the array-like to write it to;
         None without uncertainty.
+    steps
+        Iterations of the volume at every index along T and C; None for planes.
 
     Yields
     ------
     Event
-        `ChunkFinished` for every plane of a chunk, in any order, and then `Progress` in the tiles
-        that begin there. `Substitution` when a worker uses something else than was asked for.
+        `ChunkFinished` for every plane of a chunk, in any order. `Progress` in the tiles that begin
+        there, or in the iterations of volumes. What the workers tell, such as a `Substitution`.
     """
-    from distributed import as_completed
-
     layout = _Layout(plan, planes, result)
     missing = list(layout.missing(set(journal.finished())))
-    to_do = sum(layout.n_planes * plan.grid.count_tiles(chunk.block) for chunk in missing)
-    clock = Clock(plan.n_tiles, "tiles", plan.n_tiles - to_do)
+    counted = _Tiles(layout, missing) if steps is None else _Steps(layout, missing, steps)
     wanted = _chunks(missing, result, None if beside is None else beside[0])
-    # dask's optimization of arrays forgets the resources that tasks need
-    topic = substitutions_topic(result)
-    told: set[str] = set()
-    earlier = set(client.get_events(topic))  # of another run
-    futures = client.compute(wanted, optimize_graph=False, retries=_RETRIES)
-    coming = dict(zip(futures, missing, strict=True))
+    told: set[Notice] = set()
+    coming: dict[Future, _Chunk] = {}
+    with _listening(client, topic_of(result)) as arriving:
+        # dask's optimization of arrays forgets the resources that tasks need
+        futures = client.compute(wanted, optimize_graph=False, retries=_RETRIES)
+        coming.update(zip(futures, missing, strict=True))
+        try:
+            for future in futures:
+                future.add_done_callback(arriving.put)
+            while coming:
+                arrived = arriving.get()
+                if isinstance(arrived, Iterations):
+                    yield from counted.made(arrived)
+                    continue
+                if isinstance(arrived, Notice):
+                    if arrived not in told:  # perhaps by another worker
+                        told.add(arrived)
+                        yield arrived
+                    continue
+                values, chunk = arrived.result(), coming.pop(arrived)
+                pixels = layout.pixels(chunk)
+                if beside is not None:
+                    values, deviation = values
+                    beside[1][pixels] = deviation
+                out[pixels] = values
+                arrived.release()  # frees the memory of the cluster
+                region = plan.grid.chunk(chunk.block)
+                for plane in range(chunk.first, chunk.first + layout.n_planes):
+                    journal.mark(plane, *chunk.block)
+                    yield ChunkFinished(plane, (region.y0, region.y1), (region.x0, region.x1))
+                yield from counted.finished(chunk)
+        finally:
+            client.cancel(list(coming))
+
+
+@contextmanager
+def _listening(client: Client, topic: str) -> Iterator[SimpleQueue[Any]]:
+    """Open a queue of what workers tell about a topic from now on."""
+    arriving: SimpleQueue[Any] = SimpleQueue()
+    client.subscribe_topic(topic, lambda event: arriving.put(heard(event[1])))
     try:
-        for future, values in as_completed(futures, with_results=True):
-            chunk = coming.pop(future)
-            pixels = layout.pixels(chunk)
-            if beside is not None:
-                values, deviation = values
-                beside[1][pixels] = deviation
-            out[pixels] = values
-            future.release()  # frees the memory of the cluster
-            for message in dict(set(client.get_events(topic)) - earlier).values():
-                if message not in told:
-                    told.add(message)
-                    yield Substitution(message)
-            region = plan.grid.chunk(chunk.block)
-            for plane in range(chunk.first, chunk.first + layout.n_planes):
-                journal.mark(plane, *chunk.block)
-                yield ChunkFinished(plane, (region.y0, region.y1), (region.x0, region.x1))
-            if n_tiles := layout.n_planes * plan.grid.count_tiles(chunk.block):
-                yield clock.after(n_tiles)
+        yield arriving
     finally:
-        client.cancel(list(coming))
+        client.unsubscribe_topic(topic)
+
+
+class _Tiles:
+    """Counts the tiles of the chunks that have arrived."""
+
+    def __init__(self, layout: _Layout, missing: list[_Chunk]) -> None:
+        self._layout, total = layout, layout.plan.n_tiles
+        self._clock = Clock(total, "tiles", total - sum(map(self._count, missing)))
+
+    def _count(self, chunk: _Chunk) -> int:
+        return self._layout.n_planes * self._layout.plan.grid.count_tiles(chunk.block)
+
+    def made(self, iterations: Iterations) -> Iterator[Progress]:
+        """Tiles tell of no iterations."""
+        yield from ()
+
+    def finished(self, chunk: _Chunk) -> Iterator[Progress]:
+        """Count the tiles that begin in a chunk."""
+        if n_tiles := self._count(chunk):
+            yield self._clock.after(n_tiles)
+
+
+class _Steps:
+    """Counts the iterations of the volumes that workers restore."""
+
+    def __init__(
+        self, layout: _Layout, missing: list[_Chunk], steps: Mapping[tuple[int, ...], int]
+    ) -> None:
+        self._done = dict.fromkeys(map(layout.volume, missing), 0)
+        self._clock = Clock(sum(steps[volume] for volume in self._done), "iterations")
+
+    def made(self, iterations: Iterations) -> Iterator[Progress]:
+        """Count new iterations of a volume; those that a worker repeats count once."""
+        more = iterations.done - self._done.get(iterations.volume, iterations.done)
+        if more > 0:
+            self._done[iterations.volume] = iterations.done
+            yield self._clock.after(more)
+
+    def finished(self, chunk: _Chunk) -> Iterator[Progress]:
+        """Chunks count nothing."""
+        yield from ()
 
 
 class _Chunk(NamedTuple):
@@ -189,7 +258,7 @@ class _Layout:
     """How the planes of a run lie in the dask array of its result."""
 
     def __init__(self, plan: Plan, planes: Planes, result: da.Array) -> None:
-        self._plan, self._axes = plan, planes.axes
+        self.plan, self._axes = plan, planes.axes
         sizes = zip(planes.axes, result.shape, strict=True)
         self._stack = tuple(int(size) for axis, size in sizes if axis in "TCZ")
         self.n_planes = plan.n_planes // prod(self._stack)  # of a chunk: several for colours
@@ -199,13 +268,18 @@ class _Layout:
         """Give the chunks of which a plane is not finished."""
         for number, stack_index in enumerate(np.ndindex(*self._stack)):
             first = number * self.n_planes
-            for block in self._plan.grid.blocks():
+            for block in self.plan.grid.blocks():
                 planes = range(first, first + self.n_planes)
                 if any((plane, *block) not in finished for plane in planes):
                     along = iter(stack_index)
                     known = {"Y": block[0], "X": block[1], "S": 0}
                     position = (known[a] if a in known else next(along) for a in self._axes)
                     yield _Chunk(first, block, tuple(position))
+
+    def volume(self, chunk: _Chunk) -> tuple[int, ...]:
+        """Return the index along T and C of the volume that a chunk belongs to."""
+        along = zip(self._axes, chunk.position, strict=True)
+        return tuple(i for axis, i in along if axis in "TC")
 
     def pixels(self, chunk: _Chunk) -> tuple[slice, ...]:
         """Return the index of the chunk's pixels in the result."""

@@ -19,10 +19,7 @@ from __future__ import annotations
 
 import logging
 import operator
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +27,8 @@ import numpy as np
 
 from napari_swintormer.engine.blocks import finish_chunk, restore_block
 from napari_swintormer.engine.runners import RESTORER_LOCK, shared_runner
+from napari_swintormer.engine.telling import tell
+from napari_swintormer.events import Substitution
 from napari_swintormer.imaging.planes import Planes
 
 if TYPE_CHECKING:
@@ -104,16 +103,11 @@ def lazy(
         recipe,
         token,
     )
-    graph = _in_layers(dict(_tasks(work, images, token)), images, token, resources)
+    graph = in_layers(dict(_tasks(work, images, token)), images, token, resources)
     finished = f"deblur-{token}"
     if recipe.prior.uncertainty:
         return _split_pairs(graph, finished, image)
     return da.Array(graph, finished, image.chunks, image.dtype), None
-
-
-def substitutions_topic(result: da.Array) -> str:
-    """Name the events by which the workers of a cluster tell what they substitute."""
-    return str(result.name).rpartition("-")[2]
 
 
 def _split_pairs(graph: HighLevelGraph, pairs: str, image: da.Array) -> tuple[da.Array, da.Array]:
@@ -133,7 +127,7 @@ def _split_pairs(graph: HighLevelGraph, pairs: str, image: da.Array) -> tuple[da
     return arrays[0], arrays[1]
 
 
-def _in_layers(
+def in_layers(
     tasks: dict[Key, Any],
     images: Sequence[da.Array],
     token: str,
@@ -280,21 +274,8 @@ def _restore(
             if notice != runner.substitution:
                 _LOGGER.warning(notice.message)
         if runner.substitution is not None:  # perhaps in an earlier run of this process
-            _tell(work.token, runner.substitution.message)
+            tell(work.token, Substitution(runner.substitution.message))
     return sums
-
-
-@lru_cache(maxsize=64)
-def _log_once(token: str, message: str) -> None:
-    _LOGGER.warning(message)
-
-
-def _tell(token: str, message: str) -> None:
-    """Log a sentence once, and tell it to the client where this process is a worker."""
-    _log_once(token, message)
-    if (distributed := sys.modules.get("distributed")) is not None:
-        with suppress(ValueError):  # no worker
-            distributed.get_worker().log_event(token, message)
 
 
 def _finish(

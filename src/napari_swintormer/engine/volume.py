@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,25 +61,47 @@ def channel_of(planes: Planes, plane: int) -> int:
     return planes.whole.position(planes.numbers[plane]).get("C", 0)
 
 
-def fit_stack(
-    planes: Planes,
-    stack: Sequence[int],
-    psf: Volume,
-    intensity: IntensityRange,
-    device: torch.device,
-    iterations: int | None = None,
-) -> StackFit:
-    """Measure offset, noise and the number of iterations on one part of a volume.
+class StackSample(NamedTuple):
+    """The part of a volume that stands for it.
 
-    The part is the one with most structure of nine candidates, whose positions depend on the shape
-    of the image alone. A number of `iterations` that is given stands.
+    Attributes
+    ----------
+    counts
+        ``(Z, Y, X)`` without the offset; NaN where nothing is known.
+    offset
+        Counts of the camera without light.
     """
-    candidates = [read_stack(planes, stack, y, x) for y, x in _sample_windows(planes.shape)]
-    known = [known_counts(candidate, intensity) for candidate in candidates]
+
+    counts: Volume
+    offset: float
+
+
+def sample_stack(planes: Planes, stack: Sequence[int], intensity: IntensityRange) -> StackSample:
+    """Read the part of a volume with most structure, of nine candidates.
+
+    Their positions depend on the shape of the image alone. Parts of a dask array are computed
+    together.
+    """
+    windows = _sample_windows(planes.shape)
+    parts = planes.read_all([(plane, y, x) for y, x in windows for plane in stack])
+    known = [
+        known_counts(np.concatenate(parts[first : first + len(stack)]), intensity)
+        for first in range(0, len(parts), len(stack))
+    ]
     values = np.concatenate([k[np.isfinite(k)] for k in known])
     offset = float(np.percentile(values, _BACKGROUND_PERCENTILE)) if values.size else 0.0
     spread = [float(np.nanstd(k)) if np.isfinite(k).any() else 0.0 for k in known]
-    counts = known[int(np.argmax(spread))] - np.float32(offset)
+    return StackSample(known[int(np.argmax(spread))] - np.float32(offset), offset)
+
+
+def fit_stack(
+    sample: StackSample, psf: Volume, device: torch.device, iterations: int | None = None
+) -> StackFit:
+    """Measure noise and the number of iterations on the sample of a volume.
+
+    A number of `iterations` that is given stands.
+    """
+    counts, offset = sample
     noise, start = estimate_noise(counts), start_value(counts)
     if not np.any(counts > 0):  # nothing but background, or nothing known
         return StackFit(offset, noise, 1, start, 1.0)
@@ -142,7 +164,8 @@ def run(
             continue
         channel = channel_of(planes, stack[0])
         if channel not in fits:
-            fits[channel] = fit_stack(planes, stack, psfs[channel], ranges[stack[0]], device)
+            sample = sample_stack(planes, stack, ranges[stack[0]])
+            fits[channel] = fit_stack(sample, psfs[channel], device)
         work = StackWork(planes, stack, ranges[stack[0]], psfs[channel], fits[channel], device)
         clock = clock or Clock(work.n_steps * (len(stacks) - number), "iterations")
         with ExitStack() as opened:

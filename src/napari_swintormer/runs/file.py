@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_swintormer.errors import OutputError, SettingsError
@@ -23,7 +24,6 @@ from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.runs.blur_job import BlurJob
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.stack_inputs import file_optics
-from napari_swintormer.runs.stack_job import StackJob
 from napari_swintormer.runs.stores import FileStores, check_deviation, file_bytes
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ class FileRun:
         else:
             from napari_swintormer.engine import cluster
 
-            device, precision = job.settings.device, job.settings.precision
-            resolved = cluster.resolve_names(client, device, precision)
+            resolved = cluster.resolve_names(client, job.settings.device, job.precision)
+            job = job.measured_by(partial(cluster.call, client))
         job = self._with_stored_blur(job)
         stores = self._open_stores(views[0], job, resolved)
         if stores.damage:
@@ -178,7 +178,10 @@ class FileRun:
         planes = job.planes_of(*(as_dask(view, job.plan.grid.block_size) for view in views))
         result, deviation = job.lazy(planes, cluster.gpu_resources(client))
         beside = None if deviation is None else (deviation, stores.deviation)
-        yield from cluster.run(job.plan, planes, result, stores.array, stores, client, beside)
+        yield from cluster.run(
+            job.plan, planes, result, stores.array, stores, client, beside, job.volume_steps
+        )
+        shutil.rmtree(self._scratch, ignore_errors=True)  # of an earlier part that ran here
 
     @contextmanager
     def _planned(self) -> Iterator[tuple[Sequence[Image], Job]]:
@@ -208,12 +211,6 @@ class FileRun:
             optics = file_optics(image)
             meaning = image.carried.meaning
             job = prepare(image.data, settings, self.restorer, second_view, optics, meaning)
-            if self.scheduler is not None and isinstance(job, StackJob):
-                raise SettingsError(
-                    "A volume is restored on one computer, because its parts exchange estimates in "
-                    f"every iteration (got scheduler={self.scheduler!r}). Leave scheduler out, "
-                    "or use depth='planes'."
-                )
             check_fits(self.dst, image.axes, job.planes.data.shape, image.data.dtype)
             yield views, job
 

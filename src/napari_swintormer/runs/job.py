@@ -35,7 +35,7 @@ from napari_swintormer.settings.deblur_settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     import dask.array as da
@@ -162,6 +162,23 @@ class Job:
         """Return what the user should know of the model, and what was found on the image."""
         sentence = replacement(self.settings.model) if self.model is not None else None
         return [Substitution(sentence)] if sentence else []
+
+    def measured_by(self, call: Callable[..., Any]) -> Job:
+        """Return this job with what is measured with a device, by ``call(function, *arguments)``.
+
+        The function runs where the device is. Planes need nothing of the kind.
+        """
+        return self
+
+    @property
+    def precision(self) -> str:
+        """Precision that is asked of the device."""
+        return self.settings.precision
+
+    @property
+    def volume_steps(self) -> Mapping[tuple[int, ...], int] | None:
+        """Iterations of the volume at every index along T and C; None for planes."""
+        return None
 
     def measured_at(self, position: Mapping[str, int]) -> Job:
         """Return this job with what the planes at a position need beside their ranges."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,11 @@ from napari_swintormer.openmp import import_torch
 from napari_swintormer.optics.stack_psf import psf_shape, stack_psf
 from napari_swintormer.runs.job import Job, software, versions
 from napari_swintormer.runs.stack_inputs import read_psf, unused_choices
-from napari_swintormer.tiling.grid import TileGrid
 from napari_swintormer.tiling.plan import duration_text, size_text
-from napari_swintormer.tiling.stack_regions import (
-    step_voxels,
-)
+from napari_swintormer.tiling.stack_regions import divide, object_shape, step_voxels
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     import dask.array as da
     from numpy.typing import NDArray
@@ -34,7 +32,8 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.protocol import RunJournal
     from napari_swintormer.engine.region import RestoredRegion
     from napari_swintormer.engine.stack_work import StackFit
-    from napari_swintormer.events import Event
+    from napari_swintormer.engine.volume import StackSample
+    from napari_swintormer.events import Event, Notice
     from napari_swintormer.imaging.intensity import IntensityRange
     from napari_swintormer.optics.stack_optics import StackOptics
     from napari_swintormer.settings.deblur_settings import DeblurSettings
@@ -54,9 +53,12 @@ class StackJob(Job):
     ----------
     optics
         The microscope of every channel; empty where a PSF file is given.
+    given_fits
+        What was measured of every channel; None measures it when first asked for.
     """
 
     optics: Sequence[StackOptics] = field(default=())
+    given_fits: Mapping[int, StackFit] | None = None
 
     @property
     def keeps_changes(self) -> bool:
@@ -113,23 +115,47 @@ class StackJob(Job):
     @cached_property
     def fits(self) -> Mapping[int, StackFit]:
         """What is measured once per channel: offset, noise, iterations; imports torch."""
+        if self.given_fits is not None:
+            return self.given_fits
+        return self._measure_fits(lambda function, *arguments: function(*arguments))
+
+    def _measure_fits(self, call: Callable[..., Any]) -> dict[int, StackFit]:
+        """Measure every channel; samples are read here, iterations are made where `call` does."""
         stacks = self._stacks()
-        from napari_swintormer.engine.volume import fit_stack
+        from napari_swintormer.engine.volume import sample_stack
 
         fits: dict[int, StackFit] = {}
         for stack in stacks:
             channel = self._channel(stack)
             if channel not in fits:
-                fit = fit_stack(
-                    self.planes,
-                    stack,
-                    self.psfs[channel],
-                    self.ranges[stack[0]],
-                    self._device(),
-                    self.settings.iterations,
-                )
-                fits[channel] = fit
+                sample = sample_stack(self.planes, stack, self.ranges[stack[0]])
+                told = self.settings.device, self.settings.iterations
+                fits[channel] = call(_fit, sample, self.psfs[channel], *told)
         return fits
+
+    def measured_by(self, call: Callable[..., Any]) -> StackJob:
+        """Return this job with its fits; see `Job.measured_by`."""
+        return replace(self, given_ranges=self.ranges, given_fits=self._measure_fits(call))
+
+    @property
+    def precision(self) -> str:
+        """A volume is restored in fp32, whatever was chosen for planes."""
+        return "fp32"
+
+    @property
+    def volume_steps(self) -> Mapping[tuple[int, ...], int]:
+        """Iterations of all regions of the volume at every index along T and C."""
+        steps: dict[tuple[int, ...], int] = {}
+        for stack in self._stacks():
+            channel = self._channel(stack)
+            depth, height, width = self.psfs[channel].shape
+            whole = object_shape((depth, height, width), len(stack), self.planes.shape)
+            regions = prod(divide(whole, (depth, height, width)))
+            at = self.planes.position(stack[0])
+            index = tuple(i for axis, i in at.items() if axis != "Z")
+            more = self.fits[channel].iterations * regions
+            steps[index] = steps.get(index, 0) + more  # colours are volumes of their own
+        return steps
 
     def describe(self) -> str:
         """Say the plan in one line."""
@@ -163,6 +189,10 @@ class StackJob(Job):
         """Return the job; there is no model to load."""
         return self
 
+    def notices(self) -> list[Notice]:
+        """Say in a sentence each which choices a volume does not follow."""
+        return [Substitution(told) for told in unused_choices(self.settings)]
+
     def run(
         self,
         out: Any,
@@ -180,7 +210,7 @@ class StackJob(Job):
         import_torch()
         from napari_swintormer.engine import volume
 
-        yield from map(Substitution, unused_choices(self.settings))
+        yield from self.notices()
         if journal is not None and journal.batch_size is None:
             journal.batch_size = 1
         events = volume.run(
@@ -233,33 +263,26 @@ class StackJob(Job):
     ) -> tuple[da.Array, None]:
         """Make a dask array of the result: one task per volume, which is held in memory.
 
-        Offset, noise and the number of iterations are measured now.
+        Offset, noise and the number of iterations are measured now, unless they are given.
         """
-        import dask.array as da
+        fits = self.fits
+        from napari_swintormer.engine import stack_graph
 
-        planes = planes or self.planes
-        axes, data = planes.axes, da.asarray(planes.data)
-        data = data.rechunk({i: 1 if axis in "TC" else -1 for i, axis in enumerate(axes)})
-        c, device = axes.find("C"), self.settings.device
-        kept = []
-        for index in range(data.shape[c] if c >= 0 else 1):
-            stack = next(
-                s for s in self._stacks() if self.planes.position(s[0]).get("C", 0) == index
-            )
-            channel = self._channel(stack)
-            kept.append(_Kept(self.psfs[channel], self.fits[channel], self.ranges[stack[0]]))
-
-        def restore(block: Any, block_info: Any = None) -> Any:
-            index = block_info[0]["chunk-location"][c] if c >= 0 else 0
-            return _restore_volume(np.asarray(block), axes, kept[index], device)
-
-        meta = np.empty((0,) * data.ndim, data.dtype)
-        return da.map_blocks(restore, data, dtype=data.dtype, meta=meta), None
+        result = stack_graph.lazy(
+            self.plan.grid,
+            planes or self.planes,
+            self.ranges,
+            {channel: self.psfs[channel] for channel in fits},
+            fits,
+            self.settings.device,
+            resources,
+        )
+        return result, None
 
     def provenance(self, resolved: tuple[str, str] | None = None) -> dict[str, Any]:
         """Say how the result is made; imports torch. Holds no time."""
         import_torch()
-        device, precision = resolved or (self._device().type, "fp32")
+        device, precision = resolved or (self._device().type, self.precision)
         return {
             **software(),
             "model": METHOD,
@@ -295,26 +318,12 @@ class StackJob(Job):
         return devices.resolve_devices(self.settings.device)[0]
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """What the volumes of a channel are restored with, whichever process does it."""
-
-    psf: Volume
-    fit: StackFit
-    intensity: IntensityRange
-
-
-def _restore_volume(image: NDArray[Any], axes: str, kept: _Kept, device: str) -> NDArray[Any]:
-    """Restore a part in memory whose volumes belong to one channel, on a device of this process."""
+def _fit(sample: StackSample, psf: Volume, device: str, iterations: int | None) -> StackFit:
+    """Measure the sample of a volume on a device of this process."""
     import_torch()
     from napari_swintormer.engine import devices, volume
 
-    planes, out = Planes(image, axes, 1), np.empty(image.shape, image.dtype)
-    ranges, grid = [kept.intensity] * len(planes), TileGrid(planes.shape, CHUNK, 0, CHUNK)
-    where = devices.resolve_devices(device)[0]
-    for _ in volume.run(grid, planes, ranges, {0: kept.psf}, where, out, fits={0: kept.fit}):
-        pass
-    return out
+    return volume.fit_stack(sample, psf, devices.resolve_devices(device)[0], iterations)
 
 
 def speed_key(settings: DeblurSettings) -> str:
