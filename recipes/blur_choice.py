@@ -4,9 +4,10 @@
 
 Sharp images are blurred by motion or defocus, or stay as they are: photos as light, micrographs and
 grey photos in their intensities. Each is restored with the estimated motion and with the estimated
-defocus, and two regressions learn from the signs which of them helps. Images whose name falls into
-the same eighth are left out in turn to report what the choice gains. The file belongs into
-``optics/estimation/``.
+defocus, and two regressions learn from the signs which of them helps. A third one learns how much
+the agreement of several kernels counts, on images that a motion may have blurred. Images whose name
+falls into the same eighth are left out in turn to report what the choice gains. The file belongs
+into ``optics/estimation/``.
 """
 
 from __future__ import annotations
@@ -24,9 +25,15 @@ from napari_swintormer.evaluation.data import synthetic
 from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.estimation.blur_choice import CLIP, SpectralFit, features
+from napari_swintormer.optics.estimation.blur_choice import (
+    CLIP,
+    SpectralFit,
+    agreement_inputs,
+    features,
+)
 from napari_swintormer.optics.estimation.defocus_posterior import GAMMAS, defocus_posterior
 from napari_swintormer.optics.estimation.motion_kernel import motion_trials
+from napari_swintormer.optics.estimation.shake_candidates import shake_candidates
 from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -43,18 +50,23 @@ HELPS = 0.3  # dB
 UNCHANGED = 1e-4  # mean square change of a sharp image that counts as none: 40 dB
 DAMPING = 6.0
 FOLDS = 8
+WORTH_A_LOOK = 0.25  # chance of a motion
 SHIFT = 3  # pixels that a kernel may move an image by
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image, what is known of its blur, and what undoing motion or defocus gains in dB."""
+    """One image, what is known of its blur, and what undoing it gains in dB.
+
+    `gains` are those of one kernel of a motion, of a defocus, and of several kernels of a motion.
+    """
 
     name: str
     source: Source
     blur: str
     features: np.ndarray
-    gains: tuple[float, float]
+    agreement: float
+    gains: tuple[float, float, float]
 
 
 def main() -> None:
@@ -80,6 +92,8 @@ def main() -> None:
         for k, name in enumerate(("motion", "defocus"))
     }
     arrays = {"mean": mean, "deviation": deviation} | weights
+    chances = rated(described, mean, deviation, weights["motion"])
+    arrays["agreed"] = agreed(rows, chances)
     np.savez(options.out, **{name: a.astype(np.float32) for name, a in arrays.items()})
 
 
@@ -108,8 +122,8 @@ def rows_of(file: Path, source: Source, seed: int) -> Iterator[Row]:
 
 def tried(
     image: np.ndarray, sharp: np.ndarray | None, field: Field
-) -> tuple[np.ndarray, tuple[float, float]] | None:
-    """Describe an image ``(C, Y, X)``, and restore it both ways; without `sharp` it is sharp."""
+) -> tuple[np.ndarray, float, tuple[float, float, float]] | None:
+    """Describe an image ``(C, Y, X)``, and restore it each way; without `sharp` it is sharp."""
     grey = image.mean(axis=0)
     trials = motion_trials([grey], GAMMAS[field])
     power = PowerOfPlane.measured([grey[None]], photo=field == "photo")
@@ -117,9 +131,11 @@ def tried(
         return None
     posterior, fit = defocus_posterior([grey], field), SpectralFit(power.light, field)
     whole = PowerOfPlane.measured([image], photo=field == "photo")
+    shake = shake_candidates(trials[-1])
     found = (
         FoundBlur(Blur.kernel(trials[-1].kernel), 0.7),
         FoundBlur(posterior.blur(), min(posterior.certainty, 0.99)),
+        FoundBlur(shake.blur(0.7), 0.7),
     )
     gains = []
     for blur in found:
@@ -131,7 +147,8 @@ def tried(
             gains.append(min(0.0, decibel(UNCHANGED / error(restored, image, 0))))
         else:
             gains.append(decibel(error(image, sharp, SHIFT) / error(restored, sharp, SHIFT)))
-    return features(trials[-1], posterior, fit, field), (gains[0], gains[1])
+    described = features(trials[-1], posterior, fit, field)
+    return described, shake.agreement, (gains[0], gains[1], gains[2])
 
 
 def error(image: np.ndarray, sharp: np.ndarray, shift: int) -> float:
@@ -163,6 +180,26 @@ def fitted(
     return logistic(inputs, above > 0, weight, DAMPING)
 
 
+def rated(
+    described: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Give the chance of each described image."""
+    values = np.clip((described - mean) / deviation, -CLIP, CLIP)
+    return 1 / (1 + np.exp(-(weights[0] + values @ weights[1:])))
+
+
+def agreed(rows: list[Row], chances: np.ndarray) -> np.ndarray:
+    """Fit how the chance of a motion and the agreement of its kernels tell what these gain."""
+    looked_at = [
+        (agreement_inputs(chance, row.agreement, row.source == "photo"), row.gains[2])
+        for row, chance in zip(rows, chances.tolist(), strict=True)
+        if chance > WORTH_A_LOOK
+    ]
+    above = np.array([gain for _, gain in looked_at]) - HELPS
+    weight = np.clip(np.abs(above), 0.3, 3)
+    return logistic(np.stack([x for x, _ in looked_at]), above > 0, weight / weight.mean(), 1.0)
+
+
 def report(rows: list[Row]) -> None:
     """Print how often a chance is right, for images that had no part in the fit."""
     described = np.stack([row.features for row in rows])
@@ -174,8 +211,7 @@ def report(rows: list[Row]) -> None:
         for left_out in range(FOLDS):
             used = fold != left_out
             weights = fitted(described[used], list(gains[used]), mean, deviation)
-            values = np.clip((described[~used] - mean) / deviation, -CLIP, CLIP)
-            chances[~used] = 1 / (1 + np.exp(-(weights[0] + values @ weights[1:])))
+            chances[~used] = rated(described[~used], mean, deviation, weights)
         for low in np.arange(0, 1, 0.2):
             inside = (chances >= low) & (chances < low + 0.2)
             if inside.any():

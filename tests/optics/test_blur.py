@@ -125,6 +125,9 @@ def test_sentences():
     shaken = Blur.kernel(Blur.motion(14, 30).psf())
     assert sure.sentence() == "defocus blur with a radius of about 3 pixels; 95 % sure"
     assert shaken.sentence(0.9) == "motion blur of about 14 pixels, direction 30°; 90 % sure"
+    turning = np.zeros((11, 11))
+    turning[2:9, 2] = turning[8, 2:9] = turning[4:9, 8] = 1
+    assert Blur.kernel(turning).sentence() == "motion blur on a path about 11 pixels across"
     assert Blur.optics(0.75, 0.52, 0.1, -1.5).sentence() == (
         "blur of a microscope with NA 0.75 at 520 nm, 1.5 µm out of focus"
     )
@@ -175,3 +178,10 @@ def test_a_mistake_gets_one_sentence(make, said):
     with pytest.raises(SettingsError) as caught:
         make()
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "blur", [Blur.disk(3.3), Blur.gaussian(2), Blur.polygon(3, 6, 10), Blur.lens(6, 0.4)]
+)
+def test_a_defocus_as_a_kernel_stays_a_defocus(blur):
+    assert Blur.kernel(blur.psf()).family == "defocus"

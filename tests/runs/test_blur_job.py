@@ -103,6 +103,20 @@ def test_a_blur_is_estimated_once_and_said(estimator: Estimator) -> None:
     assert (estimator.calls, estimator.windows) == (1, [9])
 
 
+def test_a_told_size_that_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def doubt(windows: list[np.ndarray], told: Blur, field: str) -> str:
+        asked.append((windows[0].ndim, field))
+        return "Another size fits."
+
+    monkeypatch.setattr(blur_finding, "doubt", doubt)
+    for told, said in ((Blur.disk(3), [Notice("Another size fits.")]), (Blur.motion(9, 0), [])):
+        job = prepare(np.stack([IMAGE] * 3), DeblurSettings(axes="TYX", blur=told, **FAST))
+        assert [e for e in job.run(np.empty((3, *IMAGE.shape))) if isinstance(e, Notice)] == said
+    assert asked == [(2, "micrograph")]
+
+
 def test_planes_that_are_measured_depend_on_the_shape_alone() -> None:
     planes = Planes(np.zeros((2, 40, 8, 8), np.uint8), "CZYX", 1)
     measured = measured_planes(planes)

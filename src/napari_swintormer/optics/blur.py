@@ -28,6 +28,7 @@ from napari_swintormer.optics.psf_array import (
     on_periodic_grid,
     read_plane_psf,
     scaled_psf,
+    scattering,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _OIL = 1.515  # refractive index of immersion oil
 _LONG = 1.6  # a kernel this many times longer than wide counts as motion
+_SCATTERED = 1.3  # and so does one with so much darkness around its light: a path that turns
 _ALIKE = 0.2  # sizes that differ by this share count as the same size
 _FORMS = "3.2px, motion:14@30, gaussian:1.6, or the path of a PSF file"
 
@@ -239,8 +241,8 @@ class Blur:
                 shares[blur.family] = shares.get(blur.family, 0.0) + p
             return max(shares, key=lambda family: shares[family])
         if self.kind == "kernel":
-            long, short, _ = moments(self.psf())
-            return "motion" if long > _LONG * short else "defocus"
+            moves = self._straight or scattering(self.psf()) > _SCATTERED
+            return "motion" if moves else "defocus"
         return "none" if self.kind == "none" else BLUR_KINDS[self.kind].family
 
     def psf(self) -> PSF:
@@ -309,12 +311,21 @@ class Blur:
             words = (
                 f"defocus blur with a radius of about {math.sqrt(2) * typical.radius:.2g} pixels"
             )
-            if typical.family == "motion":
+            if typical._straight:
                 length = math.sqrt(12 * (long**2 - short**2))
                 words = f"motion blur of about {length:.2g} pixels, direction {angle:.0f}°"
+            elif typical.family == "motion":
+                across = math.sqrt(12) * typical.radius
+                words = f"motion blur on a path about {across:.2g} pixels across"
         if self.kind == "mixture":
             words = re.sub(r" of (?=\d)", " of about ", words, count=1)
         return words + end
+
+    @property
+    def _straight(self) -> bool:
+        """Whether the PSF is much longer than wide."""
+        long, short, _ = moments(self.psf())
+        return long > _LONG * short
 
     def _typical(self) -> Blur:
         """Give the candidate of the main family whose radius is nearest to the mean."""

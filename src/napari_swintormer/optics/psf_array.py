@@ -96,6 +96,23 @@ def moments(psf: PSF) -> tuple[float, float, float]:
     return math.sqrt(max(long, 0)), math.sqrt(max(short, 0)), angle
 
 
+def scattering(psf: PSF) -> float:
+    """Tell how much of the area around a PSF's middle lies dark: 1 for a disk, more for a path.
+
+    It is the area of the circle around the centre of mass that holds half of the light, over the
+    smallest area that holds half of the light.
+    """
+    light = psf.astype(np.float64)
+    y, x = np.indices(light.shape)
+    middle = [(light * axis).sum() / light.sum() for axis in (y, x)]
+    distance = np.hypot(y - middle[0], x - middle[1]).ravel()
+    around, brightest = (
+        np.interp(0.5 * light.sum(), np.cumsum(light.ravel()[order]), np.arange(1, light.size + 1))
+        for order in (distance.argsort(kind="stable"), (-light).ravel().argsort(kind="stable"))
+    )
+    return float(around / brightest)
+
+
 def scaled_psf(psf: PSF, factor: float) -> PSF:
     """Resample a PSF for pixels that are `factor` times smaller; light and centre stay."""
     half = len(psf) // 2

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.optics.blur import Blur, as_text
-from napari_swintormer.optics.estimation.estimate import estimate_blur
+from napari_swintormer.optics.estimation.estimate import doubt, estimate_blur
 from napari_swintormer.optics.estimation.sample import sample_windows
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -92,6 +92,12 @@ def estimated(windows: Sequence[Window], *, photo: bool) -> FoundBlur:
     """Estimate one blur from windows ``(C, h, w)`` in unit intensities."""
     grey = [window.mean(axis=0) for window in windows]
     return estimate_blur(grey, "photo" if photo else "micrograph")
+
+
+def doubted(windows: Sequence[Window], told: Blur, *, photo: bool) -> str | None:
+    """Say that windows ``(C, h, w)`` in unit intensities show another size than a told defocus."""
+    grey = [window.mean(axis=0) for window in windows]
+    return doubt(grey, told, "photo" if photo else "micrograph")
 
 
 def find_blurs(

@@ -18,6 +18,7 @@ from napari_swintormer.optics.blur import Blur, as_text
 from napari_swintormer.optics.estimation.image_field import looks_like_photo
 from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.runs.blur_finding import (
+    doubted,
     find_blurs,
     measure_powers,
     measured_planes,
@@ -246,8 +247,10 @@ class BlurJob(Job):
 
     def notices(self) -> list[Notice]:
         """Say in a sentence for each kind of plane what was found, and what follows."""
-        if isinstance(self.wish, Blur) or self.wish == UNKNOWN_BLUR:
-            return super().notices()  # the plan says the blur
+        if self.wish == UNKNOWN_BLUR:
+            return super().notices()  # the plan says it
+        if isinstance(self.wish, Blur):
+            return [*super().notices(), *self._doubts(self.wish)]
         counts = Counter(blur.found for blur in self.blurs.values())
         said = super().notices()
         for found, count in counts.items():
@@ -257,6 +260,16 @@ class BlurJob(Job):
             else:
                 said.append(PlanNotice(f"{planes}{found.reason}"))
         return said
+
+    def _doubts(self, told: Blur) -> list[Notice]:
+        """Say that the image shows another size than a told defocus; one plane stands for all."""
+        if told.family != "defocus":
+            return []
+        measured = sorted(set(measured_planes(self.planes.whole).values()))
+        middle = measured[len(measured) // 2]
+        windows = read_unit_windows(self.planes.whole, middle, self._all_ranges[middle])
+        doubt = doubted(windows, told, photo=self.photo)
+        return [] if doubt is None else [Notice(doubt)]
 
     def _without_blur(self, found: FoundBlur) -> str:
         """Say what happens to planes without a known blur."""

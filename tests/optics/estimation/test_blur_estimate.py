@@ -12,7 +12,7 @@ from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation import estimate
 from napari_swintormer.optics.estimation.blur_choice import Chances
 from napari_swintormer.optics.estimation.defocus_posterior import defocus_posterior
-from napari_swintormer.optics.estimation.estimate import estimate_blur
+from napari_swintormer.optics.estimation.estimate import doubt, estimate_blur
 from napari_swintormer.optics.estimation.sample import sample_windows
 from napari_swintormer.training.degradations.primitives import blur as convolve
 
@@ -106,6 +106,29 @@ def test_motion_and_defocus_are_told_apart(leaves, field, kernel, family):
     told = estimate_blur([window], field)
     assert told.blur.family == family
     assert 0.5 < told.certainty < 1
+
+
+def test_a_motion_stays_a_motion_if_the_image_changes_a_little(leaves):
+    window = picture(leaves, "micrograph", Blur.motion(7, 30).psf())
+    noise = 0.002 * np.random.default_rng(3).standard_normal(window.shape).astype("f4")
+    assert estimate_blur([window[1:, 1:] + noise[1:, 1:]], "micrograph").blur.family == "motion"
+
+
+@pytest.mark.parametrize(
+    ("radius", "told", "said"),
+    [
+        (4, Blur.disk(4), None),
+        (4, Blur.disk(4.8), None),
+        (4, Blur.disk(9), "about 4 pixels would fit"),
+        (4, Blur.gaussian(1), "about 4 pixels would fit"),
+        (None, Blur.disk(4), "looks sharp"),
+        (None, Blur.disk(0.5), None),
+    ],
+)
+def test_a_told_size_that_does_not_fit_is_doubted(leaves, radius, told, said):
+    kernel = None if radius is None else psf.disk(radius)
+    doubted = doubt([picture(leaves, "photo", kernel)], told, "photo")
+    assert doubted is None if said is None else said in doubted
 
 
 def test_blur_that_changes_from_place_to_place_is_said_and_even_blur_is_not(leaves):

@@ -139,7 +139,7 @@ def _plan(pair: PairImages, settings: DeblurSettings, blur: BlurWish) -> BlurJob
 
 def _in_place(image: NDArray[Any], pair: PairImages, found: FoundBlur) -> NDArray[Any]:
     """Move what was restored with a free kernel onto the sharp image."""
-    if found.blur.kind != "kernel":
+    if all(blur.kind != "kernel" for _, blur in found.blur.candidates):
         return image
     return _aligned(image, np.asarray(pair.sharp), pair.axes)
 

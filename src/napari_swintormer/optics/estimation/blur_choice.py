@@ -2,8 +2,9 @@
 
 An image blurred by motion looks defocused to an estimator of defocus, and the other way round. Two
 logistic regressions weigh what the estimators say of both, and how well each blur fits the image's
-spectrum. They were fitted on sharp images that were blurred by either or by nothing, and then
-restored with both estimates (``recipes/blur_choice.py``).
+spectrum. Where a motion may be, a third one weighs how well several kernels agree. They were fitted
+on sharp images that were blurred by either or by nothing, and then restored with both estimates
+(``recipes/blur_choice.py``).
 """
 
 from __future__ import annotations
@@ -86,6 +87,17 @@ def chances(described: Floats) -> Chances:
             for name in Chances._fields
         )
     )
+
+
+def confirmed(chance: float, agreement: float, field: Field) -> float:
+    """Rate a motion again, knowing how well several kernels of it agree."""
+    inputs = agreement_inputs(chance, agreement, field == "photo")
+    return 1 / (1 + math.exp(-float(_weights()["agreed"] @ inputs)))
+
+
+def agreement_inputs(chance: float, agreement: float, photo: bool) -> Floats:
+    """Give what `confirmed` weighs, and 1 for the constant."""
+    return np.array([1.0, _logit(chance), 10 * (agreement - 0.9), float(photo)])
 
 
 def _logit(probability: float) -> float:

@@ -7,6 +7,7 @@ edges are sharpened; then the kernel is fitted that blurs these edges as the ima
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -42,7 +43,10 @@ _SMALLEST = 24  # pixels, side of an image at the coarsest scale
 _ROUNDS = 6  # at each scale
 _CONTRAST = 0.2  # standard deviation that images are brought to
 _DAMPING = 6e-3  # of the deconvolution between two fits
-_KERNEL_DAMPING = 1e-2
+THREADS = 2
+"""Parts of an image that kernels are estimated on at the same time."""
+KERNEL_DAMPING = 1e-2
+"""Share of the power of the edges that keeps a fitted kernel small."""
 _EDGES = 32  # gradients for each pixel of the kernel's side and range of direction
 _MORE_EDGES = 1.1  # in each round
 _FAINT = 0.1  # pixels of a kernel below this share of its maximum are noise
@@ -63,10 +67,19 @@ class MotionTrial(NamedTuple):
         Float32, odd side up to 65 pixels, not negative, sum 1, centre of mass in the middle.
     signs
         See `motion_signs`.
+    image
+        Light ``(Y, X)`` of the window that the kernel was found on.
+    half
+        Pixels from the middle of a kernel to its border, at most.
+    first
+        The kernel before it was refined.
     """
 
     kernel: PSF
     signs: dict[str, float]
+    image: Floats
+    half: int
+    first: Kernel
 
 
 def motion_trials(windows: Sequence[Floats], gamma: float = 1.0) -> list[MotionTrial]:
@@ -104,13 +117,20 @@ def motion_trials(windows: Sequence[Floats], gamma: float = 1.0) -> list[MotionT
 def _trial(image: Floats, voters: Sequence[Floats], half: int) -> MotionTrial:
     """Estimate a kernel of at most `half` pixels to each side."""
     half = min(half, min(min(part.shape) for part in (image, *voters)) // 4)
-    kernel = centred(refined(image, coarse_to_fine(image, half), half))
-    votes = [coarse_to_fine(part, half) for part in voters]
-    return MotionTrial(kernel.astype(np.float32), signs(image, kernel, half, votes))
+    with ThreadPoolExecutor(THREADS) as threads:
+        voting = threads.map(lambda part: coarse_to_fine(part, half), voters)
+        first = coarse_to_fine(image, half)
+        kernel = centred(refined(image, first, half))
+        votes = list(voting)
+    told = signs(image, kernel, half, votes)
+    return MotionTrial(kernel.astype(np.float32), told, image, half, first)
 
 
-def coarse_to_fine(image: Floats, half: int) -> Kernel:
-    """Estimate the kernel of an image ``(Y, X)`` in light, at most `half` pixels to each side."""
+def coarse_to_fine(image: Floats, half: int, damping: float = KERNEL_DAMPING) -> Kernel:
+    """Estimate the kernel of an image ``(Y, X)`` in light, at most `half` pixels to each side.
+
+    `damping` keeps the kernels small that are fitted, as a share of the power of the edges.
+    """
     image = image * np.float32(_CONTRAST / max(float(image.std()), 1e-6))
     scales = [1.0]
     while half * scales[-1] * _RATIO >= 1 and min(image.shape) * scales[-1] * _RATIO > _SMALLEST:
@@ -125,7 +145,7 @@ def coarse_to_fine(image: Floats, half: int) -> Kernel:
         for turn in range(_ROUNDS):
             sharp = sharpened_edges(window.deconvolved(kernel, _DAMPING))
             count = int(_EDGES * len(kernel) * _MORE_EDGES**turn)
-            kernel = _fit(window, gradients(sharp), count, kernel)
+            kernel = _fit(window, gradients(sharp), count, kernel, damping)
     return kernel
 
 
@@ -174,10 +194,16 @@ def _halves(image: Floats) -> tuple[Floats, Floats]:
     return first, second
 
 
-def _fit(window: BlurredWindow, sharp: tuple[Floats, Floats], count: int, kernel: Kernel) -> Kernel:
+def _fit(
+    window: BlurredWindow,
+    sharp: tuple[Floats, Floats],
+    count: int,
+    kernel: Kernel,
+    damping: float = KERNEL_DAMPING,
+) -> Kernel:
     keep = strongest(*sharp, window.inside, count)
     chosen = sharp[0] * keep, sharp[1] * keep
-    return _cleaned(window.fitted_kernel(chosen, kernel, _KERNEL_DAMPING))
+    return _cleaned(window.fitted_kernel(chosen, kernel, damping))
 
 
 def _cleaned(kernel: Kernel) -> Kernel:
