@@ -135,7 +135,7 @@ def tried(
     found = (
         FoundBlur(Blur.kernel(trials[-1].kernel), 0.7),
         FoundBlur(posterior.blur(), min(posterior.certainty, 0.99)),
-        FoundBlur(shake.blur(0.7), 0.7),
+        FoundBlur(shake.blur, 0.7),
     )
     gains = []
     for blur in found:

@@ -166,12 +166,17 @@ class PlaneBlur:
         ]
 
     def _possible(self) -> list[tuple[float, Blur]]:
-        """List the candidates; a blur that is only one may be a little wider or narrower."""
+        """List the candidates; a blur that is only one may be a little wider or narrower.
+
+        An estimated motion may be none; an estimated defocus says itself how likely that is.
+        """
         candidates = self.blur.candidates
-        if len(candidates) > 1:
-            return list(candidates)
-        weights = np.exp(-0.5 * (np.log(_FACTORS) / _SPREAD) ** 2)
         none = _WRONG * (1 - self.found.certainty)
+        if len(candidates) > 1:
+            if any(blur.kind != "kernel" for _, blur in candidates):
+                return list(candidates)
+            return [*(((1 - none) * p, blur) for p, blur in candidates), (none, Blur.none())]
+        weights = np.exp(-0.5 * (np.log(_FACTORS) / _SPREAD) ** 2)
         sizes = [
             ((1 - none) * float(weight), self.blur if factor == 1 else self.blur.scaled(factor))
             for weight, factor in zip(weights / weights.sum(), _FACTORS.tolist(), strict=True)

@@ -83,10 +83,11 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
         ahead = _FAR_AHEAD if posterior.certainty >= _SURE_DEFOCUS else _AHEAD
         worth = _WORTH_IF_SHARP[field] if posterior.none >= _SHARP else _WORTH_A_LOOK
         if helps.motion > max(worth, helps.defocus + ahead):
-            motion, chance = _confirmed_motion(trial, helps.motion, field)
+            shake = shake_candidates(trial)
+            chance = confirmed(helps.motion, shake.agreement, field)
             if chance > _MOTION_HELPS[field]:
                 told = Blur.kernel(trial.kernel).sentence(chance)
-                return FoundBlur(motion, min(chance, _ESTIMATED), f"The image shows {told}.")
+                return FoundBlur(shake.blur, min(chance, _ESTIMATED), f"The image shows {told}.")
     if varies:
         return FoundBlur(Blur.none(), 0.0, "The blur changes from place to place.", unclear=True)
     if posterior.none >= _SHARP:
@@ -141,13 +142,6 @@ def _likeliest_motion(
     fit = SpectralFit(power.light, field)
     rated = [(trial, chances(features(trial, posterior, fit, field))) for trial in trials]
     return max(rated, key=lambda each: each[1].motion)
-
-
-def _confirmed_motion(trial: MotionTrial, chance: float, field: Field) -> tuple[Blur, float]:
-    """Estimate a motion several times more; give the possible kernels, and the chance they help."""
-    shake = shake_candidates(trial)
-    sure = confirmed(chance, shake.agreement, field)
-    return shake.blur(sure), sure
 
 
 def _filled(window: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     Kernel = NDArray[np.float64]
 
 _STEADY = 3 * KERNEL_DAMPING  # damping of the second kernel of the whole window
-_WRONG = 0.3  # share of the uncertainty that there is no blur at all
 _PART, _LARGEST_PART = 0.75, 320  # of a window's sides, and pixels
 _POWER = 4  # of the similarity, in the weights
 # Chosen on blurred training images.
@@ -47,20 +46,14 @@ class ShakeCandidates(NamedTuple):
 
     Attributes
     ----------
-    parts
-        Pairs of a probability and a kernel; all kernels lie upon each other.
+    blur
+        A mixture of the kernels, which lie upon each other.
     agreement
         Mean similarity to the kernel that is most like the others, from 0 to 1.
     """
 
-    parts: list[tuple[float, Blur]]
+    blur: Blur
     agreement: float
-
-    def blur(self, certainty: float) -> Blur:
-        """Make a mixture of the kernels and of no blur, which is likelier if little is certain."""
-        none = _WRONG * (1 - certainty)
-        kernels = [((1 - none) * share, kernel) for share, kernel in self.parts]
-        return Blur.mixture([*kernels, (none, Blur.none())])
 
 
 def shake_candidates(trial: MotionTrial) -> ShakeCandidates:
@@ -85,7 +78,9 @@ def shake_candidates(trial: MotionTrial) -> ShakeCandidates:
         *((_REFINED * p / whole, _in_size(refined, f)) for f, p in sizes.items()),
         *zip(shares.tolist(), others, strict=True),
     ]
-    return ShakeCandidates(candidates, float((alike[best].sum() - 1) / (len(kernels) - 1)))
+    return ShakeCandidates(
+        Blur.mixture(candidates), float((alike[best].sum() - 1) / (len(kernels) - 1))
+    )
 
 
 def _parts(image: Floats) -> Iterator[Floats]:
