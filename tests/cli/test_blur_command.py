@@ -14,6 +14,7 @@ from helpers.images import texture
 from napari_swintormer.cli import app
 from napari_swintormer.cli.blur_command import drawing
 from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.blur_field import BlurField
 from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.runs import blur_finding
 
@@ -40,7 +41,7 @@ def run(*args: object) -> tuple[int, str]:
 def test_the_blur_is_said_drawn_and_saved(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blur_finding, "estimate_blur", lambda windows, field: FOUND)
+    monkeypatch.setattr(blur_finding, "estimate_blur", lambda *_: FOUND)
     code, said = run(image)
     assert code == 0
     assert said.splitlines()[0] == f"C=0: {FOUND.reason}"
@@ -58,11 +59,27 @@ def test_the_blur_is_said_drawn_and_saved(
 
 
 def test_no_blur_has_no_psf(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blur_finding, "estimate_blur", lambda windows, field: NOTHING)
+    monkeypatch.setattr(blur_finding, "estimate_blur", lambda *_: NOTHING)
     assert run(image, "--planes", "C=0:1")[1] == "The image looks sharp.\n"
     code, said = run(image, "--save", tmp_path / "psf.tif")
     assert (code, (tmp_path / "psf.tif").exists()) == (2, False)
     assert "error: There is no PSF to write" in said
+
+
+def test_a_blur_that_changes_is_drawn_as_a_map(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    radii = np.linspace(0, 4, 40)[None] * np.ones((12, 1))
+    shares = np.stack([radii < 2, radii >= 2]).astype(float)
+    field = BlurField.of((Blur.none(), Blur.disk(3)), (0.0, 0.0), (2.0, 2.0), shares, radii)
+    monkeypatch.setattr(blur_finding, "estimate_blur", lambda *_: FoundBlur.of_field(field))
+    said = run(image, "--planes", "C=0:1")[1].splitlines()
+    assert said[0] == "The blur changes from place to place, from sharp to about 3.8 pixels."
+    assert said[1:] == [said[1]] * 6
+    assert len(said[1]) == 40
+    assert (said[1][0], said[1][-1]) == (" ", "@")
+    (plane,) = json.loads(run(image, "--planes", "C=0:1", "--json")[1])
+    np.testing.assert_allclose(plane["radii"], radii, atol=0.04)
 
 
 def test_a_drawing_has_the_form_of_the_psf() -> None:

@@ -24,6 +24,7 @@ from napari_swintormer.models.prior.compact import build_network
 from napari_swintormer.models.prior.noise import TileOrigin
 from napari_swintormer.models.restorer import IdentityRestorer, PriorUse, Restorer
 from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.blur_field import BlurField
 from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -230,6 +231,36 @@ def test_several_planes_have_blurs_of_their_own() -> None:
     changed, same = (restorer(tile, [TileOrigin(n, 0, 0)])[0, 0].numpy() for n in (0, 1))
     np.testing.assert_array_equal(same, image)
     assert np.abs(changed - image).max() > 0.01
+
+
+def test_a_field_undoes_what_each_place_has() -> None:
+    sharp, size = texture(192, 256), (192, 256)
+    wide = np.broadcast_to(np.arange(256) >= 128, size)
+    image = np.where(wide, blurred(sharp, Blur.disk(3)), blurred(sharp, Blur.none()))
+    shares = np.zeros((3, 6, 8))
+    shares[0, :, :4], shares[2, :, 4:] = 1, 1  # no place has the smaller blur
+    blurs = (Blur.none(), Blur.disk(1.5), Blur.disk(3))
+    field = BlurField.of(blurs, (15.5, 15.5), (32.0, 32.0), shares, 3 * shares[2])
+    assert field.blurs == (blurs[0], blurs[2])
+    power = PowerOfPlane.measured([image[None]], photo=False)
+    places = power.in_places([image[None]], [(0, 0)], field)
+    plane = PlaneBlur(FoundBlur.of_field(field), power, None, places)
+    restored = restore(image, plane)
+    np.testing.assert_array_equal(restored[:, :110], image[:, :110])
+    inner = np.s_[20:-20, 150:-20]
+    assert gain(image[inner], restored[inner], sharp[inner]) > 1
+    parts = [np.s_[:, :100], np.s_[:, 90:]]
+    margin = np.pad(image, REACH, mode="symmetric")
+    restorer = KnownBlurRestorer({0: plane}, size, 1)
+    for part in parts:  # a tile is a part of the plane
+        x = part[1].start or 0
+        tile = margin[:, x : (part[1].stop or 256) + 2 * REACH]
+        made = restorer(torch.from_numpy(tile)[None, None], [TileOrigin(0, 0, x)])[0, 0].numpy()
+        np.testing.assert_allclose(made, restored[part], atol=1e-5)
+    maps = plane.maps_at(50, 100, 8, 156)
+    np.testing.assert_allclose(maps[0, :, -1], np.log2(3 / 2**0.5) / 4, atol=0.02)
+    assert maps[0, 0, 0] == -0.5  # no blur
+    assert maps[1].min() < 0.6 < 0.9 < maps[1].max()  # less sure between the places
 
 
 @pytest.mark.parametrize("reach", [0, 1, 2, 5, 31, 64])

@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy.ndimage import gaussian_filter
 
 from helpers.images import texture
@@ -24,9 +25,14 @@ from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
 from napari_swintormer.models.catalogue import choose_model, place_by_place_model
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics.blur import Blur
-from napari_swintormer.optics.plane_blur import FoundBlur
+from napari_swintormer.optics.blur_field import BlurField
+from napari_swintormer.optics.estimation.blur_places import FieldOfBlur
+from napari_swintormer.optics.inverse_filter import REACH
+from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
+from napari_swintormer.optics.plane_power import PowerOfPlane
 from napari_swintormer.runs import blur_finding, blur_job
 from napari_swintormer.runs.blur_finding import measured_planes
 from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
@@ -51,14 +57,17 @@ class Estimator:
 
     def __init__(self, blur: Blur) -> None:
         self.blur, self.calls, self.windows = blur, 0, [0]
-        self.unclear = False
+        self.unclear = self.varies = False
 
-    def __call__(self, windows: list[np.ndarray], field: str) -> FoundBlur:
+    def __call__(
+        self, windows: list[np.ndarray], field: str, varies: bool | None = None
+    ) -> FoundBlur:
         assert all(w.ndim == 2 and w.dtype == np.float32 for w in windows)
-        assert field == "micrograph"
+        assert (field, varies) in [("micrograph", None), ("photo", True)]
         self.calls += 1
         self.windows.append(len(windows))
-        return FoundBlur(self.blur, 0.7, f"It has {self.blur.sentence()}.", self.unclear)
+        said = f"It has {self.blur.sentence()}."
+        return FoundBlur(self.blur, 0.7, said, self.unclear, self.varies)
 
 
 @pytest.fixture
@@ -361,7 +370,7 @@ def test_what_the_image_is_decides_how_a_known_blur_is_undone(
 ) -> None:
     seen: list[str] = []
 
-    def estimator(windows: list[np.ndarray], field: str) -> FoundBlur:
+    def estimator(windows: list[np.ndarray], field: str, varies: bool | None) -> FoundBlur:
         seen.append(field)
         return FoundBlur(Blur.disk(2), 0.7, "It has a blur.")
 
@@ -377,3 +386,56 @@ def test_what_the_image_is_decides_how_a_known_blur_is_undone(
     grey = [deblur(IMAGE, blur=blur, kind=kind, **ALONE) for kind in (None, "microscopy", "photo")]
     np.testing.assert_array_equal(*grey[:2])
     assert not np.array_equal(*grey[1:])
+
+
+def test_a_blur_that_changes_gets_its_field_once(
+    estimator: Estimator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def field(bands: Any, shape: tuple[int, int], windows: Any, kind: str) -> FieldOfBlur:
+        asked.append(np.stack(list(bands)).shape)
+        assert all(window.ndim == 2 for window in windows)
+        shares = np.zeros((2, 2, 3))
+        shares[0, :, 0], shares[1, :, 1:] = 1, 1
+        blurs = Blur.none(), Blur.gaussian(1.2)
+        places = (31.5, 31.5), (26.0, 28.0)
+        return FieldOfBlur(BlurField.of(blurs, *places, shares, 2 * shares[1]), plain=False)
+
+    estimator.blur, estimator.unclear, estimator.varies = Blur.none(), True, True
+    monkeypatch.setattr(blur_finding, "field_of_blur", field)
+    options = {"blur": "auto", "axes": "YX", "kind": "photo", **ALONE}
+    job = prepare(IMAGE, DeblurSettings(**options))
+    out = np.empty_like(IMAGE)
+    said = [e for e in job.run(out) if isinstance(e, Notice)]
+    assert asked == [(2, 64, 120)]  # whole rows of the places
+    assert said[0].message.startswith(
+        "The blur changes from place to place, from sharp to about 2 p"
+    )
+    np.testing.assert_array_equal(out[:, :31], IMAGE[:, :31])
+    assert np.abs(out.astype(float) - IMAGE)[:, 60:].mean() > 100
+    lazy = deblur(da.from_array(IMAGE, 50), **options)
+    np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), out)
+    region = run_to_end(job.preview({}, Region(10, 60, 20, 90))).at_strength(1)
+    np.testing.assert_array_equal(region, out[10:60, 20:90])
+    stored = json.loads(json.dumps(job.provenance()["blur"]))
+    asked.clear()
+    again = np.empty_like(IMAGE)
+    run_to_end(job.with_found(stored).run(again))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(again, out)
+    assert not asked
+
+
+def test_a_model_for_each_place_works_as_far_as_a_place_is_blurred() -> None:
+    shares = np.stack([np.ones((1, 2)), np.zeros((1, 2))])
+    shares[:, 0, 1] = 0.25, 0.75
+    blurs = Blur.none(), Blur.gaussian(1.2)
+    found = FoundBlur.of_field(BlurField.of(blurs, (0.0, 20.0), (1.0, 1.0), shares, shares[0]))
+    power = PowerOfPlane.measured([texture(32, 48)[None]], photo=False)
+    brighter = IdentityRestorer(1)
+    brighter.forward = lambda tiles: tiles + 1  # type: ignore[method-assign]
+    plane = PlaneBlur(found, power, None, (power,))
+    restorer = KnownBlurRestorer({0: plane}, (32, 48), 1, otherwise=brighter)
+    made = restorer(torch.zeros(1, 1, 32 + 2 * REACH, 48 + 2 * REACH))[0, 0]
+    np.testing.assert_allclose(made[:, :20], 0, atol=1e-6)
+    np.testing.assert_allclose(made[:, 22:], 0.75, atol=0.01)

@@ -14,6 +14,8 @@ from napari_swintormer.errors import OutputError
 from napari_swintormer.settings.deblur_settings import DeblurSettings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_swintormer.optics.plane_blur import FoundBlur
     from napari_swintormer.optics.psf import PSF
     from napari_swintormer.runs.blur_job import BlurJob
@@ -58,6 +60,7 @@ def blur(
         planes = [
             {**position, "family": each.blur.family, "rms_radius": each.blur.radius}
             | each.to_json()
+            | ({} if each.field is None else {"radii": each.field.radii.tolist()})
             for position, each in found
         ]
         typer.echo(json.dumps(planes, indent=1))
@@ -86,7 +89,7 @@ def _found(job: BlurJob) -> list[tuple[dict[str, int], FoundBlur]]:
 
 
 def _show(found: list[tuple[dict[str, int], FoundBlur]]) -> None:
-    """Print a line for each plane, and draw every other PSF once."""
+    """Print a line for each plane, and draw every other PSF or field once."""
     drawn = None
     for position, each in found:
         place = " ".join(f"{axis}={index}" for axis, index in position.items())
@@ -94,8 +97,18 @@ def _show(found: list[tuple[dict[str, int], FoundBlur]]) -> None:
         typer.echo(f"{begin}{each.reason}")
         if each.blur.kind != "none" and each.blur != drawn:
             drawn = each.blur
-            for line in drawing(each.blur.psf()):
+            field = each.field
+            lines = drawing(each.blur.psf()) if field is None else map_of(field.radii)
+            for line in lines:
                 typer.echo(line)
+
+
+def map_of(radii: NDArray[Any]) -> list[str]:
+    """Draw how large the blur is over a plane, from dark, sharp, to light."""
+    step = -(-max(radii.shape) // _DRAWN)
+    shown = radii[::step, ::step]
+    shades = (shown / max(float(shown.max()), 1e-6) * (len(_SHADES) - 1)).round().astype(int)
+    return ["".join(2 * _SHADES[shade] for shade in row) for row in shades.tolist()]
 
 
 def drawing(psf: PSF) -> list[str]:

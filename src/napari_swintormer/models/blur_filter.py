@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
@@ -29,9 +30,8 @@ from napari_swintormer.models.tile_restorer import TileRestorer
 from napari_swintormer.optics.inverse_filter import REACH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_swintormer.models.restorer import PriorUse, Restorer
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # Brightness at which light and intensities count alike, and how fast one takes over.
 _EVEN, _TAKEOVER = 0.2, 2.4
-_KEPT = 4  # sets of kernels and spectra that stay
+_KEPT = 12  # sets of kernels and spectra that stay: two planes with a field
 _MAKING = Lock()  # held while filters are made: other threads need the same ones
 
 
@@ -60,6 +60,8 @@ class KnownBlurRestorer(TileRestorer):
     otherwise
         Restores planes without a known blur, or, with a restorer `behind`, only those whose blur is
         unclear. None leaves them as they are, unless the network finds an unclear blur by itself.
+        Of a plane with a field it restores each place as far as that is blurred, instead of the
+        filters.
     """
 
     def __init__(
@@ -105,7 +107,9 @@ class KnownBlurRestorer(TileRestorer):
         """
         tried: dict[str, int] = {}
         for plane, known in reversed(self.known.items()):
-            if known.changes:
+            if known.found.field is not None and self.otherwise is not None:
+                tried |= dict.fromkeys(self.otherwise.trials(), plane)
+            elif known.changes:
                 tried["known blur"] = plane
             elif known.found.unclear and self.finds:
                 tried["unclear blur"] = plane
@@ -156,7 +160,9 @@ class KnownBlurRestorer(TileRestorer):
         known, inner = self.known[origins[0].plane], _inside(tiles)
         steps = self.count_steps(*tiles.shape[2:])
         restored, made = inner, 0
-        if known.changes or (known.found.unclear and self.finds):
+        if known.found.field is not None and self.otherwise is not None:
+            restored, made = yield from counted(self._restore_by_place(inner, known, origins))
+        elif known.changes or (known.found.unclear and self.finds):
             restored, made = yield from counted(self._restore(tiles, known, origins))
         elif self.otherwise is not None and (self.behind is None or known.found.unclear):
             restored, made = yield from counted(self.otherwise.in_steps(inner, origins))
@@ -174,19 +180,65 @@ class KnownBlurRestorer(TileRestorer):
         with torch.autocast(tiles.device.type, enabled=False):
             if self.behind is None:
                 return inner + self._change(tiles.float(), known, origins)
-            filtered = self.filtered(tiles.clamp(0, 1), known) if known.changes else inner
-        constants = torch.from_numpy(known.maps()).to(inner)
-        maps = constants[:, None, None].expand(len(inner), -1, *inner.shape[2:])
+            filtered = inner
+            if known.changes:
+                unit = tiles.clamp(0, 1)
+                filtered = self._by_place(
+                    known, origins, _inside(unit), partial(self.filtered, unit)
+                )
+        maps = _stacked([known.maps_at(o.y, o.x, *inner.shape[2:]) for o in origins], inner)
         continued = Filtered(filtered, maps, known.found.unclear, known.radius)
         return (yield from self.behind.in_steps(inner, origins, continued))
+
+    def _restore_by_place(
+        self, inner: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]
+    ) -> Stepwise[Tensor]:
+        """Let the other restorer work, and keep its change as far as a place is blurred."""
+        assert self.otherwise is not None
+        restored = yield from self.otherwise.in_steps(inner, origins)
+        field, channels = known.found.field, inner.shape[1]
+        assert field is not None
+        shares = [field.shares_at(o.y, o.x, *inner.shape[2:])[:1] for o in origins]
+        # what follows the channels are contrasts of samples, which are changes already
+        change = torch.cat([restored[:, :channels] - inner, restored[:, channels:]], dim=1)
+        change = change * (1 - _stacked(shares, inner))
+        return torch.cat([inner + change[:, :channels], change[:, channels:]], dim=1)
 
     def _change(self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]) -> Tensor:
         """Give what the filters add to the tiles without their margin."""
         inner = _inside(tiles)
-        return (self.filtered(tiles, known) - inner) * self._trust(known, origins, inner)
+
+        def change(even: PlaneBlur) -> Tensor:
+            return (self.filtered(tiles, even) - inner) * self._trust(even, origins, inner)
+
+        return self._by_place(known, origins, torch.zeros_like(inner), change)
+
+    def _by_place(
+        self,
+        known: PlaneBlur,
+        origins: Sequence[TileOrigin],
+        unblurred: Tensor,
+        make: Callable[[PlaneBlur], Tensor],
+    ) -> Tensor:
+        """Make something with each blur of a field, and average it by how probable they are.
+
+        `unblurred` is what places without blur get. Weights are functions of the pixel's place in
+        the plane, so neighbouring tiles agree.
+        """
+        field = known.found.field
+        if field is None:
+            return make(known)
+        size = unblurred.shape[2:]
+        shares = _stacked([field.shares_at(o.y, o.x, *size) for o in origins], unblurred)
+        averaged = shares[:, :1] * unblurred
+        for k, part in enumerate(known.parts, start=1):
+            share = shares[:, k : k + 1]
+            if bool(share.any()):
+                averaged = averaged + share * make(part)
+        return averaged
 
     def filtered(self, tiles: Tensor, known: PlaneBlur) -> Tensor:
-        """Filter tiles ``(B, C, H, W)`` and cut their margin off."""
+        """Filter tiles ``(B, C, H, W)`` with one blur, and cut their margin off."""
         gamma, kernels = known.power.gamma, self._ready_kernels(known, tiles)
         filtered = _convolve(tiles, kernels[0])
         if gamma != 1:
@@ -228,7 +280,7 @@ class KnownBlurRestorer(TileRestorer):
         ``(1 or 2, H, W // 2 + 1)`` complex.
         """
         size, device = _fast(tiles), tiles.device
-        key = (id(known), *size, device)
+        key = (known.digest, *size, device)
         with _MAKING:
             ready = self._ready.get(key)
             if ready is None:
@@ -237,6 +289,11 @@ class KnownBlurRestorer(TileRestorer):
                     self._ready.pop(next(iter(self._ready)))
                 self._ready[key] = ready
         return ready
+
+
+def _stacked(arrays: Sequence[NDArray[np.float32]], like: Tensor) -> Tensor:
+    """Stack arrays on the device of a tensor."""
+    return torch.from_numpy(np.stack(arrays)).to(like)
 
 
 def _digest(behind: Restorer | None) -> str:

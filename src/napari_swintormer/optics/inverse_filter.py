@@ -11,7 +11,7 @@ A filter has the sum 1 and reaches `REACH` pixels, so a pixel depends on its sur
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import fft, ndimage
@@ -100,8 +100,14 @@ def blur_maps(radius: float, certainty: float, image: ImagePower) -> FloatArray:
 
     `radius` is the root mean square of the distance from the centre, in pixels.
     """
-    size = math.log2(max(radius, 0.25)) / 4
-    return np.array([size, certainty, _noise_level(image)], np.float32)
+    return field_maps(np.array(radius), np.array(certainty), image)
+
+
+def field_maps(radius: NDArray[Any], certainty: NDArray[Any], image: ImagePower) -> FloatArray:
+    """Give the maps where size and certainty differ from pixel to pixel; see `blur_maps`."""
+    size = np.log2(np.maximum(radius, 0.25)) / 4
+    noise = np.full(size.shape, _noise_level(image))
+    return np.stack([size, certainty, noise]).astype(np.float32)
 
 
 def unknown_maps(image: ImagePower, *, photo: bool) -> FloatArray:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.blur_field import BlurField
 from napari_swintormer.optics.blur_kinds import LARGEST
 from napari_swintormer.optics.inverse_filter import (
     GRID,
     Candidate,
     ImagePower,
     blur_maps,
+    field_maps,
     inverse_kernel,
     unknown_maps,
 )
@@ -55,12 +57,28 @@ class FoundBlur:
         One sentence: why it was taken, or why there is none.
     unclear
         Whether the plane is blurred, but not by one blur that is sure.
+    varies
+        Whether the blur changes from place to place.
+    field
+        How it changes, where that is sure enough; `blur` is then what is possible anywhere.
     """
 
     blur: Blur
     certainty: float = 1.0
     reason: str = ""
     unclear: bool = False
+    varies: bool = False
+    field: BlurField | None = None
+
+    @classmethod
+    def of_field(cls, field: BlurField) -> FoundBlur:
+        """Give the blur of a plane as a field."""
+        return cls(field.mean, field.certainty, field.sentence(), varies=True, field=field)
+
+    @property
+    def by_place(self) -> bool:
+        """Whether a model that finds the blur of each place by itself can restore the plane."""
+        return self.unclear or self.field is not None
 
     @property
     def told(self) -> bool:
@@ -74,14 +92,17 @@ class FoundBlur:
             "certainty": self.certainty,
             "reason": self.reason,
             "unclear": self.unclear,
-        }
+            "varies": self.varies,
+        } | ({} if self.field is None else {"field": self.field.to_json()})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FoundBlur:
         """Make it of the values of `to_json`."""
         blur = Blur.from_json(values["blur"])
-        unclear = bool(values.get("unclear", False))
-        return cls(blur, float(values["certainty"]), str(values["reason"]), unclear)
+        unclear, varies = (bool(values.get(name, False)) for name in ("unclear", "varies"))
+        field = BlurField.from_json(values["field"]) if "field" in values else None
+        certainty, reason = float(values["certainty"]), str(values["reason"])
+        return cls(blur, certainty, reason, unclear, varies, field)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +117,14 @@ class PlaneBlur:
         Noise and detail of the plane.
     clipped
         Unit intensity from which on pixels are clipped; None where none is.
+    places
+        Noise and detail of the places with each blur of a field, without the first.
     """
 
     found: FoundBlur
     power: PowerOfPlane = _UNMEASURED
     clipped: float | None = None
+    places: tuple[PowerOfPlane, ...] = ()
 
     @property
     def blur(self) -> Blur:
@@ -121,13 +145,25 @@ class PlaneBlur:
         return self.blur.kind != "none" and self.power.light is not None
 
     @cached_property
+    def parts(self) -> tuple[PlaneBlur, ...]:
+        """The blurs of a field, without the first, each as if the whole plane had it."""
+        if self.found.field is None:
+            return ()
+        certainty = self.found.certainty
+        return tuple(
+            PlaneBlur(FoundBlur(blur, certainty), power, self.clipped)
+            for blur, power in zip(self.found.field.blurs[1:], self.places, strict=True)
+        )
+
+    @cached_property
     def digest(self) -> str:
         """What tells this from another known blur."""
-        found = json.dumps([self.blur.to_json(), self.found.certainty, self.found.unclear])
+        found = json.dumps(self.found.to_json() | {"reason": ""})
         known = hashlib.sha256(f"{found}, {self.power.gamma}, {self.clipped}".encode())
-        for power in (self.power.intensities, self.power.light):
-            if power is not None:
-                known.update(repr(power.image).encode() + power.spectrum.tobytes())
+        for each in (self.power, *self.places):
+            for power in (each.intensities, each.light):
+                if power is not None:
+                    known.update(repr(power.image).encode() + power.spectrum.tobytes())
         return known.hexdigest()
 
     def kernels(self) -> NDArray[np.float32]:
@@ -192,6 +228,15 @@ class PlaneBlur:
         if not self.changes:
             return blur_maps(0, self.found.certainty, ImagePower(0, 0))
         return blur_maps(self.radius, self.found.certainty, self._power.image)
+
+    def maps_at(self, y: int, x: int, height: int, width: int) -> NDArray[np.float32]:
+        """Give the maps ``(3, height, width)`` of a region; without a field they are even."""
+        field, size = self.found.field, (height, width)
+        if field is None:
+            return np.broadcast_to(self.maps()[:, None, None], (3, *size))
+        shares = field.shares_at(y, x, *size)
+        radius = np.tensordot(field.sizes.astype(np.float32) / math.sqrt(2), shares, 1)
+        return field_maps(radius, shares.max(axis=0), self._power.image)
 
     @property
     def _power(self) -> PlanePower:

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.optics.blur import Blur
+    from napari_swintormer.optics.blur_field import BlurField
     from napari_swintormer.optics.sharp_spectrum import Content, SharpSpectrum
 
     Window = NDArray[np.float32]
 
 _SIDE = 256  # pixels of the squares whose spectra are averaged
+_PLACE = 128  # and of those that tell what places with different blurs show
 _LEAST = 8  # pixels; smaller planes have no spectrum to speak of
 # Chosen on made blur of training images, a validation split: more protects better from a blur that
 # was told too wide, and loses more where it is right.
@@ -37,6 +39,7 @@ _PASSED = 0.03  # share of the power that a blur passes where it passes nothing
 _FROM = 0.06  # cycles per pixel; below, every blur passes much
 _FEWEST = 50  # frequencies that the hidden power is measured on
 _HIDDEN = 0.8  # weight of the power that the blur should have hidden
+_FLOOR, _SOME = 0.02, 1e-5  # of a square's weight, where a blur is rare everywhere
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,19 @@ class PlanePower:
         hidden = (passed < _PASSED) & (frequency > _FROM)
         power = float(self.spectrum[hidden].mean()) if hidden.sum() > _FEWEST else 0.0
         return replace(fitted, noise=max(fitted.noise, _HIDDEN * power))
+
+    def in_places(
+        self,
+        windows: Sequence[Window],
+        corners: Sequence[tuple[int, int]],
+        weights: NDArray[np.float64],
+    ) -> list[PlanePower]:
+        """Average the spectra of squares with weights ``(squares, K)``, once for each column."""
+        squares = [square for *_, square in _place_squares(windows, corners)]
+        spectra = np.stack([_spectrum(square) for square in squares])
+        return [
+            replace(self, spectrum=spectrum) for spectrum in np.tensordot(weights.T, spectra, 1)
+        ]
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,31 @@ class PowerOfPlane:
             return cls(1.0, shown, shown)
         return cls(GAMMA, shown, _measure([to_light(window, GAMMA) for window in windows]))
 
+    def in_places(
+        self, windows: Sequence[Window], corners: Sequence[tuple[int, int]], field: BlurField
+    ) -> tuple[Self, ...]:
+        """Measure what the places with each blur of a field show, without the first blur.
+
+        `windows` are those that the plane was measured on, and `corners` their first pixels. The
+        noise is that of the plane.
+        """
+        if self.light is None or self.intensities is None:
+            return (self,) * (len(field.blurs) - 1)
+        weights = np.array(
+            [
+                field.shares_at(y, x, side, side).mean(axis=(1, 2))
+                for y, x, side, _ in _place_squares(windows, corners)
+            ]
+        )[:, 1:]
+        weights = np.square(weights + _FLOOR * weights.mean(axis=0) + _SOME)
+        weights /= weights.sum(axis=0)
+        shown = self.intensities.in_places(windows, corners, weights)
+        if self.gamma == 1:
+            return tuple(replace(self, intensities=part, light=part) for part in shown)
+        lights = [to_light(window, self.gamma) for window in windows]
+        lit = self.light.in_places(lights, corners, weights)
+        return tuple(replace(self, intensities=a, light=b) for a, b in zip(shown, lit, strict=True))
+
 
 def _measure(windows: Sequence[Window]) -> PlanePower | None:
     side = min([_SIDE, *(n for window in windows for n in window.shape[1:])])
@@ -91,15 +132,20 @@ def _measure(windows: Sequence[Window]) -> PlanePower | None:
     image = image_power(channel for window in windows for channel in window)
     if not image.gradients > 0:
         return None
+    spectra = [_spectrum(square) for square in _squares(windows, side)]
+    return PlanePower(image, np.mean(spectra, axis=0))
+
+
+def _spectrum(square: Window) -> NDArray[np.float64]:
+    """Measure the power of ``(C, n, n)``, the mean over the channels."""
+    side = square.shape[-1]
     fading = np.hanning(side + 2)[1:-1]
     fading = np.outer(fading, fading)
     fading /= math.sqrt(float((fading**2).mean()))
-    total, count = np.zeros((side, side // 2 + 1)), 0
-    for square in _squares(windows, side):
-        spectrum = np.fft.rfft2((square - square.mean()) * fading)
-        total += spectrum.real**2 + spectrum.imag**2
-        count += 1
-    return PlanePower(image, total / (count * side**2))
+    means = square.mean(axis=(1, 2), keepdims=True)
+    spectrum = np.fft.rfft2((square - means) * fading)
+    power: NDArray[np.float64] = (spectrum.real**2 + spectrum.imag**2).mean(axis=0) / side**2
+    return power
 
 
 def _squares(windows: Sequence[Window], side: int) -> Iterator[Window]:
@@ -108,4 +154,16 @@ def _squares(windows: Sequence[Window], side: int) -> Iterator[Window]:
         height, width = window.shape[1:]
         for y in range(0, height - side + 1, side):
             for x in range(0, width - side + 1, side):
-                yield from window[:, y : y + side, x : x + side]
+                yield window[:, y : y + side, x : x + side]
+
+
+def _place_squares(
+    windows: Sequence[Window], corners: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, int, Window]]:
+    """Cut windows into squares that overlap by a half: first pixel, side, and values."""
+    side = min([_PLACE, *(n for window in windows for n in window.shape[1:])])
+    for window, (top, left) in zip(windows, corners, strict=True):
+        height, width = window.shape[1:]
+        for y in range(0, height - side + 1, max(side // 2, 1)):
+            for x in range(0, width - side + 1, max(side // 2, 1)):
+                yield top + y, left + x, side, window[:, y : y + side, x : x + side]

@@ -12,8 +12,9 @@ import numpy as np
 
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.optics.blur import Blur, as_text
+from napari_swintormer.optics.estimation.blur_places import field_of_blur
 from napari_swintormer.optics.estimation.estimate import doubt, estimate_blur
-from napari_swintormer.optics.estimation.sample import sample_windows
+from napari_swintormer.optics.estimation.sample import PLACE, place_windows, sample_windows
 from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
 from napari_swintormer.settings.deblur_settings import MEASURED, UNKNOWN_BLUR
@@ -88,10 +89,34 @@ def read_shown_windows(planes: Planes) -> list[Window]:
     return [np.asarray(block / 255, np.float32) for block in blocks]
 
 
-def estimated(windows: Sequence[Window], *, photo: bool) -> FoundBlur:
-    """Estimate one blur from windows ``(C, h, w)`` in unit intensities."""
+def estimated(windows: Sequence[Window], *, photo: bool, varies: bool | None = None) -> FoundBlur:
+    """Estimate one blur from windows ``(C, h, w)`` in unit intensities; see `estimate_blur`."""
     grey = [window.mean(axis=0) for window in windows]
-    return estimate_blur(grey, "photo" if photo else "micrograph")
+    return estimate_blur(grey, "photo" if photo else "micrograph", varies)
+
+
+def _estimated_at(
+    planes: Planes, number: int, intensity: IntensityRange, *, photo: bool
+) -> FoundBlur:
+    """Estimate the blur of a plane: one, or a field where it changes from place to place."""
+    windows = read_unit_windows(planes, number, intensity)
+    places = place_windows(planes.shape) if photo else None
+    if places is None:
+        return estimated(windows, photo=photo)
+    bands = (
+        intensity.to_unit(planes.read(number, slice(y, y + PLACE), slice(planes.shape[1])))
+        for y in places[0].starts
+    )
+    changing = field_of_blur(
+        (band.mean(axis=0) for band in bands),
+        planes.shape,
+        [window.mean(axis=0) for window in windows],
+        "photo",
+    )
+    if changing is not None and changing.plain:
+        return FoundBlur.of_field(changing.field)
+    found = estimated(windows, photo=photo, varies=changing is not None)
+    return found if changing is None or not found.varies else FoundBlur.of_field(changing.field)
 
 
 def doubted(windows: Sequence[Window], told: Blur, *, photo: bool) -> str | None:
@@ -124,7 +149,7 @@ def find_blurs(
         return dict.fromkeys(measured, FoundBlur(Blur.none(), 0.0, said, unclear=True))
     if wish == "auto":
         return {
-            number: estimated(read_unit_windows(planes, number, ranges[number]), photo=photo)
+            number: _estimated_at(planes, number, ranges[number], photo=photo)
             for number in measured
         }
     found: dict[int, FoundBlur] = {}
@@ -176,9 +201,21 @@ def plane_blurs(
         clipped = _clipped(ranges[number])
         key = measured, clipped
         if key not in known:
-            known[key] = PlaneBlur(found[measured], powers[measured], clipped)
+            each, power = found[measured], powers[measured]
+            places = _place_powers(planes, measured, ranges[measured], each, power)
+            known[key] = PlaneBlur(each, power, clipped, places)
         blurs[number] = known[key]
     return blurs
+
+
+def _place_powers(
+    planes: Planes, number: int, intensity: IntensityRange, found: FoundBlur, power: PowerOfPlane
+) -> tuple[PowerOfPlane, ...]:
+    """Measure noise and detail of the places with each blur of a field, if there is one."""
+    if found.field is None:
+        return ()
+    corners = [(y.start, x.start) for y, x in sample_windows(planes.shape)]
+    return power.in_places(read_unit_windows(planes, number, intensity), corners, found.field)
 
 
 def _clipped(intensity: IntensityRange) -> float | None:

@@ -257,6 +257,9 @@ class BlurJob(Job):
             planes = f"{count} of {len(self.blurs)} planes: " if len(counts) > 1 else ""
             if found.blur.kind == "none":
                 said.append(Notice(f"{planes}{found.reason} {self._without_blur(found)}"))
+            elif found.field is not None and (by_place := self.place_by_place) is not None:
+                follows = f"The model {by_place.name} restores it where it is blurred."
+                said.append(PlanNotice(f"{planes}{found.reason} {follows}"))
             else:
                 said.append(PlanNotice(f"{planes}{found.reason}"))
         return said
@@ -311,7 +314,7 @@ class BlurJob(Job):
 
             assert isinstance(inner, Restorer)
             behind = inner
-            varies = any(blur.found.unclear for blur in self.blurs.values())
+            varies = any(blur.found.by_place for blur in self.blurs.values())
             by_place = self.place_by_place if varies else None
             otherwise = None if by_place is None else load_model(by_place.path)
         restorer = KnownBlurRestorer(
@@ -344,7 +347,7 @@ class BlurJob(Job):
             "photo": self.photo,
         }
         by_place = self.place_by_place
-        if by_place and any(each.unclear for each in self.found_blurs.values()):
+        if by_place and any(each.by_place for each in self.found_blurs.values()):
             sha256 = file_sha256(by_place.path)
             blur["place_by_place"] = {"name": by_place.name, "weights_sha256": sha256}
         return super().provenance(resolved) | {"blur": blur}

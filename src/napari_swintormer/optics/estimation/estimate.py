@@ -50,7 +50,9 @@ _NEAR = 1.5  # factor between sizes that count as alike
 _UNLIKELY = 0.1  # probability of sizes like the told one
 
 
-def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> FoundBlur:
+def estimate_blur(
+    windows: Sequence[NDArray[np.float32]], field: Field, varies: bool | None = None
+) -> FoundBlur:
     """Estimate the blur of an image from windows of it, at the places of `sample.sample_windows`.
 
     Parameters
@@ -59,6 +61,8 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
         Luminance ``(Y, X)`` in unit intensities, as displayed.
     field
         ``"photo"``: intensities follow the curve of a camera. ``"micrograph"``: they are linear.
+    varies
+        Whether the blur changes from place to place; None compares the windows.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
     the kernel of a motion helps, or that there is no blur. Where nothing is recognised its blur is
     `Blur.none()`, and the reason says why.
     """
-    measurable = [filled for window in windows if (filled := _filled(window)) is not None]
+    measurable = [filled for window in windows if (filled := filled_window(window)) is not None]
     if not measurable:
         return FoundBlur(
             Blur.none(),
@@ -74,7 +78,8 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
             f"No part of the image can be measured: a window needs {_SMALLEST} pixels along both "
             "axes, numbers in most pixels, and detail.",
         )
-    posterior, varies = measure_defocus(measurable, field)
+    posterior, differs = measure_defocus(measurable, field)
+    varies = differs if varies is None else varies
     if posterior.none >= _SURELY_SHARP and not varies:
         return _sharp(posterior)
     helps = None
@@ -89,7 +94,8 @@ def estimate_blur(windows: Sequence[NDArray[np.float32]], field: Field) -> Found
                 told = Blur.kernel(trial.kernel).sentence(chance)
                 return FoundBlur(shake.blur, min(chance, _ESTIMATED), f"The image shows {told}.")
     if varies:
-        return FoundBlur(Blur.none(), 0.0, "The blur changes from place to place.", unclear=True)
+        changes = "The blur changes from place to place."
+        return FoundBlur(Blur.none(), 0.0, changes, unclear=True, varies=True)
     if posterior.none >= _SHARP:
         return FoundBlur(Blur.none(), 0.0, "The image may be blurred a little.", unclear=True)
     if helps is not None and helps.defocus < _DEFOCUS_HELPS:
@@ -144,7 +150,7 @@ def _likeliest_motion(
     return max(rated, key=lambda each: each[1].motion)
 
 
-def _filled(window: NDArray[np.float32]) -> NDArray[np.float32] | None:
+def filled_window(window: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Replace pixels without a number by the mean; None for a window that tells nothing."""
     known = np.isfinite(window)
     if min(window.shape) < _SMALLEST or known.mean() < 1 - _UNKNOWN:

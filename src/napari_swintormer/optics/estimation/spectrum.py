@@ -26,23 +26,30 @@ LEVEL = slice(12)  # bins whose mean is the level of a spectrum: the coarsest fr
 
 
 def describe_window(light: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Describe a window of linear light ``(Y, X)`` in 73 numbers.
+    """Describe a window of linear light ``(Y, X)`` as `describe_windows` does."""
+    return describe_windows(light[None])[0]
+
+
+def describe_windows(lights: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Describe each of several windows of linear light ``(N, Y, X)`` in 73 numbers.
 
     The first 48 are logarithms of the mean power in bins of frequencies, relative to their level;
     then the level; then three numbers on the strength of details in each of eight bands.
     """
-    grid = _grid(light.shape)
-    mean = float((light * grid.taper).sum() / grid.taper.sum())
-    spectrum = fft.rfft2((light - mean) * grid.taper)
-    power = (spectrum.real**2 + spectrum.imag**2) / float((grid.taper**2).sum())
-    sums = np.bincount(grid.bins.ravel(), power.ravel(), minlength=BINS + 1)[:BINS]
+    grid = _grid(lights.shape[1:])
+    means = (lights * grid.taper).sum(axis=(1, 2)) / grid.taper.sum()
+    spectra = fft.rfft2((lights - means[:, None, None]) * grid.taper)
+    powers = (spectra.real**2 + spectra.imag**2) / float((grid.taper**2).sum())
+    bins = grid.bins.ravel()
+    sums = np.stack([np.bincount(bins, p.ravel(), minlength=BINS + 1)[:BINS] for p in powers])
     known = grid.counts > 0
-    logs = np.log(sums[known] / grid.counts[known] + 1e-14)
+    logs = np.log(sums[:, known] / grid.counts[known] + 1e-14)
     if not known.all():  # a small window has no frequency in some bins
-        logs = np.interp(np.log(_MIDDLES), np.log(_MIDDLES[known]), logs)
-    level = logs[LEVEL].mean()
-    details = [_details(spectrum, grid, middle) for middle in _BANDS]
-    return np.concatenate([logs - level, [level / 3], *details])
+        at, given = np.log(_MIDDLES), np.log(_MIDDLES[known])
+        logs = np.stack([np.interp(at, given, each) for each in logs])
+    levels = logs[:, LEVEL].mean(axis=1, keepdims=True)
+    details = [_details(spectra, grid, middle) for middle in _BANDS]
+    return np.concatenate([logs - levels, levels / 3, *details], axis=1)
 
 
 class _Grid(NamedTuple):
@@ -73,32 +80,29 @@ def _hann(size: int) -> NDArray[np.float64]:
     return window
 
 
-def _details(
-    spectrum: NDArray[np.complex64], grid: _Grid, middle: float
-) -> tuple[float, float, float]:
-    """Measure how rare details are in a band: kurtosis, strongest and median power, as logarithms.
+def _details(spectra: NDArray[np.complex64], grid: _Grid, middle: float) -> NDArray[np.float64]:
+    """Measure how rare details are in a band, ``(N, 3)``, as logarithms.
 
-    Powers are relative to the mean power of the band, over the inner three quarters of the window.
+    They are kurtosis, strongest and median power. Powers are relative to the mean power of the
+    band, over the inner three quarters of a window.
     """
     shape = grid.taper.shape
     octaves = np.log2(np.maximum(grid.frequency, 1e-6) / middle)
     # a low band needs no more pixels than twice its frequency
     highest = min(0.5, 2 * middle)
     rows, columns = (max(8, int(highest * size)) for size in shape)
-    if 2 * rows < shape[0] and columns < spectrum.shape[1] - 1:
+    if 2 * rows < shape[0] and columns < spectra.shape[2] - 1:
         kept = np.r_[:rows, shape[0] - rows : shape[0]]
-        spectrum, octaves = spectrum[kept, : columns + 1], octaves[kept, : columns + 1]
+        spectra, octaves = spectra[:, kept, : columns + 1], octaves[kept, : columns + 1]
         shape = (2 * rows, 2 * columns)
     gain = np.exp(-0.5 * (octaves / _OCTAVES) ** 2).astype(np.float32)
-    band = fft.irfft2(spectrum * gain, shape)
-    inner = tuple(slice(size // 8, size - size // 8) for size in shape)
-    taper = np.outer(_hann(shape[0])[inner[0]], _hann(shape[1])[inner[1]])
-    power = ((band[inner] / taper) ** 2).ravel()
-    mean = power.mean() + 1e-20
-    strongest = max(4, power.size // _TOP)
-    top = np.partition(power, power.size - strongest)[-strongest:].mean()
-    return (
-        float(np.log(np.mean(power**2) / mean**2 + 1e-6)),
-        float(np.log(top / mean + 1e-6)),
-        float(np.log(np.median(power) / mean + 1e-6)),
-    )
+    bands = fft.irfft2(spectra * gain, shape)
+    rows_in, columns_in = (slice(size // 8, size - size // 8) for size in shape)
+    taper = np.outer(_hann(shape[0])[rows_in], _hann(shape[1])[columns_in])
+    powers = ((bands[:, rows_in, columns_in] / taper) ** 2).reshape(len(bands), -1)
+    means = powers.mean(axis=1) + 1e-20
+    strongest = max(4, powers.shape[1] // _TOP)
+    ranked = np.partition(powers, powers.shape[1] - strongest, axis=1)
+    top = ranked[:, -strongest:].mean(axis=1)
+    measured = np.mean(powers**2, axis=1) / means**2, top / means, np.median(powers, axis=1) / means
+    return np.log(np.stack(measured, axis=1) + 1e-6)
