@@ -120,7 +120,7 @@ def doubt(windows: Sequence[NDArray[np.float32]], told: Blur, field: Field) -> s
     It takes the windows of `estimate_blur`. None: the size is likely, or cannot be judged.
     """
     radius = math.sqrt(2) * told.radius
-    measurable = [filled for window in windows if (filled := _filled(window)) is not None]
+    measurable = [filled for window in windows if (filled := filled_window(window)) is not None]
     if radius < RADII[1] or not measurable:
         return None
     posterior, varies = measure_defocus(measurable, field)
