@@ -78,7 +78,8 @@ class BlurField:
         shares = levels.astype(np.float32)
         # where rounding has left nothing, the plane stays as it is
         shares[0] += shares.sum(axis=0) == 0
-        return shares / shares.sum(axis=0)
+        normal: Floats = shares / shares.sum(axis=0)
+        return normal
 
     def shares_at(self, y: int, x: int, height: int, width: int) -> Floats:
         """Give the probabilities in each pixel of a region, ``(blurs, height, width)``.
@@ -103,7 +104,7 @@ class BlurField:
     def radii(self) -> Floats:
         """Most likely radius in pixels at each place, ``(rows, columns)``; 0 for no blur."""
         widths = np.frombuffer(self.widths, np.uint8).reshape(self.grid)
-        return widths.astype(np.float32) / _PER_PIXEL
+        return (widths / _PER_PIXEL).astype(np.float32)
 
     @property
     def mean(self) -> Blur:

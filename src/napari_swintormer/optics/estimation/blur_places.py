@@ -164,9 +164,10 @@ def _with_neighbours(values: Floats, weights: Floats) -> Floats:
     """Convolve ``(rows, columns, inputs)``; places beyond the border equal those at it."""
     rows, columns = values.shape[:2]
     padded = np.pad(values, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    return sum(
+    parts = [
         padded[y : y + rows, x : x + columns] @ weights[y, x] for y in range(3) for x in range(3)
-    )
+    ]
+    return np.sum(parts, axis=0, dtype=np.float32)
 
 
 @lru_cache

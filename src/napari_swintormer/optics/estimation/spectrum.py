@@ -27,7 +27,8 @@ LEVEL = slice(12)  # bins whose mean is the level of a spectrum: the coarsest fr
 
 def describe_window(light: NDArray[np.float32]) -> NDArray[np.float64]:
     """Describe a window of linear light ``(Y, X)`` as `describe_windows` does."""
-    return describe_windows(light[None])[0]
+    described: NDArray[np.float64] = describe_windows(light[None])[0]
+    return described
 
 
 def describe_windows(lights: NDArray[np.float32]) -> NDArray[np.float64]:
