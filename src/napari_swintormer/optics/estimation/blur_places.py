@@ -167,7 +167,7 @@ def _with_neighbours(values: Floats, weights: Floats) -> Floats:
     parts = [
         padded[y : y + rows, x : x + columns] @ weights[y, x] for y in range(3) for x in range(3)
     ]
-    return np.sum(parts, axis=0, dtype=np.float32)
+    return np.asarray(np.sum(parts, axis=0), np.float32)
 
 
 @lru_cache
