@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.optics.plane_power import PlanePower
-    from napari_swintormer.optics.sharp_spectrum import Content
+    from napari_swintormer.optics.sharp_spectrum import Content, SharpSpectrum
 
 _UNMEASURED = PowerOfPlane()
 # Chosen on made blur of training images: told exactly, told 20 % too wide or too narrow, estimated.
@@ -40,6 +40,7 @@ _FACTORS = np.exp(np.linspace(-3, 3, 9) * _SPREAD)
 _UNSEEN = {True: 0.05, False: 0.5}  # whether told: share that does not follow the image's spectrum
 _WRONG = 0.3  # share of a found motion's uncertainty that it is no blur at all
 _FAR = 45.0  # how much less likely, as a logarithm, a blur is that does not fit
+_ABSURD = 3.0  # power of its sharp spectrum, relative to that of the blur that fits best
 _RARE = 0.0005  # probability of candidates that are left out
 
 
@@ -191,10 +192,10 @@ class PlaneBlur:
         if photo:
             fits.insert(0, [self._shown.sharp(blur, "photo", GRID) for _, blur in possible])
         moments = [blur.otf_moments((GRID, GRID)) for _, blur in possible]
-        # the sharp spectrum of a blur that does not fit is absurd, such as a thousandfold power
+        # the sharp spectrum of a blur that does not fit can be absurd, such as a thousandfold power
         return [
             [
-                Candidate(float(p), *moment, each[best] if off else fit)
+                Candidate(float(p), *moment, _bounded(fit, each[best]) if off else fit)
                 for p, moment, fit, off in zip(shares, moments, each, far, strict=True)
                 if p > _RARE
             ]
@@ -247,3 +248,8 @@ class PlaneBlur:
     def _shown(self) -> PlanePower:
         assert self.power.intensities is not None
         return self.power.intensities
+
+
+def _bounded(fit: SharpSpectrum, best: SharpSpectrum) -> SharpSpectrum:
+    """Limit the power of a sharp spectrum by that of another one."""
+    return replace(fit, signal=np.minimum(fit.signal, _ABSURD * best.signal))
