@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from helpers.fake_gpu import GPU, FakeProcessor, Recorder, fake_gpu, load_guard
 from helpers.mps_operators import mps_operators
@@ -61,8 +62,9 @@ WAYS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _guard(tmp_path_factory: pytest.TempPathFactory) -> None:
-    load_guard(tmp_path_factory.mktemp("guard"))
+def _guard(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.cache is not None
+    load_guard(pytestconfig.cache.mkdir("guard"))
 
 
 @pytest.fixture
@@ -156,10 +158,10 @@ def test_a_batch_is_degraded_on_the_gpu(gpu_of: GpuOf) -> None:
 
 
 @pytest.mark.parametrize("stage", ["alone", *PRIOR_STAGES])
-def test_the_losses_of_a_training_stay_on_the_gpu(
+def test_the_losses_of_a_training_stay_on_the_gpu_and_gradients_fit_it(
     stage: str, gpu_of: GpuOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Published, "fill_convolutions", lambda *_: None)
+    monkeypatch.setattr(Published, "fill_convolutions", lambda _, convs, __: _without_values(convs))
     loss = "l1 + charbonnier + frequency + decibel + perceptual"
     settings = TrainSettings(
         sharp=(tmp_path,),
@@ -174,9 +176,21 @@ def test_the_losses_of_a_training_stay_on_the_gpu(
     blurred, sharp = torch.rand(2, 2, 3, 32, 32)
     cpu = torch.device("cpu")
     state = TrainingState(card, None, settings, cpu, torch.bfloat16, PRIOR_STAGES.get(stage))
+    # torch without CUDA refuses gradients on a GPU: their operators and types are those of the CPU
+    value = state.stage.loss(Batch(state.network, blurred, sharp, 0, 0))
+    with Recorder("cpu") as backward:
+        value.backward()
+    assert "convolution_backward" in backward.operators
+    assert not backward.float64
+    assert backward.operators <= mps_operators()
     with gpu_of():
         network = state.network.to(GPU)
         batch = Batch(network, blurred.to(GPU), sharp.to(GPU), 0, 0)
         with torch.autocast("cuda", torch.bfloat16):
             value = state.stage.loss(batch)
     assert value.device == GPU
+
+
+def _without_values(convolutions: nn.ModuleList) -> None:
+    for weight in convolutions.to_empty(device=torch.device("cpu")).parameters():
+        nn.init.zeros_(weight)
