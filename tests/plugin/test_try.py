@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from scipy.ndimage import gaussian_filter
 from helpers.tiny import random_network, tiny_prior_card
 from helpers.widgets import PATIENCE, docks_of, expected, noise
 from napari_swintormer.models.files.weights import save_weights
+from napari_swintormer.optics.blur import Blur
+from napari_swintormer.optics.blur_field import BlurField
+from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.plugin.deblur.variant_row import VariantRow, coloured, side_for
 from napari_swintormer.plugin.deblur.variants import Variant
 from napari_swintormer.plugin.layers.visible_region import canvas_view
@@ -182,6 +186,30 @@ def test_the_blur_of_the_view_is_described_and_mapped(deblur_alone, qtbot):
             shown.data_to_world((0, *large)), layer.data_to_world((0, *corner)), atol=1e-5
         )
     assert np.nanmax(shown.data[0, :, 0]) < np.nanmin(shown.data[0, :, 3])
+
+
+def test_a_blur_that_changes_is_a_layer_of_its_radius(deblur_alone, qtbot):
+    viewer, blur = deblur_alone.viewer, deblur_alone.widget.blur
+    layer = viewer.add_image(noise(128, 192).astype("float32"), scale=(2, 0.5), translate=(5, 7))
+    viewer._canvas_size = (4000, 4000)
+    deblur_alone.form.blur.expand(animate=False)
+    radii = np.array([[0, 1, 2.5], [0.5, 3, 4]])
+    shares = np.stack([np.ones((2, 3)), np.zeros((2, 3))])
+    places = (31.5, 31.5), (64.0, 64.0)
+    field = BlurField.of((Blur.none(), Blur.disk(2)), *places, shares, radii)
+    view = blur._in_view()
+    job = view.source.plan(deblur_alone.form.settings_with_blur("auto"))
+    assert job.found_at(view.position) is None
+    blur.measured = replace(job, found={0: FoundBlur.of_field(field)})
+
+    qtbot.mouseClick(blur.map, Qt.MouseButton.LeftButton)
+
+    assert "from place to place" in deblur_alone.widget.run_panel.message.text()
+    shown = viewer.layers[-1]
+    np.testing.assert_allclose(shown.data, radii)
+    for row, column in ((0, 0), (1, 2)):
+        place = layer.data_to_world((31.5 + 64 * row, 31.5 + 64 * column))
+        np.testing.assert_allclose(shown.data_to_world((row, column)), place)
 
 
 def open_dialog(panel, qtbot):

@@ -202,6 +202,11 @@ class BlurJob(Job):
             self, found=found, powers=powers, given_ranges=self.ranges, told_photo=self.photo
         )
 
+    def found_at(self, position: Mapping[str, int]) -> FoundBlur | None:
+        """Return the blur of the first plane at a position; None if it is not measured yet."""
+        number = self.planes.numbers[self.planes.numbers_at(position).start]
+        return (self.found or {}).get(measured_planes(self.planes.whole)[number])
+
     def ready_at(self, position: Mapping[str, int]) -> BlurJob:
         """Return this job with what a preview needs, and its model: the next one keeps that too."""
         return self.measured_at(position).load()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
@@ -28,6 +28,9 @@ from napari_swintormer.runs.blur_job import BlurJob
 from napari_swintormer.runs.job import Job
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_swintormer.optics.blur_field import BlurField
     from napari_swintormer.optics.blurriness import Blurriness
 
 _REGION = 64  # pixels, side of a region of the map
@@ -62,8 +65,10 @@ class BlurPanel(QWidget):
         )
         self.map = button(
             "Map",
-            "Add a layer with the width of the edges in each region of the view, in pixels: dark\n"
-            "is sharp, bright is blurred. Regions without edges are transparent.",
+            "Add a layer of how blurred each region is: dark is sharp, bright is blurred. If the\n"
+            "measured blur changes from place to place, the layer holds its radius in pixels.\n"
+            "Otherwise it holds the width of the edges in the view; regions without edges are\n"
+            "transparent.",
             self._add_map,
         )
         button_row(self, self.tell, self.map)
@@ -146,7 +151,14 @@ class BlurPanel(QWidget):
 
     def _add_map(self) -> None:
         view = self._looked_at()
-        if view is not None:
+        if view is None:
+            return
+        job = self.measured
+        found = job.found_at(view.position) if isinstance(job, BlurJob) else None
+        if found is not None and found.field is not None:
+            self.work.said.emit(found.field.sentence(), False)
+            add_above_source(self._viewer.layers, _field_map(found.field, view))
+        else:
             self.work.begin(in_one_step(partial(_estimate, view)), take=partial(self._show, view))
 
     def _looked_at(self) -> InView | None:
@@ -187,26 +199,43 @@ def _estimate(view: InView) -> Blurriness:
 
 def _map(blur: Blurriness, view: InView) -> Image:
     """Make a layer of the edge widths that covers the view, with one pixel per region."""
-    source = view.source
     # the centre of the first pixel lies in the middle of the first region
     middle = (blur.region_size - 1) / 2
-    origin = {**view.position, "Y": view.region.y0 + middle, "X": view.region.x0 + middle}
+    first = view.region.y0 + middle, view.region.x0 + middle
+    about = {"width": blur.width, "kind": blur.kind, "angle": blur.angle}
+    return _layer_of(blur.regions, view, first, (blur.region_size,) * 2, about)
+
+
+def _field_map(field: BlurField, view: InView) -> Image:
+    """Make a layer of the radius at each place of the plane."""
+    return _layer_of(field.radii, view, field.start, field.step, {"radii": True})
+
+
+def _layer_of(
+    regions: NDArray[np.floating[Any]],
+    view: InView,
+    first: tuple[float, float],
+    sides: tuple[float, float],
+    about: Mapping[str, object],
+) -> Image:
+    """Make a layer ``(rows, columns)`` whose pixels have the centres `first` + n * `sides`."""
+    source = view.source
+    along = {"Y": sides[0], "X": sides[1]}
+    origin = {**view.position, "Y": first[0], "X": first[1]}
     spatial = [axis for axis in source.axes if axis != "S"]
-    rows, columns = blur.regions.shape
-    regions = blur.regions if spatial.index("Y") < spatial.index("X") else blur.regions.T
-    data = regions.reshape([{"Y": rows, "X": columns}.get(axis, 1) for axis in spatial])
+    rows, columns = regions.shape
+    turned = regions if spatial.index("Y") < spatial.index("X") else regions.T
+    data = turned.reshape([{"Y": rows, "X": columns}.get(axis, 1) for axis in spatial])
     look = source.part_at(origin, data).look
     kept = ("translate", "rotate", "shear", "affine", "units", "axis_labels")
-    sides = [blur.region_size if axis in "YX" else 1 for axis in spatial]
     return Image(
         data,
         name=f"{source.name} blur",
-        scale=np.multiply(look["scale"], sides),
+        scale=np.multiply(look["scale"], [along.get(axis, 1) for axis in spatial]),
         colormap="inferno",
         contrast_limits=(0, max(2.0, float(np.nanmax(regions)))),
         interpolation2d="nearest",
         opacity=0.5,
-        metadata=mark("blur", source.layer_id)
-        | {"width": blur.width, "kind": blur.kind, "angle": blur.angle},
+        metadata=mark("blur", source.layer_id) | dict(about),
         **{key: look[key] for key in kept},
     )
