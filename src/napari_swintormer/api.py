@@ -59,8 +59,8 @@ def deblur(
     image
         Array of integers or floats, with any intensities. Pixels under the mask of a masked array
         are not measured and stay as they are, like NaN. A dask array may have any chunks; only a
-        fixed sample of small regions is computed now, to measure the range of intensities. Names of
-        dimensions, as xarray has them, tell the axes.
+        fixed sample of small regions is computed now, to measure the range of intensities, or the
+        noise of a volume. Names of dimensions, as xarray has them, tell the axes.
     model
         Name of a model, path of a weights file, or a restorer that `load_model` returned. None
         takes the built-in model. ``"filter"`` undoes the blur by a filter, without a network.

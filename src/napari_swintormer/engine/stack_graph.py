@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import numpy as np
 from napari_swintormer.engine import devices, volume
 from napari_swintormer.engine.graph import in_layers
 from napari_swintormer.engine.runners import RESTORER_LOCK
-from napari_swintormer.engine.telling import Iterations, is_cancelled, tell
+from napari_swintormer.engine.telling import Iterations, is_cancelled, tell, working_folder
 from napari_swintormer.events import Notice, Progress
 from napari_swintormer.imaging.planes import Planes
 
@@ -148,7 +150,7 @@ def _tasks(
 def _restore(work: _StackSettings, place: _Place, image: NDArray[Any]) -> NDArray[Any]:
     """Restore one volume, ``image``, on a device of this process."""
     planes, out = Planes(image, work.axes, 1, meaning=work.meaning), np.empty_like(image)
-    with RESTORER_LOCK:
+    with RESTORER_LOCK, TemporaryDirectory(dir=working_folder()) as scratch:
         device, *_ = devices.resolve_devices(work.device)
         events = volume.run(
             work.grid,
@@ -158,6 +160,7 @@ def _restore(work: _StackSettings, place: _Place, image: NDArray[Any]) -> NDArra
             device,
             out,
             fits={0: work.fits[place.channel]},
+            scratch=Path(scratch),
         )
         done = 0
         for event in events:

@@ -1,4 +1,4 @@
-"""What the tasks of a dask graph tell their user, from whatever process they run in."""
+"""What a task of a dask graph tells its user, and asks its worker, in whatever process it runs."""
 
 from __future__ import annotations
 
@@ -70,6 +70,11 @@ def is_cancelled() -> bool:
         return False
     task = worker.state.tasks.get(worker.get_current_task())
     return task is None or task.state == "cancelled"
+
+
+def working_folder() -> str | None:
+    """Return the folder of this worker for large files; None outside of a cluster."""
+    return None if (worker := _worker()) is None else str(worker.local_directory)
 
 
 @lru_cache(maxsize=64)
