@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -164,9 +165,10 @@ class BlurJob(Job):
     @cached_property
     def blurs(self) -> dict[int, PlaneBlur]:
         """What the filter of every plane needs, by the number in the whole image."""
-        return plane_blurs(
-            self.planes.whole, self._all_ranges, self.found_blurs, self.measured_powers
-        )
+        ranges = self._all_ranges
+        with ThreadPoolExecutor(1, thread_name_prefix="swintormer-powers") as beside:
+            powers = beside.submit(lambda: self.measured_powers)
+            return plane_blurs(self.planes.whole, ranges, self.found_blurs, powers.result())
 
     def middle_window(self) -> list[NDArray[np.float32]]:
         """Read the middle window of the first plane, in unit intensities, for a shared blur."""
