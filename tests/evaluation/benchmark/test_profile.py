@@ -70,11 +70,14 @@ def test_a_stage_inside_another_counts_for_itself() -> None:
 
 
 def test_helping_threads_are_shared_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     stages = {"reading": 1.0, "network": 6.0, "deconvolution": 2.0}
-    # the calling thread took 9 s, a reader 1 s, helpers 4 s
-    shared = profile._shared(stages, 14.0, 9.0)
+    # threads of Python took 10 s, helpers 4 s
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 12)
+    shared = profile._shared(stages, 14.0, 10.0)
     assert shared == {"reading": 1, "network": 9, "deconvolution": 3, profile.OTHER: 1}
+    # two tiles side by side have a thread each, and nobody helps
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert profile._shared(stages, 14.0, 10.0) == stages | {profile.OTHER: 5}
 
 
 def test_products_are_counted_whichever_routine_makes_them(

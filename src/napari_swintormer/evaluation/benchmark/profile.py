@@ -1,8 +1,9 @@
 """Where the time of a whole run goes: CPU time per megapixel of each stage.
 
 While a run goes on, the functions of each stage are replaced by ones that count the CPU time of
-their thread. A stage inside another one counts for itself alone. Threads of torch that help are
-counted by what is left of the process's time, in proportion, for deconvolution, filter and network.
+their thread. A stage inside another one counts for itself alone. Where several threads of
+torch share a tile, those that help are counted by what is left of the process's time, in
+proportion, for deconvolution, filter and network.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from napari_swintormer.runs import blur_job
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.job import Job
 from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.tiling.side_by_side import share_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,13 +60,18 @@ OTHER = "all else"
 _CPU = torch.device("cpu")
 _HELPED = ("filter", "deconvolution", "network")  # by threads of torch
 _SIDE, _QUICK_SIDE = 2048, 1024
+_MANY = 100  # tiles
 
 
 class _Stopwatch:
-    """Adds up the CPU seconds of stages, each without the stages inside."""
+    """Adds up the CPU seconds of stages, each without the stages inside.
+
+    `beside` are those that other threads took than the one that made the stopwatch.
+    """
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.beside, self._home = 0.0, get_ident()
         self._inside: defaultdict[int, list[float]] = defaultdict(list)  # by thread
         self._lock = Lock()
 
@@ -85,6 +92,7 @@ class _Stopwatch:
                     stack[-1] += taken
                 with self._lock:
                     self.seconds[stage] += own
+                    self.beside += own * (get_ident() != self._home)
 
         return counted
 
@@ -93,7 +101,7 @@ class _Calls:
     """Adds up the pixels that networks restore, and keeps the first batch."""
 
     def __init__(self) -> None:
-        self.pixels = 0
+        self.pixels, self._lock = 0, Lock()
         self._first: tuple[Swintormer, torch.Tensor] | None = None
 
     def noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,8 +109,9 @@ class _Calls:
 
         @wraps(function)
         def noted(network: Swintormer, batch: torch.Tensor) -> Any:
-            self.pixels += batch[:, 0].numel()
-            self._first = self._first or (network, batch)
+            with self._lock:
+                self.pixels += batch[:, 0].numel()
+                self._first = self._first or (network, batch)
             return function(network, batch)
 
         return noted
@@ -167,7 +176,8 @@ def profile_run(settings: DeblurSettings, folder: Path, *, quick: bool) -> dict[
         own = time.thread_time() - own
     shutil.rmtree(run.dst)
     stages = {
-        stage: taken / megapixels for stage, taken in _shared(watch.seconds, cpu, own).items()
+        stage: taken / megapixels
+        for stage, taken in _shared(watch.seconds, cpu, own + watch.beside).items()
     }
     device, precision = resolve_names(settings.device, settings.precision)
     on_cpu = device == "cpu"
@@ -208,16 +218,16 @@ def profile_table(profile: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _shared(stages: dict[str, float], cpu: float, calling: float) -> dict[str, float]:
+def _shared(stages: dict[str, float], cpu: float, own: float) -> dict[str, float]:
     """Share the time of helping threads among the stages that torch does; add what is left.
 
-    `cpu` is the time of the whole process, `calling` that of the thread that runs the network.
+    `cpu` is the time of the whole process, `own` that of the threads of Python as far as counted.
     """
     known = dict(stages)
-    beside = sum(known.get(stage, 0) for stage in ("reading", "writing"))  # in threads of their own
-    helping = max(0.0, cpu - calling - beside)
+    helping = max(0.0, cpu - own)
     helped = sum(known.get(stage, 0) for stage in _HELPED)
-    if torch.get_num_threads() > 1 and helped:
+    _, sharing = share_threads(torch.get_num_threads(), _MANY)
+    if sharing > 1 and helped:
         known |= {s: known[s] * (1 + helping / helped) for s in _HELPED if s in known}
     return known | {OTHER: max(0.0, cpu - sum(known.values()))}
 
