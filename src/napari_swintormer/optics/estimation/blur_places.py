@@ -45,8 +45,8 @@ _RAREST = -8.0  # smallest logarithm of a probability that is told apart
 _SURE = 0.3  # probability of a blur that some place needs, or nothing is undone
 # What a place tells of its size, in nats, above which the blur changes. Chosen on validation photos
 # with one blur, with none, and with made-up depth.
-_CHANGES = 0.21
-_PLAIN = 0.3  # and above which it is no motion either
+_CHANGES = 0.23
+_PLAIN = 0.35  # and above which it is no motion either
 
 
 class FieldOfBlur(NamedTuple):
