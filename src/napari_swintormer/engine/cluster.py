@@ -168,11 +168,7 @@ def run(
                         yield arrived
                     continue
                 values, chunk = arrived.result(), coming.pop(arrived)
-                pixels = layout.pixels(chunk)
-                if beside is not None:
-                    values, deviation = values
-                    beside[1][pixels] = deviation
-                out[pixels] = values
+                _write(values, layout.pixels(chunk), out, None if beside is None else beside[1])
                 arrived.release()  # frees the memory of the cluster
                 region = plan.grid.chunk(chunk.block)
                 for plane in range(chunk.first, chunk.first + layout.n_planes):
@@ -181,6 +177,13 @@ def run(
                 yield from counted.finished(chunk)
         finally:
             client.cancel(list(coming))
+
+
+def _write(values: Any, pixels: tuple[slice, ...], out: Any, beside: Any) -> None:
+    """Write a chunk of the result, and of its deviation if there is one."""
+    if beside is not None:
+        values, beside[pixels] = values
+    out[pixels] = values
 
 
 @contextmanager
