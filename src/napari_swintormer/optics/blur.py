@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _OIL = 1.515  # refractive index of immersion oil
 _LONG = 1.6  # a kernel this many times longer than wide counts as motion
-_SCATTERED = 1.3  # and so does one with so much darkness around its light: a path that turns
+_SCATTERED = 1.15  # and so does one with so much darkness around its light: a path that turns
 _ALIKE = 0.2  # sizes that differ by this share count as the same size
 _FORMS = "3.2px, motion:14@30, gaussian:1.6, or the path of a PSF file"
 
