@@ -73,6 +73,8 @@ class MotionTrial(NamedTuple):
         Pixels from the middle of a kernel to its border, at most.
     first
         The kernel before it was refined.
+    refined
+        The kernel before its centre was moved by parts of a pixel.
     """
 
     kernel: PSF
@@ -80,6 +82,7 @@ class MotionTrial(NamedTuple):
     image: Floats
     half: int
     first: Kernel
+    refined: Kernel
 
 
 def motion_trials(windows: Sequence[Floats], gamma: float = 1.0) -> list[MotionTrial]:
@@ -120,10 +123,11 @@ def _trial(image: Floats, voters: Sequence[Floats], half: int) -> MotionTrial:
     with ThreadPoolExecutor(THREADS) as threads:
         voting = threads.map(lambda part: coarse_to_fine(part, half), voters)
         first = coarse_to_fine(image, half)
-        kernel = centred(refined(image, first, half))
+        fine = refined(image, first, half)
+        kernel = centred(fine)
         votes = list(voting)
     told = signs(image, kernel, half, votes)
-    return MotionTrial(kernel.astype(np.float32), told, image, half, first)
+    return MotionTrial(kernel.astype(np.float32), told, image, half, first, fine)
 
 
 def coarse_to_fine(image: Floats, half: int, damping: float = KERNEL_DAMPING) -> Kernel:

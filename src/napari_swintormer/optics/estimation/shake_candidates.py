@@ -61,7 +61,7 @@ def shake_candidates(trial: MotionTrial) -> ShakeCandidates:
     parts = [(trial.image, _STEADY), *((part, KERNEL_DAMPING) for part in _parts(trial.image))]
     with ThreadPoolExecutor(THREADS) as threads:
         estimates = threads.map(lambda part: coarse_to_fine(part[0], trial.half, part[1]), parts)
-        kernels = [trial.kernel.astype(np.float64), trial.first, *estimates]
+        kernels = [trial.refined, trial.first, *estimates]
     half = max(len(kernel) for kernel in kernels) // 2
     kernels = [np.pad(kernel, half - len(kernel) // 2) for kernel in kernels]
     pairs = [[_match(one, other) for other in kernels] for one in kernels]
@@ -70,7 +70,7 @@ def shake_candidates(trial: MotionTrial) -> ShakeCandidates:
     shifts = [shift for _, shift in pairs[best]]
     lying = [ndimage.shift(kernel, by, order=0) for kernel, by in zip(kernels, shifts, strict=True)]
     weights = alike[best] ** _POWER
-    refined, *others = _centred(lying, weights / weights.sum())
+    refined, *others = _centred(lying)
     shares = (1 - _REFINED) * weights[1:] / weights[1:].sum()
     sizes = {f: p for f, p in _SIZES.items() if f <= 1 or (refined.reach + 1) * f < LARGEST // 2}
     whole = sum(sizes.values())
@@ -102,10 +102,10 @@ def _match(one: Kernel, other: Kernel) -> tuple[float, tuple[int, int]]:
     return float(values[y, x] / size), shift
 
 
-def _centred(kernels: Sequence[Kernel], weights: Floats) -> list[Blur]:
-    """Move all kernels alike, so that their mean lies in the middle; cut off what is dark."""
+def _centred(kernels: Sequence[Kernel]) -> list[Blur]:
+    """Move all kernels alike, so that the first lies in the middle; cut off what is dark."""
     middle = len(kernels[0]) // 2
-    y, x = ndimage.center_of_mass(np.tensordot(weights, np.stack(kernels), 1))
+    y, x = ndimage.center_of_mass(kernels[0])
     moved = np.stack([ndimage.shift(k, (middle - y, middle - x), order=3) for k in kernels])
     moved[moved <= _NOTHING * moved.max(axis=(1, 2), keepdims=True)] = 0
     surplus = middle - int(np.abs(np.argwhere(moved.any(axis=0)) - middle).max())
