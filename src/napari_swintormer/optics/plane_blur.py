@@ -208,7 +208,7 @@ class PlaneBlur:
         An estimated motion may be none; an estimated defocus says itself how likely that is.
         """
         candidates = self.blur.candidates
-        none = _WRONG * (1 - self.found.certainty)
+        none = _WRONG * max(0.0, 1 - self.found.certainty)
         if len(candidates) > 1:
             if any(blur.kind != "kernel" for _, blur in candidates):
                 return list(candidates)
