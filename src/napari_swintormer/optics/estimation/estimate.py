@@ -45,6 +45,7 @@ _MOTION_HELPS: dict[Field, float] = {"photo": 0.7, "micrograph": 0.5}
 _DEFOCUS_HELPS = 0.5
 _AHEAD = 0.2  # by which the chance of a motion exceeds that of a defocus
 _SURE_DEFOCUS, _FAR_AHEAD = 0.7, 0.3  # and more where the size of a defocus is sure
+_AGREE = 0.75  # and then by how much the kernels of a motion agree
 # Chosen on held-out images: a size told right or 20 % wrong hardly ever causes a doubt.
 _NEAR = 1.5  # factor between sizes that count as alike
 _UNLIKELY = 0.1  # probability of sizes like the told one
@@ -85,12 +86,13 @@ def estimate_blur(
     helps = None
     if chosen := _likeliest_motion(measurable, posterior, field):
         trial, helps = chosen
-        ahead = _FAR_AHEAD if posterior.certainty >= _SURE_DEFOCUS else _AHEAD
+        sure = posterior.certainty >= _SURE_DEFOCUS
+        ahead = _FAR_AHEAD if sure else _AHEAD
         worth = _WORTH_IF_SHARP[field] if posterior.none >= _SHARP else _WORTH_A_LOOK
         if helps.motion > max(worth, helps.defocus + ahead):
             shake = shake_candidates(trial)
             chance = confirmed(helps.motion, shake.agreement, field)
-            if chance > _MOTION_HELPS[field]:
+            if chance > _MOTION_HELPS[field] and (not sure or shake.agreement > _AGREE):
                 told = Blur.kernel(trial.kernel).sentence(chance)
                 return FoundBlur(shake.blur, min(chance, _ESTIMATED), f"The image shows {told}.")
     if varies:
