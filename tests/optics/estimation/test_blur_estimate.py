@@ -168,3 +168,14 @@ def test_the_estimate_is_the_same_however_the_plane_lies(leaves, chunks):
         return defocus_posterior([window[0] for window in windows], "micrograph").blur()
 
     assert found(da.from_array(image, chunks=chunks)) == found(image)
+
+
+def test_noise_may_hide_the_blur_of_a_micrograph() -> None:
+    rng = np.random.default_rng(0)
+    cells = np.kron(rng.random((8, 8)) > 0.7, np.ones((32, 32)))
+    for noise, hides in ((0.01, True), (0.04, False)):
+        image = (0.1 + 0.8 * cells + noise * rng.standard_normal(cells.shape)).astype(np.float32)
+        found = estimate_blur([image], "micrograph")
+        assert "looks sharp" in found.reason
+        assert found.unclear == hides
+        assert not estimate_blur([image], "photo").unclear

@@ -17,6 +17,7 @@ from napari_swintormer.optics.estimation.blur_choice import (
 from napari_swintormer.optics.estimation.defocus_posterior import GAMMAS, RADII, measure_defocus
 from napari_swintormer.optics.estimation.motion_kernel import motion_trials
 from napari_swintormer.optics.estimation.shake_candidates import shake_candidates
+from napari_swintormer.optics.inverse_filter import image_power
 from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
 
@@ -46,6 +47,10 @@ _DEFOCUS_HELPS = 0.5
 _AHEAD = 0.2  # by which the chance of a motion exceeds that of a defocus
 _SURE_DEFOCUS, _FAR_AHEAD = 0.7, 0.3  # and more where the size of a defocus is sure
 _AGREE = 0.75  # and then by how much the kernels of a motion agree
+# Noise of a micrograph, in units of its range, that hides blur; fine detail counts as noise. Sharp
+# training images with so much of it stay at 40 dB to themselves or more when a model restores them
+# that finds blur by itself; noisier ones do not.
+_HIDING = (0.004, 0.02)
 # Chosen on held-out images: a size told right or 20 % wrong hardly ever causes a doubt.
 _NEAR = 1.5  # factor between sizes that count as alike
 _UNLIKELY = 0.1  # probability of sizes like the told one
@@ -82,7 +87,7 @@ def estimate_blur(
     posterior, differs = measure_defocus(measurable, field)
     varies = differs if varies is None else varies
     if posterior.none >= _SURELY_SHARP and not varies:
-        return _sharp(posterior)
+        return _sharp(posterior, measurable, field)
     helps = None
     if chosen := _likeliest_motion(measurable, posterior, field):
         trial, helps = chosen
@@ -135,7 +140,13 @@ def doubt(windows: Sequence[NDArray[np.float32]], told: Blur, field: Field) -> s
     return f"The told blur has a radius of about {radius:.2g} pixels, but {shown}."
 
 
-def _sharp(posterior: DefocusPosterior) -> FoundBlur:
+def _sharp(
+    posterior: DefocusPosterior, windows: Sequence[NDArray[np.float32]], field: Field
+) -> FoundBlur:
+    low, high = _HIDING
+    if field == "micrograph" and low <= image_power(windows).noise <= high:
+        hidden = "The image looks sharp, but noise or fine detail may hide blur."
+        return FoundBlur(Blur.none(), 0.0, hidden, unclear=True)
     return FoundBlur(Blur.none(), min(posterior.none, _ESTIMATED), "The image looks sharp.")
 
 
