@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from RedLionfishDeconv.RLDeconv3DScipy import doRLDeconvolution_DL2_4 as red_lionfish
 from scipy.fft import next_fast_len
 
 from napari_swintormer.engine.richardson_lucy import RegionDeconvolver
@@ -79,6 +78,8 @@ def iterations(psf: Volume, counts: Volume) -> Iterator[float]:
 
 def iterations_there(psf: Volume, counts: Volume) -> list[float]:
     """Make some iterations with RedLionfish; return the CPU seconds of each but the first."""
+    from RedLionfishDeconv.RLDeconv3DScipy import doRLDeconvolution_DL2_4 as red_lionfish
+
     ends: list[float] = []
     red_lionfish(counts, psf, niter=4, callbkTickFunc=lambda: ends.append(time.process_time()))
     return np.diff(ends).tolist()

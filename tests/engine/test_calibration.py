@@ -96,7 +96,7 @@ def test_a_device_of_unknown_memory_takes_the_usual_batch_size() -> None:
 def test_runners_take_the_batch_size_that_fits_unless_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runners, "processor_for", lambda _, **__: Measured(20_000_000))
+    monkeypatch.setattr(runners, "cpu_processor", lambda *_: Measured(20_000_000))
     recipe = RunnerRecipe(Known(), "known", "cpu", "fp32", tile=(1, 64, 64))
     runner = recipe.make()
     assert runner.batch_size == 12

@@ -91,11 +91,13 @@ def test_a_stuck_device_stops_the_others_after_a_few_blocks() -> None:
     image = noise((1, BLOCK, 20 * BLOCK), "uint8")
     out, slow, fast = np.zeros_like(image), Device("slow"), Device("fast")
     slow.open.clear()
+    fast.open.clear()  # until the slow one has its block
     runner = team(slow, fast, batch_size=100)  # a batch is a block
     seen: list[Event] = []
     reader = threading.Thread(target=lambda: seen.extend(events(image, out, runner)))
     reader.start()
     assert slow.blocks.acquire(timeout=60)
+    fast.open.set()
     for _ in range(3):
         assert fast.blocks.acquire(timeout=60)
     while fast.blocks.acquire(timeout=0.2):

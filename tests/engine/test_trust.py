@@ -98,7 +98,8 @@ def test_a_faulty_device_is_found_once_and_replaced_with_a_sentence(
     # the device has a name of its own, and its tensors are the CPU's
     monkeypatch.setattr(trust, "_CPU", torch.device("meta"))
     monkeypatch.setattr(trust, "processor_for", lambda *_, **__: Processor(torch.device("cpu")))
-    monkeypatch.setattr(runners, "processor_for", lambda *_, **__: device)
+    for name in ("processor_for", "cpu_processor"):
+        monkeypatch.setattr(runners, name, lambda *_, **__: device)
     monkeypatch.setattr(Restorer, "to", lambda self, *_: self)
     monkeypatch.setattr(
         runners.devices,
