@@ -140,9 +140,14 @@ def test_auto_precision_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    capability = torch.backends.cpu
+    monkeypatch.setattr(capability, "get_cpu_capability", lambda: "AVX512")
     assert resolve_precision("auto", CPU) == dtype
     assert slow_precision(dtype, CPU) == []
     assert bool(slow_precision(torch.bfloat16, CPU)) is not native
+    monkeypatch.setattr(capability, "get_cpu_capability", lambda: "AVX2")  # torch is kept from more
+    assert resolve_precision("auto", CPU) == torch.float32
+    assert slow_precision(torch.bfloat16, CPU)
     monkeypatch.setattr(devices.platform, "machine", lambda: "arm64")  # nobody knows
     assert slow_precision(torch.bfloat16, CPU) == []
 

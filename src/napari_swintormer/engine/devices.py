@@ -195,7 +195,9 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cpu" and _is_x86():
         # torch has no public name for this test, and older releases lack it
         has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return bool(has())
+        # a user or a virtual machine can keep torch from using what the CPU has
+        limited = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+        return bool(has()) and not limited
     return False
 
 
