@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable  # noqa: TC003 (a module-level name needs it)
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,9 @@ class PatchSampler:
         self._images = ImageCache(channels, convention)
         self._seed = seed
         self._degrade = None if synthesize is None else DRAWN[synthesize]
+        self._known = synthesize == "known"
+        if raw and self._known:
+            self._degrade = partial(draw_known, on_device=True)
         self._priors, self._raw = priors, raw
         self._cumulative = np.cumsum(drawing_weights(pairs))
         self._marks = {p: read_marks(p, channels) for p in pairs if p.annotations is not None}
@@ -155,7 +159,7 @@ class PatchSampler:
         """Draw a sharp patch and its degradation, and blur nothing."""
         from napari_swintormer.training.degradations.on_device import draw_raw, raw_margin
 
-        margin = raw_margin(known=self._degrade is draw_known)
+        margin = raw_margin(known=self._known)
         sharp, _, degradation = self._scene(pair, side, rng, margin=margin)
         return draw_raw(degradation, sharp, draw_range(rng), rng)
 
@@ -175,8 +179,7 @@ class PatchSampler:
         assert self._degrade is not None
         pattern = not validation and rng.random() < _PATTERNS
         unblurred = 0.0 if validation else _PATTERNS_UNBLURRED if pattern else UNBLURRED
-        on_device = {"on_device": True} if self._raw and self._degrade is draw_known else {}
-        degradation = self._degrade(self._modality(pair), rng, unblurred, **on_device)
+        degradation = self._degrade(self._modality(pair), rng, unblurred)
         margin = degradation.margin if margin is None else margin
         cut = self._draw_crop(pair, side + 2 * margin, rng)
         sharp = self._read(pair, cut)[0]
