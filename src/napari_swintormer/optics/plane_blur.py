@@ -81,6 +81,14 @@ class FoundBlur:
         """Whether a model that finds the blur of each place by itself can restore the plane."""
         return self.unclear or self.field is not None
 
+    @cached_property
+    def radius(self) -> float:
+        """Root mean square of the distance from the centre in pixels, the mean of what it may be.
+
+        It is 0 where nothing is known.
+        """
+        return float(sum(p * candidate.radius for p, candidate in self.blur.candidates))
+
     @property
     def told(self) -> bool:
         """Whether the user told it: an estimate is never quite sure."""
@@ -132,13 +140,10 @@ class PlaneBlur:
         """The blur."""
         return self.found.blur
 
-    @cached_property
+    @property
     def radius(self) -> float:
-        """Root mean square of the distance from the centre in pixels, the mean of what it may be.
-
-        It is 0 where nothing is known.
-        """
-        return float(sum(p * candidate.radius for p, candidate in self.blur.candidates))
+        """See `FoundBlur.radius`."""
+        return self.found.radius
 
     @property
     def changes(self) -> bool:

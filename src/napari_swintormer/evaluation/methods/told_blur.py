@@ -118,8 +118,7 @@ def _scores(found: FoundBlur, true: Blur) -> dict[str, float]:
     psfs = [blur.psf() for blur in (found.blur, true)]
     matches = fftconvolve(psfs[0], psfs[1][::-1, ::-1])
     length = np.prod([np.linalg.norm(psf) for psf in psfs])
-    size = sum(p * each.radius for p, each in found.blur.candidates)
-    values = size / true.radius - 1, matches.max() / length, found.certainty
+    values = found.radius / true.radius - 1, matches.max() / length, found.certainty
     return dict(zip(FOUND, map(float, values), strict=True))
 
 
