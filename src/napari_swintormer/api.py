@@ -250,7 +250,8 @@ def train(
     ----------
     blurred
         Folder with the blurred partner of every sharp image: same name, any suffix. Or an array, or
-        a list of arrays; the planes of a stack are pairs of their own.
+        a list of arrays; the planes of a stack are pairs of their own. With `synthesize` they are
+        the partners of the first folder in `sharp`, and an array may be None.
     sharp
         Folder of sharp images, or several; or as many arrays as `blurred` has.
     out

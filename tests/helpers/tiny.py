@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_swintormer.models.files.card import ModelCard
-from napari_swintormer.models.network.network_settings import SwintormerSettings
+from napari_swintormer.models.network.network_settings import (
+    DeconvolutionSettings,
+    SwintormerSettings,
+)
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
 
 if TYPE_CHECKING:
@@ -29,6 +32,12 @@ def tiny_card(channels: int = 3, **changes: object) -> ModelCard:
     )
     card = ModelCard(name="tiny", title="Tiny", network=network, tile_size=64, overlap=16)
     return card.model_copy(update=changes)
+
+
+FINDING_NETWORK = tiny_card().network.model_copy(
+    update={"known_blur": True, "deconvolution": DeconvolutionSettings()}
+)
+"""A network that is told the blur, or finds it."""
 
 
 def tiny_prior_card(**changes: object) -> ModelCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def test_pairs_are_matched_by_name(write_images):
         ("b.png", "b.jpg"),
     ]
     assert [p.annotations for p in pairs] == [None, masks / "b.png"]
+    kinds = ["auto", "photo"]
+    mixed, _ = list_pairs([sharp, write_images("more", ["a.png"])], blurred, kinds=kinds)
+    assert [p.blurred and p.blurred.name for p in mixed] == ["a.png", "b.jpg", None]
 
 
 def test_every_plane_of_a_stack_is_a_pair(tmp_path):
@@ -130,6 +134,12 @@ def test_a_long_series_does_not_dominate():
     assert sum(weights) == pytest.approx(1)
     assert sum(weights[101:]) == pytest.approx(0.5)
     assert sum(weights[:100]) == pytest.approx(10 * weights[100])
+    paired = [dataclasses.replace(p, blurred=p.sharp) for p in planes[:10]]
+    mixed = drawing_weights([*paired, *planes[10:]], pair_share=0.2)
+    assert sum(mixed[:10]) == pytest.approx(0.2)
+    np.testing.assert_allclose(
+        np.divide(mixed[10:], mixed[10]), np.divide(weights, weights[10])[10:]
+    )
 
 
 def test_other_images_have_another_fingerprint():

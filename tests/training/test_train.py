@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import dask.array as da
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from helpers.tiny import FINDING_NETWORK
 from helpers.tiny import TINY_NETWORK as NETWORK
 from helpers.train_runs import elsewhere, same, stop_after, weights_of
 from napari_swintormer import load_model, train
@@ -28,6 +30,7 @@ from napari_swintormer.events import Notice, Trained
 from napari_swintormer.models.files.card import TrainingData
 from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
+from napari_swintormer.training.data import patches
 from napari_swintormer.training.loop.checkpoint import load_checkpoint
 from napari_swintormer.training.loop.saved_settings import load_settings
 from napari_swintormer.training.loop.train import iter_train, learning_rate
@@ -140,6 +143,11 @@ def test_a_model_is_never_overwritten(settings):
         ({"synthesize": "rain"}, "synthesize must be one of 'defocus'"),
         ({"sharp": ()}, "Training needs sharp images"),
         ({"kinds": ("photo", "photo")}, "2 kinds for 1 folders"),
+        ({"blurred": Path()}, "need two folders of sharp images"),
+        ({"blurred": Path(), "synthesize": None, "sharp": (Path(),) * 2}, "Add --synthesize"),
+        ({"pair_share": 0.5}, "pair_share is for pairs together with a synthesized blur"),
+        ({"blurred": Path(), "sharp": (Path(),) * 2, "pair_share": 1.0}, "between 0 and 1"),
+        ({"blurred": Path(), "sharp": (Path(),) * 2, "degrade_on": "device"}, "without blurred"),
         ({"kinds": ("painting",)}, "kind must be one of 'auto'"),
         ({"larger_patches": (64, 32)}, "larger_patches must grow"),
         ({"larger_patches": (65,)}, r"multiple of 32 .*got patch_size=65"),
@@ -218,6 +226,21 @@ def test_a_bad_pair_stops_the_training_or_is_skipped_by_name(from_pairs, pairs):
         Image.new("RGB", (9, 9)).save(file)
     with pytest.raises(TrainingError, match="4 of 4"):
         list(iter_train(dataclasses.replace(only_bad, skip_bad=True)))
+
+
+def test_pairs_and_synthesized_blur_train_together(from_pairs, write_images, monkeypatch):
+    """A network that is told the synthesized blur has to find that of the pairs."""
+    more = write_images("more", ["e.png", "f.png", "g.png", "h.png"])
+    changes = {"synthesize": "known", "network": FINDING_NETWORK, "pair_share": 0.5, "steps": 4}
+    settings = dataclasses.replace(from_pairs, sharp=(*from_pairs.sharp, more), **changes)
+    of_pairs = Mock(side_effect=patches.describe_unknown)
+    monkeypatch.setattr(patches, "describe_unknown", of_pairs)
+    list(iter_train(settings))
+    assert 2 + 1 < of_pairs.call_count < 2 + 8  # half of 4 for validation, and some of 8 others
+    assert all(t.isfinite().all() for t in weights_of(settings).values())
+    told = FINDING_NETWORK.model_copy(update={"deconvolution": None})
+    with pytest.raises(TrainingError, match="must be told the blur, which of pairs is not known"):
+        list(iter_train(elsewhere(settings, "told.safetensors", network=told)))
 
 
 def test_arrays_and_files_give_the_same_weights(from_pairs, pairs, tmp_path):

@@ -53,10 +53,12 @@ def check_train_settings(settings: TrainSettings) -> None:
     _check_choice("keep", settings.keep, Keep)
     _check_choice("degrade_on", settings.degrade_on, DegradeOn)
     on_device = settings.degrade_on == "device"
-    if on_device and (settings.synthesize not in ON_DEVICE or settings.annotations):
+    fits = settings.synthesize in ON_DEVICE and not settings.has_pairs
+    if on_device and (settings.annotations or not fits):
         raise TrainingError(
             f"degrade_on='device' goes with synthesize='defocus' or 'known', without annotations "
-            f"(got synthesize={settings.synthesize!r}). Use degrade_on='cpu'."
+            f"and without blurred images (got synthesize={settings.synthesize!r}). Use "
+            "degrade_on='cpu'."
         )
     if settings.synthesize is not None:
         _check_choice("synthesize", settings.synthesize, Synthesis)
@@ -77,6 +79,7 @@ def check_train_settings(settings: TrainSettings) -> None:
         raise TrainingError(
             "dual_pixel takes the place of sharp, blurred and synthesize. Leave those out."
         )
+    _check_share(settings)
 
 
 def _check_choice(name: str, value: Any, choices: Any) -> None:
@@ -107,16 +110,21 @@ def _check_prior(settings: TrainSettings) -> None:
 def _check_folders(settings: TrainSettings) -> None:
     if not settings.sharp:
         raise TrainingError("Training needs sharp images. Give a folder of them with --sharp.")
-    if (settings.blurred is None) == (settings.synthesize is None):
-        given = "neither" if settings.blurred is None else "both"
+    if settings.blurred is None and settings.synthesize is None:
         raise TrainingError(
-            f"Training needs either a folder of blurred images or a blur to synthesize (got "
-            f"{given}). Use --blurred DIR or --synthesize defocus."
+            "Training needs a folder of blurred images or a blur to synthesize (got neither). Use "
+            "--blurred DIR or --synthesize defocus."
         )
-    if settings.blurred is not None and len(settings.sharp) != 1:
+    if settings.blurred is not None and settings.synthesize is None and len(settings.sharp) != 1:
         raise TrainingError(
             f"A folder of blurred images goes with one folder of sharp ones (got "
-            f"{len(settings.sharp)})."
+            f"{len(settings.sharp)}). Add --synthesize defocus to blur the other folders."
+        )
+    if settings.blurred is not None and settings.synthesize and len(settings.sharp) == 1:
+        raise TrainingError(
+            "Blurred images and a synthesized blur need two folders of sharp images: the partners, "
+            "and the images to blur (got one folder). Add another --sharp DIR, or leave out "
+            "--blurred or --synthesize."
         )
     if len(settings.kinds) not in (1, len(settings.sharp)):
         raise TrainingError(
@@ -128,13 +136,25 @@ def _check_folders(settings: TrainSettings) -> None:
 def _check_pairs(settings: TrainSettings) -> None:
     if settings.sharp or settings.blurred or settings.annotations or settings.dual_pixel:
         raise TrainingError("Training takes either pairs or folders (got both).")
-    blurred = sum(pair.blurred is not None for pair in settings.pairs)
-    wanted = len(settings.pairs) if settings.synthesize is None else 0
-    if blurred != wanted:
+    alone = sum(pair.blurred is None for pair in settings.pairs)
+    if (alone > 0) != (settings.synthesize is not None):
         raise TrainingError(
-            f"Give a blurred image for every pair, or synthesize the blur of all pairs (got "
-            f"{blurred} blurred images for {len(settings.pairs)} sharp ones, "
-            f"synthesize={settings.synthesize!r})."
+            f"Give a blurred image for every sharp one, or a blur to synthesize for those without "
+            f"(got {len(settings.pairs) - alone} blurred images for {len(settings.pairs)} sharp "
+            f"ones, synthesize={settings.synthesize!r})."
+        )
+    if alone and any(pair.second is not None for pair in settings.pairs):
+        raise TrainingError(
+            "A blur cannot be synthesized beside pairs of two views. Leave synthesize out."
+        )
+
+
+def _check_share(settings: TrainSettings) -> None:
+    share, mixed = settings.pair_share, settings.has_pairs and settings.synthesize is not None
+    if share is not None and not (mixed and 0 < share < 1):
+        raise TrainingError(
+            f"pair_share is for pairs together with a synthesized blur, and between 0 and 1 (got "
+            f"pair_share={share}). Give both, or leave it out."
         )
 
 

@@ -43,7 +43,7 @@ _FREE_ON_RESUME = (
     *("title", "summary", "licence", "training_data", "vgg19", "tensorboard", "prior_cache"),
 )
 # Checkpoints of older versions lack these, which change nothing where they are not set.
-_NEW_OPTIONS = ("larger_patches", "prior_source", "num_inference_steps")
+_NEW_OPTIONS = ("larger_patches", "prior_source", "num_inference_steps", "pair_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class TrainSettings:
     blurred: Path | None = option(
         None,
         "Folder with the blurred partner of every sharp image.",
-        "Partners have the same name; the suffix may differ.",
+        "Partners have the same name; the suffix may differ. With a blur to synthesize they are "
+        "the partners of the first folder of sharp images, and the other folders get that blur.",
     )
     dual_pixel: Path | None = option(
         None,
@@ -101,6 +102,11 @@ class TrainSettings:
         "defocus is simple moderate blur. optics is the blur of lenses, cameras and microscopes. "
         "motion is camera shake and moving objects. all is optics, and motion for some photos. "
         "known trains a network that is told the blur.",
+    )
+    pair_share: float | None = option(
+        None,
+        "Share of the patches from pairs, where the others get a synthesized blur.",
+        "By default each folder has an equal share.",
     )
     degrade_on: DegradeOn = option(
         "cpu",
@@ -268,6 +274,12 @@ class TrainSettings:
         return self.prior_cache or self.run_folder / "priors"
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether any sharp image has a blurred partner."""
+        partners = (pair.blurred for pair in self.pairs)
+        return any(one is not None for one in (self.blurred, self.dual_pixel, *partners))
+
+    @property
     def sides(self) -> tuple[int, ...]:
         """Sides of the patches in the parts of the training, in pixels."""
         return (self.patch_size, *self.larger_patches)
@@ -303,6 +315,7 @@ class TrainOptions(TypedDict, total=False):
     match_intensity: bool
     skip_bad: bool
     synthesize: Synthesis | None
+    pair_share: float | None
     degrade_on: DegradeOn
     steps: int
     batch_size: int

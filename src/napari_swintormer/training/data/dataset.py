@@ -9,13 +9,18 @@ from napari_swintormer.events import Notice, Progress
 from napari_swintormer.training.data.annotations import read_marks
 from napari_swintormer.training.data.check import iter_reports, refuse_bad
 from napari_swintormer.training.data.listing import list_dual_pixel, list_pairs
-from napari_swintormer.training.data.pairs import fingerprint, sharp_planes, split_validation
+from napari_swintormer.training.data.pairs import (
+    PlanePair,
+    fingerprint,
+    sharp_planes,
+    split_validation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from napari_swintormer.training.data.check import PairReport
-    from napari_swintormer.training.data.pairs import ImagePair, PlanePair
+    from napari_swintormer.training.data.pairs import ImagePair
     from napari_swintormer.training.train_settings import TrainSettings
 
 
@@ -30,26 +35,24 @@ def find_plane_pairs(
 
     Yields `Progress` in pairs of images while the pairs are checked.
     """
-    notices: list[Notice] = []
+    reports, made = [], []
+    for report, progress in _iter_checked(settings, channels):
+        reports.append(report)
+        yield progress
+    pairs = [report.usable for report in reports if report.usable is not None]
+    if not (settings.skip_bad and pairs):
+        refuse_bad(reports)
+    notices = _notices(reports)
     if settings.synthesize is not None:
-        images, _ = find_image_pairs(settings)
-        pairs = [plane for image in images for plane in sharp_planes(image, channels)]
-    else:
-        reports = []
-        for report, progress in _iter_checked(settings, channels):
-            reports.append(report)
-            yield progress
-        pairs = [report.usable for report in reports if report.usable is not None]
-        if not (settings.skip_bad and pairs):
-            refuse_bad(reports)
-        notices = _notices(reports)
-    halves = split_validation(pairs, settings.held_out, settings.largest_patch)
-    train, validation = (
-        [p for p in half if p.annotations is None or read_marks(p, channels).total]
-        for half in halves
-    )
+        images = [image for image in find_image_pairs(settings)[0] if image.blurred is None]
+        made = [plane for image in images for plane in sharp_planes(image, channels)]
+    train, validation = list[PlanePair](), list[PlanePair]()
+    for planes in filter(None, (pairs, made)):
+        halves = split_validation(planes, settings.held_out, settings.largest_patch)
+        for whole, half in zip((train, validation), halves, strict=True):
+            whole += [p for p in half if p.annotations is None or read_marks(p, channels).total]
     if not train:  # all marks lie in the part for validation
-        train, validation = pairs, []
+        train, validation = [*pairs, *made], []
     if not validation:
         sentence = "No image is held out for validation: the training reports its loss only."
         notices.append(Notice(sentence))
@@ -57,8 +60,12 @@ def find_plane_pairs(
 
 
 def _iter_checked(settings: TrainSettings, channels: int) -> Iterator[tuple[PairReport, Progress]]:
-    """Check the pairs of a training; beside each report say how many pairs are behind it."""
-    images, unmatched = find_image_pairs(settings)
+    """Check the pairs of a training; beside each report say how many pairs are behind it.
+
+    Images without a partner, whose blur is synthesized, are left out.
+    """
+    found, unmatched = find_image_pairs(settings)
+    images = [image for image in found if image.blurred is not None]
     total, start, begun = len(images), time.monotonic(), 0
 
     def counted() -> Iterator[ImagePair]:

@@ -26,7 +26,8 @@ def list_pairs(
     """List the pairs of some folders in a fixed order.
 
     Partners and masks have the name of the sharp image, and any suffix. Two single images, such as
-    OME-Zarr stacks, may stand for two folders and have any names.
+    OME-Zarr stacks, may stand for two folders and have any names. Partners are those of the first
+    folder; images of other folders have none.
 
     Returns
     -------
@@ -34,11 +35,12 @@ def list_pairs(
         The pairs, and a sentence about every image that does not have exactly one partner.
     """
     pairs, unmatched = [], []
-    for folder, kind in zip(sharp, kinds, strict=True):
+    for number, (folder, kind) in enumerate(zip(sharp, kinds, strict=True)):
         files = list_images(folder)
         partners: dict[Path, Path] = {}
         masks: dict[Path, Path] = {}
-        if blurred is not None:
+        paired = blurred is not None and number == 0
+        if blurred is not None and paired:
             partners, alone = _match(files, blurred)
             unmatched += alone
         if annotations is not None:
@@ -46,7 +48,7 @@ def list_pairs(
         pairs += [
             ImagePair(file, partners.get(file), masks.get(file), kind, str(folder))
             for file in files
-            if blurred is None or file in partners
+            if not paired or file in partners
         ]
     return pairs, unmatched
 

@@ -88,7 +88,7 @@ def array_pairs(
 ) -> list[ImagePair]:
     """Make pairs of arrays: one of each, or lists of equal length; stacks are pairs plane by plane.
 
-    None for `blurred` means synthetic blur. None for `axes` guesses them.
+    None for `blurred`, or in its list, means synthetic blur. None for `axes` guesses them.
     """
     sharps = _listed(sharp)
     blurreds = [None] * len(sharps) if blurred is None else _listed(blurred)
@@ -188,15 +188,24 @@ def _split_planes(
     return train, validation
 
 
-def drawing_weights(pairs: Sequence[PlanePair]) -> list[float]:
-    """Probability of drawing each pair: equal for folders, root of the size for groups."""
+def drawing_weights(pairs: Sequence[PlanePair], pair_share: float | None = None) -> list[float]:
+    """Probability of drawing each pair: equal for folders, root of the size for groups.
+
+    `pair_share` is the probability of all pairs with a blurred image together, where there are
+    others too; None keeps what folders and groups give them.
+    """
     sizes = Counter(p.group for p in pairs)
     folders = [p.group.rpartition("/")[0] for p in pairs]
     raw = [sizes[p.group] ** -0.5 for p in pairs]
     totals: defaultdict[str, float] = defaultdict(float)
     for folder, weight in zip(folders, raw, strict=True):
         totals[folder] += weight
-    return [w / totals[f] / len(totals) for f, w in zip(folders, raw, strict=True)]
+    weights = [w / totals[f] / len(totals) for f, w in zip(folders, raw, strict=True)]
+    paired = sum(w for w, p in zip(weights, pairs, strict=True) if p.blurred is not None)
+    if pair_share is None or not 0 < paired < 1:
+        return weights
+    factors = (1 - pair_share) / (1 - paired), pair_share / paired
+    return [w * factors[p.blurred is not None] for w, p in zip(weights, pairs, strict=True)]
 
 
 def fingerprint(pairs: Iterable[PlanePair]) -> str:

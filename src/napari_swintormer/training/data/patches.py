@@ -19,7 +19,12 @@ from napari_swintormer.optics.inverse_filter import REACH
 from napari_swintormer.training.data.annotations import LEAVE_OUT, read_marks
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.pairs import drawing_weights
-from napari_swintormer.training.degradations.known_blur import KnownBlur, draw_known, draw_wide
+from napari_swintormer.training.degradations.known_blur import (
+    KnownBlur,
+    describe_unknown,
+    draw_known,
+    draw_wide,
+)
 from napari_swintormer.training.degradations.patterns import draw_pattern
 from napari_swintormer.training.degradations.primitives import crop
 from napari_swintormer.training.degradations.realistic import DEGRADATIONS
@@ -58,8 +63,10 @@ class PatchSampler:
     """Draws pairs of blurred and sharp patches, for a network of these channels and convention.
 
     `synthesize` names the blur in `DRAWN` for pairs without a blurred image; None if there
-    are no such pairs. `priors` has the latents of all blurred images; patches then keep their scale
-    and their intensities, as the latents do. With `raw`, blur is left to the device: patches are
+    are no such pairs. `pair_share` is the share of the others; None leaves it to the folders.
+    `priors` has the latents of all blurred images; patches then keep their scale
+    and their intensities, as the latents do. With `known_blur` the network is one that is told the
+    blur, which of pairs is not known. With `raw`, blur is left to the device: patches are
     those of `napari_swintormer.training.degradations.on_device.draw_raw`.
     """
 
@@ -74,8 +81,10 @@ class PatchSampler:
         priors: PriorCache | None = None,
         *,
         raw: bool = False,
+        known_blur: bool = False,
+        pair_share: float | None = None,
     ) -> None:
-        self._pairs = list(pairs)
+        self._pairs, self._pair_share = list(pairs), pair_share
         self._patch_size = patch_size
         self._channels = channels
         self._images = ImageCache(channels, convention)
@@ -84,8 +93,8 @@ class PatchSampler:
         self._known = synthesize == "known"
         if raw and self._known:
             self._degrade = partial(draw_known, on_device=True)
-        self._priors, self._raw = priors, raw
-        self._cumulative = np.cumsum(drawing_weights(pairs))
+        self._priors, self._raw, self._known_blur = priors, raw, known_blur
+        self._cumulative = np.cumsum(drawing_weights(pairs, pair_share))
         self._marks = {p: read_marks(p, channels) for p in pairs if p.annotations is not None}
 
     def draw(self, step: int, index: int, side: int | None = None) -> Patch | RawPatch:
@@ -109,11 +118,20 @@ class PatchSampler:
     def draw_validation(self, count: int) -> Patch:
         """Draw `count` blurred patches with the pairs in turn: the same ones at every call."""
         patches = []
-        for index in range(count):
+        for index, pair in enumerate(self._in_turn(count)):
             rng = np.random.default_rng([self._seed, index])
-            pair = self._pairs[index * len(self._pairs) // count]
             patches.append(self._patch(pair, self._patch_size, rng, validation=True))
         return np.stack([b for b, _ in patches]), np.stack([s for _, s in patches])
+
+    def _in_turn(self, count: int) -> list[PlanePair]:
+        """List the pairs of `count` patches, taken in turn; the share of pairs is kept."""
+        paired = [pair for pair in self._pairs if pair.blurred is not None]
+        made = [pair for pair in self._pairs if pair.blurred is None]
+        parts = [(self._pairs, count)]
+        if paired and made and self._pair_share is not None:
+            first = round(count * self._pair_share)
+            parts = [(paired, first), (made, count - first)]
+        return [half[k * len(half) // n] for half, n in parts for k in range(n)]
 
     def _patch(
         self, pair: PlanePair, side: int, rng: np.random.Generator, *, validation: bool = False
@@ -136,6 +154,9 @@ class PatchSampler:
         if isinstance(degradation, KnownBlur):
             clipped = [crop(clipped[0], REACH), degradation.describe(clipped[0].astype(np.float32))]
             sharp = crop(sharp, REACH)
+        elif self._known_blur:
+            image = clipped[0].astype(np.float32)
+            clipped = [image, describe_unknown(image, photo=pair.kind == "photo")]
         if self._priors is not None:
             clipped.append(self._prior(pair, cut, rng, validation))
         return np.concatenate(clipped).astype(np.float32), sharp.astype(np.float32)

@@ -125,6 +125,17 @@ class KnownBlur:
         return np.concatenate([filtered, maps])
 
 
+def describe_unknown(image: FloatArray, *, photo: bool) -> FloatArray:
+    """Give what a network for a known blur sees beside an image whose blur is not known.
+
+    ``(C, Y, X)`` in [0, 1] gives ``(C + 3, Y, X)``: the image again, which the network filters by
+    itself, and the maps.
+    """
+    known = Knowledge((), 0.0, GAMMA if photo else 1.0, unknown=True).of(image)
+    maps = np.broadcast_to(known.maps()[:, None, None], (3, *image.shape[1:]))
+    return np.concatenate([image, maps])
+
+
 def draw_known(
     modality: Modality, rng: Rng, unblurred: float = UNBLURRED, *, on_device: bool = False
 ) -> KnownBlur:

@@ -69,11 +69,16 @@ def _read_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
 def _check_model(card: ModelCard, settings: TrainSettings, views: int) -> None:
     """Refuse a model that does not fit the options, the views of the images, or the patches."""
     network = card.network
+    model = "network" if settings.from_model is None else f"model {settings.from_model!r}"
     if settings.parameters == "deconvolution" and network.deconvolution is None:
-        model = "network" if settings.from_model is None else f"model {settings.from_model!r}"
         raise TrainingError(
             f"The {model} has no deconvolution to train (got parameters='deconvolution'). Train "
             "all parameters, or start from another model."
+        )
+    if settings.has_pairs and network.known_blur and network.deconvolution is None:
+        raise TrainingError(
+            f"The {model} must be told the blur, which of pairs is not known. Start from a model "
+            "that finds the blur by itself, or synthesize the blur of all images."
         )
     if network.views != views:
         raise TrainingError(

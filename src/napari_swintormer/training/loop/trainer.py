@@ -99,6 +99,8 @@ class Trainer:
             *(pairs, settings.patch_size, channels, intensity, settings.seed),
             *(settings.synthesize, priors),
             raw=settings.degrade_on == "device",
+            known_blur=self.card.network.known_blur,
+            pair_share=settings.pair_share,
         )
         self.validates = bool(held_out) and stage.image is not None
         if processes.writes:

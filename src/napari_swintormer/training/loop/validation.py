@@ -45,7 +45,9 @@ class Validation:
         if pairs:
             channels, side = card.network.channels, settings.largest_patch
             sampler = PatchSampler(
-                pairs, side, channels, card.intensity, _SEED, settings.synthesize, priors
+                *(pairs, side, channels, card.intensity, _SEED, settings.synthesize, priors),
+                known_blur=card.network.known_blur,
+                pair_share=settings.pair_share,
             )
             blurred, sharp = sampler.draw_validation(_PATCHES)
             self._patches = torch.from_numpy(blurred), torch.from_numpy(sharp)
