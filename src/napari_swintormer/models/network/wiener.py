@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 
+_DARK = 1e-30  # light that stands for none
 _GRID = 256  # pixels of the grid that kernels are computed on, far beyond their reach
 
 
@@ -68,9 +69,11 @@ class WienerBank(nn.Module):
         return torch.cat(mixed).view(images.shape)
 
     def _mixed(self, images: Tensor, shares: Tensor) -> Tensor:
-        total = torch.zeros_like(images)
-        for number, residual in self.residuals(images):
-            total.addcmul_(shares[:, number, None], residual)
+        n_filters, total = self.settings.n_filters, torch.zeros_like(images)
+        if self.settings.gamma is not None:  # filters in light yield images, not residuals
+            total.addcmul_(images, shares[:, n_filters:].sum(dim=1, keepdim=True), value=-1)
+        for number, result in self._results(images):
+            total.addcmul_(shares[:, number, None], result)
         return total
 
     def residuals(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -78,6 +81,11 @@ class WienerBank(nn.Module):
 
         The numbers count the filters, and on from there the filters in light.
         """
+        for number, result in self._results(images):
+            yield number, result if number < self.settings.n_filters else result - images
+
+    def _results(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield the residual of each filter, and what each filter in light makes of `images`."""
         gamma, n_filters = self.settings.gamma, self.settings.n_filters
         if gamma is None:
             yield from enumerate(self.convolved(images))
@@ -86,8 +94,8 @@ class WienerBank(nn.Module):
         # a real filter leaves the parts of a complex image apart: one transform does for two
         for number, both in enumerate(self.convolved(torch.complex(images, light))):
             yield number, both.real
-            filtered = (light + both.imag).clamp_min(0) ** (1 / gamma)
-            yield n_filters + number, filtered - images
+            # the root of zero takes ten times as long as that of other numbers
+            yield n_filters + number, (light + both.imag).clamp_min_(_DARK) ** (1 / gamma)
 
     def convolved(self, images: Tensor) -> Iterator[Tensor]:
         """Convolve ``(..., H, W)``, mirrored at its border, with each kernel; real or complex.
@@ -105,7 +113,7 @@ class WienerBank(nn.Module):
         )
         spectrum = forward(padded, s=size)
         for transform in self._transform(size, whole=both):
-            filtered = back(spectrum * transform, s=size)
+            filtered = back(_scaled(spectrum, transform), s=size)
             yield filtered[..., reach : reach + height, reach : reach + width]
 
     def _transform(self, size: list[int], whole: bool) -> Tensor:
@@ -122,9 +130,17 @@ class WienerBank(nn.Module):
                 padded = F.pad(kernels.clone(), (0, size[1] - side, 0, size[0] - side))
                 padded = padded.roll((-reach, -reach), (1, 2))
                 spectra = torch.fft.fft2(padded) if whole else torch.fft.rfft2(padded)
-                transform = spectra.real.contiguous()
+                # once for the real and once for the imaginary part: torch would make complex
+                # numbers of real ones before it multiplies
+                transform = spectra.real.repeat_interleave(2, dim=-1)
             cached = self._transformed = (key, transform)
         return cached[1]
+
+
+def _scaled(spectrum: Tensor, factors: Tensor) -> Tensor:
+    """Multiply complex numbers ``(..., W)`` by real ones, each given twice, ``(..., 2 * W)``."""
+    parts = torch.view_as_real(spectrum).flatten(-2) * factors
+    return torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
 
 
 @on_cpu
