@@ -136,11 +136,12 @@ class WindowAttention(nn.Module):
         """
         size = self.window_size
         qkv = product(windows, weights.qkv)
-        qkv = rearrange(qkv, "n (y x) c -> n c y x", y=size, x=size)
+        # plain views: a pattern of einops would take longer than what it describes
+        qkv = qkv.unflatten(1, (size, size)).permute(0, 3, 1, 2)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
         # the first part is q, k, v over pixels, the last over channels
-        pattern = "n (part three h c) y x -> part n (y x) three h c"
-        parts = rearrange(qkv, pattern, part=self.parts, three=3, h=self.num_heads)
+        qkv = qkv.permute(0, 2, 3, 1).flatten(1, 2)  # (n, p, C)
+        parts = qkv.unflatten(2, (self.parts, 3, self.num_heads, -1)).unbind(2)
         # merging the parts separately avoids their concatenation
         if weights.pixels is not None:
             onto = self._add_over_pixels(parts[0], weights.pixels, masks, onto)
@@ -153,7 +154,7 @@ class WindowAttention(nn.Module):
     ) -> Tensor:
         """Add cosine attention between pixels; `qkv` is ``(n, p, 3, h, c)``."""
         # each head's pixels side by side: strided reading would cost more than this copy
-        qkv = rearrange(qkv, "n p three h c -> three n h p c").contiguous()
+        qkv = qkv.permute(2, 0, 3, 1, 4).contiguous()  # (three, n, h, p, c)
         q, k = scaled_to_unit(qkv[:2], weights.qk_scale)
         v = qkv[2]
         if self.softmax == "plain" and not weights.bias.requires_grad:
@@ -171,25 +172,25 @@ class WindowAttention(nn.Module):
                 added = masks.logits.float().expand(-1, self.num_heads, -1, -1)
                 logits = logits.index_add(0, masks.numbers, added)
             out = self._softmax(logits).to(v.dtype) @ v
-        return add_product(onto, rearrange(out, "n h p c -> n p (h c)"), weights.merge)
+        return add_product(onto, out.transpose(1, 2).flatten(2), weights.merge)
 
     def _add_over_channels(self, qkv: Tensor, merge: Tensor, onto: Tensor) -> Tensor:
         """Add cosine attention between channels; `qkv` is ``(n, p, 3, h, c)``."""
         heads = self.num_heads
         qk = qkv[:, :, :2]
         length = (qk * qk).sum(dim=1, dtype=torch.float32)  # squared, (n, 2, h, c)
-        q, k = rearrange(qk, "n p two h c -> two n p (h c)")
+        q, k, v = qkv.flatten(3).unbind(2)  # (n, p, h*c)
         # one product of all heads with all heads is cheaper than one for each head
-        products = rearrange(q.transpose(1, 2) @ k, "n (h c) (g d) -> n h c g d", h=heads, g=heads)
-        logits = rearrange(products.diagonal(dim1=1, dim2=3), "n c d h -> n h c d").float()
+        products = q.transpose(1, 2) @ k  # (n, h*c, h*c)
+        products = products.unflatten(2, (heads, -1)).unflatten(1, (heads, -1))
+        logits = products.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2).float()
         q_length, k_length = (length + _EPS).rsqrt().unbind(1)
         logits = logits * q_length[:, :, :, None] * k_length[:, :, None, :]
         weights = self._softmax(logits)
         # one matrix attends over a window's channels and merges the heads
-        merge = rearrange(merge, "o (h c) -> h c o", h=heads)
+        merge = merge.t().unflatten(0, (heads, -1))  # (h, c, C)
         across = weights.to(merge.dtype).transpose(-2, -1) @ merge
-        v = rearrange(qkv[:, :, 2], "n p h c -> n p (h c)")
-        return torch.baddbmm(onto, v, rearrange(across, "n h c o -> n (h c) o"))
+        return torch.baddbmm(onto, v, across.flatten(1, 2))
 
     def _softmax(self, logits: Tensor) -> Tensor:
         if self.softmax == "plain":
