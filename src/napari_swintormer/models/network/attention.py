@@ -137,11 +137,11 @@ class WindowAttention(nn.Module):
         size = self.window_size
         qkv = product(windows, weights.qkv)
         # plain views: a pattern of einops would take longer than what it describes
-        qkv = qkv.unflatten(1, (size, size)).permute(0, 3, 1, 2)
+        qkv = qkv.view(len(qkv), size, size, -1).permute(0, 3, 1, 2)
         qkv = F.conv2d(qkv, weights.depthwise, padding=1, groups=len(weights.depthwise))
         # the first part is q, k, v over pixels, the last over channels
         qkv = qkv.permute(0, 2, 3, 1).flatten(1, 2)  # (n, p, C)
-        parts = qkv.unflatten(2, (self.parts, 3, self.num_heads, -1)).unbind(2)
+        parts = qkv.view(*qkv.shape[:2], self.parts, 3, self.num_heads, -1).unbind(2)
         # merging the parts separately avoids their concatenation
         if weights.pixels is not None:
             onto = self._add_over_pixels(parts[0], weights.pixels, masks, onto)
@@ -182,13 +182,13 @@ class WindowAttention(nn.Module):
         q, k, v = qkv.flatten(3).unbind(2)  # (n, p, h*c)
         # one product of all heads with all heads is cheaper than one for each head
         products = q.transpose(1, 2) @ k  # (n, h*c, h*c)
-        products = products.unflatten(2, (heads, -1)).unflatten(1, (heads, -1))
+        products = products.view(len(q), heads, q.shape[2] // heads, heads, -1)
         logits = products.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2).float()
         q_length, k_length = (length + _EPS).rsqrt().unbind(1)
         logits = logits * q_length[:, :, :, None] * k_length[:, :, None, :]
         weights = self._softmax(logits)
         # one matrix attends over a window's channels and merges the heads
-        merge = merge.t().unflatten(0, (heads, -1))  # (h, c, C)
+        merge = merge.t().view(heads, -1, len(merge))  # (h, c, C)
         across = weights.to(merge.dtype).transpose(-2, -1) @ merge
         return torch.baddbmm(onto, v, across.flatten(1, 2))
 

@@ -140,7 +140,7 @@ class WienerBank(nn.Module):
 def _scaled(spectrum: Tensor, factors: Tensor) -> Tensor:
     """Multiply complex numbers ``(..., W)`` by real ones, each given twice, ``(..., 2 * W)``."""
     parts = torch.view_as_real(spectrum).flatten(-2) * factors
-    return torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
+    return torch.view_as_complex(parts.view(*spectrum.shape, 2))
 
 
 @on_cpu
