@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.fake_backward import fake_backward
 from helpers.fake_gpu import GPU, FakeProcessor, Recorder, fake_gpu, load_guard
 from helpers.mps_operators import mps_operators
 from helpers.tiny import tiny_card, tiny_prior_card
@@ -158,7 +159,7 @@ def test_a_batch_is_degraded_on_the_gpu(gpu_of: GpuOf) -> None:
 
 
 @pytest.mark.parametrize("stage", ["alone", *PRIOR_STAGES])
-def test_the_losses_of_a_training_stay_on_the_gpu_and_gradients_fit_it(
+def test_the_losses_of_a_training_and_their_gradients_stay_on_the_gpu(
     stage: str, gpu_of: GpuOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Published, "fill_convolutions", lambda _, convs, __: _without_values(convs))
@@ -176,19 +177,21 @@ def test_the_losses_of_a_training_stay_on_the_gpu_and_gradients_fit_it(
     blurred, sharp = torch.rand(2, 2, 3, 32, 32)
     cpu = torch.device("cpu")
     state = TrainingState(card, None, settings, cpu, torch.bfloat16, PRIOR_STAGES.get(stage))
-    # torch without CUDA refuses gradients on a GPU: their operators and types are those of the CPU
     value = state.stage.loss(Batch(state.network, blurred, sharp, 0, 0))
-    with Recorder("cpu") as backward:
-        value.backward()
-    assert "convolution_backward" in backward.operators
-    assert not backward.float64
-    assert backward.operators <= mps_operators()
-    with gpu_of():
+    value.backward()
+    expected = {n: p.shape for n, p in state.network.named_parameters() if p.grad is not None}
+    with gpu_of() as gpu:
         network = state.network.to(GPU)
         batch = Batch(network, blurred.to(GPU), sharp.to(GPU), 0, 0)
         with torch.autocast("cuda", torch.bfloat16):
             value = state.stage.loss(batch)
+        gradients = fake_backward(value)
     assert value.device == GPU
+    assert "convolution_backward" in gpu.operators
+    parameters = [(n, gradients.get(id(p))) for n, p in network.named_parameters()]
+    found = {n: grad for n, grad in parameters if grad is not None}
+    assert {n: grad.shape for n, grad in found.items()} == expected
+    assert {(grad.device, grad.dtype) for grad in found.values()} == {(GPU, torch.float32)}
 
 
 def _without_values(convolutions: nn.ModuleList) -> None:
