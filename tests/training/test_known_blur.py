@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.images import texture
 from napari_swintormer import load_model, train
+from napari_swintormer.models.blur_filter import KnownBlurRestorer
+from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics import psf
 from napari_swintormer.optics.inverse_filter import REACH, ImagePower, blur_maps
 from napari_swintormer.training.degradations.known_blur import Knowledge, KnownBlur, draw_known
+from napari_swintormer.training.degradations.known_field import DepthScene, draw_places
 
 POINT = np.ones((1, 1), np.float32)
 
@@ -35,6 +39,66 @@ def test_a_patch_is_filtered_as_in_a_run_and_loses_its_margin():
     assert sharp[4, 0, 0] == np.float32(0.7)
     blurred = KnownBlur(recording, Knowledge(((1.0, psf.disk(3)),), 1, 2.2)).describe(image)
     assert np.abs(blurred[:3] - inner).max() > 0.01
+
+
+class Seen(torch.nn.Module):
+    """Stands behind the filter, and remembers what a network is given."""
+
+    multiple = 1
+
+    def samples_prior(self, radius):
+        return False
+
+    def in_steps(self, tiles, origins, continued):
+        yield
+        self.continued = continued
+        return tiles
+
+
+def scene():
+    """Draw patches until one shows a scene in depth, and record it."""
+    for seed in range(99):
+        rng = np.random.default_rng(seed)
+        drawn = draw_known("photo", rng, 0)
+        if isinstance(drawn.recording, DepthScene):
+            side = 64 + 2 * drawn.margin
+            image, _, known = drawn.record(np.stack([texture(side, side)] * 3), rng)
+            return image.clip(0, 1).astype(np.float32), known
+    raise AssertionError("no scene in 99 patches")
+
+
+def test_a_scene_is_described_by_its_field_as_in_a_run_and_the_same_again():
+    image, known = scene()
+    described, (again, same) = known.describe(image), scene()
+    np.testing.assert_array_equal(described, same.describe(again))
+    plane, tile = known.known.of(image), torch.from_numpy(image)[None]
+    assert plane.found.field is not None
+    seen = Seen()
+    run_to_end(KnownBlurRestorer({0: plane}, (64, 64), 3, seen).in_steps(tile))
+    np.testing.assert_array_equal(described[:3], seen.continued.tiles[0])
+    np.testing.assert_array_equal(described[3:], seen.continued.maps[0])
+    assert np.ptp(described[3]) > 0  # the size changes from pixel to pixel
+
+
+def test_what_is_known_of_places_follows_their_true_radius():
+    """Over many fields the expected radius rises with the true one, in spite of the errors."""
+    radius = np.full((128, 256), 0.3, np.float32)
+    radius[:, 128:] = 6
+    left, right = [], []
+    for seed in range(20):
+        places = draw_places(radius, np.random.default_rng(seed))
+        np.testing.assert_allclose(places.shares.sum(axis=0), 1, rtol=1e-5)
+        left.append(places.shares[0, :, 0].mean())
+        right.append(places.shares[0, :, -1].mean())
+    assert np.mean(left) > 0.7 > 0.5 > np.mean(right)
+    assert np.ptp(left) > 0.1  # and it is not always right
+    assert np.ptp(right) > 0.1
+
+
+def test_a_device_draws_no_scene():
+    rng = np.random.default_rng(0)
+    drawn = [draw_known("photo", rng, 0, on_device=True) for _ in range(40)]
+    assert not any(isinstance(d.recording, DepthScene) for d in drawn)
 
 
 def test_the_maps_tell_size_certainty_and_noise():

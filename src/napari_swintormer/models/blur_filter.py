@@ -180,15 +180,21 @@ class KnownBlurRestorer(TileRestorer):
         with torch.autocast(tiles.device.type, enabled=False):
             if self.behind is None:
                 return inner + self._change(tiles.float(), known, origins)
-            filtered = inner
-            if known.changes:
-                unit = tiles.clamp(0, 1)
-                filtered = self._by_place(
-                    known, origins, _inside(unit), partial(self.filtered, unit)
-                )
-        maps = _stacked([known.maps_at(o.y, o.x, *inner.shape[2:]) for o in origins], inner)
+            filtered, maps = self.described(tiles, known, origins)
         continued = Filtered(filtered, maps, known.found.unclear, known.radius)
         return (yield from self.behind.in_steps(inner, origins, continued))
+
+    def described(
+        self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]
+    ) -> tuple[Tensor, Tensor]:
+        """Give what a network for a known blur sees of tiles: filtered without margin, and maps."""
+        filtered = inner = _inside(tiles)
+        if known.changes:
+            unit = tiles.clamp(0, 1)
+            filtered = self._by_place(known, origins, _inside(unit), partial(self.filtered, unit))
+        return filtered, _stacked(
+            [known.maps_at(o.y, o.x, *inner.shape[2:]) for o in origins], inner
+        )
 
     def _restore_by_place(
         self, inner: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]

@@ -174,6 +174,9 @@ class PatchSampler:
     ) -> tuple[FloatArray, FloatArray, _Crop, Degradation | Recording | KnownBlur]:
         """Synthesize the blur of a patch; return also its crop, and the degradation."""
         sharp, cut, degradation = self._scene(pair, side, rng, validation=validation)
+        if isinstance(degradation, KnownBlur):
+            blurred, target, degradation = degradation.record(sharp, rng)
+            return blurred, target, cut, degradation
         return *degradation.degrade(sharp, rng), cut, degradation
 
     def _raw_patch(self, pair: PlanePair, side: int, rng: np.random.Generator) -> RawPatch:

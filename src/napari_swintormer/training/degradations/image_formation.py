@@ -66,23 +66,27 @@ def flat_optics(
 
 
 def depth_optics(
-    kernels: Sequence[FloatArray], occluder: FloatArray | None = None, glare: float = 1.0
+    kernels: Sequence[FloatArray],
+    occluder: FloatArray | None = None,
+    glare: float = 1.0,
+    depth: FloatArray | None = None,
 ) -> Optics:
     """Make a lens before a scene with depth.
 
     The kernels are those of the layers, from far to near; `occluder` is that of an object in front
     of everything. `glare` is the light of the whitest places, relative to what saturates the
-    sensor: blurred, they become images of the PSF. The sensor clips both images alike.
+    sensor: blurred, they become images of the PSF. The sensor clips both images alike. `depth` is
+    that of the pixels of the light, see `blur_by_depth`; None draws one.
     """
     margin = largest_margin(*kernels, occluder)
 
     def form(light: FloatArray, rng: Rng) -> Formed:
-        bright, depth = light, draw_depth_map(light, rng)
+        bright, distances = light, draw_depth_map(light, rng) if depth is None else depth
         full = max(1.0, float(light.max()))
         if glare > 1:
             bright = np.where(light.min(axis=0) > _WHITE, np.float32(glare * full), light)
             light = np.minimum(bright, np.float32(full))
-        blurred = blur_by_depth(bright, depth, kernels, margin)
+        blurred = blur_by_depth(bright, distances, kernels, margin)
         if glare > 1:
             blurred = np.minimum(blurred, np.float32(full))
         return _with_occluder(light, blurred, occluder, margin, rng)

@@ -3,13 +3,14 @@
 A network for a known blur sees the image, the image filtered with that blur, and maps of its size,
 of how sure it is, and of the noise. What is known is seldom right: a third of the patches get what
 is estimated from themselves, a third the true PSF, the others a wrong size, another kind of PSF, or
-several candidates. Of other patches nothing is known, and they may be blurred in any way.
+several candidates. Some photos show scenes in depth, of which a field is known. Of other patches
+nothing is known, and they may be blurred in any way.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,11 @@ from napari_swintormer.optics.plane_blur import FoundBlur, PlaneBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
 from napari_swintormer.training.degradations.camera import SensorNoise
 from napari_swintormer.training.degradations.image_formation import flat_optics
+from napari_swintormer.training.degradations.known_field import (
+    DepthScene,
+    KnownPlaces,
+    draw_depth_scene,
+)
 from napari_swintormer.training.degradations.primitives import crop
 from napari_swintormer.training.degradations.realistic import (
     Recording,
@@ -58,6 +64,7 @@ _SIMPLE = 0.6  # with a simple camera; the others have the mosaic and the sharpe
 _MOTION = 0.4  # of the photos
 _TRUE, _WRONG_SIZE, _WRONG_KIND = 0.5, 0.12, 0.08  # the others get several candidates
 _TWO_SIZES = 0.1
+_SCENES = 0.2  # of the blurred photos: the blur changes with depth, and a field is known
 _ESTIMATED = 0.35  # of lens blur and of none: what the estimator says is known
 _FALSE_ALARM = 0.5  # of the unblurred ones: an estimator takes them for slightly blurred
 # Pixels.
@@ -74,6 +81,7 @@ class Knowledge:
     certainty: float
     gamma: float  # of the filter: `GAMMA` for photos, 1 for micrographs
     unknown: bool = False  # whether the network has to find the blur by itself
+    places: KnownPlaces | None = None  # how the blur changes from place to place
 
     def blurs(self) -> list[tuple[float, Blur]]:
         """List the candidates as blurs."""
@@ -82,6 +90,8 @@ class Knowledge:
     def of(self, image: FloatArray) -> PlaneBlur:
         """Give what the filters of a run need, for an image ``(C, Y, X)`` in [0, 1]."""
         photo = self.gamma != 1
+        if self.places is not None:
+            return self.places.of(image)
         if self.unknown:
             found = FoundBlur(Blur.none(), 0, unclear=True)
         elif self.candidates:
@@ -108,6 +118,13 @@ class KnownBlur:
         """Degrade a patch as `Recording.degrade` does, but keep `REACH` pixels around it."""
         return self.recording.degrade(sharp, rng)
 
+    def record(self, sharp: FloatArray, rng: Rng) -> tuple[FloatArray, FloatArray, KnownBlur]:
+        """Degrade a patch; also give this with the field, which is known of a scene by now."""
+        if not isinstance(self.recording, DepthScene):
+            return *self.degrade(sharp, rng), self
+        blurred, target, places = self.recording.record(sharp, rng)
+        return blurred, target, replace(self, known=replace(self.known, places=places))
+
     def describe(self, image: FloatArray) -> FloatArray:
         """Filter an image in [0, 1] as a run does, and add the maps.
 
@@ -116,13 +133,14 @@ class KnownBlur:
         import torch
 
         from napari_swintormer.models.blur_filter import KnownBlurRestorer
+        from napari_swintormer.models.prior.noise import TileOrigin
 
-        known, filtered = self.known.of(image), crop(image, REACH)
-        if known.changes:
-            restorer = KnownBlurRestorer({0: known}, filtered.shape[1:], len(image))
-            filtered = restorer.filtered(torch.from_numpy(image)[None], known)[0].numpy()
-        maps = np.broadcast_to(known.maps()[:, None, None], (3, *filtered.shape[1:]))
-        return np.concatenate([filtered, maps])
+        known, (height, width) = self.known.of(image), image.shape[1:]
+        shape = height - 2 * REACH, width - 2 * REACH
+        restorer = KnownBlurRestorer({0: known}, shape, len(image))
+        tile = torch.from_numpy(image)[None]
+        filtered, maps = restorer.described(tile, known, [TileOrigin(0, 0, 0)])
+        return np.concatenate([filtered[0].numpy(), maps[0].numpy()])
 
 
 def describe_unknown(image: FloatArray, *, photo: bool) -> FloatArray:
@@ -141,7 +159,8 @@ def draw_known(
 ) -> KnownBlur:
     """Draw a blur, a camera, and what is known of the blur.
 
-    On a device only simple blur is unknown, because scenes with depth are not made there.
+    On a device only simple blur is unknown, and no field is known, because scenes with depth are
+    not made there.
     """
     gamma = GAMMA if modality == "photo" else 1.0
     if rng.random() < _UNKNOWN:
@@ -151,6 +170,8 @@ def draw_known(
     record = draw(modality, rng)
     if rng.random() < unblurred:
         return KnownBlur(record([]), Knowledge(*_estimated_or(_draw_false_alarm, rng), gamma))
+    if modality == "photo" and not on_device and rng.random() < _SCENES:
+        return KnownBlur(draw_depth_scene(record([]), rng), Knowledge((), 0.0, gamma))
     return _draw_blurred(modality, rng, record)
 
 
