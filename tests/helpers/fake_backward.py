@@ -17,13 +17,15 @@ def fake_backward(value: Tensor) -> dict[int, Tensor]:
     """
     assert value.grad_fn is not None
     waiting = _count_uses(value.grad_fn)
-    given: dict[Any, list[Tensor | None]] = {value.grad_fn: [torch.ones_like(value)]}
-    ready, gradients = [value.grad_fn], {}
+    given: dict[Any, list[Any]] = {value.grad_fn: [torch.ones_like(value)]}
+    ready: list[Any] = [value.grad_fn]
+    gradients: dict[int, Tensor] = {}
     while ready:
         node = ready.pop()
         own = given.pop(node, [])
         if hasattr(node, "variable"):
-            gradients[id(node.variable)] = own[0]
+            if own:
+                gradients[id(node.variable)] = own[0]
             continue
         made = node(*own) if any(grad is not None for grad in own) else None
         for number, (after, place) in enumerate(node.next_functions):
