@@ -21,7 +21,6 @@ from napari_swintormer.optics.estimation.strong_edges import (
     shrunk_gradients,
     strongest,
 )
-from napari_swintormer.optics.inverse_filter import image_power
 from napari_swintormer.optics.light import to_light
 
 if TYPE_CHECKING:
@@ -44,9 +43,6 @@ _SMALLEST = 24  # pixels, side of an image at the coarsest scale
 _ROUNDS = 6  # at each scale
 _CONTRAST = 0.2  # standard deviation that images are brought to
 _DAMPING = 6e-3  # of the deconvolution between two fits
-# More damping for each unit of the noise's power. Chosen on grey training images with made shake.
-_NOISE_DAMPING = 200.0
-_NOISY = 2e-3  # noise above which a kernel is not refined; the image has `_CONTRAST`
 THREADS = 2
 """Parts of an image that kernels are estimated on at the same time."""
 KERNEL_DAMPING = 1e-2
@@ -149,24 +145,17 @@ def coarse_to_fine(image: Floats, half: int, damping: float = KERNEL_DAMPING) ->
         reach = max(1, math.floor(half * scale + 0.5))
         if scale != scales[-1]:
             kernel = _resized(_enlarged(kernel), reach)
-        reduced = _reduced(image, scale)
-        window = BlurredWindow(reduced, reach)
-        calm = _DAMPING + _NOISE_DAMPING * image_power([reduced]).noise ** 2
+        window = BlurredWindow(_reduced(image, scale), reach)
         for turn in range(_ROUNDS):
-            sharp = sharpened_edges(window.deconvolved(kernel, calm))
+            sharp = sharpened_edges(window.deconvolved(kernel, _DAMPING))
             count = int(_EDGES * len(kernel) * _MORE_EDGES**turn)
             kernel = _fit(window, gradients(sharp), count, kernel, damping)
     return kernel
 
 
 def refined(image: Floats, kernel: Kernel, half: int) -> Kernel:
-    """Fit a kernel again to many more gradients, on no more pixels than it needs.
-
-    A noisy image keeps the kernel: many of its gradients are noise.
-    """
+    """Fit a kernel again to many more gradients, on no more pixels than it needs."""
     image = image * np.float32(_CONTRAST / max(float(image.std()), 1e-6))
-    if image_power([image]).noise > _NOISY:
-        return kernel
     reach = min(_extent(kernel) + 2, half)
     kernel = _resized(kernel, reach)
     window = BlurredWindow(image, reach)

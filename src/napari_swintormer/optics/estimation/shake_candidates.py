@@ -61,8 +61,7 @@ def shake_candidates(trial: MotionTrial) -> ShakeCandidates:
     parts = [(trial.image, _STEADY), *((part, KERNEL_DAMPING) for part in _parts(trial.image))]
     with ThreadPoolExecutor(THREADS) as threads:
         estimates = threads.map(lambda part: coarse_to_fine(part[0], trial.half, part[1]), parts)
-        own = [trial.refined] if trial.refined is trial.first else [trial.refined, trial.first]
-        kernels = [*own, *estimates]
+        kernels = [trial.refined, trial.first, *estimates]
     half = max(len(kernel) for kernel in kernels) // 2
     kernels = [np.pad(kernel, half - len(kernel) // 2) for kernel in kernels]
     pairs = [[_match(one, other) for other in kernels] for one in kernels]
