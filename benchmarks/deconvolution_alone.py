@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from napari_swintormer.evaluation.data.synthetic import GAMMA, SUFFIXES
 from napari_swintormer.evaluation.reports.pages import markdown_table
 from napari_swintormer.imaging.formats.reading import open_image
-from napari_swintormer.models.catalogue import find_model
+from napari_swintormer.models.catalogue import find_model, load_model
 from napari_swintormer.models.files.weights import load_weights
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.optics import psf
@@ -82,10 +82,20 @@ def ways(model: str) -> dict[str, Callable[[Tensor], Tensor]]:
     everywhere.deconvolution.shares = Everywhere(everywhere.deconvolution.shares)
     name = Path(model).stem
     return {
-        name: lambda x: x + local.deconvolution(x),
-        f"{name}, everywhere": lambda x: x + everywhere.deconvolution(x),
-        f"{name}, all": local,
+        name: lambda x: x + deconvolved(local, x),
+        f"{name}, everywhere": lambda x: x + deconvolved(everywhere, x),
+        f"{name}, all": load_model(model),
     }
+
+
+def deconvolved(network: Swintormer, photos: Tensor) -> Tensor:
+    """Give what the deconvolution of a network adds to photos."""
+    deconvolution = network.deconvolution
+    assert deconvolution is not None
+    added: Tensor = deconvolution(
+        photos, torch.ones(len(photos)) if deconvolution.knows_kind else None
+    )
+    return added
 
 
 def photos(folder: Path, number: int) -> list[np.ndarray]:

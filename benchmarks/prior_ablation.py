@@ -1,7 +1,7 @@
 """Measures what a prior brings and costs: without it, in several steps, and with a wrong prior.
 
     python benchmarks/prior_ablation.py folders=benchmark microscopy=pairs.csv --out FOLDER \
-        --model swintormer-prior [--baseline without.safetensors]
+        --model MODEL [--baseline without.safetensors]
 
 Writes the report of an evaluation, and one table of all sets, ``ablation.md``. The baseline is the
 same network, trained equally long without a prior. The wrong prior is that of the tile upside down:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_swintormer.evaluation.rows import Row
 
 
-TILE = 512  # pixels, the tiles of the shipped models
+TILE = 512  # pixels, the tiles of the shipped model
 WRONG = "wrong prior"
 
 

@@ -105,7 +105,7 @@ def coarse(values: np.ndarray) -> np.ndarray:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="swintormer-prior", help="model with a prior")
+    parser.add_argument("--model", required=True, help="model with a prior")
     parser.add_argument("--photo", type=Path, help="folder of sharp photos")
     parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy images")
     parser.add_argument("--samples", type=int, default=8)

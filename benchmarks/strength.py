@@ -1,6 +1,6 @@
 """Measures what a model gains at several strengths, and at the best strength for each image.
 
-    python benchmarks/strength.py --model photo-defocus --photo DIR --pairs CSV
+    python benchmarks/strength.py --model swintormer --photo DIR --pairs CSV
 
 A model makes a cautious change where it cannot tell how sharp the scene was, so many images gain
 from more or less of the change. The sharp reference chooses the best strength. That is a bound; a

@@ -105,8 +105,6 @@ def with_a_shaken_photo(person: Person, saved: Path) -> None:
     person.press("Is it blurred?")
     person.wait_for_run()
     person.see("measured")
-    person.choose("Undo", "Automatic")
-    person.see("automatic")
     person.press("Deblur all")
     person.wait_for_run()
     person.press("Swipe")
@@ -166,10 +164,7 @@ def shortest(person: Person, saved: Path) -> None:
     person.menu("File", "Open Sample", "Swintormer", "Circuit board")
     person.menu("Plugins", "Swintormer", "Deblur")
     told = [f"controls when the panel opens: {len(person.controls('Deblur'))}"]
-    if person.has("Photo"):
-        person.press("Photo")
-    else:
-        person.choose("Model", "photo-defocus")
+    person.press("Photo")
     person.press(next(text for text in ("Deblur all", "Deblur") if person.has(text)))
     person.wait_for_run()
     told.append(f"controls beside the result: {len(person.controls('Deblur'))}")

@@ -1,7 +1,7 @@
 """Add to a model what another one has learned since both were the same.
 
-    python recipes/add.py swintormer-prior --learned with_deconvolution.safetensors \
-        --since swintormer-small --out start.safetensors
+    python recipes/add.py with_prior.safetensors --learned with_deconvolution.safetensors \
+        --since before.safetensors --out start.safetensors
 
 The differences of parameters can be added for models that began with the same weights. So a model
 with a prior gets a deconvolution, and the network behind it, without a new training. The result is

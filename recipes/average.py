@@ -1,6 +1,6 @@
 """Average the parameters of models that began with the same weights.
 
-    python recipes/average.py defocus.safetensors motion.safetensors --out photo-defocus.safetensors
+    python recipes/average.py defocus.safetensors motion.safetensors --out mean.safetensors
 
 Such models lie in one valley of the loss, so what lies between them is a model, too, and often a
 more careful one. The card is that of the first model.

@@ -1,6 +1,6 @@
 """Measure how little a model changes images that it should leave alone.
 
-    python recipes/do_no_harm.py --model swintormer-small --photo DIR --microscopy DIR --out FILE.md
+    python recipes/do_no_harm.py --model swintormer --photo DIR --microscopy DIR --out FILE.md
 
 The images are sharp images from folders, and noise, flat fields, text and stars that are made here.
 The table has the PSNR between a restored image and itself before, over its range (0.1 to 99.9

@@ -1,4 +1,4 @@
-"""Train the small network from nothing on simple defocus: all shipped models began with it.
+"""Train the small network from nothing on simple defocus: the shipped model began with it.
 
     python recipes/from_nothing.py --photo DIR --microscopy DIR --out start.safetensors
 

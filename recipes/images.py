@@ -1,4 +1,4 @@
-"""The sharp images of the recipes: sources for the cards of shipped models, folders and files."""
+"""The sharp images of the recipes: sources for the card of the shipped model, folders and files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Make data sets with known blur from folders of sharp images, the same for everybody.
 
     python recipes/make_benchmark.py --photo DIR --microscopy DIR --out benchmark
-    swintormer evaluate folders=benchmark -m swintormer-small -m richardson-lucy-psf --out report
+    swintormer evaluate folders=benchmark -m swintormer -m richardson-lucy-psf --out report
 
 The sets `photo` and `microscopy` are moderately out of focus; `--draws 3` blurs each image in three
 ways, because the gain of a method depends on the blur as much as on the image. `photo-layers` are

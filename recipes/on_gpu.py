@@ -2,7 +2,7 @@
 
     python recipes/on_gpu.py pack --photo PHOTOS --microscopy MICROSCOPY --out sharp.npz
     python recipes/on_gpu.py run --data sharp.npz --minutes 14 --out results
-    python recipes/on_gpu.py join results --out known-blur-large.safetensors
+    python recipes/on_gpu.py join results --out swintormer-large.safetensors
 
 `pack` puts sharp crops into one file of at most 58 MB. `run` trains without napari, diffusers,
 zarr and dask. It ends in time, writes the weights every minute in files of at most 15 MB, and says
@@ -41,7 +41,7 @@ CROP = 480  # pixels: a patch of 256 with all that its blur, camera and filter r
 PARTS = ("tests", "benchmark", "train")
 SHARE = {"tests": 0.2, "benchmark": 0.15}  # of the minutes, at most
 PROBE_STEPS = 30
-MODELS = ("photo-defocus", "swintormer-prior")  # without and with a prior
+MODELS = ("swintormer",)
 SIDE, TILES, TIMED = 512, 8, 8  # pixels of a tile, tiles in a batch, batches that are timed
 ROOT = Path(__file__).parents[1]
 

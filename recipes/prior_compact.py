@@ -1,6 +1,6 @@
 """Give a model a compact prior in three trainings, one after the other.
 
-    python recipes/prior_compact.py --from swintormer-small --photo DIR --microscopy DIR \
+    python recipes/prior_compact.py --from together.safetensors --photo DIR --microscopy DIR \
         --out DIR --baseline
 
 First the autoencoder is trained, then the denoiser, whose encoder begins with the model itself at

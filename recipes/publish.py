@@ -1,10 +1,11 @@
 """Put a trained model into the package, with the results of its evaluation on its card.
 
-    python recipes/publish.py --weights microscopy.safetensors --steps 19400 \
+    python recipes/publish.py --weights swintormer.safetensors --steps 19400 \
         --evaluation docs/models/evaluation
 
-`swintormer evaluate` writes the evaluation of one or several models. The default tiles are those
-that the engine is fastest with; the network works at any size.
+The texts of its card are those of the recipe. `swintormer evaluate` writes the evaluation of one or
+several models. The default tiles are those that the engine is fastest with; the network works at
+any size.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import argparse
 import csv
 from pathlib import Path
 from statistics import mean, median
+
+from train_shipped import SUMMARY, TITLE
 
 from napari_swintormer.models.catalogue import BUILT_IN_FOLDER
 from napari_swintormer.models.files.weights import load_weights, save_weights
@@ -39,16 +42,13 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of its evaluation")
     parser.add_argument("--tile-size", type=int, default=512, help="side of the tiles, in pixels")
     parser.add_argument("--overlap", type=int, default=64, help="overlap of the tiles, in pixels")
-    parser.add_argument("--summary", help="what the model is good for, for its card")
     arguments = parser.parse_args()
 
     name = arguments.weights.stem
     card, weights = load_weights(arguments.weights)
     metrics = {"training steps": float(arguments.steps)} | findings(arguments.evaluation, name)
     tiles = {"tile_size": arguments.tile_size, "overlap": arguments.overlap, "blend": "smooth"}
-    changes = tiles | {"name": name, "metrics": metrics}
-    if arguments.summary:
-        changes["summary"] = arguments.summary
+    changes = tiles | {"name": name, "metrics": metrics, "title": TITLE, "summary": SUMMARY}
     file = BUILT_IN_FOLDER / f"{name}.safetensors"
     save_weights(file, weights, card.model_copy(update=changes))
     print(file, *(f"{name}: {value}" for name, value in metrics.items()), sep="\n  ")
@@ -58,7 +58,7 @@ def findings(folder: Path, name: str) -> dict[str, float]:
     """Return the gains on every set and kind of image, and how little sharp images change.
 
     The gain on a kind is the mean over its sets, each counted once, because the real sets have few
-    images. It decides which model is recommended for the kind.
+    images.
     """
     gains: dict[str, list[float]] = {}
     kept: list[float] = []

@@ -1,11 +1,13 @@
-"""Train one of the shipped models.
+"""Train the shipped model, in four trainings.
 
-    python recipes/train_shipped.py photo-defocus --from swintormer-small --photo DIR \
-        --out photo-defocus.safetensors
+    python recipes/train_shipped.py known --from two.safetensors --photo DIR --microscopy DIR \
+        --out known.safetensors
 
-`deconvolution` comes first: the part before the network, trained alone. Every model starts from
-another one; `recipes/README.md` tells which, and the images and times. `--resume` continues an
-interrupted training. `--network paper` trains the large network from nothing, for a GPU.
+`deconvolution` comes first: the part before the network, trained alone; then both `together`.
+`recipes/join.py` makes two networks of that. `known` trains the first one, which is told the blur,
+and `unclear` the second one, which finds it. `recipes/README.md` has the images
+and times. `--resume` continues an interrupted training. `--network paper` trains the large network
+from nothing, for a GPU.
 """
 
 from __future__ import annotations
@@ -13,24 +15,18 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from images import MICROSCOPY, PHOTO
 
 from napari_swintormer import train
 from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 
-if TYPE_CHECKING:
-    from napari_swintormer.models.files.card import TrainingData
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """Training of one model, and the texts on its card."""
+    """One training, and the texts on the card of its model."""
 
-    kinds: tuple[str, ...]
     synthesize: str
-    training_data: tuple[TrainingData, ...]
     title: str
     summary: str
     steps: int = 2_000
@@ -40,11 +36,14 @@ class Recipe:
     warmup: int = 200
 
 
+TITLE = "Defocus and motion, in photos and microscopy"
+SUMMARY = (
+    "Restores photos and microscopy images out of focus or blurred by motion, with a blur that is "
+    "told, measured, or found place by place. Leaves sharp images alone. Trained on synthetic blur."
+)
 RECIPES = {
     "deconvolution": Recipe(
-        ("photo", "microscopy"),
         "all",
-        (*MICROSCOPY, *PHOTO),
         "Deconvolution before a network that does not know it yet",
         "Not to be used as it is: the network behind it goes on with what it has learned.",
         steps=5_000,
@@ -53,49 +52,16 @@ RECIPES = {
         batch_size=4,
         warmup=50,
     ),
-    "swintormer-small": Recipe(
-        ("photo", "microscopy"),
+    "together": Recipe(
         "all",
-        (*MICROSCOPY, *PHOTO),
-        "Defocus and motion, in photos and microscopy",
+        "A network that finds the blur by itself",
         "Removes defocus and motion blur from photos and defocus from microscopy images, and "
         "leaves sharp images alone. Trained on synthetic blur.",
         steps=5_000,
         learning_rate=5e-4,
     ),
-    "photo-defocus": Recipe(
-        ("photo",),
-        "all",
-        PHOTO,
-        "Defocus in photos",
-        "Removes defocus from photos, also where it changes with the depth of the scene, and "
-        "leaves sharp images alone. Trained on synthetic defocus and motion.",
-    ),
-    "microscopy": Recipe(
-        ("microscopy",),
-        "optics",
-        MICROSCOPY,
-        "Defocus in microscopy: fluorescence and transmitted light",
-        "Removes defocus from grey and RGB microscopy images of 8 or 16 bit, and leaves sharp "
-        "images alone. Trained on synthetic defocus of microscope optics.",
-    ),
-    "known-blur": Recipe(
-        ("photo", "microscopy"),
-        "known",
-        (*MICROSCOPY, *PHOTO),
-        "A blur that is known",
-        "Restores photos and microscopy images whose blur is told or measured.",
-        steps=4_000,
-        learning_rate=5e-4,
-    ),
-    "photo-motion": Recipe(
-        ("photo",),
-        "motion",
-        PHOTO,
-        "Motion blur in photos: camera shake and moving things",
-        "Removes the blur of a shaking camera and of moving things from photos, and leaves sharp "
-        "images alone. Trained on synthetic motion.",
-    ),
+    "known": Recipe("known", TITLE, SUMMARY, steps=8_500, learning_rate=5e-4),
+    "unclear": Recipe("all", TITLE, SUMMARY, steps=11_000, learning_rate=3e-4),
 }
 # Patches with one window of the coarsest level make windows that show in the result. The
 # deconvolution, too, looks this far around.
@@ -106,8 +72,8 @@ PAPER_STEPS, PAPER_RATE = 200_000, 3e-4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=RECIPES)
-    parser.add_argument("--photo", type=Path, help="folder of sharp photos")
-    parser.add_argument("--microscopy", type=Path, help="folder of sharp microscopy")
+    parser.add_argument("--photo", type=Path, required=True, help="folder of sharp photos")
+    parser.add_argument("--microscopy", type=Path, required=True, help="folder of sharp microscopy")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write")
     begin = parser.add_mutually_exclusive_group(required=True)
     begin.add_argument("--from", dest="base", help="weights of the small network to start from")
@@ -123,24 +89,20 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
     recipe = RECIPES[options.name]
-    folders = [getattr(options, kind) for kind in recipe.kinds]
-    for kind, folder in zip(recipe.kinds, folders, strict=True):
-        if folder is None:
-            parser.error(f"{options.name} needs sharp images: give --{kind} DIR")
     steps, rate = PAPER_STEPS, PAPER_RATE
     if options.base:
         steps, rate = recipe.steps, recipe.learning_rate
     begun = (options.out.with_suffix(".run") / "checkpoint.pt").exists()
     train(
-        sharp=folders,
-        kind=recipe.kinds,
+        sharp=[options.photo, options.microscopy],
+        kind=["photo", "microscopy"],
         loss=options.loss,
         synthesize=recipe.synthesize,
         out=options.out,
         network=options.network,
         from_model=options.base,
         deconvolution=DeconvolutionSettings()
-        if options.base and options.name != "known-blur"
+        if options.base and options.name in ("deconvolution", "together")
         else None,
         parameters=recipe.parameters,
         steps=options.steps or steps,
@@ -156,7 +118,7 @@ def main() -> None:
         title=recipe.title,
         summary=recipe.summary,
         licence="BSD-3-Clause",
-        training_data=recipe.training_data,
+        training_data=(*MICROSCOPY, *PHOTO),
     )
 
 

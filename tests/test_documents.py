@@ -13,8 +13,10 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
+from helpers.tiny import FINDING_NETWORK
 from napari_swintormer.cli import app
 from napari_swintormer.models import catalogue
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL
 from napari_swintormer.settings.preferences import preferences
 
 ROOT = Path(__file__).parents[1]
@@ -38,12 +40,11 @@ def blurred(tmp_path):
 
 
 @pytest.fixture
-def run(home, tiny_weights, tmp_path, monkeypatch):
+def run(home, tiny_weights, make_weights, tmp_path, monkeypatch):
     """Run all snippets of a document in an empty folder, with a tiny model for every image."""
     built_in = tmp_path / "built-in"
     built_in.mkdir()
-    for name in ("microscopy", "photo-defocus", "swintormer-prior", "swintormer-small"):
-        shutil.copy(tiny_weights, built_in / f"{name}.safetensors")
+    shutil.copy(make_weights(DEFAULT_MODEL, network=FINDING_NETWORK), built_in)
     monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", built_in)
     shutil.copy(tiny_weights, tmp_path / "mine.safetensors")
     monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ assert "torch" in sys.modules
 assert os.environ == before
 import napari_swintormer.runs.planning
 from napari_swintormer.models.catalogue import load_model
-load_model("photo-defocus")
+load_model()
 # each takes half a second or more, and nothing here needs it
 slow = {"torch._dynamo", "sympy", "scipy.signal", "scipy.stats"} & set(sys.modules)
 assert not slow, slow

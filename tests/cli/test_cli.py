@@ -126,7 +126,7 @@ def test_models_are_renamed_exported_and_deleted_after_a_question(tiny_weights, 
     code, printed, _ = swintormer("models", "delete", "mine", "--yes")
     assert (code, printed) == (0, f"{own}\n")
     assert not own.exists()
-    code, _, error = swintormer("models", "delete", "swintormer-small", "--yes")
+    code, _, error = swintormer("models", "delete", "swintormer", "--yes")
     assert code == 2
     assert "built in" in error
 

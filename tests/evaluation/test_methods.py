@@ -57,9 +57,9 @@ def test_models_run_with_any_tiles_and_in_all_orientations(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("swintormer-small:tiles=3", "tile_size"),
-        ("swintormer-small:tile_size=big", "must be a number"),
-        ("swintormer-small:ensemble=4", "ensemble must be 1 or 8"),
+        ("swintormer:tiles=3", "tile_size"),
+        ("swintormer:tile_size=big", "must be a number"),
+        ("swintormer:ensemble=4", "ensemble must be 1 or 8"),
         ("unsharp-mask:iterations=3", "sigma"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
 from helpers.images import texture
-from helpers.tiny import tiny_card, tiny_prior_card
+from helpers.tiny import FINDING_NETWORK, tiny_card, tiny_prior_card
 from napari_swintormer import deblur
 from napari_swintormer.models.blur_filter import KnownBlurRestorer, _largest_around
+from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.models.network.network_settings import (
     DeconvolutionSettings,
     SwintormerSettings,
@@ -32,6 +34,7 @@ from napari_swintormer.optics.plane_power import PowerOfPlane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 ORIGIN = [TileOrigin(0, 0, 0)]
 
@@ -79,6 +82,57 @@ def test_a_network_finds_an_unclear_blur_by_itself() -> None:
     sharp, unclear = (restore(image, plane, behind=behind) for plane in planes)
     np.testing.assert_array_equal(sharp, image)
     assert np.abs(unclear - image).max() > 0.01
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_a_second_network_restores_what_is_unclear(prior: bool, tmp_path: Path) -> None:
+    """Each image gets the bits of one network alone, whatever lies beside it, also from a file."""
+    image = texture(64, 64)
+    torch.manual_seed(3)
+    base = tiny_prior_card() if prior else tiny_card()
+    sizes = base.network.model_copy(update={"known_blur": True})
+    found = FINDING_NETWORK.model_copy(update={"num_refinement_blocks": 1})
+    first, second = build_network(sizes, base.prior), Swintormer(found)
+    for network in (first, second):
+        torch.nn.init.normal_(network.output.weight, std=0.05)
+        torch.nn.init.normal_(network.embed_maps.weight, std=0.1)
+    assert second.deconvolution is not None
+    torch.nn.init.normal_(second.deconvolution.shares.weight, std=0.1)
+    two = sizes.model_copy(update={"deconvolution": found.deconvolution, "unclear": True})
+    card = base.model_copy(update={"network": two})
+    state = first.state_dict() | {f"unclear.{n}": v for n, v in second.state_dict().items()}
+    save_weights(tmp_path / "two.safetensors", state, card)
+    behind = pickle.loads(pickle.dumps(Restorer(*load_weights(tmp_path / "two.safetensors"))))
+    alone = {
+        False: Restorer(base.model_copy(update={"network": sizes}), first.state_dict()),
+        True: Restorer(tiny_card(network=found), second.state_dict()),
+    }
+    power = PowerOfPlane.measured([image[None]], photo=False)
+    planes = {
+        False: PlaneBlur(FoundBlur(Blur.disk(3)), power),
+        True: PlaneBlur(FoundBlur(Blur.none(), 0.5, unclear=True), power),
+    }
+    results = {u: restore(image, plane, behind=behind) for u, plane in planes.items()}
+    for unclear, plane in planes.items():
+        expected = restore(image, plane, behind=alone[unclear])
+        np.testing.assert_array_equal(results[unclear], expected)
+        assert np.abs(expected - image).max() > 0.01
+    shares = np.array([[[0.2]], [[0.8]]])
+    field = BlurField.of((Blur.none(), Blur.disk(2)), (0.0, 0.0), (1.0, 1.0), shares, shares[0])
+    varied = restore(image, PlaneBlur(FoundBlur.of_field(field), power), behind=behind)
+    expected = image + 0.8 * (results[True] - image)  # as far as the place is blurred
+    np.testing.assert_allclose(varied, expected, atol=1e-4)
+    tile = torch.from_numpy(image)[None, None]
+    assert torch.equal(behind(tile), alone[True](tile))  # nothing is told
+    assert len(list(behind.in_steps(tile))) == behind.count_steps(64, 64) == 1
+    both = KnownBlurRestorer({0: planes[False], 1: planes[True]}, image.shape, 1, behind)
+    assert len(both.trials()) == 2
+    if prior:
+        sampled = both.with_prior(PriorUse(samples=2, uncertainty=True))
+        padded = torch.from_numpy(np.pad(image, REACH, mode="symmetric"))[None, None]
+        result = sampled(padded, [TileOrigin(1, 0, 0)])[0].numpy()
+        np.testing.assert_allclose(result[0], results[True], atol=1e-5)
+        np.testing.assert_array_equal(result[1], 0)
 
 
 def test_the_prior_is_sampled_where_the_blur_is_wide() -> None:

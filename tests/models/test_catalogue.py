@@ -43,7 +43,7 @@ def built_in(tmp_path, monkeypatch, tiny_weights):
     """Replace the folder of built-in models by one with a single model."""
     folder = tmp_path / "built-in"
     folder.mkdir()
-    shutil.copy(tiny_weights, folder / "swintormer-small.safetensors")
+    shutil.copy(tiny_weights, folder / "swintormer.safetensors")
     monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
     return folder
 
@@ -57,51 +57,32 @@ def user_folder():
 def test_a_copied_file_is_a_model(user_folder, tiny_weights):
     shutil.copy(tiny_weights, user_folder / "mine.safetensors")
     listed = [(info.name, info.source, info.problem) for info in list_models()]
-    assert listed == [("mine", "user", None), ("swintormer-small", "built-in", None)]
+    assert listed == [("mine", "user", None), ("swintormer", "built-in", None)]
     assert load_model("mine").sha256 == file_sha256(tiny_weights)
     assert describe_model("mine").source == "user"
-    assert describe_model().name == "swintormer-small"
+    assert describe_model().name == "swintormer"
     assert describe_model(tiny_weights).source == "path"
-
-
-def test_the_image_chooses_a_built_in_model(built_in, user_folder, make_weights):
-    """A named model wins; cards of other models cannot recommend them."""
-    figures = ("PSNR gain on photo, dB", "PSNR gain on microscopy, dB")
-    models = {"photo": (2.0, -1.0), "microscopy": (0.5, 1.4), "all-round": (1.0, 1.0)}
-    for name, gains in models.items():
-        metrics = dict(zip(figures, gains, strict=True))
-        shutil.copy(make_weights(name, metrics=metrics), built_in)
-    boaster = make_weights("boaster", metrics=dict.fromkeys(figures, 99.0))
-    shutil.copy(boaster, user_folder)
-    rgb, grey = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
-    for image, name in ((rgb, "all-round"), (grey, "microscopy"), (rgb.astype("u2"), "microscopy")):
-        assert prepare(image).model_name == name
-        assert prepare(image, DeblurSettings(model="auto")).describe().startswith(f"model {name}, ")
-        assert prepare(image, DeblurSettings(model="boaster")).model_name == "boaster"
-    for name in models:
-        (built_in / f"{name}.safetensors").unlink()
-    assert prepare(rgb).model_name == "swintormer-small"
 
 
 def test_no_file_of_the_user_hides_a_built_in_model(user_folder, built_in, make_weights):
     """It keeps working under the next free name, and can be renamed and deleted."""
-    for name in ("Swintormer-Small", "swintormer-small-2"):
+    for name in ("Swintormer", "swintormer-2"):
         shutil.copy(make_weights("own"), user_folder / f"{name}.safetensors")
-    assert find_model("swintormer-small").parent == built_in
+    assert find_model("swintormer").parent == built_in
     assert prepare(np.zeros((40, 40), "u2")).model.path.parent == built_in
     names = {info.name: info.path.stem for info in list_models() if info.source == "user"}
     assert names == {
-        "Swintormer-Small-3": "Swintormer-Small",
-        "swintormer-small-2": "swintormer-small-2",
+        "Swintormer-3": "Swintormer",
+        "swintormer-2": "swintormer-2",
     }
-    assert describe_model("Swintormer-Small-3").name == "Swintormer-Small-3"
-    for taken in ("swintormer-small", "SWINTORMER-SMALL-2"):
+    assert describe_model("Swintormer-3").name == "Swintormer-3"
+    for taken in ("swintormer", "SWINTORMER-2"):
         with pytest.raises(OutputError, match=r"already\. Another name is free"):
-            rename_model("Swintormer-Small-3", taken)
-    with pytest.raises(OutputError, match="built-in model 'swintormer-small' already"):
-        import_model(built_in / "swintormer-small.safetensors", overwrite=True)
-    assert import_model(built_in / "swintormer-small.safetensors", name="copy").stem == "copy"
-    assert rename_model("Swintormer-Small-3", "mine") == user_folder / "mine.safetensors"
+            rename_model("Swintormer-3", taken)
+    with pytest.raises(OutputError, match="built-in model 'swintormer' already"):
+        import_model(built_in / "swintormer.safetensors", overwrite=True)
+    assert import_model(built_in / "swintormer.safetensors", name="copy").stem == "copy"
+    assert rename_model("Swintormer-3", "mine") == user_folder / "mine.safetensors"
     assert free_name("Mine") == "Mine-2"
     assert free_name("unused") == "unused"
 
@@ -152,7 +133,7 @@ def test_an_earlier_name_loads_the_model_that_took_its_place_and_says_so(
 
 def test_words_are_no_names_of_models(user_folder, tiny_weights):
     shutil.copy(tiny_weights, user_folder / "filter.safetensors")
-    assert [info.name for info in list_models()] == ["filter-2", "swintormer-small"]
+    assert [info.name for info in list_models()] == ["filter-2", "swintormer"]
     with pytest.raises(SettingsError, match="The filter has no weights"):
         load_model("filter")
     for word in ("filter", "Auto"):
@@ -162,8 +143,8 @@ def test_words_are_no_names_of_models(user_folder, tiny_weights):
 
 def test_an_unknown_name_tells_the_nearest(tmp_path):
     with pytest.raises(ModelNotFoundError) as caught:
-        load_model("swintormer-smal")
-    assert "Did you mean 'swintormer-small'?" in str(caught.value)
+        load_model("swintorme")
+    assert "Did you mean 'swintormer'?" in str(caught.value)
     assert str(models_folder()) in str(caught.value)
 
 
@@ -177,7 +158,7 @@ def test_import_checks_and_converts(tmp_path, tiny_weights, user_folder):
     broken.write_bytes(tiny_weights.read_bytes()[:-1])
     with pytest.raises(WeightsError):
         import_model(broken)
-    assert [info.name for info in list_models()] == ["swintormer-small", "tiny"]
+    assert [info.name for info in list_models()] == ["swintormer", "tiny"]
 
 
 def test_a_pickle_in_the_folder_says_how_to_import_it(user_folder):
@@ -197,44 +178,44 @@ def test_an_own_model_is_renamed_and_deleted(user_folder, tiny_weights):
     for taken_or_none in ("other", "OTHER", "../elsewhere", "", ".hidden", "a/b"):
         with pytest.raises(OutputError, match=r"already|cannot be called"):
             rename_model("liver-2.1", taken_or_none)
-    assert [info.name for info in list_models()] == ["liver-2.1", "other", "swintormer-small"]
+    assert [info.name for info in list_models()] == ["liver-2.1", "other", "swintormer"]
     assert delete_model("liver-2.1") == renamed
     assert delete_model("liver-2.1") == user_folder / "liver-2.1.pth"
-    assert [info.name for info in list_models()] == ["other", "swintormer-small"]
+    assert [info.name for info in list_models()] == ["other", "swintormer"]
     with pytest.raises(ModelNotFoundError):
         delete_model("liver-2.1")
 
 
 def test_a_damaged_own_file_can_be_deleted(user_folder, built_in):
-    (user_folder / "swintormer-small.safetensors").write_bytes(b"damaged")
-    assert delete_model("swintormer-small-2").parent == user_folder
+    (user_folder / "swintormer.safetensors").write_bytes(b"damaged")
+    assert delete_model("swintormer-2").parent == user_folder
     assert list(user_folder.iterdir()) == []
     assert find_model().parent == built_in
 
 
 def test_only_own_models_are_renamed_or_deleted(user_folder, built_in, tiny_weights):
     with pytest.raises(OutputError, match="built in"):
-        delete_model("swintormer-small")
+        delete_model("swintormer")
     with pytest.raises(OutputError, match="built in"):
-        rename_model("swintormer-small", "mine")
+        rename_model("swintormer", "mine")
     with pytest.raises(OutputError, match="elsewhere"):
         delete_model(str(tiny_weights))
     assert tiny_weights.exists()
-    assert [file.name for file in built_in.iterdir()] == ["swintormer-small.safetensors"]
+    assert [file.name for file in built_in.iterdir()] == ["swintormer.safetensors"]
 
 
 def test_an_exported_model_is_the_same_file(tmp_path, built_in):
-    small = built_in / "swintormer-small.safetensors"
+    small = built_in / "swintormer.safetensors"
     target = tmp_path / "gift.safetensors"
-    assert export_model("swintormer-small", target) == target
+    assert export_model("swintormer", target) == target
     assert target.read_bytes() == small.read_bytes()
     (tmp_path / "folder").mkdir()
-    assert export_model("swintormer-small", tmp_path / "folder").name == small.name
+    assert export_model("swintormer", tmp_path / "folder").name == small.name
     with pytest.raises(OutputError, match="--overwrite"):
-        export_model("swintormer-small", target)
-    assert export_model("swintormer-small", target, overwrite=True) == target
+        export_model("swintormer", target)
+    assert export_model("swintormer", target, overwrite=True) == target
     with pytest.raises(OutputError, match="exists"):  # the target is the source
-        export_model("swintormer-small", small, overwrite=True)
+        export_model("swintormer", small, overwrite=True)
 
 
 def test_a_model_is_exported_for_the_bioimage_model_zoo(tiny_weights, tmp_path):

@@ -113,7 +113,7 @@ def test_a_module_of_the_user_is_adapted_once_and_keeps_its_name():
 
 
 def test_a_pickled_restorer_is_as_small_after_a_run_as_before():
-    restorer = load_model("swintormer-small")  # with deconvolution
+    restorer = load_model("swintormer")  # with deconvolution
     before = len(pickle.dumps(restorer))
     tiles = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():

@@ -61,7 +61,7 @@ def test_the_result_has_the_place_of_the_image_and_the_pixels_of_the_api(deblur_
     result = deblur_alone.run()
 
     assert result is deblur_alone.viewer.layers[-1]
-    assert result.name == "cells · swintormer-small · half size"
+    assert result.name == "cells · swintormer · half size"
     assert result.dtype == image.dtype
     assert not np.array_equal(result.data, image)
     np.testing.assert_array_equal(result.data, expected(image, axes="ZYX", overlap=8, scale=2))
@@ -71,7 +71,7 @@ def test_the_result_has_the_place_of_the_image_and_the_pixels_of_the_api(deblur_
         assert getattr(result, name) == getattr(layer, name), name
     assert result.contrast_limits_range == layer.contrast_limits_range
     made = result.metadata["swintormer"]
-    assert made["model"] == "swintormer-small"
+    assert made["model"] == "swintormer"
     assert made["settings"]["axes"] == "ZYX"
     assert made["settings"]["overlap"] == 8
     assert made["settings"]["scale"] == 2

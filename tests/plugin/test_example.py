@@ -17,6 +17,6 @@ def test_the_example_deblurs_the_sample_in_the_viewer(viewer, model, qtbot, caps
     with qtbot.waitSignal(widget.finished, timeout=120_000):
         pass
     blurred, deblurred = viewer.layers
-    assert deblurred.name == f"{blurred.name} · swintormer-small"
+    assert deblurred.name == f"{blurred.name} · swintormer"
     assert deblurred.data.dtype == blurred.data.dtype
-    assert "swintormer-small" in capsys.readouterr().out
+    assert "swintormer" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def test_the_result_follows_the_slider_to_the_pixels_of_a_run(deblur_alone, qtbo
         np.testing.assert_array_equal(result.data, wanted)
         made = result.metadata["swintormer"]
         assert made["settings"]["strength"] == strength
-        words = ["cells", "swintormer-small", f"{strength:g}x"]
+        words = ["cells", "swintormer", f"{strength:g}x"]
         assert result.name == " · ".join(words)
         change = viewer.layers[f"{result.name}, difference"].data
         assert bool(np.any(change)) is (strength > 0)

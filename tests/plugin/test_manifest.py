@@ -42,7 +42,7 @@ def test_the_deblur_form_has_the_defaults_and_choices_of_the_settings(qtbot, mod
     qtbot.addWidget(form)
     card = list_models()[0].card
     assert form.settings() == DeblurSettings(
-        model="swintormer-small", tile_size=card.tile_size, overlap=card.overlap, blend=card.blend
+        model="swintormer", tile_size=card.tile_size, overlap=card.overlap, blend=card.blend
     )
     assert set(form.blend.choices) == set(get_args(Blend))
     assert set(form.precision.choices) == set(get_args(Precision))

@@ -12,10 +12,9 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
+from helpers.tiny import FINDING_NETWORK
 from helpers.widgets import docks_of
-from napari_swintormer.models import catalogue
 from napari_swintormer.models.catalogue import list_models
-from napari_swintormer.plugin.deblur.deblur_widget import DeblurWidget
 from napari_swintormer.plugin.models.model_card import ModelCardView
 from napari_swintormer.plugin.models.models_widget import ModelsWidget
 
@@ -95,12 +94,12 @@ def test_a_model_of_the_user_is_renamed_exported_and_deleted(
 
 
 def test_a_file_with_a_taken_name_is_added_under_a_free_one(widget, qtbot, make_weights):
-    widget.add_model(make_weights("swintormer-small", title="Mine"))
+    widget.add_model(make_weights("swintormer", title="Mine"))
     qtbot.waitUntil(widget.add.isEnabled, timeout=PATIENCE)
-    added = "Added swintormer-small-2. There is a model swintormer-small already."
+    added = "Added swintormer-2. There is a model swintormer already."
     assert widget.message.text() == added
     assert [info.source for info in list_models()] == ["built-in", "user"]
-    assert widget.info.name == "swintormer-small-2"
+    assert widget.info.name == "swintormer-2"
 
 
 def test_built_in_models_cannot_be_renamed_or_deleted(widget):
@@ -161,94 +160,56 @@ def rows(form):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "good_for", "not_good_for"),
-    [
-        ("photo-defocus", "Removes defocus from photos", "Microscopy images can get worse."),
-        (
-            "microscopy",
-            "Removes defocus from grey and RGB",
-            "Photos with camera shake gain",
-        ),
-        ("known-blur", "Restores photos and microscopy", "Images whose blur nobody tells"),
-        ("swintormer-small", "Removes defocus and motion", None),
-    ],
-)
-def test_a_card_says_what_a_model_is_for(qtbot, home, name, good_for, not_good_for):
-    card = ModelCardView()
-    qtbot.addWidget(card)
-    card.show_model(next(info for info in list_models() if info.name == name))
-    shown = rows(card.facts)
-    assert shown["Good for"].startswith(good_for)
-    assert shown.get("Not for", "").startswith(not_good_for or "")
-    assert ("Not for" in shown) is (not_good_for is not None)
-    assert shown["Speed"] == "The first run measures it."
-
-
-@pytest.fixture
-def two_kinds(qtbot, home, make_weights, monkeypatch):
-    """A widget with a built-in model for each kind of image, and an all-round one."""
-    folder = home / "built-in"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(catalogue, "BUILT_IN_FOLDER", folder)
-    models = {"all-round": (1.0, 1.0), "camera": (1.5, 0.1), "lens": (0.2, 1.4)}
-    for name, gains in models.items():
-        figures = ("PSNR gain on photo, dB", "PSNR gain on microscopy, dB")
+def test_a_card_says_what_a_model_is_for(qtbot, home, make_weights):
+    """The figures of a card tell what the model is not for, beside those of the best model."""
+    (home / "models").mkdir(parents=True)
+    figures = [f"PSNR gain in the set {name}, dB" for name in ("microscopy", "photo-motion")]
+    for name, gains in {"lens": (-0.5, 0.1), "shake": (0.5, 3.0)}.items():
         metrics = dict(zip(figures, gains, strict=True))
         summary = f"Good for {name} images. Trained on much."
-        shutil.copy(make_weights(name, metrics=metrics, summary=summary), folder)
-    viewer = ViewerModel()
-    widget = DeblurWidget(viewer)
-    qtbot.addWidget(widget)
-    viewer.layers.events.inserted.connect(widget.reset_choices)
-    return viewer, widget.form
+        shutil.copy(make_weights(name, metrics=metrics, summary=summary), home / "models")
+    told = FINDING_NETWORK.model_copy(update={"deconvolution": None})
+    shutil.copy(make_weights("told", network=told), home / "models")
+    card = ModelCardView()
+    qtbot.addWidget(card)
+    shown = {}
+    for info in list_models():
+        card.show_model(info)
+        shown[info.name] = rows(card.facts)
+        assert shown[info.name]["Speed"] == "The first run measures it."
+    not_for = "Photos with camera shake gain little, and microscopy images can get worse."
+    assert shown["lens"]["Good for"] == "Good for lens images."
+    assert shown["lens"]["Not for"] == not_for
+    assert shown["told"]["Not for"].startswith("Images whose blur nobody tells")
 
 
-def test_the_kind_of_an_image_is_asked_once_and_chooses_the_model(two_kinds):
-    viewer, form = two_kinds
+def test_the_kind_of_an_image_is_asked_once_and_the_model_stays(deblur_alone, home, make_weights):
+    shutil.copy(make_weights("mine", summary="Good for lenses. Trained on much."), home / "models")
+    viewer, form = deblur_alone.viewer, deblur_alone.form
+    form.refresh()
+    assert set(form.model.choices) == {"mine", "swintormer", "filter"}
     photo = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
-    assert (form.kind.value, form.model.value) == (None, "all-round")
+    assert (form.kind.value, form.model.value) == (None, "swintormer")
     assert form.kind.sentence.text().startswith("Photo or microscopy?")
     form.kind.photo.click()
-    assert (form.kind.value, form.model.value) == ("photo", "camera")
-    assert form.kind.sentence.text() == "Good for camera images."
-    assert "dB" not in form.kind.sentence.text() + form.model_facts.text()
+    form.model.value = "mine"
+    assert form.kind.sentence.text() == "Good for lenses."
+    assert (form.settings().kind, form.settings().model) == ("photo", "mine")
 
     grey = viewer.add_image(np.zeros((40, 40), np.uint16))  # known without a question
     form.image.value = grey
-    assert (form.kind.value, form.model.value) == ("microscopy", "lens")
+    assert (form.kind.value, form.settings().kind) == ("microscopy", "microscopy")
     stained = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True, units=("um", "um"))
     form.image.value = stained
     assert form.kind.value == "microscopy"
     other = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
     form.image.value = other  # not asked again
-    assert (form.kind.value, form.model.value) == ("photo", "camera")
-    assert form.kind.use_other.isHidden()
-
-    form.model.value = "camera"
-    form._proposed = "all-round"  # as if the user had chosen it
-    form.image.value = grey
-    assert form.model.value == "camera"
-    assert "Another model fits microscopy better: lens" in form.kind.use_other.text()
-    form.kind.use_other.click()
-    assert form.model.value == "lens"
-    assert form.kind.use_other.isHidden()
+    assert (form.kind.value, form.model.value) == ("photo", "mine")
     form.image.value = photo
     assert form.kind.value == "photo"
-
-
-def test_each_image_gets_a_model_until_the_user_chooses_one(two_kinds):
-    viewer, form = two_kinds
-    photo = viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True)
-    grey = viewer.add_image(np.zeros((40, 40), np.uint8))
-    form.refresh()
-    for layer, name in ((photo, "all-round"), (grey, "lens"), (photo, "all-round")):
-        form.image.value = layer
-        assert form.settings().model == name
-    form.model.value = "lens"
-    form.image.value = grey
-    form.image.value = photo
-    assert form.settings().model == "lens"
+    form.model.value = "filter"
+    assert form.kind.sentence.text() == "A filter undoes the blur, without a model."
+    assert not form.show_card.isEnabled()
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])

@@ -31,7 +31,7 @@ class Person:
             qtbot.addWidget(each)
         self.images = [
             self.viewer.add_image(noise(40, 50), name="cells"),
-            self.viewer.add_image(noise(40, 50) + 1, name="cells · swintormer-small"),
+            self.viewer.add_image(noise(40, 50) + 1, name="cells · swintormer"),
             self.viewer.add_labels(np.ones((40, 50), int), name="marks"),
         ]
         self.images[1].visible = False

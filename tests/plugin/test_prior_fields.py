@@ -51,7 +51,7 @@ def test_the_fields_are_shown_for_models_with_a_prior_only(deblur_alone, image):
     form.use_prior.value = False
     assert form.settings().prior == "off"
     assert deblur_alone.widget.update_plan()
-    form.model.value = "swintormer-small"
+    form.model.value = "swintormer"
     assert form.prior_rows.isHidden()
     assert form.settings().prior is None
 
@@ -70,7 +70,7 @@ def test_a_preset_sets_the_fields_and_the_fields_name_the_preset(deblur_alone):
     form.overlap.value = 8
     form.num_inference_steps.value = 1
     assert form.preset.value == "fast"
-    form.model.value = "swintormer-small"
+    form.model.value = "swintormer"
     assert form.overlap.value == 8  # the preset stays what was chosen
 
 

@@ -112,8 +112,8 @@ def test_a_paused_run_continues_before_the_waiting_one(deblur_alone, qtbot, batc
     qtbot.mouseClick(panel.resume, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(made) == 2, timeout=PATIENCE)
     assert [layer.name for layer in made] == [
-        "cells · swintormer-small",
-        "other · swintormer-small",
+        "cells · swintormer",
+        "other · swintormer",
     ]
     np.testing.assert_array_equal(made[0].data, expected(image))
 
@@ -216,7 +216,7 @@ def test_selected_layers_run_in_turn_and_their_inputs_may_be_removed(deblur_alon
         viewer.layers.remove(layer)
     qtbot.waitUntil(lambda: len(made) == 3, timeout=PATIENCE)
 
-    assert [layer.name for layer in made] == [f"{name} · swintormer-small" for name in "abc"]
+    assert [layer.name for layer in made] == [f"{name} · swintormer" for name in "abc"]
     assert made == list(viewer.layers)
     for layer, image in zip(made, images.values(), strict=True):
         np.testing.assert_array_equal(layer.data, expected(image))

@@ -51,7 +51,7 @@ def test_the_button_saves_the_result_with_what_the_photo_held(
             panel.save.click()
         return said[-1]
 
-    target = folder / "photo_swintormer-small.png"
+    target = folder / "photo_swintormer.png"
     assert save(str(target)) == (f"Saved as {target}.", False)
     assert asked == [str(target)]
     with open_image(target) as written:
@@ -60,7 +60,7 @@ def test_the_button_saves_the_result_with_what_the_photo_held(
         assert file.getexif()[ARTIST] == "me"
 
     # the dialog did not ask about the name with the suffix that is added
-    text, error = save(str(folder / "photo_swintormer-small"))
+    text, error = save(str(folder / "photo_swintormer"))
     assert error
     assert "exists already" in text
     before = photo.read_bytes()

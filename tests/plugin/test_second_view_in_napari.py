@@ -75,7 +75,7 @@ def test_the_second_view_is_a_second_layer(dual, deblur_alone, tmp_path, qtbot):
     deblur_alone.run()
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.ome.tif"), wanted)
 
-    form.model.value = "swintormer-small"
+    form.model.value = "swintormer"
     assert form.second_view.native.isHidden()
     assert form.second_layer is None
     assert widget.update_plan()

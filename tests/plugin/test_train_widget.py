@@ -166,11 +166,11 @@ def test_fields_that_do_not_fit_are_named(training_alone, folders):
     assert "Give the new model a name" in training_alone.form.name_problem.text()
     assert not training_alone.widget.run_panel.run.isEnabled()
     form, run = training_alone.form, training_alone.widget.run_panel.run
-    form.name.value = "Swintormer-small"  # built in: the new model would take its place
+    form.name.value = "Swintormer"  # built in: the new model would take its place
     assert not training_alone.widget.update_ready()
     assert not run.isEnabled()
-    refusal = "There is a built-in model 'swintormer-small' already. Another name is free: "
-    assert form.name_problem.text() == refusal + "'Swintormer-small-2'."
+    refusal = "There is a built-in model 'swintormer' already. Another name is free: "
+    assert form.name_problem.text() == refusal + "'Swintormer-2'."
     training_alone.form.name.value = "mine"
     assert form.name_problem.isHidden()
     assert training_alone.widget.update_ready()

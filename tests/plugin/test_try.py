@@ -120,7 +120,7 @@ def test_models_are_shown_side_by_side(deblur_alone, qtbot, home, model, make_we
     assert [b.text() for b in deblur_alone.widget.trying.row.buttons] == [
         "As it is",
         "other",
-        "swintormer-small",
+        "swintormer",
         "filter",
     ]
     assert len(shown) == 4

@@ -15,7 +15,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from helpers.images import texture
-from helpers.tiny import tiny_card
+from helpers.tiny import FINDING_NETWORK, tiny_card
 from napari_swintormer import deblur, deblur_file
 from napari_swintormer.engine.kept_tiles import KeptTiles
 from napari_swintormer.errors import SettingsError
@@ -23,8 +23,6 @@ from napari_swintormer.events import ChunkFinished, Notice, PlanNotice
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.imaging.store.result import ResultStore
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
-from napari_swintormer.models.catalogue import choose_model, place_by_place_model
-from napari_swintormer.models.network.network_settings import DeconvolutionSettings
 from napari_swintormer.models.restorer import IdentityRestorer
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics.blur import Blur
@@ -36,10 +34,11 @@ from napari_swintormer.optics.plane_power import PowerOfPlane
 from napari_swintormer.runs import blur_finding, blur_job
 from napari_swintormer.runs.blur_finding import measured_planes
 from napari_swintormer.runs.blur_job import METHOD as BLUR_METHOD
+from napari_swintormer.runs.blur_job import BlurJob
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.runs.folder import FolderRun
 from napari_swintormer.runs.planning import prepare
-from napari_swintormer.settings.deblur_settings import DeblurSettings, ImageKind
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings, ImageKind
 from napari_swintormer.tiling.grid import Region
 
 if TYPE_CHECKING:
@@ -68,6 +67,12 @@ class Estimator:
         self.windows.append(len(windows))
         said = f"It has {self.blur.sentence()}."
         return FoundBlur(self.blur, 0.7, said, self.unclear, self.varies)
+
+
+@pytest.fixture
+def finding(make_weights: Callable[..., Path]) -> str:
+    """Weights of a network that is told the blur, or finds it."""
+    return str(make_weights("finding", network=FINDING_NETWORK))
 
 
 @pytest.fixture
@@ -150,20 +155,22 @@ def test_what_is_not_recognised_stays_or_goes_through_the_named_model(
     assert not np.array_equal(named, IMAGE)
 
 
-def test_where_the_blur_changes_from_place_to_place_a_model_finds_it_itself(
-    estimator: Estimator,
-) -> None:
-    other = place_by_place_model("microscopy")
-    assert other is not None
+def test_where_the_blur_is_unclear_the_network_finds_it(estimator: Estimator, finding: str) -> None:
     estimator.blur, estimator.unclear = Blur.none(), True
-    job = prepare(IMAGE, DeblurSettings(**FAST))
+    job = prepare(IMAGE, DeblurSettings(model=finding, **FAST))
     out = np.empty_like(IMAGE)
     said = [e for e in job.run(out) if isinstance(e, Notice)]
-    assert said == [Notice(f"It has no blur. The model {other.name} restores it place by place.")]
-    np.testing.assert_allclose(out, deblur(IMAGE, other.name, **FAST), atol=1)
-    assert job.provenance()["blur"]["place_by_place"]["name"] == other.name
+    assert said == [Notice("It has no blur. The model finding restores it place by place.")]
+    np.testing.assert_array_equal(out, deblur(IMAGE, finding, blur="unknown", **FAST))
+    assert not np.array_equal(out, IMAGE)
     estimator.unclear = False
-    np.testing.assert_array_equal(deblur(IMAGE, **FAST), IMAGE)
+    np.testing.assert_array_equal(deblur(IMAGE, finding, **FAST), IMAGE)
+
+
+def test_at_a_smaller_scale_the_network_finds_the_blur(finding: str) -> None:
+    job = prepare(IMAGE, DeblurSettings(model=finding, scale=2, **FAST))
+    assert not isinstance(job, BlurJob)
+    assert not np.array_equal(deblur(IMAGE, finding, scale=2, **FAST), IMAGE)
 
 
 def test_a_preview_equals_the_run_and_another_blur_measures_nothing_again() -> None:
@@ -236,15 +243,22 @@ def test_without_a_blur_the_provenance_is_that_of_before(tiny_weights: Path) -> 
         ({"blur": "motion:1@0"}, "longer than one pixel"),
         ({"blur": "2px", "psf": "a.tif"}, "A blur is told once"),
         ({"blur": "2px", "scale": 2}, "at full size, however wide it is (got scale=2)"),
-        ({"blur": "2px", "model": "microscopy"}, "'microscopy' finds the blur by itself"),
-        ({"blur": "2px", "uncertainty": True}, "Without a prior all samples are the same"),
+        ({"blur": "2px", "model": "ALONE"}, "'tiny' finds the blur by itself"),
+        (
+            {"blur": "2px", "model": "filter", "samples": 2},
+            "Without a prior all samples are the same",
+        ),
         (
             {"blur": "unknown", "model": "filter"},
             "'filter' needs a known blur (got blur='unknown')",
         ),
     ],
 )
-def test_a_mistake_gets_one_sentence(options: dict[str, Any], said: str) -> None:
+def test_a_mistake_gets_one_sentence(
+    options: dict[str, Any], said: str, tiny_weights: Path
+) -> None:
+    if options.get("model") == "ALONE":
+        options = options | {"model": str(tiny_weights)}
     with pytest.raises(SettingsError) as caught:
         deblur(IMAGE, **FAST | options)
     assert said in str(caught.value)
@@ -282,6 +296,8 @@ def test_a_measured_blur_leaves_a_volume_to_its_optics() -> None:
         ({"blur": "auto-shared"}, "shipped", "auto-shared"),
         ({"model": "finds"}, "finds", "auto"),
         ({"model": "finds", "blur": "unknown"}, "finds", "unknown"),
+        ({"model": "paired"}, "paired", "unknown"),
+        ({"model": "paired", "blur": "auto"}, "paired", "auto"),
         ({"model": "filter"}, BLUR_METHOD, "auto"),
         ({"model": "filter", "blur": "2px"}, BLUR_METHOD, Blur.disk(2)),
         ({"model": "alone"}, "alone", None),
@@ -294,12 +310,12 @@ def test_model_and_blur_decide_how_an_image_is_restored(
 ) -> None:
     """Where neither is named, the blur is measured; a model that finds it is left alone."""
     (home / "models").mkdir(parents=True)
-    sizes = tiny_card(3).network
-    finds = sizes.model_copy(update={"known_blur": True, "deconvolution": DeconvolutionSettings()})
-    for name, network in {"alone": sizes, "finds": finds}.items():
-        shutil.copy(make_weights(name, network=network), home / "models")
+    cards = {"alone": {}, "finds": {"network": FINDING_NETWORK}}
+    cards["paired"] = cards["finds"] | {"blur": "unknown"}
+    for name, changes in cards.items():
+        shutil.copy(make_weights(name, **changes), home / "models")
     job = prepare(IMAGE, DeblurSettings(**options, **FAST))
-    assert job.model_name == (choose_model(None, ["microscopy"]) if model == "shipped" else model)
+    assert job.model_name == (DEFAULT_MODEL if model == "shipped" else model)
     assert getattr(job, "wish", None) == wish
     if wish == "unknown":
         assert "blur unknown" in job.describe()

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_swintormer.models.catalogue import choose_model
 from napari_swintormer.runs.planning import prepare
 from napari_swintormer.runs.result_names import (
     result_file,
@@ -16,7 +15,7 @@ from napari_swintormer.runs.result_names import (
     result_title,
     result_words,
 )
-from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_an_existing_folder_takes_the_result(tmp_path):
 def test_the_name_of_a_result_tells_how_it_was_made(options, title, tmp_path, make_weights):
     if options.get("model") == "MINE":
         options = options | {"model": str(make_weights("mine"))}
-    title = title.replace("shipped", str(choose_model(None, ["microscopy"])))
+    title = title.replace("shipped", DEFAULT_MODEL)
     if "psf" in options:
         np.save(tmp_path / "psf.npy", np.ones((3, 3, 3), np.float32))
         options = {"psf": str(tmp_path / "psf.npy"), "depth": "volume"}

@@ -64,7 +64,7 @@ def test_known_optics_make_a_volume_of_a_stack(stack):
     ("changes", "volume"),
     [
         ({}, True),
-        ({"model": "microscopy"}, False),  # who names a model wants it
+        ({"model": "swintormer"}, False),  # who names a model wants it
         ({"depth": "planes"}, False),
         ({"na": None}, False),
         ({"axes": "TYX"}, False),

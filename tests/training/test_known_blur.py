@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from helpers.images import texture
+from helpers.tiny import FINDING_NETWORK, random_network, tiny_card, tiny_prior_card
+from helpers.train_runs import elsewhere
 from napari_swintormer import load_model, train
+from napari_swintormer.events import Notice
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
+from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.models.stepwise import run_to_end
 from napari_swintormer.optics import psf
 from napari_swintormer.optics.inverse_filter import REACH, ImagePower, blur_maps
+from napari_swintormer.runs.planning import prepare
+from napari_swintormer.settings.deblur_settings import DeblurSettings
 from napari_swintormer.training.degradations.known_blur import Knowledge, KnownBlur, draw_known
 from napari_swintormer.training.degradations.known_field import DepthScene, draw_places
+from napari_swintormer.training.loop.train import iter_train
 
 POINT = np.ones((1, 1), np.float32)
 
@@ -26,7 +35,7 @@ def test_what_is_known_of_a_blur_is_a_distribution(modality):
         # none are left to the estimator
         assert sum(share for share, _ in known.known.candidates) in (0, pytest.approx(1))
         assert 0 <= known.known.certainty <= 1 + 1e-6
-        assert (known.known.gamma == 1) == (modality != "photo")
+        assert (known.known.gamma == 1) == (modality != "photo" or known.grey)
 
 
 def test_a_patch_is_filtered_as_in_a_run_and_loses_its_margin():
@@ -44,9 +53,9 @@ def test_a_patch_is_filtered_as_in_a_run_and_loses_its_margin():
 class Seen(torch.nn.Module):
     """Stands behind the filter, and remembers what a network is given."""
 
-    multiple = 1
+    multiple, card = 1, tiny_card()
 
-    def samples_prior(self, radius):
+    def samples_prior(self, radius, *, unclear):
         return False
 
     def in_steps(self, tiles, origins, continued):
@@ -123,3 +132,46 @@ def test_a_network_for_a_known_blur_is_trained_from_another_one(
         device="cpu",
     )
     assert load_model(out).card.network.known_blur
+
+
+def test_of_two_networks_the_one_for_the_blur_at_hand_is_trained(settings, tmp_path):
+    card = tiny_prior_card(encoder=FINDING_NETWORK)
+    changes = {"prior_channels": 3, "unclear": True}
+    card = card.model_copy(update={"network": FINDING_NETWORK.model_copy(update=changes)})
+    begin = tmp_path / "two.safetensors"
+    save_weights(begin, random_network(card).state_dict(), card)
+    before = load_weights(begin)[1]
+    made = {"from_model": str(begin), "network": None, "steps": 1, "synthesize": "all"}
+    settings = dataclasses.replace(settings, **made)
+    list(iter_train(settings))
+    trained, after = load_weights(settings.out)
+    assert (trained.network, trained.prior, trained.blur) == (card.network, card.prior, "auto")
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("unclear.") for name in changed)
+    alone = card.model_copy(
+        update={"prior": None, "network": card.network.model_copy(update={"prior_channels": 0})}
+    )
+    kept = {n: v for n, v in before.items() if not n.startswith("prior.")}
+    save_weights(begin, kept, alone)
+    told = elsewhere(settings, "told.safetensors", synthesize="known", batch_size=8)
+    list(iter_train(told))
+    after = load_weights(told.out)[1]
+    assert all(torch.equal(v, kept[n]) for n, v in after.items() if n.startswith("unclear."))
+    assert not torch.equal(after["output.weight"], kept["output.weight"])
+
+
+def test_without_a_told_blur_the_network_learns_to_find_it(settings, tmp_path):
+    """The model is then used like that; a prior, which fits the old network, is left out."""
+    card = tiny_prior_card(encoder=FINDING_NETWORK)
+    network = FINDING_NETWORK.model_copy(update={"prior_channels": 3})
+    card = card.model_copy(update={"network": network})
+    save_weights(tmp_path / "begin.safetensors", random_network(card).state_dict(), card)
+    begin = {"from_model": str(tmp_path / "begin.safetensors"), "network": None, "steps": 1}
+    settings = dataclasses.replace(settings, **begin)
+    said = [event.message for event in iter_train(settings) if isinstance(event, Notice)]
+    assert any(sentence.startswith("The new model has no prior") for sentence in said)
+    trained = load_model(settings.out).card
+    assert (trained.prior, trained.network, trained.blur) == (None, FINDING_NETWORK, "unknown")
+    job = prepare(np.zeros((40, 40), np.uint16), DeblurSettings(model=str(settings.out)))
+    assert job.wish == "unknown"

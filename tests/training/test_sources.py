@@ -52,7 +52,7 @@ def test_the_card_of_a_network_of_two_views_names_their_order(settings, dual_pix
     assert not torch.equal(model(tiles), model(swapped))
     with pytest.raises(SettingsError, match="2 views"):
         deblur(np.zeros((40, 50, 3), np.uint8), both.out)
-    single = {"from_model": "swintormer-small", "out": tmp_path / "no.safetensors"}
+    single = {"from_model": "swintormer", "out": tmp_path / "no.safetensors"}
     with pytest.raises(TrainingError, match=r"2 view\(s\), and the model takes 1"):
         train(dual_pixel=dual_pixel, **single)
     further = dataclasses.replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from napari_swintormer.imaging.formats.reading import open_image
 from napari_swintormer.imaging.formats.registry import RESULT_SUFFIXES
 from napari_swintormer.runs.file import FileRun
 from napari_swintormer.sample import sample_images
-from napari_swintormer.settings.deblur_settings import AUTOMATIC_MODEL
 from napari_swintormer.terminal import finish
 
 if TYPE_CHECKING:
@@ -26,28 +24,20 @@ _PANEL = 512  # pixels, side of an image in the picture
 _MARGIN, _STRIP = 12, 34
 _DETAIL = 128  # pixels of the image, side of the detail
 _INK, _PAPER, _FRAME = (238, 240, 243), (27, 31, 38), (255, 196, 61)
-_CHOICES: dict[str, dict[str, Any]] = {
-    "circuit-board": {"model": "photo-defocus"},
-    "shaken-board": {"blur": "auto"},
-    "actin": {"model": "microscopy"},
-}
-"""The images of the demo, with the settings that suit them."""
+_NAMES = ("circuit-board", "shaken-board", "actin")  # of the images of the demo
 
 
 def make_demo(folder: Path, settings: DeblurSettings) -> list[Path]:
     """Deblur the bundled images into a folder, and draw each before and after.
 
-    Files of an earlier demo are replaced. Without a model in `settings` each image gets the
-    settings that suit it. Returns the files that were written.
+    Files of an earlier demo are replaced. Returns the files that were written.
     """
     made = []
     folder.mkdir(parents=True, exist_ok=True)
-    for sample in (image for image in sample_images() if image.name in _CHOICES):
+    for sample in (image for image in sample_images() if image.name in _NAMES):
         suffix = RESULT_SUFFIXES[sample.path.suffix]
         result = folder / f"{sample.path.stem}_deblurred{suffix}"
-        named = settings.model not in (None, AUTOMATIC_MODEL)
-        chosen = settings if named else replace(settings, **_CHOICES[sample.name])
-        finish(FileRun(sample.path, result, chosen, overwrite=True).events(), sample.name)
+        finish(FileRun(sample.path, result, settings, overwrite=True).events(), sample.name)
         picture = folder / f"{sample.path.stem}_before_after.png"
         with open_image(sample.path) as before, open_image(result) as after:
             before_after(np.asarray(before.data[...]), np.asarray(after.data[...])).save(picture)

@@ -10,7 +10,7 @@ import typer
 from napari_swintormer.cli.common import Overwrite, resumable
 from napari_swintormer.cli.flags import with_options
 from napari_swintormer.errors import SettingsError
-from napari_swintormer.settings.deblur_settings import DeblurSettings
+from napari_swintormer.settings.deblur_settings import DEFAULT_MODEL, DeblurSettings
 
 if TYPE_CHECKING:
     from napari_swintormer.evaluation.evaluation import Evaluation
@@ -27,7 +27,7 @@ def evaluate(
         typer.Option(
             "--method",
             "-m",
-            help="Model with options, such as swintormer-small:tile_size=512,ensemble=8, or "
+            help="Model with options, such as swintormer:tile_size=512,ensemble=8, or "
             "unsharp-mask, wiener, richardson-lucy; for stacks volume, richardson-lucy-3d, "
             "redlionfish. Repeat the option for more methods.",
         ),
@@ -62,7 +62,7 @@ def evaluate(
         typer.echo(_protocols())
         return
     settings = DeblurSettings(**options)
-    chosen = method or ["swintormer-small"]
+    chosen = method or [DEFAULT_MODEL]
     if table is not None and table != "ablation":
         typer.echo(_table(table, data or [], chosen, settings))
         return

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FILE = "device_trust"
 _SIDE = 128  # pixels of the tile
 # Largest difference from the CPU's result, as a share of what the model changes; root mean squares.
-# Shipped models differ by 0.008 to 0.012 in bf16 on a CPU.
+# Models of this size differ by 0.008 to 0.012 in bf16 on a CPU.
 _TOLERANCES = {"fp32": 0.01, "tf32": 0.03, "fp16": 0.05, "bf16": 0.1}
 _LEAST_CHANGE = 0.01  # a model that changes less is held to this, in unit intensities
 _CPU = torch.device("cpu")

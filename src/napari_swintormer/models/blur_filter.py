@@ -61,7 +61,7 @@ class KnownBlurRestorer(TileRestorer):
         Restores planes without a known blur, or, with a restorer `behind`, only those whose blur is
         unclear. None leaves them as they are, unless the network finds an unclear blur by itself.
         Of a plane with a field it restores each place as far as that is blurred, instead of the
-        filters.
+        filters. A second network behind the filter does that too.
     """
 
     def __init__(
@@ -84,7 +84,12 @@ class KnownBlurRestorer(TileRestorer):
     @property
     def finds(self) -> bool:
         """Whether the network finds a blur that is unclear by itself."""
-        return self.behind is not None and self.behind.network.deconvolution is not None
+        return self.behind is not None and self.behind.card.finds_blur
+
+    def restores_by_place(self, known: PlaneBlur) -> bool:
+        """Tell whether something else than the filters restores a plane with a field."""
+        second = self.behind is not None and self.behind.card.network.unclear
+        return known.found.field is not None and (self.otherwise is not None or second)
 
     @property
     def name(self) -> str:
@@ -107,12 +112,13 @@ class KnownBlurRestorer(TileRestorer):
         """
         tried: dict[str, int] = {}
         for plane, known in reversed(self.known.items()):
-            if known.found.field is not None and self.otherwise is not None:
+            by_place = self.restores_by_place(known)
+            if by_place and self.otherwise is not None:
                 tried |= dict.fromkeys(self.otherwise.trials(), plane)
+            elif by_place or (known.found.unclear and self.finds):
+                tried["unclear blur"] = plane
             elif known.changes:
                 tried["known blur"] = plane
-            elif known.found.unclear and self.finds:
-                tried["unclear blur"] = plane
             elif self.otherwise is not None and (self.behind is None or known.found.unclear):
                 tried |= dict.fromkeys(self.otherwise.trials(), plane)
         if "known blur" in tried:  # a digest is made once, not for every plane
@@ -139,14 +145,19 @@ class KnownBlurRestorer(TileRestorer):
         """Whether the restorer behind the filter samples its prior on any plane."""
         behind = self.behind
         return behind is not None and any(
-            behind.samples_prior(known.radius) for known in self.known.values()
+            behind.samples_prior(
+                known.radius, unclear=known.found.unclear or self.restores_by_place(known)
+            )
+            for known in self.known.values()
         )
 
     def count_steps(self, height: int, width: int) -> int:
         """Count the steps that `in_steps` makes for tiles of this size, margin included."""
-        inner = [self.behind] * self._samples + [self.otherwise]
         sides = height - 2 * self.margin, width - 2 * self.margin
-        return max((each.count_steps(*sides) for each in inner if each is not None), default=1)
+        steps = 1 if self.otherwise is None else self.otherwise.count_steps(*sides)
+        if self.behind is not None and self._samples:
+            steps = max(steps, self.behind.count_told(*sides))
+        return steps
 
     def forward(self, tiles: Tensor, origins: Sequence[TileOrigin] | None = None) -> Tensor:
         """Restore a batch of tiles."""
@@ -160,8 +171,8 @@ class KnownBlurRestorer(TileRestorer):
         known, inner = self.known[origins[0].plane], _inside(tiles)
         steps = self.count_steps(*tiles.shape[2:])
         restored, made = inner, 0
-        if known.found.field is not None and self.otherwise is not None:
-            restored, made = yield from counted(self._restore_by_place(inner, known, origins))
+        if self.restores_by_place(known):
+            restored, made = yield from counted(self._restore_by_place(tiles, known, origins))
         elif known.changes or (known.found.unclear and self.finds):
             restored, made = yield from counted(self._restore(tiles, known, origins))
         elif self.otherwise is not None and (self.behind is None or known.found.unclear):
@@ -197,11 +208,14 @@ class KnownBlurRestorer(TileRestorer):
         )
 
     def _restore_by_place(
-        self, inner: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]
+        self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]
     ) -> Stepwise[Tensor]:
-        """Let the other restorer work, and keep its change as far as a place is blurred."""
-        assert self.otherwise is not None
-        restored = yield from self.otherwise.in_steps(inner, origins)
+        """Let something else restore tiles, and keep its change as far as a place is blurred."""
+        inner = _inside(tiles)
+        if self.otherwise is not None:
+            restored = yield from self.otherwise.in_steps(inner, origins)
+        else:
+            restored = yield from self._restore(tiles, known.as_unclear, origins)
         field, channels = known.found.field, inner.shape[1]
         assert field is not None
         shares = [field.shares_at(o.y, o.x, *inner.shape[2:])[:1] for o in origins]

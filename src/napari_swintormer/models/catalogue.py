@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_swintormer.errors import (
@@ -42,7 +41,7 @@ from napari_swintormer.settings.deblur_settings import (
 from napari_swintormer.settings.preferences import models_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     import numpy as np
 
@@ -60,7 +59,7 @@ ALIASES = dict.fromkeys(
         "swintormer-prior",
         "swintormer-small",
     ),
-    "swintormer",
+    DEFAULT_MODEL,
 )
 """Names of earlier built-in models, and the model that each one loads for one release."""
 
@@ -136,57 +135,9 @@ def own_models() -> list[ModelInfo]:
     ]
 
 
-def recommended_model(
-    models: Sequence[ModelInfo], kinds: Sequence[ImageKind], *, known_blur: bool = False
-) -> tuple[str, float] | None:
-    """Choose the model of a single image whose card states the largest gain on these kinds.
-
-    With `known_blur` it is a model that continues from a filter for a known blur, else another one.
-    Returns its name and its gain over the blurred images in dB of PSNR, the mean over the kinds;
-    None if no card states a gain.
-    """
-    figures = [f"PSNR gain on {kind}, dB" for kind in kinds]
-    gains = {
-        info.name: mean(info.card.metrics[figure] for figure in figures)
-        for info in models
-        if info.card is not None
-        and info.card.network.views == 1
-        and info.card.network.known_blur == known_blur
-        and info.card.metrics.keys() >= set(figures)
-    }
-    if not gains:
-        return None
-    best = max(gains, key=lambda name: gains[name])
-    return best, gains[best]
-
-
 def image_kinds(dtype: np.dtype[Any], *, rgb: bool) -> tuple[ImageKind, ...]:
     """List what an image may be: 8-bit RGB both kinds, everything else microscopy."""
     return ("photo", "microscopy") if rgb and dtype == "uint8" else ("microscopy",)
-
-
-def choose_model(
-    name_or_path: str | Path | None, kinds: Sequence[ImageKind], *, finds_blur: bool = False
-) -> str | Path:
-    """Return the user's choice; for None or ``"auto"`` the best built-in model for these kinds.
-
-    That is a model for a known blur; with `finds_blur`, or if there is none, it is one that finds
-    the blur by itself. Only built-in models are chosen: the cards of others may claim anything.
-    """
-    if name_or_path is not None and name_or_path != AUTOMATIC_MODEL:
-        return name_or_path
-    built_in = [info for info in list_models() if info.source == "built-in"]
-    known = None if finds_blur else recommended_model(built_in, kinds, known_blur=True)
-    best = known or recommended_model(built_in, kinds)
-    return DEFAULT_MODEL if best is None else best[0]
-
-
-def place_by_place_model(kind: ImageKind) -> ModelInfo | None:
-    """Return the best built-in model without a prior that finds the blur of each place itself."""
-    built_in = [info for info in list_models() if info.source == "built-in"]
-    alone = {info.name: info for info in built_in if info.card and info.card.prior is None}
-    best = recommended_model(list(alone.values()), [kind])
-    return None if best is None else alone[best[0]]
 
 
 def find_model(name_or_path: str | Path | None = None) -> Path:

@@ -17,6 +17,7 @@ from napari_swintormer.models.prior.noise import TileNoise, TileOrigin
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings, LdmPriorSettings
 from napari_swintormer.models.stepwise import Stepwise, run_to_end
 from napari_swintormer.models.tile_restorer import TileRestorer
+from napari_swintormer.optics.inverse_filter import ImagePower, unknown_maps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,6 +143,11 @@ class Restorer(TileRestorer):
 
     def count_steps(self, height: int, width: int) -> int:
         """Count the calls of denoiser and network for tiles of this size."""
+        alone = self.card.network.known_blur and not self.samples_prior(0, unclear=True)
+        return 1 if alone else self.count_told(height, width)
+
+    def count_told(self, height: int, width: int) -> int:
+        """Count the calls where the prior is sampled, as for a wide blur that is told."""
         if not self.needs_origins:
             return 1
         assert self.prior is not None
@@ -196,7 +202,8 @@ class Restorer(TileRestorer):
     ) -> Stepwise[Tensor]:
         """Restore a batch as `forward` does, and yield after each call of denoiser and network.
 
-        A network for a known blur continues from `filtered`, and steps are fewer without prior.
+        A network for a known blur continues from `filtered`, or finds the blur by itself. A second
+        network does so if the model has one. Steps are fewer without prior.
         """
         channels, known = self.channels * self.views, (self.views, self.channels * self.views)
         if tiles.ndim != 4 or tiles.shape[1] not in known or 0 in tiles.shape:
@@ -206,15 +213,20 @@ class Restorer(TileRestorer):
             )
         unit = tiles.clamp(0, 1)
         grey = tiles.shape[1] < channels
+        if filtered is None and self.card.network.known_blur:
+            filtered = _unfiltered(unit)
         seen = [unit] if filtered is None else [unit, filtered.tiles]
         views = [t.repeat_interleave(self.channels, dim=1) if grey else t for t in seen]
         described = [] if filtered is None else [filtered.maps]
         padded = pad_to_multiple(torch.cat([*views, *described], dim=1), self.multiple)
-        if filtered is not None and filtered.unclear:
-            padded = self.network.filled(padded)
-        prior = padded.new_zeros((len(padded), self.card.network.prior_channels, *padded.shape[2:]))
+        network, sizes = self.network, self.card.network
+        unclear = filtered is not None and filtered.unclear
+        if unclear:
+            network, sizes = network.for_unclear, sizes.for_unclear if sizes.unclear else sizes
+            padded = network.filtered(padded)
+        prior = padded.new_zeros((len(padded), sizes.prior_channels, *padded.shape[2:]))
         origins = origins or [TileOrigin(0, 0, 0)] * len(tiles)
-        sampled = self.samples_prior(None if filtered is None else filtered.radius)
+        sampled = self.samples_prior(None if filtered is None else filtered.radius, unclear=unclear)
         begin = self.network.begins_with(padded) if filtered is not None else padded
         features = self._prior_features(begin, origins) if sampled else None
         samples = _Samples(self.use.depth)
@@ -223,7 +235,7 @@ class Restorer(TileRestorer):
                 numbered = [origin._replace(sample=number) for origin in origins]
                 prior = yield from self._sample(features, numbered)
             inputs = torch.cat([padded, prior], dim=1)
-            restored: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
+            restored: Tensor = network(inputs.contiguous(memory_format=torch.channels_last))
             restored = restored[..., : tiles.shape[2], : tiles.shape[3]].to(torch.float32)
             if grey:
                 restored = restored.mean(dim=1, keepdim=True)
@@ -232,11 +244,14 @@ class Restorer(TileRestorer):
         first = slice(0, restored.shape[1])
         return samples.join(tiles[:, first] - unit[:, first])
 
-    def samples_prior(self, radius: float | None) -> bool:
+    def samples_prior(self, radius: float | None, *, unclear: bool = False) -> bool:
         """Tell whether the prior is sampled, for a known blur of this size in pixels.
 
-        It is for every known blur if several samples are asked for, and for wide blur else.
+        It is for every known blur if several samples are asked for, and for wide blur else. A
+        second network for unclear blur has no prior.
         """
+        if unclear and self.card.network.unclear:
+            return False
         if not self.needs_origins or radius is None or self.use.samples > 1:
             return self.needs_origins
         prior = self.card.prior
@@ -287,6 +302,17 @@ class Restorer(TileRestorer):
         assert self.prior is not None
         grid = self.prior.alignment
         return [(-origin.y % grid, -origin.x % grid) for origin in origins]
+
+
+def _unfiltered(tiles: Tensor) -> Filtered:
+    """Leave the filter to the network, for tiles whose blur and noise nobody tells.
+
+    They count as micrographs, because the filters of photos harm micrographs more than these harm
+    photos.
+    """
+    constants = torch.from_numpy(unknown_maps(ImagePower(0, 0), photo=False)).to(tiles)
+    maps = constants[:, None, None].expand(len(tiles), -1, *tiles.shape[2:])
+    return Filtered(tiles, maps, unclear=True, radius=0.0)
 
 
 class _Samples:

@@ -76,11 +76,6 @@ class FoundBlur:
         """Give the blur of a plane as a field."""
         return cls(field.mean, field.certainty, field.sentence(), varies=True, field=field)
 
-    @property
-    def by_place(self) -> bool:
-        """Whether a model that finds the blur of each place by itself can restore the plane."""
-        return self.unclear or self.field is not None
-
     @cached_property
     def radius(self) -> float:
         """Root mean square of the distance from the centre in pixels, the mean of what it may be.
@@ -149,6 +144,11 @@ class PlaneBlur:
     def changes(self) -> bool:
         """Whether there is something to undo, in a plane that has detail."""
         return self.blur.kind != "none" and self.power.light is not None
+
+    @cached_property
+    def as_unclear(self) -> PlaneBlur:
+        """The plane as if nothing were known of its blur."""
+        return PlaneBlur(FoundBlur(Blur.none(), 0, unclear=True), self.power, self.clipped)
 
     @cached_property
     def parts(self) -> tuple[PlaneBlur, ...]:

@@ -12,8 +12,6 @@ from uuid import uuid4
 from napari_swintormer.errors import SettingsError
 from napari_swintormer.events import Notice, PlanNotice
 from napari_swintormer.imaging.intensity import IntensityConvention, measure_ranges
-from napari_swintormer.models.catalogue import load_model, place_by_place_model
-from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.openmp import import_torch
 from napari_swintormer.optics.blur import Blur, as_text
 from napari_swintormer.optics.estimation.image_field import looks_like_photo
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from napari_swintormer.engine.runners import RunnerRecipe
     from napari_swintormer.events import Event
     from napari_swintormer.imaging.intensity import IntensityRange
-    from napari_swintormer.models.catalogue import ModelInfo
     from napari_swintormer.models.files.card import ModelCard
     from napari_swintormer.optics.plane_blur import PlaneBlur
     from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -66,15 +63,12 @@ class BlurJob(Job):
         Blurs by plane that an earlier part of the run found; None measures them.
     powers
         Noise and detail by plane, if they are measured already.
-    by_place
-        Whether a model restores planes whose blur changes from place to place, or they stay.
     """
 
     wish: Wish = "auto"
     told_photo: bool | None = False
     found: Mapping[int, FoundBlur] | None = None
     powers: Mapping[int, PowerOfPlane] | None = None
-    by_place: bool = False
 
     @property
     def model_name(self) -> str:
@@ -116,19 +110,17 @@ class BlurJob(Job):
         """Whether the network behind the filter finds an unclear blur by itself."""
         return self._continues and self._card is not None and self._card.finds_blur
 
+    @property
+    def _by_place(self) -> bool:
+        """Whether a network restores each place of a plane whose blur changes."""
+        return self._card is not None and (not self._continues or self._card.network.unclear)
+
     @cached_property
     def photo(self) -> bool:
         """Whether intensities follow the curve of a camera."""
         if self.told_photo is not None:
             return self.told_photo
         return looks_like_photo(read_shown_windows(self.planes.whole))
-
-    @property
-    def place_by_place(self) -> ModelInfo | None:
-        """The model that restores planes whose blur changes from place to place, if any."""
-        if not self.by_place or self._finds:
-            return None
-        return place_by_place_model("photo" if self.photo else "microscopy")
 
     def _measure_ranges(self) -> list[IntensityRange]:
         return self._scaled(super()._measure_ranges())
@@ -255,7 +247,7 @@ class BlurJob(Job):
     def notices(self) -> list[Notice]:
         """Say in a sentence for each kind of plane what was found, and what follows."""
         if self.wish == UNKNOWN_BLUR:
-            return super().notices()  # the plan says it
+            return [*super().notices(), *self._equal_samples()]  # the plan says the rest
         if isinstance(self.wish, Blur):
             return [*super().notices(), *self._doubts(self.wish)]
         counts = Counter(blur.found for blur in self.blurs.values())
@@ -264,12 +256,25 @@ class BlurJob(Job):
             planes = f"{count} of {len(self.blurs)} planes: " if len(counts) > 1 else ""
             if found.blur.kind == "none":
                 said.append(Notice(f"{planes}{found.reason} {self._without_blur(found)}"))
-            elif found.field is not None and (by_place := self.place_by_place) is not None:
-                follows = f"The model {by_place.name} restores it where it is blurred."
+            elif found.field is not None and self._by_place:
+                follows = f"The model {self.model_name} restores it where it is blurred."
                 said.append(PlanNotice(f"{planes}{found.reason} {follows}"))
             else:
                 said.append(PlanNotice(f"{planes}{found.reason}"))
-        return said
+        unclear = any(found.unclear or found.field is not None for found in counts)
+        return [*said, *self._equal_samples()] if unclear else said
+
+    def _equal_samples(self) -> list[Notice]:
+        """Say that a network for unclear blur has no prior, to a user who asks for samples."""
+        card, several = self._card, (self.settings.samples or 1) > 1 or self.settings.uncertainty
+        if card is None or not card.network.unclear or not several:
+            return []
+        return [
+            Notice(
+                "Where the blur is unclear no prior is sampled: the samples are equal there, and "
+                "the uncertainty is zero. Tell the blur to get samples."
+            )
+        ]
 
     def _doubts(self, told: Blur) -> list[Notice]:
         """Say that the image shows another size than a told defocus; one plane stands for all."""
@@ -285,8 +290,6 @@ class BlurJob(Job):
         """Say what happens to planes without a known blur."""
         if found.unclear and self._finds:
             return f"The model {self.model_name} restores it place by place."
-        if found.unclear and (by_place := self.place_by_place) is not None:
-            return f"The model {by_place.name} restores it place by place."
         if self._without_model or self._continues:
             return "The image stays as it is."
         return f"The model {self.model_name} restores it."
@@ -315,15 +318,13 @@ class BlurJob(Job):
         from napari_swintormer.models.blur_filter import KnownBlurRestorer
 
         inner = None if self._without_model else super().load().restorer
-        behind, otherwise = None, inner
+        behind: Restorer | None = None
+        otherwise = inner
         if self._continues:
             from napari_swintormer.models.restorer import Restorer
 
             assert isinstance(inner, Restorer)
-            behind = inner
-            varies = any(blur.found.by_place for blur in self.blurs.values())
-            by_place = self.place_by_place if varies else None
-            otherwise = None if by_place is None else load_model(by_place.path)
+            behind, otherwise = inner, None
         restorer = KnownBlurRestorer(
             self.blurs,
             self.planes.shape,
@@ -348,15 +349,11 @@ class BlurJob(Job):
         """Return how the result is made, with the blur that was told and found; imports torch."""
         told = self.wish if self.settings.blur is None else self.settings.blur
         found = {str(number): blur.to_json() for number, blur in self.found_blurs.items()}
-        blur: dict[str, Any] = {
+        blur = {
             "told": "" if self.settings.psf else as_text(told),
             "found": found,
             "photo": self.photo,
         }
-        by_place = self.place_by_place
-        if by_place and any(each.by_place for each in self.found_blurs.values()):
-            sha256 = file_sha256(by_place.path)
-            blur["place_by_place"] = {"name": by_place.name, "weights_sha256": sha256}
         return super().provenance(resolved) | {"blur": blur}
 
 

@@ -12,11 +12,7 @@ from napari_swintormer.imaging.axes import resolve_axes
 from napari_swintormer.imaging.carried import SampleMeaning
 from napari_swintormer.imaging.intensity import IntensityConvention
 from napari_swintormer.imaging.planes import Planes
-from napari_swintormer.models.catalogue import (
-    choose_model,
-    describe_model,
-    image_kinds,
-)
+from napari_swintormer.models.catalogue import describe_model, image_kinds
 from napari_swintormer.models.files.card import ForeignCard
 from napari_swintormer.models.files.weights import file_sha256
 from napari_swintormer.models.prior.prior_settings import (
@@ -33,7 +29,6 @@ from napari_swintormer.runs.job import Job, chosen_planes
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.runs.stack_planning import prepare_stack, wants_volume
 from napari_swintormer.settings.deblur_settings import (
-    AUTOMATIC_MODEL,
     FILTER_MODEL,
     UNKNOWN_BLUR,
     DeblurSettings,
@@ -43,7 +38,6 @@ from napari_swintormer.tiling.plan import DeviceMemory, RestorerProfile, make_pl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import numpy as np
 
@@ -111,9 +105,9 @@ def prepare(
     if wish not in (None, UNKNOWN_BLUR):
         check_known(settings, n_views)
     kinds = _kinds(settings, image.dtype)
-    chosen = _choose(settings, restorer, kinds, wish)
+    chosen = _choose(settings.model, restorer)
     chosen.check_views(n_views)
-    if (settled := chosen.settle(wish)) is not None:
+    if (settled := chosen.settle(wish, settings.scale)) is not None:
         check_known(settings, n_views)
         return _prepare_known(image, settings, chosen, meaning, kinds, settled)
     settings = complete(settings, chosen.card)
@@ -154,10 +148,6 @@ def _prepare_known(
         chosen.restorer,
         wish=wish,
         told_photo=photo,
-        by_place=chosen.model is not None
-        and chosen.model.source == "built-in"
-        and chosen.continues
-        and not isinstance(wish, Blur),
     )
 
 
@@ -172,25 +162,28 @@ def _kinds(settings: DeblurSettings, dtype: np.dtype[Any]) -> tuple[ImageKind, .
     return (settings.kind,) if settings.kind else image_kinds(dtype, rgb="S" in settings.axes)
 
 
-def _choose(
-    settings: DeblurSettings,
-    restorer: Callable[..., Any] | None,
-    kinds: Sequence[ImageKind],
-    wish: Wish | None,
-) -> _Chosen:
-    """Find the named model, the best built-in one, or none for the filter alone."""
-    if restorer is not None:
-        return _given(restorer)
-    if settings.model == FILTER_MODEL:
-        return _FILTER
-    if settings.model not in (None, AUTOMATIC_MODEL):
-        return _described(settings.model)
-    chosen = _described(choose_model(None, kinds))
-    if isinstance(wish, Blur) and not chosen.continues:
-        return _FILTER
-    if not chosen.finds and (wish == UNKNOWN_BLUR or settings.scale != 1):
-        return _described(choose_model(None, kinds, finds_blur=True))
-    return chosen
+def _choose(name: str | None, restorer: Callable[..., Any] | None) -> _Chosen:
+    """Find the model, or none for the filter alone, or adapt a restorer that was given."""
+    if restorer is None:
+        return _FILTER if name == FILTER_MODEL else _described(name)
+    from napari_swintormer.models.tile_restorer import as_tile_restorer
+
+    adapted = as_tile_restorer(restorer)
+    card, sha256 = adapted.card, adapted.sha256
+    if card is None:
+        return _Chosen(None, adapted, None, adapted.channels, adapted.multiple, sha256)
+    card.check_described()
+    return _Chosen(None, adapted, card, card.network.channels, card.network.multiple, sha256)
+
+
+def _described(name: str | None) -> _Chosen:
+    """Find the model with this name, or the built-in one."""
+    model = describe_model(name)
+    card = model.card
+    assert card is not None
+    card.check_described()
+    sha256 = file_sha256(model.path)
+    return _Chosen(model, None, card, card.network.channels, card.network.multiple, sha256)
 
 
 def _plan(
@@ -262,8 +255,13 @@ class _Chosen:
         """Pixels around a tile that the restorer reads."""
         return 0 if self.restorer is None else self.restorer.margin
 
-    def settle(self, wish: Wish | None) -> Wish | None:
-        """Decide how the blur gets known, if the user leaves it open; None if it never does."""
+    def settle(self, wish: Wish | None, scale: int) -> Wish | None:
+        """Decide how the blur gets known, if the user leaves it open; None if it never does.
+
+        At a smaller scale it never does, and the network finds it.
+        """
+        if scale != 1 and self.continues and self.finds and wish in (None, UNKNOWN_BLUR):
+            return None
         if wish == UNKNOWN_BLUR and not self.finds:
             name = self.name or FILTER_MODEL
             raise SettingsError(
@@ -271,7 +269,7 @@ class _Chosen:
                 "another model."
             )
         if self is _FILTER or self.continues:
-            return wish or "auto"
+            return wish or ("auto" if self.card is None else self.card.blur)
         if isinstance(wish, Blur):
             raise SettingsError(
                 f"The model {self.name!r} finds the blur by itself (got a blur as well). Leave "
@@ -321,25 +319,3 @@ class _Chosen:
 
 
 _FILTER = _Chosen(None, None, None, 3, 1, "")
-
-
-def _described(name: str | Path) -> _Chosen:
-    """Find the model with this name."""
-    model = describe_model(name)
-    card = model.card
-    assert card is not None
-    card.check_described()
-    sha256 = file_sha256(model.path)
-    return _Chosen(model, None, card, card.network.channels, card.network.multiple, sha256)
-
-
-def _given(restorer: Callable[..., Any]) -> _Chosen:
-    """Adapt a restorer that was given."""
-    from napari_swintormer.models.tile_restorer import as_tile_restorer
-
-    adapted = as_tile_restorer(restorer)
-    card, sha256 = adapted.card, adapted.sha256
-    if card is None:
-        return _Chosen(None, adapted, None, adapted.channels, adapted.multiple, sha256)
-    card.check_described()
-    return _Chosen(None, adapted, card, card.network.channels, card.network.multiple, sha256)

@@ -46,8 +46,8 @@ def result_title(name: str, words: Sequence[str]) -> str:
 
     Examples
     --------
-    >>> result_title("leaves", ["photo-defocus", "1.2x"])
-    'leaves · photo-defocus · 1.2x'
+    >>> result_title("leaves", ["swintormer", "1.2x"])
+    'leaves · swintormer · 1.2x'
     """
     return " · ".join((name, *words))
 
@@ -57,8 +57,8 @@ def result_stem(name: str, words: Sequence[str]) -> str:
 
     Examples
     --------
-    >>> result_stem("leaves", ["known-blur", "motion:14@30", "1.2x"])
-    'leaves-known-blur-motion-14-30-1.2x'
+    >>> result_stem("leaves", ["swintormer", "motion:14@30", "1.2x"])
+    'leaves-swintormer-motion-14-30-1.2x'
     """
     parts = (re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words)
     return "-".join((re.sub(r'[<>:"/\\|?*]', "-", name), *parts))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, get_args
 
 from napari_swintormer.settings.options import option
 
-DEFAULT_MODEL = "swintormer-small"
-"""Model for the case that there is no image to choose one for."""
+DEFAULT_MODEL = "swintormer"
+"""The built-in model."""
 AUTOMATIC_MODEL = "auto"
-"""Stands for the built-in model that `models.catalogue.choose_model` finds for the image."""
+"""Stands for the built-in model."""
 FILTER_MODEL = "filter"
 """Stands for the filter that undoes a blur, without a network behind it."""
 UNKNOWN_BLUR: Literal["unknown"] = "unknown"

@@ -20,6 +20,8 @@ Synthesis = Literal["defocus", "optics", "motion", "all", "known", "wide"]
 
 ON_DEVICE = ("defocus", "known")
 """Kinds of synthetic blur that are one or two kernels for a patch."""
+TOLD = ("known", "wide")
+"""Kinds of synthetic blur that the network is told."""
 LOSSES = ("l1", "charbonnier", "frequency", "decibel", "perceptual")
 _COUNTS = (
     *("steps", "batch_size", "validate_every", "checkpoint_every", "workers", "patience"),

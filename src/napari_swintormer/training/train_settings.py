@@ -21,6 +21,7 @@ from napari_swintormer.models.prior.prior_settings import (
 from napari_swintormer.settings.deblur_settings import DeblurSettings, Device, Precision
 from napari_swintormer.settings.options import about, option, options_of
 from napari_swintormer.training.settings_check import (
+    TOLD,
     DegradeOn,
     Keep,
     Kind,
@@ -278,6 +279,11 @@ class TrainSettings:
         """Whether any sharp image has a blurred partner."""
         partners = (pair.blurred for pair in self.pairs)
         return any(one is not None for one in (self.blurred, self.dual_pixel, *partners))
+
+    @property
+    def tells_blur(self) -> bool:
+        """Whether the network is told the synthesized blur."""
+        return self.synthesize in TOLD
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -85,7 +85,11 @@ def model_costs(restorer: Restorer) -> Iterator[Cost]:
     if isinstance(card, ForeignCard):
         yield _cost(card.name, restorer, tiles, restorer.multiple)
     elif card.prior is None:
-        macs = count(lambda: Transcription(restorer.network)(tiles))
+        network = restorer.network.for_unclear
+        sizes = network.settings
+        views = torch.rand(1, sizes.in_channels, SIDE, SIDE, device=device)
+        plain = Transcription(network)
+        macs = count(lambda: plain(network.filtered(views) if sizes.known_blur else views))
         yield _cost(card.name, restorer, tiles, restorer.multiple, macs)
     else:
         steps = card.prior.num_inference_steps

@@ -97,17 +97,18 @@ def warm_up(bench: Bench) -> None:
 
 def network(bench: Bench) -> dict[str, Any]:
     """Compare a forward pass of the network with a plain transcription of the paper, in turns."""
-    card = bench.restorer.card
-    size = max(256, card.network.multiple)
-    views = torch.rand(1, card.network.in_channels, size, size).to(bench.device)
-    plain = Transcription(bench.restorer.network)
+    measured = bench.restorer.network.for_unclear
+    sizes = measured.settings
+    size = max(256, sizes.multiple)
+    views = torch.rand(1, sizes.in_channels, size, size).to(bench.device)
+    plain = Transcription(measured)
 
     def transcription() -> None:
         with torch.inference_mode():
-            plain(views)
+            plain(measured.filtered(views) if sizes.known_blur else views)
         bench.wait()
 
-    tiles = torch.rand(1, card.network.channels, size, size).to(bench.device)
+    tiles = torch.rand(1, sizes.channels, size, size).to(bench.device)
     works = {"transcription": transcription, "network": lambda: bench.forward(tiles)}
     turn_by_turn(works, 1)
     taken = turn_by_turn(works, 3 if bench.quick else 9)

@@ -29,7 +29,6 @@ from napari_swintormer.imaging.intensity import IntensityRange
 from napari_swintormer.imaging.planes import Planes
 from napari_swintormer.models.blur_filter import KnownBlurRestorer
 from napari_swintormer.models.catalogue import load_model
-from napari_swintormer.models.files.card import ForeignCard
 from napari_swintormer.models.network.deconvolution import LocalDeconvolution
 from napari_swintormer.models.network.swintormer import Swintormer
 from napari_swintormer.runs import blur_job
@@ -125,7 +124,8 @@ class _Calls:
             return 0.0
         network, batch = self._first
         counted = count(lambda: network.forward_features(batch))
-        if (deconvolution := network.deconvolution) is not None:
+        deconvolution = network.deconvolution
+        if deconvolution is not None and not network.settings.known_blur:
             counted -= count(lambda: deconvolution(batch[:, : network.settings.channels]))
         return counted * self.pixels / batch[:, 0].numel()
 
@@ -158,12 +158,8 @@ def profile_run(settings: DeblurSettings, folder: Path, *, quick: bool) -> dict[
     it on the image.
     """
     card = load_model(settings.model).card
-    known_blur = not isinstance(card, ForeignCard) and card.network.known_blur
     chosen = DeblurSettings(
-        model=settings.model,
-        device=settings.device,
-        precision=settings.precision,
-        blur="auto" if known_blur else None,
+        model=settings.model, device=settings.device, precision=settings.precision
     )
     side = _QUICK_SIDE if quick else _SIDE
     source, megapixels = _write_rgb(folder, side), side**2 / 1e6

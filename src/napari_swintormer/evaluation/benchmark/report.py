@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from napari_swintormer.evaluation.benchmark.measures import Bench
 from napari_swintormer.models.catalogue import load_model
 from napari_swintormer.models.files.card import ForeignCard
 from napari_swintormer.models.restorer import Restorer
+from napari_swintormer.settings.deblur_settings import UNKNOWN_BLUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +77,8 @@ def run_benchmark(
     }
     with tempfile.TemporaryDirectory() as folder:
         where = runner.device, runner.dtype, runner.batch_size, Path(folder)
-        bench = Bench(runner.restorer, settings, *where, quick)
+        # only the tiles and the network are timed, so no blur is measured
+        bench = Bench(runner.restorer, replace(settings, blur=UNKNOWN_BLUR), *where, quick)
         measures.warm_up(bench)
         for name, (title, measure) in _PARTS.items():
             say(f"Measuring {title} …")

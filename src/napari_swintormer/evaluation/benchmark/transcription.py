@@ -1,7 +1,8 @@
 """The network in plain torch, as the paper describes it: the reference of the benchmarks.
 
 Nothing is optimised: NCHW tensors, softmax over explicit matrices, shift mask and position bias
-made again in every call. A deconvolution, which the paper does not have, is the network's own.
+made again in every call. A deconvolution, which the paper does not have, is the network's own, and
+a network for a known blur gets the filtered image.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_swintormer.models.network.network_settings import BLUR_MAPS
 from napari_swintormer.models.network.swintormer import RESIDUAL_GAIN
 
 if TYPE_CHECKING:
@@ -30,10 +32,15 @@ class Transcription:
         self.device = next(network.parameters()).device
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Restore (B, C, H, W) views; the sides are multiples of the settings' `multiple`."""
+        """Restore an input of the network; the sides are multiples of the settings' `multiple`."""
         sizes, heads = self.settings, self.settings.num_heads
-        added = None
-        if self.deconvolution is not None:
+        added = maps = None
+        if sizes.known_blur:
+            parts = [sizes.channels, sizes.channels, BLUR_MAPS, sizes.prior_channels]
+            view, filtered, maps, prior = torch.split(x, parts, dim=1)
+            x = filtered + prior if sizes.prior_channels else filtered
+            added = x - view
+        elif self.deconvolution is not None:
             view, others = x.tensor_split([sizes.channels], dim=1)
             added = self.deconvolution(view)
             x = torch.cat([view + added, others], dim=1)
@@ -42,6 +49,8 @@ class Transcription:
         if added is not None:
             added = F.pixel_unshuffle(RESIDUAL_GAIN * added, 2)
             embedded = embedded + self._conv("embed_added", added)
+        if maps is not None:
+            embedded = embedded + self._conv("embed_maps", maps[..., ::2, ::2])
         features = self._level("encoder.0", embedded, heads[0])
         skips: list[Tensor] = []
         for i in range(3):

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_swintormer.evaluation.methods.evaluator import plan, restore
 from napari_swintormer.models.network.products import has_onednn
 from napari_swintormer.models.prior.prior_settings import CompactPriorSettings
+from napari_swintormer.settings.deblur_settings import UNKNOWN_BLUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,6 +69,8 @@ def macs_per_pixel(
         pair = replace(pair, axes="YX", blurred=pair.blurred[0])
     piece = replace(pair, blurred=pair.blurred[corner], views=views)
     alone = replace(settings, batch_size=1)  # otherwise a GPU first tries how many tiles fit
+    if restorer.card.finds_blur:  # a corner tells no blur, and without one nothing is restored
+        alone = replace(alone, blur=UNKNOWN_BLUR)
     macs = count(lambda: restore(piece, alone, restorer, ensemble))
     times = grid.n_tiles * padded(grid.tile_shape) / prod(pair.blurred.shape[:2])
     return macs / padded(piece.blurred.shape[:2]) * times or None

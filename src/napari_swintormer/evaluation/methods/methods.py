@@ -2,8 +2,8 @@
 
 A line names a method, on the command line and in tables::
 
-    swintormer-small
-    swintormer-small:tile_size=512,overlap=292,blend=uniform
+    swintormer
+    swintormer:tile_size=512,overlap=292,blend=uniform
     own.safetensors:num_inference_steps=4,samples=3,ensemble=8
     richardson-lucy:sigma=1.6,iterations=10
     blur-told:size=1.2
@@ -120,7 +120,7 @@ Method = ClassicalMethod | ModelMethod
 
 
 def parse_method(text: str, settings: DeblurSettings) -> Method:
-    """Make a method from a line such as ``swintormer-small:tile_size=256,overlap=36``.
+    """Make a method from a line such as ``swintormer:tile_size=256,overlap=36``.
 
     The line names `BLURRED`, a classical method, a method for volumes or a model. `settings` are
     those of a model or of `volume` that the line does not change. Models are loaded at once, so

@@ -73,6 +73,9 @@ class ModelCard(BaseModel):
     clip_output
         Whether restored tiles are clipped to [0, 1], as in the training of the released models.
         Models without it keep what is brighter than the range.
+    blur
+        What a network for a known blur does where nobody tells the blur: ``"auto"`` measures it,
+        and with ``"unknown"`` the network finds it, as it has learned on pairs.
     training_data, licence
         Sources of the training images, and licence of the weights.
     metrics
@@ -97,6 +100,7 @@ class ModelCard(BaseModel):
     blend: Blend = "smooth"
     intensity: IntensityConvention = IntensityConvention()
     clip_output: bool = False
+    blur: Literal["auto", "unknown"] = "auto"
     training_data: Annotated[tuple[TrainingData, ...], Field(max_length=1000)] = ()
     licence: Line = ""
     metrics: Annotated[dict[Line, FiniteFloat], Field(max_length=1000)] = {}

@@ -107,6 +107,9 @@ class SwintormerSettings(BaseModel):
         filtered views, the views, and `BLUR_MAPS` maps that describe the blur. With a
         deconvolution, that gives the filtered image where the blur is not known. A prior is
         added to the filtered image.
+    unclear
+        Whether a second network of these sizes, without prior, restores images whose blur is not
+        known. The deconvolution is then a part of that one only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -124,6 +127,7 @@ class SwintormerSettings(BaseModel):
     attention: AttentionForm = "mixed"
     deconvolution: DeconvolutionSettings | None = None
     known_blur: bool = False
+    unclear: bool = False
 
     @model_validator(mode="after")
     def _one_known_view(self) -> Self:
@@ -133,6 +137,16 @@ class SwintormerSettings(BaseModel):
                 "a network for a known blur has one view, and no prior or one of as many channels "
                 f"(got views={self.views}, channels={self.channels} and "
                 f"prior_channels={self.prior_channels})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _second_finds_blur(self) -> Self:
+        if self.unclear and not (self.known_blur and self.deconvolution is not None):
+            raise ValueError(
+                "a second network for unclear blur goes with a network for a known blur, and has a "
+                f"deconvolution (got known_blur={self.known_blur} and "
+                f"deconvolution={self.deconvolution})"
             )
         return self
 
@@ -156,6 +170,16 @@ class SwintormerSettings(BaseModel):
                 f"pixels (got reach={self.deconvolution.reach}). Use larger windows."
             )
         return self
+
+    @property
+    def for_unclear(self) -> SwintormerSettings:
+        """Sizes of the second network."""
+        return self.model_copy(update={"unclear": False, "prior_channels": 0})
+
+    @property
+    def all_told(self) -> bool:
+        """Whether the network itself must be told the blur of every image."""
+        return self.known_blur and (self.unclear or self.deconvolution is None)
 
     @property
     def dims(self) -> tuple[int, int, int, int]:

@@ -90,8 +90,9 @@ class Swintormer(nn.Module):
         # an untrained network changes its input little: training starts from the blurred image
         nn.init.trunc_normal_(self.output.weight, std=1e-3)
         self.deconvolution: LocalDeconvolution | None = None
-        if settings.deconvolution is not None:
+        if settings.deconvolution is not None and not settings.unclear:
             self.deconvolution = LocalDeconvolution(settings.deconvolution)
+        self.unclear = Swintormer(settings.for_unclear) if settings.unclear else None
         if settings.known_blur:
             self.embed_maps = nn.Linear(BLUR_MAPS, dims[0], bias=False)
             nn.init.zeros_(self.embed_maps.weight)
@@ -99,6 +100,11 @@ class Swintormer(nn.Module):
             self.embed_added = Conv3x3(4 * settings.channels, dims[0])
             # a trained network that gets a deconvolution starts with unchanged results
             nn.init.zeros_(self.embed_added.weight)
+
+    @property
+    def for_unclear(self) -> Swintormer:
+        """The network for images whose blur is not known: a second one, or this one."""
+        return self if self.unclear is None else self.unclear
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore a batch.
@@ -124,17 +130,21 @@ class Swintormer(nn.Module):
         `x` is as in `forward`, of a network for a known blur that has a deconvolution too. Where
         the map of the size is `UNKNOWN_SIZE`, the filtered image is replaced.
         """
-        channels, unknown = self.settings.channels, x[:, 2 * self.settings.channels, 0, 0]
+        unknown = x[:, 2 * self.settings.channels, 0, 0]
         places = (unknown == UNKNOWN_SIZE).nonzero()[:, 0]
         if self.deconvolution is None or not len(places):
             return x
-        views = x[places, :channels]
-        photo = None
-        if self.deconvolution.knows_kind:
-            photo = x[places, 2 * channels + 1, 0, 0]
+        return x.index_copy(0, places, self.filtered(x[places]))
+
+    def filtered(self, x: Tensor) -> Tensor:
+        """Filter all images of a batch place by place; `x` is as in `filled`."""
+        if self.deconvolution is None:
+            return x
+        channels = self.settings.channels
+        views, _, maps = x.tensor_split([channels, 2 * channels], dim=1)
+        photo = maps[:, 1, 0, 0] if self.deconvolution.knows_kind else None
         filtered = (views + self.deconvolution(views, photo)).to(x.dtype)
-        rest = x[:, channels : 2 * channels].index_copy(0, places, filtered)
-        return torch.cat([x[:, :channels], rest, x[:, 2 * channels :]], dim=1)
+        return torch.cat([views, filtered, maps], dim=1)
 
     def begins_with(self, x: Tensor) -> Tensor:
         """Give what the network continues from, of an input without prior.

@@ -207,7 +207,7 @@ class DeblurFields(QWidget):
         """Return the fields in the order of Tab: those here, and those in `more`."""
         here: list[QWidget] = [self.image.native, self.help]
         here += [getattr(self, name).native for name in _INPUT[1:]]
-        here += [self.kind.photo, self.kind.microscopy, self.kind.use_other]
+        here += [self.kind.photo, self.kind.microscopy]
         here += [self.stack.toggleButton()]
         here += [self.stack.field(name).native for name in STACK_OPTIONS]
         here += [*self.blur.tab_order(), self.strength.native]

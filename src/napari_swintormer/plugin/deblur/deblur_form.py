@@ -11,11 +11,7 @@ from napari.layers import Image
 from qtpy.QtCore import Signal
 
 from napari_swintormer.imaging.axes import AXES
-from napari_swintormer.models.catalogue import (
-    ALIASES,
-    ModelInfo,
-    choose_model,
-)
+from napari_swintormer.models.catalogue import ALIASES, ModelInfo
 from napari_swintormer.plugin.deblur.blur_section import AUTOMATIC, UNKNOWN
 from napari_swintormer.plugin.deblur.deblur_fields import (
     ALL_PLANES,
@@ -26,12 +22,13 @@ from napari_swintormer.plugin.deblur.deblur_fields import (
     RANGES,
     DeblurFields,
 )
-from napari_swintormer.plugin.deblur.kind_choice import kinds_to_serve, known_kind
+from napari_swintormer.plugin.deblur.kind_choice import known_kind
 from napari_swintormer.plugin.layers.layer_data import full_resolution, guess_axes
 from napari_swintormer.plugin.layers.made_layers import own_images, users_images, warning_for
 from napari_swintormer.runs.presets import complete
 from napari_swintormer.settings.deblur_settings import (
     AUTOMATIC_MODEL,
+    DEFAULT_MODEL,
     FILTER_MODEL,
     SAMPLES_FOR_UNCERTAINTY,
     DeblurSettings,
@@ -81,7 +78,6 @@ class DeblurForm(DeblurFields):
         self.stack.changed.connect(self._show_facts)
         self.stack.changed.connect(self._tell)
         self.kind.answered.connect(self._take_answer)
-        self.kind.other_wanted.connect(self._take_recommended)
         self.more.toggled.connect(self._show_axes)
         self.blur.changed.connect(self._tell)
         for field in self.fields():
@@ -197,10 +193,12 @@ class DeblurForm(DeblurFields):
         self._show_planes()
 
     def _propose_model(self) -> None:
-        """Choose a model for the image, unless the user has chosen one."""
+        """Choose the model of the preferences, unless the user has chosen one."""
         if self._proposed is not None and self.model.value != self._proposed:
             return
-        name = str(choose_model(preferences().model, kinds_to_serve(self.kind.value)))
+        name = preferences().model
+        if name == AUTOMATIC_MODEL:
+            name = DEFAULT_MODEL
         if name not in self._models:
             name = ALIASES.get(name, name)
         if name in self.model.choices:
@@ -223,16 +221,8 @@ class DeblurForm(DeblurFields):
             self._answers[self.layer] = kind
             if known_kind(self.layer) is None:
                 self._last_answer = kind
-        self._proposed = None
-        self._propose_model()
         self._show_facts()
         self.blur.follow_kind()
-
-    def _take_recommended(self) -> None:
-        """Take the built-in model that is best for this kind of image."""
-        name = str(choose_model(None, kinds_to_serve(self.kind.value)))
-        if name in self._models:
-            self._proposed = self.model.value = name
 
     def _show_axes(self, *_: object) -> None:
         """Show the axes where they are unclear: not named by the file, or wrong; else in More."""
@@ -273,12 +263,12 @@ class DeblurForm(DeblurFields):
                 field.value = value
 
     def _show_facts(self, *_: object) -> None:
-        """Describe the model, and name a better one for this kind of image."""
+        """Describe the model."""
         info = self._models.get(self.model.value)
         alone = "Undoes the blur by a filter, without a network."
         self.model_facts.setText(alone if info is None else _describe_model(info))
         self.show_card.setEnabled(info is not None)
-        self.kind.describe(info, list(self._models.values()))
+        self.kind.describe(info)
         if self.stack.options().get("depth") == "volume":
             self.kind.describe_volume()
         self.kind.setEnabled(self.layer is not None)

@@ -41,7 +41,7 @@ def for_people(info: ModelInfo, models: Sequence[ModelInfo]) -> list[tuple[str, 
 
 def not_for(card: ModelCard, others: Sequence[ModelCard]) -> str:
     """Say where a model harms or gains little, by the figures of its card; empty if unknown."""
-    if card.network.known_blur:
+    if not card.finds_blur:
         return "Images whose blur nobody tells and that is not recognised: they stay as they are."
     told = []
     for name, words in _KINDS.items():
@@ -49,8 +49,7 @@ def not_for(card: ModelCard, others: Sequence[ModelCard]) -> str:
         if figure not in card.metrics:
             continue
         gain = card.metrics[figure]
-        alike = [o for o in others if not o.network.known_blur]
-        best = max((o.metrics.get(figure, 0.0) for o in alike), default=0.0)
+        best = max((other.metrics.get(figure, 0.0) for other in others), default=0.0)
         if gain < 0:
             told.append(f"{words} can get worse")
         elif gain < _LITTLE * best:

@@ -57,9 +57,8 @@ def iter_example(info: ModelInfo) -> Generator[Event, None, NDArray[np.uint8]]:
     assert info.card is not None
     name = sample_name(info.card)
     sample = next(image for image in sample_images() if image.name == name)
-    blur = "auto" if info.card.network.known_blur else None
     with open_image(sample.path) as image:
-        settings = DeblurSettings(model=str(info.path), axes=image.axes, blur=blur)
+        settings = DeblurSettings(model=str(info.path), axes=image.axes)
         job = prepare(np.asarray(image.data[...]), with_preferences(settings))
         y, x = _PLACES[name]
         place = Region(y, y + _SIDE, x, x + _SIDE)

@@ -114,7 +114,6 @@ def style_sheet(theme_id: str) -> str:
     dark = is_dark(theme_id)
     error = "#ff8a80" if dark else "#b3261e"
     caption = "#a9b0bb" if dark else "#56585c"
-    link = "#7fb4ff" if dark else "#0b57d0"
     size = int(str(theme.font_size).removesuffix("pt"))
     return f"""
     QLabel[role="caption"] {{ color: {caption}; font-size: {size}pt; }}
@@ -130,10 +129,6 @@ def style_sheet(theme_id: str) -> str:
         background: transparent; text-align: left; padding-left: 0px; qproperty-iconSize: 0px 0px;
     }}
     #swintormer-more:hover {{ background-color: {theme.foreground.as_hex()}; }}
-    #swintormer-link {{
-        background: transparent; text-align: left; padding: 0px; text-decoration: underline;
-        color: {link};
-    }}
     #swintormer-kind:checked {{ background-color: {theme.current.as_hex()}; }}
     #swintormer-variant {{ border-radius: 4px; padding: 3px; }}
     #swintormer-variant:checked {{ background-color: {theme.current.as_hex()}; }}

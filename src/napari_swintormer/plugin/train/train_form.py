@@ -12,9 +12,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_swintormer.errors import SwintormerError, TrainingError
-from napari_swintormer.models.catalogue import ModelInfo, choose_model, free_name
+from napari_swintormer.models.catalogue import ModelInfo, free_name
 from napari_swintormer.models.own_models import check_free
-from napari_swintormer.plugin.deblur.kind_choice import kinds_to_serve, known_kind
 from napari_swintormer.plugin.shared.folded_part import FoldedPart
 from napari_swintormer.plugin.shared.option_field import option_field
 from napari_swintormer.plugin.shared.style import add_row, form_layout, show_text, text_label
@@ -51,9 +50,6 @@ class TrainForm(QWidget):
         self.refresh()
         if DEFAULT_MODEL in self.model.choices:
             self.model.value = DEFAULT_MODEL
-        self._proposed_start = self.model.value
-        self._propose_start()
-        self.sources.blurred.changed.connect(self._propose_start)
         self._use_preset()
         self.propose_name()
         self._show_name()
@@ -118,15 +114,6 @@ class TrainForm(QWidget):
             show_text(self.name_problem, str(error), "error")
         else:
             show_text(self.name_problem, "", "error")
-
-    def _propose_start(self, *_: object) -> None:
-        """Start from the model for the kind of the blurred image, unless the user has chosen."""
-        layer = self.sources.blurred_layer()
-        if layer is None or self.model.value != self._proposed_start:
-            return
-        name = choose_model(None, kinds_to_serve(known_kind(layer)))
-        if name in self.model.choices:
-            self._proposed_start = self.model.value = str(name)
 
     def _use_multiple(self, *_: object) -> None:
         """Let the side of patches be what the network takes: a multiple of some pixels."""

@@ -20,6 +20,7 @@ from napari_swintormer.training.data.annotations import LEAVE_OUT, read_marks
 from napari_swintormer.training.data.image_cache import ImageCache
 from napari_swintormer.training.data.pairs import drawing_weights
 from napari_swintormer.training.degradations.known_blur import (
+    UNKNOWN,
     KnownBlur,
     describe_unknown,
     draw_known,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_swintormer.imaging.intensity import IntensityConvention
+    from napari_swintormer.models.network.network_settings import SwintormerSettings
     from napari_swintormer.training.data.pairs import PlanePair
     from napari_swintormer.training.data.prior_cache import PriorCache
     from napari_swintormer.training.degradations.on_device import RawPatch
@@ -65,7 +67,7 @@ class PatchSampler:
     `synthesize` names the blur in `DRAWN` for pairs without a blurred image; None if there
     are no such pairs. `pair_share` is the share of the others; None leaves it to the folders.
     `priors` has the latents of all blurred images; patches then keep their scale
-    and their intensities, as the latents do. With `known_blur` the network is one that is told the
+    and their intensities, as the latents do. `network` are the sizes of a network that is told the
     blur, which of pairs is not known. With `raw`, blur is left to the device: patches are
     those of `napari_swintormer.training.degradations.on_device.draw_raw`.
     """
@@ -81,7 +83,7 @@ class PatchSampler:
         priors: PriorCache | None = None,
         *,
         raw: bool = False,
-        known_blur: bool = False,
+        network: SwintormerSettings | None = None,
         pair_share: float | None = None,
     ) -> None:
         self._pairs, self._pair_share = list(pairs), pair_share
@@ -91,9 +93,11 @@ class PatchSampler:
         self._seed = seed
         self._degrade = None if synthesize is None else DRAWN[synthesize]
         self._known = synthesize == "known"
-        if raw and self._known:
-            self._degrade = partial(draw_known, on_device=True)
-        self._priors, self._raw, self._known_blur = priors, raw, known_blur
+        if self._known:
+            unknown = 0.0 if network is not None and network.all_told else UNKNOWN
+            self._degrade = partial(draw_known, on_device=raw, unknown=unknown)
+        self._priors, self._raw = priors, raw
+        self._known_blur = network is not None and network.known_blur
         self._cumulative = np.cumsum(drawing_weights(pairs, pair_share))
         self._marks = {p: read_marks(p, channels) for p in pairs if p.annotations is not None}
 
@@ -207,7 +211,8 @@ class PatchSampler:
         margin = degradation.margin if margin is None else margin
         cut = self._draw_crop(pair, side + 2 * margin, rng)
         sharp = self._read(pair, cut)[0]
-        if pair.kind == "photo" and len(sharp) == 3 and rng.random() < _GREY_PHOTOS:
+        grey = isinstance(degradation, KnownBlur) and degradation.grey
+        if pair.kind == "photo" and len(sharp) == 3 and (grey or rng.random() < _GREY_PHOTOS):
             sharp = sharp.mean(axis=0, keepdims=True)
         if pattern:
             sharp = draw_pattern(sharp.shape, rng)

@@ -58,10 +58,12 @@ if TYPE_CHECKING:
     Drawn = Callable[[float], FloatArray]
     Record = Callable[[list[FloatArray]], Recording | Degradation]
 
+UNKNOWN = 0.35
+"""Share of the patches whose blur the network has to find; the shares below are of the others."""
 # Shares of the patches.
-_UNKNOWN = 0.35  # of any blur; the shares below are of the others
 _SIMPLE = 0.6  # with a simple camera; the others have the mosaic and the sharpening of a real one
 _MOTION = 0.4  # of the photos
+_GREY_SHAKE = 0.12  # of the photos; the other shares are of the rest
 _TRUE, _WRONG_SIZE, _WRONG_KIND = 0.5, 0.12, 0.08  # the others get several candidates
 _TWO_SIZES = 0.1
 _SCENES = 0.2  # of the blurred photos: the blur changes with depth, and a field is known
@@ -69,6 +71,7 @@ _ESTIMATED = 0.35  # of lens blur and of none: what the estimator says is known
 _FALSE_ALARM = 0.5  # of the unblurred ones: an estimator takes them for slightly blurred
 # Pixels.
 _EXTENT, _WIDE_EXTENT = (2.0, 26.0), (10.0, 26.0)  # of a motion
+_GREY_EXTENT = 6.0, 30.0
 _WIDE_RADIUS = 3.0, 9.0
 _POINT = np.ones((1, 1), np.float32)
 
@@ -108,6 +111,7 @@ class KnownBlur:
 
     recording: Recording | Degradation
     known: Knowledge
+    grey: bool = False  # whether a photo has to lose its colours
 
     @property
     def margin(self) -> int:
@@ -155,17 +159,24 @@ def describe_unknown(image: FloatArray, *, photo: bool) -> FloatArray:
 
 
 def draw_known(
-    modality: Modality, rng: Rng, unblurred: float = UNBLURRED, *, on_device: bool = False
+    modality: Modality,
+    rng: Rng,
+    unblurred: float = UNBLURRED,
+    *,
+    on_device: bool = False,
+    unknown: float = UNKNOWN,
 ) -> KnownBlur:
-    """Draw a blur, a camera, and what is known of the blur.
+    """Draw a blur, a camera, and what is known of the blur; of a share it is `unknown`.
 
     On a device only simple blur is unknown, and no field is known, because scenes with depth are
     not made there.
     """
     gamma = GAMMA if modality == "photo" else 1.0
-    if rng.random() < _UNKNOWN:
+    if rng.random() < unknown:
         recording = (draw_simple if on_device else draw_all)(modality, rng, unblurred)
         return KnownBlur(recording, Knowledge((), 0.0, gamma, unknown=True))
+    if modality == "photo" and rng.random() < _GREY_SHAKE:
+        return _draw_grey_shake(rng)
     draw = _draw_simple_camera if rng.random() < _SIMPLE else _draw_camera
     record = draw(modality, rng)
     if rng.random() < unblurred:
@@ -197,6 +208,17 @@ def _draw_blurred(modality: Modality, rng: Rng, record: Record, *, wide: bool = 
         return KnownBlur(record(kernels), Knowledge(known, 0.3, gamma))
     known_sizes = _estimated_or(lambda rng: _draw_sizes(drawn, rng), rng)
     return KnownBlur(record([drawn(1.0)]), Knowledge(*known_sizes, gamma))
+
+
+def _draw_grey_shake(rng: Rng) -> KnownBlur:
+    """Draw the shake of a grey photo, which a run takes for a micrograph.
+
+    Its intensities are blurred, not its light. Without such patches a network gains 1.2 dB less
+    than the filter alone on real grey images whose shake is told.
+    """
+    kernel = _draw_motion(rng, _GREY_EXTENT)
+    record = _draw_simple_camera("brightfield", rng)
+    return KnownBlur(record([kernel]), Knowledge(*_draw_kernels(kernel, rng), 1.0), grey=True)
 
 
 def _estimated_or(

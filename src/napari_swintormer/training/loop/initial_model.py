@@ -39,6 +39,10 @@ def start_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
         )
     else:
         card, weights = _read_model(settings)
+        if settings.stage == "network" and not settings.tells_blur and card.network.known_blur:
+            card, weights = _without_prior(card, weights)
+            if settings.has_pairs or not card.network.unclear:
+                described |= {"blur": "unknown"}
         # Training aims at the unclipped sharp image, even if the model clipped before.
         card = card.model_copy(
             update={"version": "1", "metrics": {}, "clip_output": False} | described
@@ -59,26 +63,52 @@ def _read_model(settings: TrainSettings) -> tuple[ModelCard, Mapping[str, Tensor
             f"{settings.from_model!r} is a {card.architecture}, a network from another package, "
             "which cannot be trained here. Start from a model of this package."
         )
-    if settings.synthesize in ("known", "wide"):
+    if settings.tells_blur:
         return with_known_blur(card, weights)
     if settings.deconvolution is not None:
         return with_deconvolution(card, weights, settings.deconvolution, settings.seed)
     return card, weights
 
 
+def _without_prior(
+    card: ModelCard, weights: Mapping[str, Tensor]
+) -> tuple[ModelCard, Mapping[str, Tensor]]:
+    """Leave out the prior of a model for a known blur, which adds to the filtered image only.
+
+    Where a second network is trained for unclear blur, the first one keeps its prior.
+    """
+    if card.prior is None or card.network.unclear:
+        return card, weights
+    network = card.network.model_copy(update={"prior_channels": 0})
+    kept = {name: value for name, value in weights.items() if not name.startswith("prior.")}
+    return card.model_copy(update={"network": network, "prior": None}), kept
+
+
 def _check_model(card: ModelCard, settings: TrainSettings, views: int) -> None:
     """Refuse a model that does not fit the options, the views of the images, or the patches."""
     network = card.network
     model = "network" if settings.from_model is None else f"model {settings.from_model!r}"
-    if settings.parameters == "deconvolution" and network.deconvolution is None:
+    told = network.all_told and settings.tells_blur
+    if settings.parameters == "deconvolution" and (network.deconvolution is None or told):
         raise TrainingError(
             f"The {model} has no deconvolution to train (got parameters='deconvolution'). Train "
             "all parameters, or start from another model."
+        )
+    if settings.has_pairs and told and network.unclear:
+        raise TrainingError(
+            f"The {model} has a network that is told the blur, and another one for pairs (got "
+            f"pairs and synthesize={settings.synthesize!r}). Train the other one with "
+            "synthesize='all'."
         )
     if settings.has_pairs and network.known_blur and network.deconvolution is None:
         raise TrainingError(
             f"The {model} must be told the blur, which of pairs is not known. Start from a model "
             "that finds the blur by itself, or synthesize the blur of all images."
+        )
+    if settings.degrade_on == "device" and network.known_blur and not settings.tells_blur:
+        raise TrainingError(
+            f"The {model} needs the noise of every image, which is measured on the CPU (got "
+            "degrade_on='device'). Use degrade_on='cpu', or synthesize='known'."
         )
     if network.views != views:
         raise TrainingError(

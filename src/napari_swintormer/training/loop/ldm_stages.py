@@ -132,7 +132,7 @@ def start_network(
             wider = F.pad(weights["embed.weight"], (0, 0, 0, 0, 0, 4 * described.prior_channels))
             weights = {**weights, "embed.weight": wider}
     card = card.model_copy(update={"network": network, "prior": described})
-    return card, weights, network_stage(settings), None, prior
+    return card, weights, network_stage(settings, card.network), None, prior
 
 
 def _check_denoiser(settings: TrainSettings, source: str) -> None:

@@ -127,4 +127,4 @@ def _encoder(network: SwintormerSettings) -> SwintormerSettings:
     """Give the sizes of an encoder of images that is like a network."""
     if not network.known_blur:
         return network
-    return network.model_copy(update={"known_blur": False, "deconvolution": None})
+    return network.model_copy(update={"known_blur": False, "deconvolution": None, "unclear": False})

@@ -30,6 +30,7 @@ _PREFIXES = {
     "output": ("output.",),
     "deconvolution": ("deconvolution.",),
 }
+_SECOND = "unclear."
 _WITHOUT_PRIOR = 0.05  # share of the patches that the network restores without prior
 _AT_START = 0.5  # share of the patches that are noised to where sampling starts
 _DENOISER_WEIGHT = 0.1  # weight of the denoiser's loss in the stage "joint"
@@ -82,8 +83,34 @@ class Batch(NamedTuple):
         return torch.from_numpy(numbers[self.first : self.first + n])
 
 
-def network_stage(settings: TrainSettings) -> Stage:
-    """Make the stage of a network without prior."""
+def network_stage(settings: TrainSettings, network: SwintormerSettings) -> Stage:
+    """Make the stage of a network without prior.
+
+    Of two networks it trains the one for the blur at hand, and the other one is kept.
+    """
+    stage = _network_stage(settings)
+    if network.unclear and not settings.tells_blur:
+        return _of_second(stage)
+    return stage
+
+
+def _of_second(stage: Stage) -> Stage:
+    """Let a stage train the second network, for unclear blur."""
+    image = stage.image
+    assert image is not None
+
+    def second(batch: Batch) -> Batch:
+        return batch._replace(network=batch.network.for_unclear)
+
+    return stage._replace(
+        trains=lambda name: name.startswith(_SECOND) and stage.trains(name.removeprefix(_SECOND)),
+        loss=lambda batch: stage.loss(second(batch)),
+        image=lambda batch: image(second(batch)),
+    )
+
+
+def _network_stage(settings: TrainSettings) -> Stage:
+    """Make the stage of one network."""
     loss = make_loss(settings.loss, settings.vgg19)
     prefixes = _PREFIXES[settings.parameters]
 
@@ -102,7 +129,7 @@ def network_stage(settings: TrainSettings) -> Stage:
 
     alone = settings.parameters == "deconvolution"
     return Stage(
-        trains=lambda name: name.startswith(prefixes),
+        trains=lambda name: name.startswith(prefixes) and not name.startswith(_SECOND),
         loss=loss_in_grey if alone else lambda batch: loss(restored(batch), batch.sharp),
         image=deconvolved if alone else restored,
     )

@@ -41,8 +41,10 @@ def prior_kind(settings: TrainSettings) -> str | None:
         return settings.prior.kind
     if settings.from_model is not None:
         path = find_model(settings.from_model)
-        if detect(path) is Kind.OWN and (prior := read_card(path).prior) is not None:
-            return prior.kind
+        card = read_card(path) if detect(path) is Kind.OWN else None
+        if card is not None and card.prior is not None:
+            alone = card.network.known_blur and settings.stage == "network"
+            return None if alone and not settings.tells_blur else card.prior.kind
     return None if settings.stage == "network" else "compact"
 
 
@@ -66,4 +68,5 @@ def start_training(settings: TrainSettings) -> Start:
     if kind == "compact":
         card, weights = start_with_prior(settings)
         return Start(card, weights, prior_stage(settings.stage, card.network))
-    return Start(*start_model(settings), network_stage(settings))
+    begin = start_model(settings)
+    return Start(*begin, network_stage(settings, begin[0].network))

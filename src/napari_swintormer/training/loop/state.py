@@ -58,7 +58,7 @@ class TrainingState:
             network.load_state_dict(dict(weights))
         self.network = network.to(device).train()
         self.ema = copy.deepcopy(network).eval().requires_grad_(False)
-        self.stage = stage or network_stage(settings)
+        self.stage = stage or network_stage(settings, card.network)
         self.device = device
         self.precision = precision
         self._settings = settings

@@ -74,6 +74,9 @@ class Trainer:
         channels, intensity = self.card.network.channels, self.card.intensity
         pairs, held_out, images, notices = yield from find_plane_pairs(settings, channels)
         self.notices = [*map(Notice, slow_precision(precision, device)), *notices]
+        if self._leaves_prior_out():
+            sentence = "The new model has no prior: the one of its start fits the old network only."
+            self.notices.append(Notice(sentence))
         needs_latents = self._prior == "compact" or settings.stage == "denoiser"
         if needs_latents and any(pair.annotations is not None for pair in pairs):
             raise TrainingError(  # an image with holes has no latent
@@ -99,7 +102,7 @@ class Trainer:
             *(pairs, settings.patch_size, channels, intensity, settings.seed),
             *(settings.synthesize, priors),
             raw=settings.degrade_on == "device",
-            known_blur=self.card.network.known_blur,
+            network=self.card.network,
             pair_share=settings.pair_share,
         )
         self.validates = bool(held_out) and stage.image is not None
@@ -109,8 +112,19 @@ class Trainer:
             kept = held_out if self.validates else []
             self._validation = Validation(kept, settings, self.card, priors)
 
+    def _leaves_prior_out(self) -> bool:
+        """Whether the model to start from has a prior, and the new one has none."""
+        name = self.settings.from_model
+        return (
+            self.card.prior is None
+            and name is not None
+            and load_weights(find_model(name))[0].prior is not None
+        )
+
     def _make_resume_key(self, images: str) -> dict[str, object]:
-        network = self.card.network.model_dump()
+        sizes = self.card.network
+        # checkpoints of older versions lack it
+        network = sizes.model_dump(exclude=None if sizes.unclear else {"unclear"})
         key = self.settings.resume_key() | {"images": images, "network": network}
         if self._prior:
             key |= {"stage": self.settings.stage} | self.card.model_dump(include={"prior"})

@@ -46,7 +46,7 @@ class Validation:
             channels, side = card.network.channels, settings.largest_patch
             sampler = PatchSampler(
                 *(pairs, side, channels, card.intensity, _SEED, settings.synthesize, priors),
-                known_blur=card.network.known_blur,
+                network=card.network,
                 pair_share=settings.pair_share,
             )
             blurred, sharp = sampler.draw_validation(_PATCHES)
