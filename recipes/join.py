@@ -17,11 +17,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train_shipped import SUMMARY, TITLE
-
 from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.weights import load_weights, save_weights
 from napari_swintormer.training.loop.initial_model import with_known_blur
+from napari_swintormer.training.loop.stage import SECOND
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from napari_swintormer.models.files.card import ModelCard
 
     Model = tuple[ModelCard, dict[str, Tensor]]
-
-SECOND = "unclear."
 
 
 def main() -> None:
@@ -42,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     models = [load_weights(find_model(name)) for name in (options.known, options.unclear)]
     card, state = joined(*(with_known_blur(*model) for model in models))
-    changes = {"name": options.out.stem, "title": TITLE, "summary": SUMMARY}
+    changes: dict[str, object] = {"name": options.out.stem}
     if options.prior_from is not None and card.prior is not None:
         changes["prior"] = card.prior.model_copy(update={"from_radius": options.prior_from})
     save_weights(options.out, state, card.model_copy(update=changes))

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
@@ -151,7 +151,11 @@ def _driven(viewer, widget, qtbot):
         return blocker.args[0]
 
     yield SimpleNamespace(viewer=viewer, widget=widget, form=widget.form, run=run, preview=preview)
-    workers = [w for w in (widget.runs._worker, widget.preview._worker) if w is not None]
+    # what has begun, or waits for a slider to stand still, would go on in the next test
+    with suppress(RuntimeError):  # deleted with its window
+        widget.form.blur._timer.stop()
+    works = widget.runs, widget.preview, widget.blur.work
+    workers = [work._worker for work in works if work._worker is not None]
     for worker in workers:
         worker.quit()
     qtbot.waitUntil(lambda: not any(w.is_running for w in workers), timeout=PATIENCE)

@@ -36,7 +36,8 @@ def find_plane_pairs(
     Yields `Progress` in pairs of images while the pairs are checked.
     """
     reports, made = [], []
-    for report, progress in _iter_checked(settings, channels):
+    images, unmatched = find_image_pairs(settings)
+    for report, progress in _iter_checked(images, unmatched, settings, channels):
         reports.append(report)
         yield progress
     pairs = [report.usable for report in reports if report.usable is not None]
@@ -44,8 +45,8 @@ def find_plane_pairs(
         refuse_bad(reports)
     notices = _notices(reports)
     if settings.synthesize is not None:
-        images = [image for image in find_image_pairs(settings)[0] if image.blurred is None]
-        made = [plane for image in images for plane in sharp_planes(image, channels)]
+        alone = [image for image in images if image.blurred is None]
+        made = [plane for image in alone for plane in sharp_planes(image, channels)]
     train, validation = list[PlanePair](), list[PlanePair]()
     for planes in filter(None, (pairs, made)):
         halves = split_validation(planes, settings.held_out, settings.largest_patch)
@@ -59,12 +60,13 @@ def find_plane_pairs(
     return train, validation, fingerprint([*train, *validation]), notices
 
 
-def _iter_checked(settings: TrainSettings, channels: int) -> Iterator[tuple[PairReport, Progress]]:
+def _iter_checked(
+    found: Sequence[ImagePair], unmatched: list[str], settings: TrainSettings, channels: int
+) -> Iterator[tuple[PairReport, Progress]]:
     """Check the pairs of a training; beside each report say how many pairs are behind it.
 
     Images without a partner, whose blur is synthesized, are left out.
     """
-    found, unmatched = find_image_pairs(settings)
     images = [image for image in found if image.blurred is not None]
     total, start, begun = len(images), time.monotonic(), 0
 
@@ -86,7 +88,8 @@ def _iter_checked(settings: TrainSettings, channels: int) -> Iterator[tuple[Pair
 
 def check_settings(settings: TrainSettings, channels: int = 3) -> Iterator[PairReport]:
     """Check the pairs of a training one plane after the other."""
-    return (report for report, _ in _iter_checked(settings, channels))
+    found = find_image_pairs(settings)
+    return (report for report, _ in _iter_checked(*found, settings, channels))
 
 
 def find_image_pairs(settings: TrainSettings) -> tuple[list[ImagePair], list[str]]:

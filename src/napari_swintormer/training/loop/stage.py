@@ -30,7 +30,8 @@ _PREFIXES = {
     "output": ("output.",),
     "deconvolution": ("deconvolution.",),
 }
-_SECOND = "unclear."
+SECOND = "unclear."
+"""Begin of the names of the parameters of a second network."""
 _WITHOUT_PRIOR = 0.05  # share of the patches that the network restores without prior
 _AT_START = 0.5  # share of the patches that are noised to where sampling starts
 _DENOISER_WEIGHT = 0.1  # weight of the denoiser's loss in the stage "joint"
@@ -103,7 +104,7 @@ def _of_second(stage: Stage) -> Stage:
         return batch._replace(network=batch.network.for_unclear)
 
     return stage._replace(
-        trains=lambda name: name.startswith(_SECOND) and stage.trains(name.removeprefix(_SECOND)),
+        trains=lambda name: name.startswith(SECOND) and stage.trains(name.removeprefix(SECOND)),
         loss=lambda batch: stage.loss(second(batch)),
         image=lambda batch: image(second(batch)),
     )
@@ -129,7 +130,7 @@ def _network_stage(settings: TrainSettings) -> Stage:
 
     alone = settings.parameters == "deconvolution"
     return Stage(
-        trains=lambda name: name.startswith(prefixes) and not name.startswith(_SECOND),
+        trains=lambda name: name.startswith(prefixes) and not name.startswith(SECOND),
         loss=loss_in_grey if alone else lambda batch: loss(restored(batch), batch.sharp),
         image=deconvolved if alone else restored,
     )

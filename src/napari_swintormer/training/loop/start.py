@@ -39,13 +39,22 @@ def prior_kind(settings: TrainSettings) -> str | None:
     """
     if settings.prior is not None:
         return settings.prior.kind
-    if settings.from_model is not None:
-        path = find_model(settings.from_model)
-        card = read_card(path) if detect(path) is Kind.OWN else None
-        if card is not None and card.prior is not None:
-            alone = card.network.known_blur and settings.stage == "network"
-            return None if alone and not settings.tells_blur else card.prior.kind
+    card = card_of_start(settings)
+    if card is not None and card.prior is not None:
+        alone = card.network.known_blur and settings.stage == "network"
+        return None if alone and not settings.tells_blur else card.prior.kind
     return None if settings.stage == "network" else "compact"
+
+
+def card_of_start(settings: TrainSettings) -> ModelCard | None:
+    """Read the card of the model that a training starts from, without its weights.
+
+    None if it starts from nothing, or from weights of another package.
+    """
+    if settings.from_model is None:
+        return None
+    path = find_model(settings.from_model)
+    return read_card(path) if detect(path) is Kind.OWN else None
 
 
 def stages_of(settings: TrainSettings) -> list[TrainSettings]:

@@ -13,7 +13,6 @@ import torch
 from napari_swintormer.engine.devices import resolve_precision, slow_precision
 from napari_swintormer.errors import TrainingError
 from napari_swintormer.events import Notice, Progress, Trained
-from napari_swintormer.models.catalogue import find_model
 from napari_swintormer.models.files.kinds import Kind, detect
 from napari_swintormer.models.files.weights import load_weights, save_weights, written_beside
 from napari_swintormer.training.data.dataset import find_plane_pairs
@@ -25,7 +24,7 @@ from napari_swintormer.training.loop.checkpoint import check_new_run
 from napari_swintormer.training.loop.log import TrainingLog
 from napari_swintormer.training.loop.prior_sampling import sample_priors, sampling_recipe
 from napari_swintormer.training.loop.saved_settings import save_settings
-from napari_swintormer.training.loop.start import prior_kind, start_training
+from napari_swintormer.training.loop.start import card_of_start, prior_kind, start_training
 from napari_swintormer.training.loop.state import TrainingState
 from napari_swintormer.training.loop.validation import Validation
 
@@ -59,9 +58,7 @@ class Trainer:
         self._prior = prior_kind(settings)
         start = start_training(settings)
         self.card = start.card
-        self._earlier: dict[str, float] = {}  # scores of earlier stages
-        if self._prior == "compact" and settings.from_model is not None:
-            self._earlier = load_weights(find_model(settings.from_model))[0].metrics
+        self._begin = card_of_start(settings)
         if not settings.resume:
             check_new_run(settings)
         self._start = start, device, precision
@@ -114,12 +111,8 @@ class Trainer:
 
     def _leaves_prior_out(self) -> bool:
         """Whether the model to start from has a prior, and the new one has none."""
-        name = self.settings.from_model
-        return (
-            self.card.prior is None
-            and name is not None
-            and load_weights(find_model(name))[0].prior is not None
-        )
+        had = self._begin is not None and self._begin.prior is not None
+        return had and self.card.prior is None
 
     def _make_resume_key(self, images: str) -> dict[str, object]:
         sizes = self.card.network
@@ -197,7 +190,9 @@ class Trainer:
             network = copy.deepcopy(network)
             patches = self.sampler.draw_validation(_FINISHING_PATCHES)  # of a compact prior
             finish(network, *map(torch.from_numpy, patches))
-        metrics = self._earlier | self._metrics(report)
+        # with a compact prior the scores of earlier stages are kept
+        earlier = self._begin.metrics if self._begin and self._prior == "compact" else {}
+        metrics = earlier | self._metrics(report)
         card = self.card.model_copy(update={"metrics": metrics})
         save_weights(path, network.state_dict(), card)
 
