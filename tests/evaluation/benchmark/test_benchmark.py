@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,6 @@ from typer.testing import CliRunner
 
 from helpers.tiny import tiny_card
 from napari_swintormer.cli import app
-from napari_swintormer.engine.devices import release_memory
 from napari_swintormer.evaluation.benchmark import measures
 from napari_swintormer.evaluation.benchmark.timing import LiveBytes, peak_bytes, ratio, turn_by_turn
 from napari_swintormer.evaluation.benchmark.transcription import Transcription
@@ -97,8 +97,12 @@ def test_works_take_turns() -> None:
 
 
 def test_peak_memory_is_measured_for_the_call() -> None:
-    release_memory(torch.device("cpu"))  # what earlier tests left would be used again
-    peak = peak_bytes(lambda: torch.ones(2**26))  # 256 MiB, freed when it is measured
+    def fill() -> None:
+        with mmap.mmap(-1, 2**28) as pages:  # memory that earlier tests left would not count
+            for _ in range(2**8):
+                pages.write(bytes(2**20))
+
+    peak = peak_bytes(fill)  # 256 MiB, returned when it is measured
     assert peak is None or 200e6 < peak < 400e6
 
 
