@@ -30,6 +30,8 @@ def test_a_region_says_what_the_plane_says() -> None:
     np.testing.assert_allclose(plane.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_allclose(made.shares_at(37, 91, 60, 50), plane[:, 37:97, 91:141], atol=1e-6)
     np.testing.assert_allclose(plane[:, :20, :20], plane[:, :1, :1] * np.ones((20, 20)), atol=1e-6)
+    mean = made.shares_at(37, 91, 60, 50).mean(axis=(1, 2))
+    np.testing.assert_allclose(made.mean_shares(37, 91, 60, 50), mean, atol=1e-6)
     between = plane[:, [63, 64], 31:33].mean(axis=(1, 2))  # the second place of the first column
     np.testing.assert_allclose(between, made.shares[:, 1, 0], atol=0.02)
 

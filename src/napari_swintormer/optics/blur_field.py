@@ -86,14 +86,18 @@ class BlurField:
 
         They are linear between places, and those of the last place beyond it.
         """
-        rows, columns = (
-            _weights(first, length, *along)
-            for first, length, along in (
-                (y, height, (self.start[0], self.step[0], self.grid[0])),
-                (x, width, (self.start[1], self.step[1], self.grid[1])),
-            )
-        )
+        rows, columns = self._weights_at(y, x, height, width)
         return np.asarray(rows @ self.shares @ columns.T, np.float32)
+
+    def mean_shares(self, y: int, x: int, height: int, width: int) -> Floats:
+        """Give the mean of `shares_at` over a region, ``(blurs,)``, without its pixels."""
+        rows, columns = self._weights_at(y, x, height, width)
+        return np.asarray(self.shares @ columns.mean(axis=0) @ rows.mean(axis=0), np.float32)
+
+    def _weights_at(self, y: int, x: int, height: int, width: int) -> tuple[Floats, Floats]:
+        """Give the weights of the places in the rows and in the columns of a region."""
+        (top, left), (down, right), (rows, columns) = self.start, self.step, self.grid
+        return _weights(y, height, top, down, rows), _weights(x, width, left, right, columns)
 
     @cached_property
     def sizes(self) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,7 +112,7 @@ class PowerOfPlane:
             return (self,) * (len(field.blurs) - 1)
         weights = np.array(
             [
-                field.shares_at(y, x, side, side).mean(axis=(1, 2))
+                field.mean_shares(y, x, side, side)
                 for y, x, side, _ in _place_squares(windows, corners)
             ]
         )[:, 1:]
@@ -139,13 +140,19 @@ def _measure(windows: Sequence[Window]) -> PlanePower | None:
 def _spectrum(square: Window) -> NDArray[np.float64]:
     """Measure the power of ``(C, n, n)``, the mean over the channels."""
     side = square.shape[-1]
-    fading = np.hanning(side + 2)[1:-1]
-    fading = np.outer(fading, fading)
-    fading /= math.sqrt(float((fading**2).mean()))
+    fading = _fading(side)
     means = square.mean(axis=(1, 2), keepdims=True)
     spectrum = np.fft.rfft2((square - means) * fading)
     power: NDArray[np.float64] = (spectrum.real**2 + spectrum.imag**2).mean(axis=0) / side**2
     return power
+
+
+@lru_cache(maxsize=4)
+def _fading(side: int) -> NDArray[np.float64]:
+    """Fade a square out towards its border, without changing the power of white noise."""
+    along = np.hanning(side + 2)[1:-1]
+    fading = np.outer(along, along)
+    return fading / math.sqrt(float((fading**2).mean()))
 
 
 def _squares(windows: Sequence[Window], side: int) -> Iterator[Window]:
