@@ -19,14 +19,23 @@ if TYPE_CHECKING:
 _REACH = 2  # pixels, of the bilateral filter
 _SPREAD = 2.0  # pixels, of its weights in space
 _RANGE = 0.1  # of its weights in intensity, for images with a standard deviation of 0.2
+_ROWS = 128  # that are sharpened at once
+_MARGIN = _REACH + 5  # rows beside them that the filters read
+_STRONG = 3.0  # times the mean power: gradients that are looked at first
 
 
 def sharpened_edges(image: Floats) -> Floats:
     """Smooth an image but keep its edges, and turn soft edges into steps.
 
-    A bilateral filter removes noise and ringing. One step of a shock filter follows.
+    A bilateral filter removes noise and ringing. One step of a shock filter follows. Both work on
+    a few rows at a time, which stay in the cache of the processor.
     """
-    return _shock(_bilateral(image))
+    sharp = np.empty_like(image)
+    for start in range(0, len(image), _ROWS):
+        first = max(0, start - _MARGIN)
+        part = _shock(_bilateral(image[first : start + _ROWS + _MARGIN]))
+        sharp[start : start + _ROWS] = part[start - first :][:_ROWS]
+    return sharp
 
 
 def gradients(image: Floats) -> tuple[Floats, Floats]:
@@ -49,14 +58,30 @@ def strongest(along_y: Floats, along_x: Floats, inside: Mask, count: int) -> Mas
     """Mark the `count` strongest gradients of each of four ranges of direction."""
     power = along_x * along_x + along_y * along_y
     power[~inside] = 0
-    ranges = 2 * (along_x * along_y < 0) + (np.abs(along_y) > np.abs(along_x))
     keep = np.zeros(power.shape, bool)
-    for k in range(4):
-        found = power[(ranges == k) & (power > 0)]
+    for places in _by_direction(along_y, along_x, power, count):
+        found = power.ravel()[places]
         if len(found):
             first = max(0, len(found) - count)
-            keep |= (ranges == k) & (power >= np.partition(found, first)[first]) & (power > 0)
+            keep.ravel()[places[found >= np.partition(found, first)[first]]] = True
     return keep
+
+
+def _by_direction(
+    along_y: Floats, along_x: Floats, power: Floats, count: int
+) -> list[NDArray[np.intp]]:
+    """Give the flat places of gradients, for each range of direction.
+
+    Weak gradients are left out where every range has `count` stronger ones.
+    """
+    for least in (_STRONG * float(power.mean()), 0.0):
+        places = np.flatnonzero(power > least)
+        y, x = along_y.ravel()[places], along_x.ravel()[places]
+        ranges = 2 * (x * y < 0) + (np.abs(y) > np.abs(x))
+        chosen = [places[ranges == k] for k in range(4)]
+        if min(map(len, chosen)) >= count:
+            break
+    return chosen
 
 
 def _bilateral(image: Floats) -> Floats:
@@ -76,26 +101,46 @@ def _bilateral(image: Floats) -> Floats:
         weights[here] += weight
         total[there] += weight * image[here]
         weights[there] += weight
-    smooth: Floats = total / weights
-    return smooth
+    total /= weights
+    return total
 
 
 def _shock(image: Floats) -> Floats:
     """Move each pixel away from the middle of the edge that it lies on, by one step."""
     smooth = ndimage.gaussian_filter(image, 1.0, truncate=3.0)
-    gy, gx = np.gradient(smooth)
-    gyy, gyx = np.gradient(gy)
-    gxx = np.gradient(gx, axis=1)
-    bend = gy * gy * gyy + 2 * gy * gx * gyx + gx * gx * gxx
+    gy, gx = _central(smooth, 0), _central(smooth, 1)
+    bend = gy * gy
+    bend *= _central(gy, 0)
+    mixed = 2 * gy
+    mixed *= gx
+    mixed *= _central(gy, 1)
+    bend += mixed
+    gxx = _central(gx, 1)
+    gx *= gx
+    gx *= gxx
+    bend += gx
     slope = np.hypot(_smaller_step(image, 0), _smaller_step(image, 1))
-    shocked: Floats = image - np.sign(bend) * slope
+    slope *= np.sign(bend)
+    shocked: Floats = image - slope
     return shocked
+
+
+def _central(image: Floats, axis: int) -> Floats:
+    """Give the differences of the neighbours along an axis: twice the gradient."""
+    along, difference = np.moveaxis(image, axis, 0), np.empty_like(image)
+    out = np.moveaxis(difference, axis, 0)
+    np.subtract(along[2:], along[:-2], out=out[1:-1])
+    out[0], out[-1] = 2 * (along[1] - along[0]), 2 * (along[-1] - along[-2])
+    return difference
 
 
 def _smaller_step(image: Floats, axis: int) -> Floats:
     """Give the smaller of the steps to both neighbours, or 0 at an extremum and at the border."""
-    edge = np.take(image, [0], axis), np.take(image, [-1], axis)
-    before = np.diff(image, axis=axis, prepend=edge[0])
-    after = np.diff(image, axis=axis, append=edge[1])
-    step: Floats = np.where(before * after > 0, np.minimum(np.abs(before), np.abs(after)), 0)
+    step = np.zeros_like(image)
+    steps = np.moveaxis(np.diff(image, axis=axis), axis, 0)
+    inside = np.moveaxis(step, axis, 0)[1:-1]
+    np.maximum(steps[:-1], steps[1:], out=inside)
+    np.negative(inside, out=inside)
+    np.maximum(inside, np.minimum(steps[:-1], steps[1:]), out=inside)
+    np.maximum(inside, 0, out=inside)
     return step
