@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,9 +50,13 @@ class BlurredWindow:
 
     def deconvolved(self, kernel: Kernel, damping: float) -> Floats:
         """Divide the blur out; `damping` of the gradients' power keeps noise small."""
-        otf = self.otf(kernel)
-        power = np.abs(otf) ** 2 + np.float32(damping) * self._roughness
-        return self._plane(np.conj(otf) * self._image / power)
+        spectrum = self.otf(kernel)
+        power = _power(spectrum)
+        power += np.float32(damping) * self._roughness
+        np.conj(spectrum, out=spectrum)
+        spectrum *= self._image
+        spectrum *= 1 / power
+        return self._plane(spectrum)
 
     def crop(self, image: Floats) -> Floats:
         """Cut off the ends that make an image periodic."""
@@ -60,10 +65,13 @@ class BlurredWindow:
     def otf(self, kernel: Kernel) -> Spectrum:
         """Fourier transform of a kernel whose middle pixel is the origin."""
         half = len(kernel) // 2
-        plane = np.zeros(self.shape, np.float32)
-        plane[: len(kernel), : len(kernel)] = kernel
-        spectrum: Spectrum = fft.rfft2(np.roll(plane, (-half, -half), (0, 1)))
-        return spectrum
+        rows = np.zeros((len(kernel), self.shape[1]), np.float32)
+        rows[:, : half + 1], rows[:, -half:] = kernel[:, half:], kernel[:, :half]
+        spectrum = np.zeros(self._image.shape, np.complex64)
+        transformed = fft.rfft(rows, axis=1)
+        spectrum[: half + 1], spectrum[-half:] = transformed[half:], transformed[:half]
+        otf: Spectrum = fft.fft(spectrum, axis=0, overwrite_x=True)
+        return otf
 
     def fitted_kernel(self, sharp: tuple[Floats, Floats], start: Kernel, damping: float) -> Kernel:
         """Fit the kernel that turns sharp gradients into those of this window.
@@ -71,14 +79,32 @@ class BlurredWindow:
         Least squares with `damping` of the kernel's power, relative to the power of the gradients.
         Kernel and `start` have one size. The result can be negative.
         """
-        spectra = [fft.rfft2(g) for g in sharp]
-        power = sum(np.abs(s) ** 2 for s in spectra)
-        cross = sum(np.conj(s) * g for s, g in zip(spectra, self._gradients, strict=True))
-        return _least_squares(self._plane(power), self._plane(cross), start, damping)
+        along_y, along_x = (fft.rfft2(g) for g in sharp)
+        power = _power(along_y)
+        power += _power(along_x)
+        cross = np.conj(along_y, out=along_y)
+        cross *= self._gradients[0]
+        cross += np.conj(along_x, out=along_x) * self._gradients[1]
+        half = len(start) // 2
+        return _least_squares(
+            self._shifts(power, 2 * half), self._shifts(cross, half), start, damping
+        )
+
+    def _shifts(self, spectrum: Any, reach: int) -> Floats:
+        """Transform a spectrum back, but only shifts of at most `reach` pixels along both axes."""
+        shifts = np.arange(-reach, reach + 1)
+        rows = fft.ifft(spectrum.astype(np.complex64), axis=0, norm="forward")[shifts]
+        plane: Floats = fft.irfft(rows, self.shape[1], axis=1, norm="forward")[:, shifts]
+        return plane * np.float32(1 / math.prod(self.shape))
 
     def _plane(self, spectrum: Any) -> Floats:
         plane: Floats = fft.irfft2(spectrum, self.shape)
         return plane
+
+
+def _power(spectrum: Spectrum) -> Floats:
+    power: Floats = np.abs(spectrum) ** 2
+    return power
 
 
 def _periodic(image: Floats, margin: int) -> Floats:
@@ -105,23 +131,22 @@ def _roughness(shape: tuple[int, int]) -> Floats:
 def _least_squares(power: Floats, cross: Floats, start: Kernel, damping: float) -> Kernel:
     """Solve the normal equations on the kernel's support, by conjugate gradients.
 
-    `power` is the autocorrelation of the sharp gradients, `cross` their correlation with the
-    blurred ones; both start at shift (0, 0).
+    `power` is the autocorrelation of the sharp gradients at shifts up to twice the kernel's half
+    side, `cross` their correlation with the blurred ones up to the half side.
     """
     half, side = len(start) // 2, len(start)
     padded = (fft.next_fast_len(4 * half + 1, real=True),) * 2
     shifts = np.arange(-2 * half, 2 * half + 1)
     table = np.zeros(padded)
-    table[np.ix_(shifts, shifts)] = power[np.ix_(shifts, shifts)]
+    table[np.ix_(shifts, shifts)] = power
     transfer = fft.rfft2(table)
-    ridge = damping * float(power[0, 0])
+    ridge = damping * float(power[2 * half, 2 * half])
 
     def apply(kernel: Kernel) -> Kernel:
         product: Kernel = fft.irfft2(fft.rfft2(kernel, padded) * transfer, padded)
         return product[:side, :side] + ridge * kernel
 
-    near = np.arange(-half, half + 1)
-    target = cross[np.ix_(near, near)].astype(np.float64)
+    target = cross.astype(np.float64)
     kernel = start.copy()
     residual = target - apply(kernel)
     direction = residual.copy()
