@@ -128,7 +128,7 @@ def _smoothed(image: Floats, axis: int) -> Floats:
     """Convolve with a Gaussian along an axis; the image is mirrored at its ends."""
     reach = len(_GAUSSIAN) - 1
     pads = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
-    wide = np.pad(image, pads, "symmetric")
+    wide = np.ascontiguousarray(np.pad(image, pads, "symmetric"))
     step, pixels = (1 if axis else wide.shape[1]), wide.astype(np.float64).ravel()
     size = pixels.size - 2 * reach * step
     smooth = _GAUSSIAN[0] * pixels[reach * step :][:size]
@@ -144,7 +144,7 @@ def _smoothed(image: Floats, axis: int) -> Floats:
 def _central(image: Floats, axis: int) -> Floats:
     """Give the differences of the neighbours along an axis: twice the gradient."""
     step, pixels = (1 if axis else image.shape[1]), image.ravel()
-    difference = np.empty_like(image)
+    difference = np.empty(image.shape, image.dtype)
     np.subtract(pixels[2 * step :], pixels[: -2 * step], out=difference.ravel()[step:-step])
     along, out = np.moveaxis(image, axis, 0), np.moveaxis(difference, axis, 0)
     out[0], out[-1] = 2 * (along[1] - along[0]), 2 * (along[-1] - along[-2])
@@ -154,7 +154,7 @@ def _central(image: Floats, axis: int) -> Floats:
 def _smaller_step(image: Floats, axis: int) -> Floats:
     """Give the smaller of the steps to both neighbours, or 0 at an extremum and at the border."""
     step, pixels = (1 if axis else image.shape[1]), image.ravel()
-    steps, smaller = pixels[step:] - pixels[:-step], np.empty_like(image)
+    steps, smaller = pixels[step:] - pixels[:-step], np.empty(image.shape, image.dtype)
     inside = smaller.ravel()[step:-step]
     np.maximum(steps[:-step], steps[step:], out=inside)
     np.negative(inside, out=inside)
