@@ -46,6 +46,8 @@ def test_a_stored_field_is_the_same_and_a_broken_one_is_refused() -> None:
     assert again.reason == "The blur changes from place to place, from sharp to about 6.7 pixels."
     np.testing.assert_allclose(field().radii[0], np.linspace(0.2, 7, 12)[:4], atol=0.04)
     assert len(again.blur.candidates) == 3
+    unclear = FoundBlur(Blur.none(), 0.0, unclear=True, share=0.5)
+    assert FoundBlur.from_json(json.loads(json.dumps(unclear.to_json()))) == unclear
     stored["field"]["grid"] = [5, 5]
     with pytest.raises(SettingsError, match="blur field cannot be read"):
         FoundBlur.from_json(stored)

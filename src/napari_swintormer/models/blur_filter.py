@@ -177,6 +177,8 @@ class KnownBlurRestorer(TileRestorer):
             restored, made = yield from counted(self._restore(tiles, known, origins))
         elif self.otherwise is not None and (self.behind is None or known.found.unclear):
             restored, made = yield from counted(self.otherwise.in_steps(inner, origins))
+        if known.found.unclear and known.found.share < 1:
+            restored = _kept(restored, inner, known.found.share)
         for _ in range(made, steps):  # steps are counted alike for all planes
             yield
         alone = restored.shape[1] == inner.shape[1]
@@ -216,13 +218,10 @@ class KnownBlurRestorer(TileRestorer):
             restored = yield from self.otherwise.in_steps(inner, origins)
         else:
             restored = yield from self._restore(tiles, known.as_unclear, origins)
-        field, channels = known.found.field, inner.shape[1]
+        field = known.found.field
         assert field is not None
         shares = [field.shares_at(o.y, o.x, *inner.shape[2:])[:1] for o in origins]
-        # what follows the channels are contrasts of samples, which are changes already
-        change = torch.cat([restored[:, :channels] - inner, restored[:, channels:]], dim=1)
-        change = change * (1 - _stacked(shares, inner))
-        return torch.cat([inner + change[:, :channels], change[:, channels:]], dim=1)
+        return _kept(restored, inner, 1 - _stacked(shares, inner))
 
     def _change(self, tiles: Tensor, known: PlaneBlur, origins: Sequence[TileOrigin]) -> Tensor:
         """Give what the filters add to the tiles without their margin."""
@@ -309,6 +308,16 @@ class KnownBlurRestorer(TileRestorer):
                     self._ready.pop(next(iter(self._ready)))
                 self._ready[key] = ready
         return ready
+
+
+def _kept(restored: Tensor, tiles: Tensor, share: Tensor | float) -> Tensor:
+    """Keep a share of the change that restored tiles show.
+
+    What follows the channels of the tiles are contrasts of samples, which are changes already.
+    """
+    channels = tiles.shape[1]
+    change = torch.cat([restored[:, :channels] - tiles, restored[:, channels:]], dim=1) * share
+    return torch.cat([tiles + change[:, :channels], change[:, channels:]], dim=1)
 
 
 def _stacked(arrays: Sequence[NDArray[np.float32]], like: Tensor) -> Tensor:

@@ -62,6 +62,8 @@ class FoundBlur:
         Whether the blur changes from place to place.
     field
         How it changes, where that is sure enough; `blur` is then what is possible anywhere.
+    share
+        Share of the change that an unclear plane gets; less than 1 if it may be sharp.
     """
 
     blur: Blur
@@ -70,6 +72,7 @@ class FoundBlur:
     unclear: bool = False
     varies: bool = False
     field: BlurField | None = None
+    share: float = 1.0
 
     @classmethod
     def of_field(cls, field: BlurField) -> FoundBlur:
@@ -91,13 +94,16 @@ class FoundBlur:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values that `from_json` reads."""
-        return {
+        values = {
             "blur": self.blur.to_json(),
             "certainty": self.certainty,
             "reason": self.reason,
             "unclear": self.unclear,
             "varies": self.varies,
-        } | ({} if self.field is None else {"field": self.field.to_json()})
+        }
+        if self.field is not None:
+            values["field"] = self.field.to_json()
+        return values if self.share == 1 else values | {"share": self.share}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FoundBlur:
@@ -106,7 +112,8 @@ class FoundBlur:
         unclear, varies = (bool(values.get(name, False)) for name in ("unclear", "varies"))
         field = BlurField.from_json(values["field"]) if "field" in values else None
         certainty, reason = float(values["certainty"]), str(values["reason"])
-        return cls(blur, certainty, reason, unclear, varies, field)
+        share = float(values.get("share", 1.0))
+        return cls(blur, certainty, reason, unclear, varies, field, share)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,10 @@ from napari_swintormer.optics import psf
 from napari_swintormer.optics.blur import Blur
 from napari_swintormer.optics.estimation import estimate
 from napari_swintormer.optics.estimation.blur_choice import Chances
-from napari_swintormer.optics.estimation.defocus_posterior import defocus_posterior
+from napari_swintormer.optics.estimation.defocus_posterior import (
+    DefocusPosterior,
+    defocus_posterior,
+)
 from napari_swintormer.optics.estimation.estimate import doubt, estimate_blur
 from napari_swintormer.optics.estimation.sample import sample_windows
 from napari_swintormer.training.degradations.primitives import blur as convolve
@@ -146,6 +149,21 @@ def test_nothing_is_undone_where_neither_is_likely_to_help(leaves, monkeypatch):
     assert told.blur == Blur.none()
     assert told.unclear
     assert "neither" in told.reason
+
+
+@pytest.mark.parametrize(
+    ("field", "none", "share"),
+    [("photo", 0.2, 0.8), ("photo", 0.6, 0.5), ("photo", 0.88, 0.1), ("micrograph", 0.6, 1.0)],
+)
+def test_an_unclear_photo_that_may_be_sharp_gets_a_share_of_the_change(
+    leaves, monkeypatch, field, none, share
+):
+    posterior = DefocusPosterior(none, np.full((5, 36), (1 - none) / 180))
+    monkeypatch.setattr(estimate, "measure_defocus", lambda *_: (posterior, False))
+    monkeypatch.setattr(estimate, "chances", lambda described: Chances(0.3, 0.3))
+    found = estimate_blur([picture(leaves, field)], field)
+    assert found.unclear
+    assert found.share == pytest.approx(share)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (40, 3000), (512, 512), (513, 700), (9000, 20_000)])

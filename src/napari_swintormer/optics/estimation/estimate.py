@@ -34,6 +34,9 @@ _SMALLEST = 48  # pixels, shorter side of a window that can be measured
 _UNKNOWN = 0.25  # largest share of pixels without a number
 _FLAT = 1e-4  # standard deviation of a window without detail, in unit intensities
 _SHARP = 0.5  # probability of no blur above which a defocus is not undone
+# Share of the change of an unclear photo: chosen on photos, sharp or blurred a little.
+_HALF = 0.5  # where it may be sharp
+_FADING = 0.1  # and from this far below the probability of a sharp image it fades to nothing
 _SHOWN = 0.5  # certainty below which the sentence says "may"
 _ESTIMATED = 0.99  # largest certainty of an estimate; only what is told is certain
 _SURELY_SHARP = 0.9  # and above which motion is not even looked for: that takes longest
@@ -103,14 +106,17 @@ def estimate_blur(
     if varies:
         changes = "The blur changes from place to place."
         return FoundBlur(Blur.none(), 0.0, changes, unclear=True, varies=True)
+    share = _share(posterior.none) if field == "photo" else 1.0
     if posterior.none >= _SHARP:
-        return FoundBlur(Blur.none(), 0.0, "The image may be blurred a little.", unclear=True)
+        little = "The image may be blurred a little."
+        return FoundBlur(Blur.none(), 0.0, little, unclear=True, share=share)
     if helps is not None and helps.defocus < _DEFOCUS_HELPS:
         return FoundBlur(
             Blur.none(),
             0.0,
             "The image is blurred, but neither a defocus nor a motion is sure enough to undo.",
             unclear=True,
+            share=share,
         )
     shows = "shows" if posterior.certainty >= _SHOWN else "may show"
     return FoundBlur(
@@ -148,6 +154,11 @@ def _sharp(
         hidden = "The image looks sharp, but noise or fine detail may hide blur."
         return FoundBlur(Blur.none(), 0.0, hidden, unclear=True)
     return FoundBlur(Blur.none(), min(posterior.none, _ESTIMATED), "The image looks sharp.")
+
+
+def _share(none: float) -> float:
+    """Give the share of the change of an unclear image that is sharp with a probability."""
+    return max(1 - none, _HALF) * min(1.0, (_SURELY_SHARP - none) / _FADING)
 
 
 def _likeliest_motion(
