@@ -46,6 +46,7 @@ _WORTH_A_LOOK = 0.3
 _WORTH_IF_SHARP: dict[Field, float] = {"photo": 0.7, "micrograph": 0.6}
 # least chance that undoing a blur helps
 _MOTION_HELPS: dict[Field, float] = {"photo": 0.7, "micrograph": 0.5}
+_MOTION_HELPS_IN_DEPTH = 0.9  # where places differ: a scene in depth is taken for a short motion
 _DEFOCUS_HELPS = 0.5
 _AHEAD = 0.2  # by which the chance of a motion exceeds that of a defocus
 _SURE_DEFOCUS, _FAR_AHEAD = 0.7, 0.3  # and more where the size of a defocus is sure
@@ -88,6 +89,7 @@ def estimate_blur(
             "axes, numbers in most pixels, and detail.",
         )
     posterior, differs = measure_defocus(measurable, field)
+    least = _MOTION_HELPS_IN_DEPTH if varies else _MOTION_HELPS[field]
     varies = differs if varies is None else varies
     if posterior.none >= _SURELY_SHARP and not varies:
         return _sharp(posterior, measurable, field)
@@ -100,7 +102,7 @@ def estimate_blur(
         if helps.motion > max(worth, helps.defocus + ahead):
             shake = shake_candidates(trial)
             chance = confirmed(helps.motion, shake.agreement, field)
-            if chance > _MOTION_HELPS[field] and (not sure or shake.agreement > _AGREE):
+            if chance > least and (not sure or shake.agreement > _AGREE):
                 told = Blur.kernel(trial.kernel).sentence(chance)
                 return FoundBlur(shake.blur, min(chance, _ESTIMATED), f"The image shows {told}.")
     if varies:
