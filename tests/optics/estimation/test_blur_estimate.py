@@ -111,6 +111,16 @@ def test_motion_and_defocus_are_told_apart(leaves, field, kernel, family):
     assert 0.5 < told.certainty < 1
 
 
+@pytest.mark.parametrize(("chance", "believed"), [(0.8, False), (0.95, True)])
+def test_where_places_differ_a_motion_has_to_be_surer(leaves, monkeypatch, chance, believed):
+    monkeypatch.setattr(estimate, "confirmed", lambda *_: chance)
+    window = picture(leaves, "photo", Blur.motion(7, 30).psf())
+    assert estimate_blur([window], "photo", varies=False).blur.family == "motion"
+    in_depth = estimate_blur([window], "photo", varies=True)
+    assert in_depth.varies != believed
+    assert (in_depth.blur.family == "motion") == believed
+
+
 def test_a_motion_stays_a_motion_if_the_image_changes_a_little(leaves):
     window = picture(leaves, "micrograph", Blur.motion(7, 30).psf())
     noise = 0.002 * np.random.default_rng(3).standard_normal(window.shape).astype("f4")
