@@ -161,6 +161,17 @@ def test_nothing_is_undone_where_neither_is_likely_to_help(leaves, monkeypatch):
     assert "neither" in told.reason
 
 
+def test_no_motion_is_looked_for_beside_a_plain_defocus(leaves, monkeypatch):
+    defocused = picture(leaves, "photo", psf.disk(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(estimate, "_PLAIN", 2)
+        with_a_trial = estimate_blur([defocused], "photo")
+    monkeypatch.setattr(estimate, "motion_trials", lambda *_: pytest.fail("a motion was tried"))
+    assert estimate_blur([defocused], "photo") == with_a_trial
+    with pytest.raises(pytest.fail.Exception, match="was tried"):
+        estimate_blur([picture(leaves, "photo", Blur.motion(7, 30).psf())], "photo")
+
+
 @pytest.mark.parametrize(
     ("field", "none", "share"),
     [("photo", 0.2, 0.8), ("photo", 0.6, 0.5), ("photo", 0.88, 0.1), ("micrograph", 0.6, 1.0)],

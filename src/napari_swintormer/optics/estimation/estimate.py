@@ -40,6 +40,7 @@ _FADING = 0.1  # and from this far below the probability of a sharp image it fad
 _SHOWN = 0.5  # certainty below which the sentence says "may"
 _ESTIMATED = 0.99  # largest certainty of an estimate; only what is told is certain
 _SURELY_SHARP = 0.9  # and above which motion is not even looked for: that takes longest
+_PLAIN = 0.95  # certainty of a defocus above which no motion was ever likelier, nor looked for
 # Chosen by cross-validation on training images, sharp or blurred by either.
 # least chance of a motion for which more kernels are estimated: of a blurred image, or a sharp one
 _WORTH_A_LOOK = 0.3
@@ -94,7 +95,8 @@ def estimate_blur(
     if posterior.none >= _SURELY_SHARP and not varies:
         return _sharp(posterior, measurable, field)
     helps = None
-    if chosen := _likeliest_motion(measurable, posterior, field):
+    plain = posterior.certainty >= _PLAIN
+    if not plain and (chosen := _likeliest_motion(measurable, posterior, field)):
         trial, helps = chosen
         sure = posterior.certainty >= _SURE_DEFOCUS
         ahead = _FAR_AHEAD if sure else _AHEAD
