@@ -128,24 +128,45 @@ def _roughness(shape: tuple[int, int]) -> Floats:
     return power
 
 
+class NormalMatrix:
+    """The normal matrix of the fit of a kernel to gradients, multiplied with any kernel.
+
+    Parameters
+    ----------
+    power
+        Autocorrelation of the sharp gradients at shifts up to twice the kernel's half side.
+    ridge
+        What is added on the diagonal; it keeps kernels small.
+    """
+
+    def __init__(self, power: Floats, ridge: float) -> None:
+        self._padded = (fft.next_fast_len(len(power), real=True),) * 2
+        shifts = np.arange(len(power)) - len(power) // 2
+        table = np.zeros(self._padded)
+        table[np.ix_(shifts, shifts)] = power
+        self._transfer = fft.rfft2(table)
+        self._ridge = ridge
+
+    @property
+    def largest(self) -> float:
+        """No kernel becomes longer by more than this factor."""
+        return float(np.abs(self._transfer).max()) + self._ridge
+
+    def __call__(self, kernel: Kernel) -> Kernel:
+        """Multiply a kernel."""
+        height, width = kernel.shape
+        product: Kernel = fft.irfft2(fft.rfft2(kernel, self._padded) * self._transfer, self._padded)
+        return product[:height, :width] + self._ridge * kernel
+
+
 def _least_squares(power: Floats, cross: Floats, start: Kernel, damping: float) -> Kernel:
     """Solve the normal equations on the kernel's support, by conjugate gradients.
 
     `power` is the autocorrelation of the sharp gradients at shifts up to twice the kernel's half
     side, `cross` their correlation with the blurred ones up to the half side.
     """
-    half, side = len(start) // 2, len(start)
-    padded = (fft.next_fast_len(4 * half + 1, real=True),) * 2
-    shifts = np.arange(-2 * half, 2 * half + 1)
-    table = np.zeros(padded)
-    table[np.ix_(shifts, shifts)] = power
-    transfer = fft.rfft2(table)
-    ridge = damping * float(power[2 * half, 2 * half])
-
-    def apply(kernel: Kernel) -> Kernel:
-        product: Kernel = fft.irfft2(fft.rfft2(kernel, padded) * transfer, padded)
-        return product[:side, :side] + ridge * kernel
-
+    middle = len(power) // 2
+    apply = NormalMatrix(power, damping * float(power[middle, middle]))
     target = cross.astype(np.float64)
     kernel = start.copy()
     residual = target - apply(kernel)

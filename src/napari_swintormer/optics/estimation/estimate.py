@@ -16,7 +16,10 @@ from napari_swintormer.optics.estimation.blur_choice import (
 )
 from napari_swintormer.optics.estimation.defocus_posterior import GAMMAS, RADII, measure_defocus
 from napari_swintormer.optics.estimation.motion_kernel import motion_trials
-from napari_swintormer.optics.estimation.shake_candidates import shake_candidates
+from napari_swintormer.optics.estimation.shake_candidates import (
+    shake_candidates,
+    with_sparse_kernel,
+)
 from napari_swintormer.optics.inverse_filter import image_power
 from napari_swintormer.optics.plane_blur import FoundBlur
 from napari_swintormer.optics.plane_power import PowerOfPlane
@@ -106,7 +109,8 @@ def estimate_blur(
             chance = confirmed(helps.motion, shake.agreement, field)
             if chance > least and (not sure or shake.agreement > _AGREE):
                 told = Blur.kernel(trial.kernel).sentence(chance)
-                return FoundBlur(shake.blur, min(chance, _ESTIMATED), f"The image shows {told}.")
+                blur = with_sparse_kernel(shake.blur, trial)
+                return FoundBlur(blur, min(chance, _ESTIMATED), f"The image shows {told}.")
     if varies:
         changes = "The blur changes from place to place."
         return FoundBlur(Blur.none(), 0.0, changes, unclear=True, varies=True)

@@ -41,8 +41,9 @@ _FLAT = 1e-3  # standard deviation of a window without content
 _RATIO = math.sqrt(0.5)  # between two scales
 _SMALLEST = 24  # pixels, side of an image at the coarsest scale
 _ROUNDS = 6  # at each scale
-_CONTRAST = 0.2  # standard deviation that images are brought to
 _DAMPING = 6e-3  # of the deconvolution between two fits
+CONTRAST = 0.2
+"""Standard deviation that images are brought to."""
 THREADS = 2
 """Parts of an image that kernels are estimated on at the same time."""
 KERNEL_DAMPING = 1e-2
@@ -135,7 +136,7 @@ def coarse_to_fine(image: Floats, half: int, damping: float = KERNEL_DAMPING) ->
 
     `damping` keeps the kernels small that are fitted, as a share of the power of the edges.
     """
-    image = image * np.float32(_CONTRAST / max(float(image.std()), 1e-6))
+    image = image * np.float32(CONTRAST / max(float(image.std()), 1e-6))
     scales = [1.0]
     while half * scales[-1] * _RATIO >= 1 and min(image.shape) * scales[-1] * _RATIO > _SMALLEST:
         scales.append(scales[-1] * _RATIO)
@@ -155,7 +156,7 @@ def coarse_to_fine(image: Floats, half: int, damping: float = KERNEL_DAMPING) ->
 
 def refined(image: Floats, kernel: Kernel, half: int) -> Kernel:
     """Fit a kernel again to many more gradients, on no more pixels than it needs."""
-    image = image * np.float32(_CONTRAST / max(float(image.std()), 1e-6))
+    image = image * np.float32(CONTRAST / max(float(image.std()), 1e-6))
     reach = min(_extent(kernel) + 2, half)
     kernel = _resized(kernel, reach)
     window = BlurredWindow(image, reach)

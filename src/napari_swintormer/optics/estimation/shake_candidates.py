@@ -19,6 +19,7 @@ from napari_swintormer.optics.estimation.motion_kernel import (
     THREADS,
     coarse_to_fine,
 )
+from napari_swintormer.optics.estimation.sparse_kernel import sparse_kernel
 from napari_swintormer.optics.psf_array import scaled_psf
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _POWER = 4  # of the similarity, in the weights
 # Chosen on blurred training images.
 _REFINED = 0.4  # probability of the refined kernel
 _SIZES = {0.9: 0.25, 1.0: 0.5, 1.1: 0.25}  # in which it may be, with their shares
+_SPARSE = 0.7  # probability of the kernel that is fitted to all gradients
 _NOTHING = 1e-3  # share of the maximum that interpolation alone leaves
 
 
@@ -81,6 +83,13 @@ def shake_candidates(trial: MotionTrial) -> ShakeCandidates:
     return ShakeCandidates(
         Blur.mixture(candidates), float((alike[best].sum() - 1) / (len(kernels) - 1))
     )
+
+
+def with_sparse_kernel(blur: Blur, trial: MotionTrial) -> Blur:
+    """Add the kernel to a mixture that all gradients of the trial's window speak for."""
+    sparse = _as_it_lies(sparse_kernel(trial.image, blur.psf().astype(np.float64)))
+    others = [((1 - _SPARSE) * share, kernel) for share, kernel in blur.candidates]
+    return Blur.mixture([(_SPARSE, sparse), *others])
 
 
 def _parts(image: Floats) -> Iterator[Floats]:
