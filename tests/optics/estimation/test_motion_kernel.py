@@ -10,7 +10,11 @@ from scipy.signal import fftconvolve
 from napari_swintormer.optics import motion
 from napari_swintormer.optics.estimation.motion_kernel import motion_trials
 from napari_swintormer.optics.estimation.motion_signs import NAMES, similarity
-from napari_swintormer.optics.estimation.shake_candidates import shake_candidates
+from napari_swintormer.optics.estimation.shake_candidates import (
+    shake_candidates,
+    with_sparse_kernel,
+)
+from napari_swintormer.optics.estimation.sparse_kernel import sparse_kernel
 
 SIDE = 256
 GAMMA = 2.2
@@ -44,6 +48,11 @@ def shaken():
 @pytest.fixture(scope="module")
 def found(shaken):
     return motion_trials([shaken[0]], GAMMA)
+
+
+@pytest.fixture(scope="module")
+def shake(found):
+    return shake_candidates(found[0])
 
 
 def test_a_made_shake_is_found(shaken, found):
@@ -86,8 +95,7 @@ def test_what_says_nothing_has_no_kernel(image):
     assert motion_trials([image]) == []
 
 
-def test_several_kernels_of_a_shake_agree_and_lie_upon_each_other(shaken, found):
-    shake = shake_candidates(found[0])
+def test_several_kernels_of_a_shake_agree_and_lie_upon_each_other(shaken, shake):
     assert shake.agreement > 0.8
     assert shake.blur.family == "motion"
     mean = shake.blur.psf().astype(float)
@@ -96,3 +104,22 @@ def test_several_kernels_of_a_shake_agree_and_lie_upon_each_other(shaken, found)
     for _, blur in shake.blur.candidates:
         kernel = np.pad(blur.psf(), (len(mean) - len(blur.psf())) // 2)
         assert (kernel * mean).sum() > 0.8 * np.sqrt((kernel**2).sum() * (mean**2).sum())
+
+
+def test_the_kernel_of_all_gradients_is_nearer_to_the_true_one(shaken, found, shake):
+    mean = shake.blur.psf().astype(float)
+    mixture = with_sparse_kernel(shake.blur, found[0])
+    share, blur = max(mixture.candidates, key=lambda each: each[0])
+    kernel = blur.psf().astype(float)
+    assert share == pytest.approx(0.7)
+    assert 1 - similarity(kernel, shaken[1]) < 0.7 * (1 - similarity(mean, shaken[1]))
+    assert kernel.min() >= 0
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    places = [np.subtract(ndimage.center_of_mass(k), len(k) // 2) for k in (kernel, mean)]
+    np.testing.assert_allclose(*places, atol=0.3)
+
+
+def test_an_image_without_gradients_keeps_the_kernel():
+    kernel = np.pad(np.ones((3, 5)), ((6, 6), (5, 5))) / 15
+    fitted = sparse_kernel(np.full((400, 130), 0.5, np.float32), kernel)
+    assert similarity(fitted, kernel) > 0.9
